@@ -1,0 +1,1 @@
+"""Calotype's command line and HTTP API: thin rooms over the runtime."""

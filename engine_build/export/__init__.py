@@ -1,0 +1,1 @@
+"""One file a family: its modules made traceable, matching `runtime/families`."""

@@ -1,0 +1,1 @@
+"""Inference backends: one protocol, opened lazily, vendor errors translated here."""

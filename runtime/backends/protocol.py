@@ -1,0 +1,86 @@
+"""What the runtime asks of an inference backend: the seam between the loop and a vendor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Engine(Protocol):
+    """One network of a model (a role), opened and ready."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named host arrays in, named host arrays out. Raises BackendError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample's part in one call of the step graph."""
+
+    slot: int
+    """The handle that `Denoiser.admit` gave."""
+    timestep: float
+    coefficients: NDArray[np.float32]
+    """`[11]`, the columns of `runtime.sampling.table.COLUMNS`."""
+    noise: NDArray[np.float32] | None
+    """`[1, C, h, w]`, or None for none."""
+    mix: tuple[float, ...]
+    """The weight of each of the sample's evaluations; the first is the positive prompt's.
+
+    Shorter than the number of evaluations that were admitted: the rest are not called.
+    """
+    guidance_rescale: float
+
+
+class Denoiser(Protocol):
+    """The step graph together with the state of the samples in it.
+
+    Latents and history live wherever the backend wants them (host arrays, device buffers); the
+    loop only ever names a sample by its slot and reads what it has to show.
+    """
+
+    def admit(
+        self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
+    ) -> int:
+        """Take a sample in: latents `[1, C, h, w]` and each evaluation's conditioning.
+
+        A conditioning is a mapping from the step graph's own input names to arrays `[1, ...]`.
+        Returns the sample's slot.
+        """
+        ...
+
+    def advance(self, rows: Sequence[Row]) -> None:
+        """One call of the step graph: each of these samples, all of one shape, goes one row on."""
+        ...
+
+    def latents(self, slot: int) -> NDArray[np.float32]:
+        """The sample as it is now, `[1, C, h, w]`."""
+        ...
+
+    def predicted(self, slot: int) -> NDArray[np.float32]:
+        """The picture that the last row predicted, as latents `[1, C, h, w]`."""
+        ...
+
+    def release(self, slot: int) -> None:
+        """Forget a sample."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to run a model package on this machine."""
+
+    name: str
+    device: str
+
+    def open(self, role: str) -> Engine:
+        """Open one of the package's networks. Raises BackendError."""
+        ...
+
+    def open_denoiser(self) -> Denoiser:
+        """Open the step graph. Raises BackendError."""
+        ...

@@ -1,0 +1,62 @@
+"""Everything that Calotype raises on purpose.
+
+CalotypeError
+├── RequestError     the request is wrong: every fault in it, each with a JSON pointer
+├── PackageError     a model package is missing, damaged, or cannot do what is asked
+├── SourceError      what was handed to the build stage is no checkpoint that we serve
+├── BuildError       a build failed: a graph does not match PyTorch, the disk is full
+└── BackendError     an inference backend cannot be opened, or failed while running
+
+A message names the thing, its value, what was expected and the remedy, in one line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class CalotypeError(Exception):
+    """The root: whoever catches it may show its message to a person as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: `pointer` is a JSON pointer (RFC 6901) into it."""
+
+    pointer: str
+    detail: str
+
+    def __str__(self) -> str:
+        field = self.pointer.removeprefix("/").replace("/", ".")
+        return f"{field}: {self.detail}" if field else self.detail
+
+
+class RequestError(CalotypeError):
+    """A request that cannot be served as it stands; `faults` holds every fault that was found."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        self.faults: tuple[Fault, ...] = (Fault(pointer, detail),)
+        super().__init__(str(self.faults[0]))
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault]) -> "RequestError":
+        """One error for several faults; there must be at least one."""
+        error = cls(faults[0].pointer, faults[0].detail)
+        error.faults = tuple(faults)
+        error.args = ("; ".join(str(fault) for fault in faults),)
+        return error
+
+
+class PackageError(CalotypeError):
+    """A model package that is missing, damaged, or made for something else."""
+
+
+class SourceError(CalotypeError):
+    """A reference that does not lead to a checkpoint which the build stage can read."""
+
+
+class BuildError(CalotypeError):
+    """A build that could not be finished; nothing of it is left behind as a package."""
+
+
+class BackendError(CalotypeError):
+    """An inference backend that is not there, or that failed; the vendor's words are quoted."""

@@ -1,0 +1,272 @@
+"""The model package on disk: the contract between the build stage and the runtime.
+
+A package is a directory `engines/NAME/`. Its `manifest.json` says what every other file is, with
+its hash, and is itself sealed by a digest, so that a damaged package is refused by name before
+anything in it is used. The manifest is written in one canonical form: a file that differs from
+that form in a single byte is damaged too.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from runtime.errors import PackageError
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class FileRecord:
+    """What a file of the package must be."""
+
+    sha256: str
+    size_bytes: int
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Parameter:
+    """Where a parameter of the checkpoint lives in a role's graph; LoRA factors are laid on it."""
+
+    initializer: str
+    shape: tuple[int, ...]
+    dtype: str
+    """As safetensors names it: F32, F16, BF16. Arithmetic is fp32 whatever is stored."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class GraphCheck:
+    """How far the graph was from PyTorch on the same inputs when it was written."""
+
+    largest_error: float
+    tolerance: float
+    """Both relative to the largest magnitude of PyTorch's output."""
+    outputs: Mapping[str, float]
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class RoleRecord:
+    """One network of the model: its graph, its weights, and how it was checked."""
+
+    graph: str
+    weights: str
+    check: GraphCheck
+    parameters: Mapping[str, Parameter]
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class TokenizerRecord:
+    """A tokenizer's file and the token ids that its prompts are framed with."""
+
+    file: str
+    begin: int
+    end: int
+    pad: int
+    max_length: int
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class LatentFormat:
+    """The latent space: `[channels, height / scale_factor, width / scale_factor]`."""
+
+    channels: int
+    scale_factor: int
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class NetworkPreview:
+    """Previews by a small decoder, the role `preview_decoder`."""
+
+    kind: Literal["network"] = "network"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class MatrixPreview:
+    """Previews as `rgb = latents @ matrix + bias`, fitted to the VAE: one pixel per latent."""
+
+    matrix: tuple[tuple[float, float, float], ...]
+    bias: tuple[float, float, float]
+    explained: float
+    """The share of the picture's variance that the matrix explains, 0 to 1."""
+    kind: Literal["matrix"] = "matrix"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Limits:
+    """What sizes the graphs take, in pixels."""
+
+    min_size: int
+    max_size: int
+    multiple_of: int
+    max_batch: int
+    max_evaluations: int
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Defaults:
+    """What a request gets for the fields that it leaves out."""
+
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float
+    sampler: str
+    schedule: str
+    negative_prompt: str | None = None
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Source:
+    """Where the weights came from, for people."""
+
+    kind: str
+    reference: str
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Manifest:
+    """All that the runtime knows about a model before it opens a graph."""
+
+    name: str
+    family: str
+    description: str
+    source: Source
+    roles: Mapping[str, RoleRecord]
+    tokenizers: Mapping[str, TokenizerRecord]
+    latents: LatentFormat
+    preview: NetworkPreview | MatrixPreview
+    scheduler: Mapping[str, Any]
+    """The checkpoint's own scheduler_config.json, word for word."""
+    family_options: Mapping[str, Any]
+    """What the family's own file reads: facts of this checkpoint that only it understands."""
+    limits: Limits
+    defaults: Defaults
+    built_with: Mapping[str, str]
+    files: Mapping[str, FileRecord]
+    format: int = FORMAT
+
+
+_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """A package that was read and found whole."""
+
+    path: Path
+    manifest: Manifest
+    digest: str = field(repr=False)
+    """Names this very package: hashes over all of its files, the manifest included."""
+
+    def file(self, name: str) -> Path:
+        """The path of one of the package's files."""
+        return self.path / name
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The canonical form, sealed: JSON with sorted keys and a `digest` over all the rest."""
+    content = _MANIFEST.dump_python(manifest, mode="json")
+    content["digest"] = _digest(content)
+    return _canonical(content)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into a package that is being built."""
+    (directory / MANIFEST_NAME).write_bytes(to_bytes(manifest))
+
+
+def read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """Read and check `manifest.json` alone: cheap, for listings. Returns it with its digest."""
+    path = directory / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+    except FileNotFoundError:
+        raise PackageError(
+            f"{directory}: no {MANIFEST_NAME}, so this is no model package; "
+            "build one with: engine-build build SOURCE --name NAME"
+        ) from None
+    except ValueError as error:
+        raise PackageError(f"{path}: damaged, not JSON ({error}); build it again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise PackageError(f"{path}: format {found!r}, expected {FORMAT}; build it again")
+    digest = content.pop("digest", None)
+    if digest != _digest(content) or raw != _canonical({**content, "digest": digest}):
+        raise PackageError(f"{path}: damaged, its digest does not fit; build it again")
+    try:
+        return _MANIFEST.validate_python(content), digest
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackageError(f"{path}: {where}: {first['msg']}; build it again") from error
+
+
+def load_package(engines: Path, name: str) -> ModelPackage:
+    """Read the package `engines/name` and check every file's size and hash.
+
+    Raises PackageError naming the first file that is gone or changed.
+    """
+    directory = engines / name
+    if not directory.is_dir():
+        found = ", ".join(path.name for path in package_directories(engines)) or "none"
+        raise PackageError(
+            f"model {name!r} is not in {engines} (found: {found}); "
+            f"build it with: engine-build build SOURCE --name {name} --engines {engines}"
+        )
+    manifest, digest = read_manifest(directory)
+    with ThreadPoolExecutor() as pool:
+        for fault in pool.map(lambda item: _fault(directory, *item), manifest.files.items()):
+            if fault:
+                raise PackageError(fault)
+    return ModelPackage(directory, manifest, digest)
+
+
+def package_directories(engines: Path) -> Iterator[Path]:
+    """The packages under `engines`, by name. A build in progress has a name that starts with a dot."""
+    if engines.is_dir():
+        for path in sorted(engines.iterdir()):
+            if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
+                yield path
+
+
+def record_file(path: Path) -> FileRecord:
+    """Hash a file that goes into a package."""
+    with path.open("rb") as stream:
+        return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _fault(directory: Path, name: str, expected: FileRecord) -> str | None:
+    path = directory / name
+    if not path.is_file():
+        return f"{path}: gone, though the manifest lists it; build the package again"
+    if path.stat().st_size != expected.size_bytes:
+        return (
+            f"{path}: {path.stat().st_size} bytes, expected {expected.size_bytes}; "
+            "build the package again"
+        )
+    found = record_file(path).sha256
+    if found != expected.sha256:
+        return (
+            f"{path}: changed, sha256 {found[:12]}..., expected {expected.sha256[:12]}...; "
+            "build the package again"
+        )
+    return None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
