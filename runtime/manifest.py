@@ -232,7 +232,7 @@ def load_package(engines: Path, name: str) -> ModelPackage:
 
 
 def package_directories(engines: Path) -> Iterator[Path]:
-    """The packages under `engines`, by name. A build in progress has a name that starts with a dot."""
+    """The packages under `engines`, by name; a build in progress has a name that begins with a dot."""
     if engines.is_dir():
         for path in sorted(engines.iterdir()):
             if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():

@@ -1,0 +1,88 @@
+"""The step graph over state in host memory: for any engine that takes and gives host arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.protocol import Array, Engine, Row
+
+HISTORY = 3
+
+
+@dataclass(slots=True)
+class _State:
+    latents: NDArray[np.float32]
+    history: NDArray[np.float32]
+    evaluations: Sequence[Mapping[str, Array]]
+    predicted: NDArray[np.float32] = field(init=False)
+
+
+class HostDenoiser:
+    """A Denoiser whose samples' latents and history are NumPy arrays."""
+
+    def __init__(self, engine: Engine) -> None:
+        """`engine` runs the step graph."""
+        self._engine = engine
+        self._states: dict[int, _State] = {}
+        self._slots = count()
+
+    def admit(
+        self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
+    ) -> int:
+        """Take a sample in; its history starts empty."""
+        slot = next(self._slots)
+        history = np.zeros((1, HISTORY, *latents.shape[1:]), np.float32)
+        self._states[slot] = _State(latents, history, evaluations)
+        return slot
+
+    def advance(self, rows: Sequence[Row]) -> None:
+        """Stack the samples, call the graph once, take them apart again."""
+        states = [self._states[row.slot] for row in rows]
+        outputs = self._engine.run(_inputs(rows, states))
+        for index, state in enumerate(states):
+            state.latents = outputs["next_latents"][index : index + 1]
+            state.history = outputs["next_history"][index : index + 1]
+            state.predicted = outputs["predicted"][index : index + 1]
+
+    def latents(self, slot: int) -> NDArray[np.float32]:
+        """The sample as it is now, `[1, C, h, w]`."""
+        return self._states[slot].latents
+
+    def predicted(self, slot: int) -> NDArray[np.float32]:
+        """The picture that the last row predicted, `[1, C, h, w]`."""
+        return self._states[slot].predicted
+
+    def release(self, slot: int) -> None:
+        """Forget a sample."""
+        del self._states[slot]
+
+
+def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:
+    counts = [len(row.mix) for row in rows]
+    first = np.cumsum([0, *counts[:-1]])
+    mix = np.zeros((len(rows), sum(counts)), np.float32)
+    for index, row in enumerate(rows):
+        mix[index, first[index] : first[index] + counts[index]] = row.mix
+    silence = np.zeros_like(states[0].latents)
+    inputs: dict[str, Array] = {
+        "latents": np.concatenate([state.latents for state in states]),
+        "timestep": np.array([row.timestep for row in rows], np.float32),
+        "coefficients": np.stack([row.coefficients for row in rows]),
+        "history": np.concatenate([state.history for state in states]),
+        "noise": np.concatenate([silence if row.noise is None else row.noise for row in rows]),
+        "evaluation_sample": np.repeat(np.arange(len(rows)), counts),
+        "mix": mix,
+        "guidance_rescale": np.array([row.guidance_rescale for row in rows], np.float32),
+        "positive_evaluation": first.astype(np.int64),
+    }
+    called = [
+        evaluation
+        for row, state in zip(rows, states, strict=True)
+        for evaluation in state.evaluations[: len(row.mix)]
+    ]
+    for name in called[0]:
+        inputs[name] = np.concatenate([evaluation[name] for evaluation in called])
+    return inputs

@@ -1,0 +1,96 @@
+"""What a family of models is, to the rest of the runtime."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from runtime.backends.protocol import Engine
+from runtime.manifest import Manifest
+from runtime.request import GenerateRequest
+from runtime.sampling.table import StepTable
+from runtime.text.chunks import Chunk
+from runtime.text.tokenizer import PromptTokenizer
+
+Conditioning = Mapping[str, NDArray[Any]]
+"""What one evaluation is conditioned on: the step graph's own input names, arrays `[1, ...]`."""
+
+
+class Guidance(Enum):
+    """How a family follows its prompt more strongly than it was trained to."""
+
+    CLASSIFIER_FREE = "two evaluations, extrapolated"
+    DISTILLED = "one evaluation, told the scale"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a family can do; what it cannot, requests are refused by name."""
+
+    name: str
+    title: str
+    samplers: tuple[str, ...]
+    guidance: Guidance
+    negative_prompt: bool
+    loras: bool
+    max_clip_skip: int
+    prompt_weighting: bool
+    """The default: whether its users write weights into their prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text of one evaluation, cut into chunks for each tokenizer. Hashable: a cache's key."""
+
+    chunks: tuple[tuple[str, tuple[Chunk, ...]], ...]
+    """Pairs of a tokenizer's name and its chunks."""
+    layer: int
+    """Which hidden state of the text encoders is taken, counted from the last: -2."""
+    zeroed: bool = False
+    """The conditioning has this prompt's shape and holds zeros: how SDXL sees no prompt at all."""
+
+    def of(self, tokenizer: str) -> tuple[Chunk, ...]:
+        """The chunks for one tokenizer."""
+        return dict(self.chunks)[tokenizer]
+
+
+class Family(Protocol):
+    """One architecture: its facts, its text recipe, its step tables."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it can do."""
+        ...
+
+    @property
+    def text_roles(self) -> tuple[str, ...]:
+        """The roles that `encode` runs."""
+        ...
+
+    def prompts(
+        self,
+        request: GenerateRequest,
+        manifest: Manifest,
+        tokenizers: Mapping[str, PromptTokenizer],
+    ) -> tuple[Prompt, ...]:
+        """The evaluations that a request needs, the positive prompt's first."""
+        ...
+
+    def mix(self, request: GenerateRequest) -> tuple[float, ...]:
+        """The weight of each evaluation where guidance acts; one for each of `prompts`."""
+        ...
+
+    def table(self, request: GenerateRequest, scheduler: Mapping[str, Any]) -> StepTable:
+        """The step table of a request, given the checkpoint's scheduler_config.json."""
+        ...
+
+    def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
+        """Run the text encoders on one prompt. `engines` holds the `text_roles`."""
+        ...
+
+    def settings(self, request: GenerateRequest) -> Conditioning:
+        """The conditioning that is no text: sizes, distilled guidance."""
+        ...

@@ -1,0 +1,86 @@
+"""The one place that puts the runtime together: plans in, step events and pictures out."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.protocol import Backend
+from runtime.batch import BatchLimits
+from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
+from runtime.denoise import Arrivals, Sample, StepEvent, denoise
+from runtime.families.family import Conditioning
+from runtime.manifest import MatrixPreview
+from runtime.model import Model
+from runtime.plan import Plan
+from runtime.preview import Previewer
+
+
+Latents = NDArray[np.float32]
+
+
+class Generator:
+    """A model with its engines open on one device."""
+
+    def __init__(self, model: Model, backend: Backend, max_batch: int | None = None) -> None:
+        """Open every engine. `max_batch` None: as many samples a call as the graph takes."""
+        limits = model.package.manifest.limits
+        self.model = model
+        self.backend = backend
+        self._limits = BatchLimits(
+            min(max_batch or limits.max_batch, limits.max_batch), limits.max_evaluations
+        )
+        self._text_engines = {role: backend.open(role) for role in model.family.text_roles}
+        self._denoiser = backend.open_denoiser()
+        self._vae = NetworkDecoder(backend.open("vae_decoder"))
+        self.previewer = Previewer(self._preview_decoder())
+
+    def start(self, plan: Plan) -> Sample:
+        """Encode a plan's prompts, draw its noise, and hand it to the denoiser."""
+        return Sample(plan, self._denoiser, self._conditioning(plan))
+
+    def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
+        """The denoising loop over whatever `arrivals` lets in."""
+        return denoise(self._denoiser, arrivals, self._limits)
+
+    def steps(self, plan: Plan) -> Iterator[StepEvent]:
+        """The loop for one picture alone."""
+        waiting = [self.start(plan)]
+
+        def arrivals(_free: int) -> Sequence[Sample]:
+            return [waiting.pop()] if waiting else []
+
+        return chain.from_iterable(self.turns(arrivals))
+
+    def latents(self, sample: Sample) -> Latents:
+        """The sample's latents `[1, C, h, w]`, while its event is current."""
+        return self._denoiser.latents(sample.slot)
+
+    def predicted(self, sample: Sample) -> Latents:
+        """The latents of the picture that its last step predicted, `[1, C, h, w]`."""
+        return self._denoiser.predicted(sample.slot)
+
+    def decode(self, latents: Latents) -> Pixels:
+        """The finished picture, `[H, W, 3]`."""
+        return self._vae.decode(latents)
+
+    def warm_up(self) -> None:
+        """One step of a small picture, so that the first request finds everything in place."""
+        body: dict[str, Any] = {"prompt": "", "steps": 1, "seed": 0}
+        for event in self.steps(self.model.plan(self.model.read(body))):
+            self.decode(self.latents(event.sample))
+
+    def _conditioning(self, plan: Plan) -> list[Conditioning]:
+        settings = self.model.family.settings(plan.request)
+        return [
+            {**self.model.family.encode(prompt, self._text_engines), **settings}
+            for prompt in plan.prompts
+        ]
+
+    def _preview_decoder(self) -> Decoder:
+        preview = self.model.package.manifest.preview
+        if isinstance(preview, MatrixPreview):
+            return MatrixDecoder(preview)
+        return NetworkDecoder(self.backend.open("preview_decoder"))
