@@ -14,7 +14,7 @@ from api.request_flags import add_request_flags, body_from_flags
 from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.errors import CalotypeError, RequestError
 from runtime.generate import Generator, Latents
-from runtime.model import Model, open_model
+from runtime.model import open_model
 from runtime.plan import Plan
 from runtime.recipe import encode_picture
 
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "generate",
         help="draw one picture",
         description="Draw one picture on this machine, without a server.",
-        epilog='Example: calotype generate "a red heart on a blue background" -o heart.png --seed 1',
+        epilog='Example: calotype generate "a red heart on a blue background" -o heart.png',
     )
     _add_model_flags(generate)
     generate.add_argument("-o", "--output", type=Path, required=True, help="the picture's file")

@@ -43,5 +43,6 @@ class MatrixDecoder:
 
     def decode(self, latents: NDArray[np.float32]) -> Pixels:
         """Pixels `[h, w, 3]`."""
-        rgb = np.einsum("chw,cr->hwr", latents[0], self._matrix) + self._bias
-        return (np.clip(rgb, 0, 1) * 255).round().astype(np.uint8)
+        rgb = np.tensordot(latents[0], self._matrix, axes=(0, 0)) + self._bias
+        pixels: Pixels = (np.clip(rgb, 0, 1) * 255).round().astype(np.uint8)
+        return pixels

@@ -17,7 +17,6 @@ from runtime.model import Model
 from runtime.plan import Plan
 from runtime.preview import Previewer
 
-
 Latents = NDArray[np.float32]
 
 

@@ -22,7 +22,7 @@ from runtime.errors import PackageError
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+_STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -232,7 +232,7 @@ def load_package(engines: Path, name: str) -> ModelPackage:
 
 
 def package_directories(engines: Path) -> Iterator[Path]:
-    """The packages under `engines`, by name; a build in progress has a name that begins with a dot."""
+    """The packages under `engines`, by name. A build in progress has a dotted name."""
     if engines.is_dir():
         for path in sorted(engines.iterdir()):
             if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
