@@ -1,18 +1,22 @@
 """Where jobs wait, are leased, and report: what every broker promises.
 
 The API process talks to a broker through `Broker`; a worker, in a process of its own, through
-`WorkerPort`. The local broker keeps both in SQLite; another may keep them in a cluster.
+the messages of `runtime.broker.messages`. The local broker keeps jobs and pictures in SQLite;
+another may keep them in a cluster.
 
 A job's life: queued -> processing -> completed | failed | canceled. A worker that dies lets its
 lease expire: the job is queued again for another attempt, up to a number of attempts.
 """
 
+import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from runtime.broker.facts import Counters
 from runtime.errors import CalotypeError
 
 
@@ -49,6 +53,32 @@ class ImageNotFound(CalotypeError):
 
 class IdempotencyConflict(CalotypeError):
     """The key was used before with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's key for one request, and what tells that request from others."""
+
+    key: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, key: str, body: object) -> "Idempotency":
+        """`body` is the parsed body as it was sent: no default filled in, no seed drawn."""
+        canonical = json.dumps(_canonical(body), sort_keys=True, ensure_ascii=True)
+        return cls(key, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _canonical(value: object) -> object:
+    """JSON knows one kind of number: 20 and 20.0 are the same request."""
+    match value:
+        case Mapping():
+            return {name: _canonical(member) for name, member in value.items()}
+        case list():
+            return [_canonical(member) for member in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +144,7 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class GalleryEvent:
-    """A picture came or went; exactly one of the two is set, or neither in an empty snapshot."""
+    """A picture came (`image`) or went (`deleted`), or how things stand at first (`snapshot`)."""
 
     id: str
     image: Image | None = None
@@ -135,9 +165,15 @@ class Broker(Protocol):
     """The API's side. No method blocks the event loop."""
 
     async def submit(
-        self, model: str, request: Mapping[str, Any], total_steps: int, key: str | None
+        self,
+        model: str,
+        request: Mapping[str, Any],
+        total_steps: int,
+        idempotency: Idempotency | None = None,
     ) -> Job:
         """Store a job durably and answer with it; with an idempotency key, at most once.
+
+        A key that was used before, with the same body, answers with that job as it is now.
 
         Raises QueueFull, IdempotencyConflict.
         """
@@ -176,4 +212,12 @@ class Broker(Protocol):
 
     def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
         """First a snapshot, then every picture that comes or goes."""
+        ...
+
+    def end_streams(self) -> None:
+        """End every `follow` and `follow_gallery`, now and from now on: the server is stopping."""
+        ...
+
+    def counters(self) -> Counters:
+        """What was counted since the start."""
         ...

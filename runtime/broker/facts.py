@@ -1,0 +1,59 @@
+"""What is known about the workers and counted about the jobs, for health pages and metrics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class WorkerState(StrEnum):
+    """Where a worker stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    """It cannot start, and will not on another try; `WorkerFacts.error` says why."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """A worker as `/health` shows it."""
+
+    pid: int | None
+    state: WorkerState
+    device: str | None
+    restarts: int
+    error: str | None
+    """One line: why the last start or run ended. None when nothing went wrong since it was ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the pictures are made with, as `/api/info` shows it."""
+
+    backend: str
+    target: str
+    device: str
+    precision: str
+    ready_since: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Sums since the start of the server, and how things stand now."""
+
+    queued: int
+    processing: int
+    submitted: int
+    ended: Mapping[str, int]
+    """Jobs by their final status: completed, failed, canceled."""
+    attempts_lost: int
+    """Attempts that ended with their worker or their lease."""
+    steps: int
+    step_seconds: float
+    """Time in calls of the step graph, summed over `steps`: a shared call counts for each."""
+    job_seconds: float
+    """From the lease to the end, summed over completed jobs."""
+    previews: int
