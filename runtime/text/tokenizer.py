@@ -1,0 +1,72 @@
+"""A package's tokenizer without transformers: text to token ids, and the ids that frame a prompt.
+
+How ids become an encoder's input is chunks.py's subject.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tokenizers import Tokenizer
+
+from runtime.errors import PackageError
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """The ids that begin, end and fill an encoder's input, and its length in tokens."""
+
+    bos: int
+    eos: int
+    pad: int
+    max_length: int
+
+
+class PromptTokenizer:
+    """Token ids of a text, and of nothing but the text. Made by `load`; threads may share one."""
+
+    def __init__(self, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:
+        self._tokenizer = tokenizer
+        self.spec = spec
+
+    @classmethod
+    def load(cls, path: Path, spec: TokenizerSpec) -> Self:
+        """Read the file that transformers' `backend_tokenizer.save` writes.
+
+        Raises PackageError for a file that cannot be read, and for a spec that does not fit it.
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more exact
+            raise PackageError(
+                f"{path}: expected a tokenizer of the tokenizers library, and it says: {error}; "
+                "build the package again"
+            ) from error
+        # The file keeps whatever its last call in transformers set, and both would act on us.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        _check(path, tokenizer, spec)
+        return cls(tokenizer, spec)
+
+    def ids(self, text: str) -> list[int]:
+        """The text's token ids, of any number, with nothing put before or after them.
+
+        The spelling of a special token is that token, as in transformers. The text must be
+        Unicode without lone surrogates.
+        """
+        # Encoding changes nothing in the tokenizer, so no lock is needed.
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _check(path: Path, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:
+    for name, token in (("bos", spec.bos), ("eos", spec.eos), ("pad", spec.pad)):
+        if token < 0 or tokenizer.id_to_token(token) is None:
+            raise PackageError(
+                f"{path}: {name} is token {token}, which the tokenizer does not have "
+                f"(it has {tokenizer.get_vocab_size()}); build the package again"
+            )
+    if spec.max_length < 3:
+        raise PackageError(
+            f"{path}: max_length is {spec.max_length}, expected at least 3 (begin, one token, "
+            "end); build the package again"
+        )
