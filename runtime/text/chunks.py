@@ -1,0 +1,105 @@
+"""Weighted pieces of a prompt to chunks: token ids of exactly an encoder's length.
+
+A prompt of any length becomes as many chunks as it needs, split as AUTOMATIC1111's web UI splits
+it. What the encoders make of them, and what the weights do there, belongs elsewhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.text.weighting import Break, Piece
+
+COMMA_REACH = 20
+"""A full chunk ends at its last comma if that is among its last so many tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One input of an encoder: `max_length` ids, framed and filled, and a weight for each."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    id: int
+    weight: float
+
+
+def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, ...]:
+    """Split a prompt into chunks of `max_length - 2` tokens; there is always at least one.
+
+    A break ends its chunk however little is in it, as in the web UI: a prompt that starts with
+    one starts with an empty chunk. A prompt that ends with one has no empty chunk at its end.
+    """
+    sections: list[list[_Token]] = [[]]
+    for piece in pieces:
+        if isinstance(piece, Break):
+            sections.append([])
+        else:
+            sections[-1] += [_Token(token, piece.weight) for token in tokenizer.ids(piece.text)]
+    if len(sections) > 1 and not sections[-1]:
+        sections.pop()
+    room = tokenizer.spec.max_length - 2
+    comma = _comma(tokenizer)
+    return tuple(
+        _framed(tokens, tokenizer.spec)
+        for section in sections
+        for tokens in _split(section, room, comma)
+    )
+
+
+def empty_chunk(spec: TokenizerSpec) -> Chunk:
+    """The chunk of the empty prompt."""
+    return _framed([], spec)
+
+
+def align(
+    by_encoder: Sequence[Sequence[Sequence[Chunk]]], specs: Sequence[TokenizerSpec]
+) -> tuple[tuple[tuple[Chunk, ...], ...], ...]:
+    """Fill up with empty chunks until every prompt has as many, for every encoder.
+
+    `by_encoder[e][p]` are the chunks of prompt p for encoder e, whose tokenizer is `specs[e]`;
+    so is the result.
+    """
+    count = max((len(chunks) for prompts in by_encoder for chunks in prompts), default=0)
+    return tuple(
+        tuple((*chunks, *[empty_chunk(spec)] * (count - len(chunks))) for chunks in prompts)
+        for prompts, spec in zip(by_encoder, specs, strict=True)
+    )
+
+
+def _comma(tokenizer: PromptTokenizer) -> int | None:
+    ids = tokenizer.ids(",")
+    return ids[0] if len(ids) == 1 else None
+
+
+def _split(tokens: Sequence[_Token], room: int, comma: int | None) -> Iterator[Sequence[_Token]]:
+    start = 0
+    while len(tokens) - start > room:
+        end = _end(tokens, start, room, comma)
+        yield tokens[start:end]
+        start = end
+    yield tokens[start:]
+
+
+def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> int:
+    """Where a chunk ends that has more tokens after it than it has room for."""
+    full = start + room
+    # As in the web UI: where a comma is the first that does not fit, what it ends stays whole.
+    if tokens[full].id != comma:
+        for end in range(full, max(start, full - COMMA_REACH), -1):
+            if tokens[end - 1].id == comma:
+                return end
+    return full
+
+
+def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
+    # One end token always, and pads only after it: text encoders pool at the first end token.
+    fill = spec.max_length - 2 - len(tokens)
+    return Chunk(
+        ids=(spec.bos, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
+        weights=(1.0, *(token.weight for token in tokens), *[1.0] * (1 + fill)),
+    )
