@@ -1,0 +1,43 @@
+"""The ASGI app: every route, every error, the documentation."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.errors import handle_errors
+from api.metrics import CountAnswers
+from api.openapi import openapi
+from api.routes import generate, health, images, info, jobs, streams
+from api.services import Services
+
+DESCRIPTION = """Text to image from compiled engines, with a preview at every step.
+
+Submit a job with `POST /api/generate`, follow it at `/api/sse/{job_id}`, fetch its picture from
+`/api/images/{filename}`. `GET /api/info` says what the loaded model takes."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app over services that are open already, and are closed by whoever opened them."""
+    app = FastAPI(
+        title="Calotype",
+        version=version("calotype"),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.services = services
+    for routes in (generate, jobs, streams, images, info, health):
+        app.include_router(routes.router)
+    handle_errors(app)
+    app.add_middleware(CountAnswers, metrics=services.metrics)
+    document: dict[str, Any] = {}
+
+    def document_once() -> dict[str, Any]:
+        if not document:
+            document.update(openapi(app, services.model))
+        return document
+
+    app.openapi = document_once  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,35 @@
+"""The body of a request: read up to a limit, parsed as the JSON that it says it is."""
+
+from fastapi import Request
+
+from api.errors import BodyTooLarge, NotJson
+from runtime.request import read_json
+
+MAX_BODY_BYTES = 1 << 20
+
+
+async def read_body(request: Request) -> bytes:
+    """The body's bytes, counted as they come in. Raises BodyTooLarge."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise BodyTooLarge(_too_large(declared))
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(_too_large(f"{len(body)} or more"))
+    return bytes(body)
+
+
+def parse_body(body: bytes) -> object:
+    """The JSON in the body. Raises NotJson."""
+    try:
+        return read_json(body)
+    except ValueError as error:
+        raise NotJson(f"the body is no JSON: {error}") from error
+    except RecursionError as error:
+        raise NotJson("the body is nested too deeply to be a request") from error
+
+
+def _too_large(found: str) -> str:
+    return f"the body has {found} bytes; at most {MAX_BODY_BYTES} are taken"

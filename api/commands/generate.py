@@ -1,0 +1,71 @@
+"""`calotype generate`: draw one picture on this machine, without a server."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from api.commands.model_flags import add_model_flags
+from api.request_flags import add_request_flags, body_from_flags
+from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.errors import RequestError
+from runtime.generate import Generator, Latents
+from runtime.model import open_model
+from runtime.plan import Plan
+from runtime.recipe import encode_picture
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = "Draw one picture on this machine, without a server."
+    parser.epilog = (
+        'Example: calotype generate "a red heart on a blue background" -o heart.png --seed 1'
+    )
+    add_model_flags(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture's file")
+    parser.add_argument(
+        "--latents", type=Path, metavar="FILE.npy", help="also write the final latents [1, C, h, w]"
+    )
+    parser.add_argument(
+        "--previews", type=Path, metavar="DIR", help="also write each step's preview here"
+    )
+    add_request_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    model = open_model(arguments.engines, arguments.model)
+    request = model.read(body_from_flags(arguments))
+    plan = model.plan(request)
+    _check_outputs(arguments)
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    latents = _draw(generator, plan, arguments.previews)
+    picture = encode_picture(generator.decode(latents), request, model.name)
+    if arguments.latents:
+        np.save(arguments.latents, latents, allow_pickle=False)
+    arguments.output.write_bytes(picture)
+    print(f"{arguments.output} (seed {request.seed})")
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Every place that will be written to, before the work is done."""
+    for flag in ("output", "latents"):
+        path: Path | None = getattr(arguments, flag)
+        if path is not None and not path.absolute().parent.is_dir():
+            detail = f"{path}: the folder {path.absolute().parent} is not there; make it first"
+            raise RequestError(f"/{flag}", detail)
+    if arguments.previews:
+        arguments.previews.mkdir(parents=True, exist_ok=True)
+
+
+def _draw(generator: Generator, plan: Plan, previews: Path | None) -> Latents:
+    width, height = plan.request.width, plan.request.height
+    with tqdm(total=plan.steps, unit="step", disable=None) as progress:
+        for event in generator.steps(plan):
+            progress.update()
+            if previews and plan.wants_preview(event.step):
+                jpeg = generator.previewer.jpeg(generator.predicted(event.sample), width, height)
+                (previews / f"step_{event.step:03}.jpg").write_bytes(jpeg)
+            if event.finished:
+                return generator.latents(event.sample)
+    raise AssertionError("a plan has at least one step")

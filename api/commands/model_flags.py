@@ -1,0 +1,15 @@
+"""The flags that say which model a command is about."""
+
+import argparse
+from pathlib import Path
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--model` and `--engines`."""
+    parser.add_argument("--model", default="demo", help="the package's name (default: %(default)s)")
+    parser.add_argument(
+        "--engines",
+        type=Path,
+        default=Path("engines"),
+        help="the directory of model packages (default: %(default)s)",
+    )

@@ -1,0 +1,29 @@
+"""`calotype serve`: serve a model over HTTP until told to stop."""
+
+import argparse
+import logging
+
+from api.commands.settings_flags import add_settings_flags, settings_flags
+from api.server import serve
+from api.settings import read_settings
+from runtime.model import open_model
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = "Serve a model over HTTP until told to stop. Flags win over variables."
+    add_settings_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """A model that cannot be loaded is refused before the port is opened."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = read_settings(settings_flags(arguments))
+    model = open_model(settings.engines, settings.model)
+    serve(settings, model, announce=_announce)
+
+
+def _announce(url: str) -> None:
+    print(f"Calotype is at {url} (documentation: {url}/docs)", flush=True)

@@ -1,0 +1,23 @@
+"""The settings of a server as flags of the command line, one for each field of `Settings`."""
+
+import argparse
+
+from api.settings import Settings, flag, variable
+
+
+def add_settings_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting. Its value stays text: `Settings` alone reads values."""
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"; default: {field.default}"
+        parser.add_argument(
+            flag(name),
+            dest=name,
+            metavar="DIR" if name in {"engines", "data"} else name.split("_")[-1].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description} ({variable(name)}{default})",
+        )
+
+
+def settings_flags(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given by flag."""
+    return {name: text for name, text in vars(arguments).items() if name in Settings.model_fields}

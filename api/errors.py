@@ -1,0 +1,138 @@
+"""Every error as a problem: `application/problem+json`, RFC 9457.
+
+What went wrong is raised where it is found; which status that is on the wire is said here alone.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.schemas import Fault, Problem
+from runtime.broker.protocol import (
+    IdempotencyConflict,
+    ImageNotFound,
+    JobEnded,
+    JobNotFound,
+    QueueFull,
+)
+from runtime.errors import CalotypeError, RequestError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2
+
+
+class NotJson(CalotypeError):
+    """A body that cannot be parsed."""
+
+
+class BodyTooLarge(CalotypeError):
+    """A body over the limit."""
+
+
+class NotReady(CalotypeError):
+    """No worker has loaded the model yet."""
+
+
+class StreamOver(Exception):
+    """The stream's last event was seen already: 204, upon which an EventSource stops asking."""
+
+
+_STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
+    RequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotJson: HTTPStatus.BAD_REQUEST,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    JobNotFound: HTTPStatus.NOT_FOUND,
+    ImageNotFound: HTTPStatus.NOT_FOUND,
+    JobEnded: HTTPStatus.CONFLICT,
+    QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error's answer. ASCII on the wire, since a detail may quote what is no Unicode."""
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=list(errors) or None,
+    )
+    content = json.dumps(body.model_dump(exclude_none=True)).encode()
+    return Response(content, status, headers, MEDIA_TYPE)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for its documentation."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    retry = {"schema": {"type": "integer"}, "description": "Try again after so many seconds."}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+            **({"headers": {"Retry-After": retry}} if status == 503 else {}),
+        }
+        for status in statuses
+    }
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Make every error that the app meets a problem."""
+    app.add_exception_handler(CalotypeError, _our_error)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StreamOver, _stream_over)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+async def _our_error(_: Request, error: Exception) -> Response:
+    status = _STATUSES.get(type(error))  # type: ignore[arg-type]
+    if status is None:
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    faults = error.faults if isinstance(error, RequestError) else ()
+    errors = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in faults]
+    busy = status is HTTPStatus.SERVICE_UNAVAILABLE
+    return problem(
+        status, str(error), errors, {"Retry-After": str(RETRY_SECONDS)} if busy else None
+    )
+
+
+async def _wrong_parameter(_: Request, error: Exception) -> Response:
+    """A query parameter or a header that does not fit; bodies are read by the model."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        Fault(pointer=f"/{fault['loc'][-1]}", detail=f"{fault['input']!r}: {fault['msg'].lower()}")
+        for fault in error.errors()
+    ]
+    detail = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in errors)
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {
+        404: f"nothing is at {request.url.path}; /docs says what there is",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+async def _stream_over(_: Request, __: Exception) -> Response:
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _unforeseen(_: Request, __: Exception) -> Response:
+    """A bug of ours: the log has its story, the caller its apology."""
+    detail = "an error of ours, which is in the server's log; the request may be sent again"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)

@@ -1,0 +1,68 @@
+"""Server-Sent Events: a job's, and the gallery's.
+
+Events have an id and no name, so that `EventSource.onmessage` sees them all; data is one JSON
+object. FastAPI frames them and keeps proxies awake with a comment every 15 s.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TypeVar, cast
+
+from fastapi.sse import ServerSentEvent
+
+from api import schemas
+from runtime.broker.protocol import GalleryEvent, JobEvent, JobStatus
+
+RETRY_MILLISECONDS = 2000
+
+EventT = TypeVar("EventT")
+
+
+async def job_stream(events: AsyncIterator[JobEvent]) -> AsyncIterator[ServerSentEvent]:
+    """A job's events as they go over the wire."""
+    async with closing(events):
+        async for event in events:
+            yield _frame(event.id, job_event(event))
+
+
+async def gallery_stream(events: AsyncIterator[GalleryEvent]) -> AsyncIterator[ServerSentEvent]:
+    """The gallery's events as they go over the wire."""
+    async with closing(events):
+        async for event in events:
+            yield _frame(event.id, gallery_event(event))
+
+
+def closing(events: AsyncIterator[EventT]) -> "aclosing[AsyncGenerator[EventT, None]]":
+    """Unsubscribes when the block is left, and not when the garbage is collected."""
+    return aclosing(cast("AsyncGenerator[EventT, None]", events))
+
+
+def job_event(event: JobEvent) -> schemas.JobEvent:
+    """A job's event as the API shows it."""
+    match event.status:
+        case JobStatus.QUEUED:
+            return schemas.Queued(queue_position=event.queue_position)
+        case JobStatus.PROCESSING:
+            return schemas.Processing(
+                step=event.step or 0, total_steps=event.total_steps or 0, preview=event.preview
+            )
+        case JobStatus.COMPLETED:
+            return schemas.Completed(image=schemas.Image.of(event.image) if event.image else None)
+        case JobStatus.FAILED:
+            assert event.error is not None
+            return schemas.Failed(error=schemas.JobError.of(event.error))
+        case JobStatus.CANCELED:
+            return schemas.Canceled()
+
+
+def gallery_event(event: GalleryEvent) -> schemas.GalleryEvent:
+    """The gallery's event as the API shows it."""
+    if event.image is not None:
+        return schemas.ImageAdded(image=schemas.Image.of(event.image))
+    if event.deleted is not None:
+        return schemas.ImageDeleted(filename=event.deleted)
+    return schemas.GallerySnapshot(newest=event.newest)
+
+
+def _frame(event_id: str, data: schemas.JobEvent | schemas.GalleryEvent) -> ServerSentEvent:
+    return ServerSentEvent(data=data, id=event_id, retry=RETRY_MILLISECONDS)

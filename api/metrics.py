@@ -1,0 +1,104 @@
+"""Figures for Prometheus, in a registry of the app's own."""
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.broker.facts import Counters, WorkerFacts, WorkerState
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """What the API counts itself; what the broker counts is read when the page is asked for."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "calotype_http_requests",
+            "HTTP requests answered.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "calotype_http_response_seconds",
+            "From a request to the first byte of its answer.",
+            ["method", "route"],
+            registry=self._registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._latency.labels(method, route).observe(seconds)
+
+    def page(self, counters: Counters, workers: tuple[WorkerFacts, ...]) -> bytes:
+        """The page, with the broker's figures as they are now."""
+        snapshot = CollectorRegistry()
+        snapshot.register(_Snapshot([*_jobs(counters), *_workers(workers)]))
+        return generate_latest(self._registry) + generate_latest(snapshot)
+
+
+class CountAnswers:
+    """Middleware: every answer is counted under its route's path, not the address asked for."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and count when its answer begins."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unknown")
+                seconds = perf_counter() - began
+                self._metrics.answered(scope["method"], route, message["status"], seconds)
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+class _Snapshot:
+    """A collector of figures that were read already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
+def _jobs(counters: Counters) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("calotype_jobs", "Jobs that have not ended.", labels=["status"])
+    jobs.add_metric(["queued"], counters.queued)
+    jobs.add_metric(["processing"], counters.processing)
+    yield jobs
+    ended = CounterMetricFamily("calotype_jobs_ended", "Jobs that ended.", labels=["status"])
+    for status, count in counters.ended.items():
+        ended.add_metric([status], count)
+    yield ended
+    sums = {
+        "jobs_submitted": ("Jobs taken.", counters.submitted),
+        "attempts_lost": ("Attempts that ended with their worker.", counters.attempts_lost),
+        "steps": ("Steps made.", counters.steps),
+        "step_seconds": ("Time in calls of the step graph.", counters.step_seconds),
+        "job_seconds": ("From lease to end, over completed jobs.", counters.job_seconds),
+        "previews": ("Previews made.", counters.previews),
+    }
+    for name, (text, value) in sums.items():
+        yield CounterMetricFamily(f"calotype_{name}", text, value=value)
+
+
+def _workers(workers: tuple[WorkerFacts, ...]) -> Iterator[Metric]:
+    ready = sum(worker.state is WorkerState.READY for worker in workers)
+    yield GaugeMetricFamily("calotype_workers_ready", "Workers that draw.", value=ready)
+    restarts = sum(worker.restarts for worker in workers)
+    yield CounterMetricFamily("calotype_worker_restarts", "Workers replaced.", value=restarts)

@@ -1,0 +1,117 @@
+"""`POST /api/generate`: every error of a request is found here, before anything is queued."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from api.body import parse_body, read_body
+from api.errors import NotReady, problems
+from api.events import closing
+from api.openapi import BODY, reference
+from api.preferences import MAX_WAIT_SECONDS, preferred_wait
+from api.schemas import Accepted, Job, job_url
+from api.services import Rooms, Services
+from runtime.broker import protocol
+from runtime.broker.protocol import Idempotency
+from runtime.model import Model
+from runtime.request import GenerateRequest
+
+router = APIRouter(tags=["jobs"])
+
+_LOCATION = {"schema": {"type": "string"}, "description": "The job's address."}
+_APPLIED = {"schema": {"type": "string"}, "description": "The preference that was honoured."}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description=(
+            "Names this request: sent again within 24 hours with the same body, it is answered "
+            "with the same job."
+        ),
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(
+        alias="Prefer",
+        description=f"`wait=N`: answer when the job has ended, 1 to {MAX_WAIT_SECONDS} s.",
+    ),
+]
+
+
+@router.post(
+    "/api/generate",
+    status_code=202,
+    response_model=Accepted,
+    response_description="The job is on disk and will be drawn.",
+    responses={
+        200: {
+            "model": Job,
+            "description": "With `Prefer: wait=N`: the job has ended in time.",
+            "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED},
+        },
+        202: {"headers": {"Location": _LOCATION}},
+        **problems(400, 413, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": reference(BODY)}},
+        }
+    },
+)
+async def generate(
+    request: Request,
+    rooms: Rooms,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Submit a picture to be drawn."""
+    raw = await read_body(request)
+    body, complete, steps = await asyncio.to_thread(_understand, rooms.model, raw)
+    _refuse_while_loading(rooms)
+    key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
+    job = await rooms.broker.submit(rooms.model.name, complete.to_json(), steps, key)
+    headers = {"Location": job_url(job.job_id)}
+    seconds = preferred_wait(prefer)
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        job = await _wait(rooms.broker, job, seconds)
+        if job.status.ended:
+            return _answer(Job.of(job), 200, headers)
+    return _answer(Accepted.of(job), 202, headers)
+
+
+def _understand(model: Model, raw: bytes) -> tuple[object, GenerateRequest, int]:
+    """The parsed body, the complete request, and its steps. Raises RequestError, NotJson."""
+    body = parse_body(raw)
+    request = model.read(body)
+    return body, request, model.plan(request).steps
+
+
+def _refuse_while_loading(rooms: Services) -> None:
+    """Once the model was loaded, jobs are taken even while a worker is being replaced."""
+    if rooms.workers.engine is None:
+        reasons = [worker.error for worker in rooms.workers.workers if worker.error]
+        reason = f" ({reasons[0]})" if reasons else ""
+        raise NotReady(f"the model {rooms.model.name} is still being loaded{reason}")
+
+
+async def _wait(broker: protocol.Broker, job: protocol.Job, seconds: int) -> protocol.Job:
+    """The job when it has ended, or when the time is over."""
+    try:
+        async with asyncio.timeout(seconds), closing(broker.follow(job.job_id)) as events:
+            async for event in events:
+                if event.status.ended:
+                    break
+    except TimeoutError:
+        pass
+    return await broker.job(job.job_id)
+
+
+def _answer(content: Accepted | Job, status: int, headers: dict[str, Any]) -> Response:
+    return Response(content.model_dump_json(), status, headers, "application/json")

@@ -1,0 +1,126 @@
+"""`/api/images` and `/api/thumbs`: the gallery, its pictures and their thumbnails.
+
+A picture never changes under its name, so caches may keep it for good.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Response
+
+from api.errors import problems
+from api.schemas import Image, ImagePage
+from api.services import Rooms
+from runtime.broker.protocol import ImageNotFound
+from runtime.errors import RequestError
+
+router = APIRouter(prefix="/api", tags=["images"])
+
+MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
+CACHE_CONTROL = "public, max-age=31536000, immutable"
+
+IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="The `ETag` of the copy at hand.")
+]
+
+
+@router.get(
+    "/images",
+    responses={
+        200: {
+            "headers": {
+                "Link": {"schema": {"type": "string"}, "description": 'The next page, rel="next".'}
+            }
+        },
+        **problems(422),
+    },
+)
+async def list_images(
+    rooms: Rooms,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> ImagePage:
+    """The gallery, newest first."""
+    try:
+        page = await rooms.broker.images(limit, cursor)
+    except ValueError as error:
+        detail = f"{cursor!r} is no cursor of ours; use the next_cursor of the page before"
+        raise RequestError("/cursor", detail) from error
+    if page.next_cursor is not None:
+        query = urlencode({"limit": limit, "cursor": page.next_cursor})
+        response.headers["Link"] = f'</api/images?{query}>; rel="next"'
+    images = [Image.of(image) for image in page.images]
+    return ImagePage(images=images, next_cursor=page.next_cursor)
+
+
+def _file(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """A file's answers in the documentation."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    headers = {
+        name: {"schema": {"type": "string"}}
+        for name in ("Cache-Control", "ETag", "X-Content-Type-Options")
+    }
+    return {
+        200: {"content": dict.fromkeys(media_types, schema), "headers": headers},
+        304: {"description": "The copy at hand is the picture."},
+        **problems(404),
+    }
+
+
+@router.head(
+    "/images/{filename}",
+    name="head_image",
+    response_class=Response,
+    responses=_file(*MEDIA_TYPES.values()),
+)
+@router.get("/images/{filename}", response_class=Response, responses=_file(*MEDIA_TYPES.values()))
+async def get_image(filename: str, rooms: Rooms, if_none_match: IfNoneMatch = None) -> Response:
+    """The picture."""
+    content = await asyncio.to_thread(_read, rooms.files.picture_path, filename)
+    media_type = MEDIA_TYPES[Path(filename).suffix]
+    return _immutable(filename, content, media_type, if_none_match)
+
+
+@router.head(
+    "/thumbs/{filename}",
+    name="head_thumbnail",
+    response_class=Response,
+    responses=_file("image/webp"),
+)
+@router.get("/thumbs/{filename}", response_class=Response, responses=_file("image/webp"))
+async def get_thumbnail(filename: str, rooms: Rooms, if_none_match: IfNoneMatch = None) -> Response:
+    """The thumbnail of the picture of that name."""
+    content = await asyncio.to_thread(_read, rooms.files.thumbnail_path, filename)
+    return _immutable(filename, content, "image/webp", if_none_match)
+
+
+@router.delete("/images/{filename}", status_code=204, responses=problems(404))
+async def delete_image(filename: str, rooms: Rooms) -> None:
+    """Delete the picture and its thumbnail; its job stays."""
+    await rooms.broker.delete_image(filename)
+
+
+def _read(find: Callable[[str], Path | None], filename: str) -> bytes:
+    """Raises ImageNotFound, also where the file goes while it is looked for."""
+    path = find(filename)
+    try:
+        if path is not None:
+            return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    raise ImageNotFound(f"there is no picture {filename!r}; /api/images lists those that there are")
+
+
+def _immutable(
+    filename: str, content: bytes, media_type: str, if_none_match: str | None
+) -> Response:
+    tag = f'"{filename}"'
+    headers = {"Cache-Control": CACHE_CONTROL, "ETag": tag, "X-Content-Type-Options": "nosniff"}
+    held = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
+    if tag in held or "*" in held:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)

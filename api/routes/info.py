@@ -1,0 +1,29 @@
+"""`GET /api/info`: what this server draws with, and what a request may say."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter
+
+from api.schemas import EngineInfo, Info, LoraInfo, ModelInfo
+from api.services import Rooms
+
+router = APIRouter(prefix="/api", tags=["server"])
+
+
+@router.get("/info")
+async def get_info(rooms: Rooms) -> Info:
+    """The loaded model, the JSON Schema of its requests, its LoRAs, its engines."""
+    manifest = rooms.model.package.manifest
+    return Info(
+        model=ModelInfo(
+            name=manifest.name,
+            family=manifest.family,
+            source=manifest.source.reference,
+            description=manifest.description,
+        ),
+        parameters=dict(rooms.model.parameters),
+        samplers=list(rooms.model.family.facts.samplers),
+        loras=[LoraInfo.of(offer) for offer in rooms.model.loras],
+        engine=EngineInfo.of(rooms.workers.engine),
+        version=version("calotype"),
+    )

@@ -1,0 +1,79 @@
+"""`/api/sse/...`: a job's progress and the gallery, live.
+
+A refusal inside a stream would come as an empty 200, so 404 and 204 are decided before it.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from api.errors import StreamOver, problems
+from api.events import gallery_stream, job_stream
+from api.openapi import GALLERY_EVENTS, JOB_EVENTS, reference
+from api.services import Rooms
+
+router = APIRouter(prefix="/api/sse", tags=["streams"])
+
+LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The last event that was seen; what came after it is sent again.",
+    ),
+]
+
+
+def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """An event stream in the documentation; `data` of each event is one object of `events`."""
+    item = {
+        "type": "object",
+        "required": ["id", "data"],
+        "properties": {
+            "id": {"type": "string"},
+            "retry": {"type": "integer"},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": reference(events),
+            },
+        },
+    }
+    content = {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": item}}
+    return {200: {"description": description, "content": content}}
+
+
+@router.get(
+    "/gallery",
+    response_class=EventSourceResponse,
+    responses=_stream(GALLERY_EVENTS, "A snapshot, then every picture that comes or goes."),
+)
+async def follow_gallery(rooms: Rooms) -> AsyncIterator[ServerSentEvent]:
+    """Follow the gallery."""
+    async for event in gallery_stream(rooms.broker.follow_gallery()):
+        yield event
+
+
+async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = None) -> None:
+    await rooms.broker.job(job_id)
+    if last_event_id is not None and await rooms.broker.seen_final(job_id, last_event_id):
+        raise StreamOver
+
+
+@router.get(
+    "/{job_id}",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_open_stream)],
+    responses={
+        **_stream(JOB_EVENTS, "A snapshot or what was missed, then live; the final event ends it."),
+        204: {"description": "The last event that was seen was the final one."},
+        **problems(404),
+    },
+)
+async def follow_job(
+    job_id: str, rooms: Rooms, last_event_id: LastEventId = None
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a job."""
+    async for event in job_stream(rooms.broker.follow(job_id, last_event_id)):
+        yield event

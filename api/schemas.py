@@ -1,0 +1,317 @@
+"""What the API answers, as types: `/docs` shows these, and every answer is made of them.
+
+Each type that stands for something of the runtime is made from it by its `of`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from runtime.broker import facts, protocol
+from runtime.broker.facts import WorkerState
+from runtime.broker.protocol import JobStatus
+from runtime.parameters import LoraOffer
+
+
+class Schema(BaseModel):
+    """What all answers have in common: they do not change once made."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Fault(Schema):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) to the wrong value.")
+    detail: str
+
+
+class Problem(Schema):
+    """An error, as RFC 9457 wants it: `application/problem+json`."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = Field(None, description="Every fault of a request that is wrong.")
+
+
+class Image(Schema):
+    """A finished picture."""
+
+    filename: str
+    url: str
+    thumb_url: str
+    width: int
+    height: int
+    seed: int
+    prompt: str
+    model: str
+    created_at: datetime
+    job_id: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, image: protocol.Image) -> "Image":
+        """The picture as the API shows it."""
+        return cls(
+            filename=image.filename,
+            url=f"/api/images/{image.filename}",
+            thumb_url=f"/api/thumbs/{image.filename}",
+            width=image.width,
+            height=image.height,
+            seed=image.seed,
+            prompt=image.prompt,
+            model=image.model,
+            created_at=image.created_at,
+            job_id=image.job_id,
+            size_bytes=image.size_bytes,
+        )
+
+
+class ImagePage(Schema):
+    """A page of the gallery, newest first."""
+
+    images: list[Image]
+    next_cursor: str | None = Field(description="Ask for the next page with it; null on the last.")
+
+
+class JobError(Schema):
+    """Why a job failed."""
+
+    title: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: protocol.JobError) -> "JobError":
+        """The reason as the API shows it."""
+        return cls(title=error.title, detail=error.detail)
+
+
+class Accepted(Schema):
+    """A job that was taken: it is on disk, and will be drawn."""
+
+    job_id: str
+    status: JobStatus
+    queue_position: int | None = Field(description="1 for the job that is next.")
+    job_url: str
+    events_url: str
+
+    @classmethod
+    def of(cls, job: protocol.Job) -> "Accepted":
+        """Where the job stands, and where to follow it."""
+        return cls(
+            job_id=job.job_id,
+            status=job.status,
+            queue_position=job.queue_position,
+            job_url=job_url(job.job_id),
+            events_url=f"/api/sse/{job.job_id}",
+        )
+
+
+class Job(Schema):
+    """A job as it is now; what does not apply is null."""
+
+    job_id: str
+    status: JobStatus
+    step: int
+    total_steps: int
+    queue_position: int | None = Field(description="1 for the job that is next.")
+    attempt: int = Field(description="How often the job was begun; 0 while it never was.")
+    priority: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    request: dict[str, Any] = Field(
+        description="The complete body: every default filled in, the seed that was drawn."
+    )
+    image: Image | None
+    error: JobError | None
+    cancel_requested: bool
+
+    @classmethod
+    def of(cls, job: protocol.Job) -> "Job":
+        """The job as the API shows it."""
+        return cls(
+            job_id=job.job_id,
+            status=job.status,
+            step=job.step,
+            total_steps=job.total_steps,
+            queue_position=job.queue_position,
+            attempt=job.attempt,
+            priority=job.priority,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            request=dict(job.request),
+            image=Image.of(job.image) if job.image else None,
+            error=JobError.of(job.error) if job.error else None,
+            cancel_requested=job.cancel_requested,
+        )
+
+
+def job_url(job_id: str) -> str:
+    """Where a job is found."""
+    return f"/api/jobs/{job_id}"
+
+
+class Queued(Schema):
+    """The job waits."""
+
+    status: Literal["queued"] = "queued"
+    queue_position: int | None
+
+
+class Processing(Schema):
+    """A step was made."""
+
+    status: Literal["processing"] = "processing"
+    step: int
+    total_steps: int
+    preview: str | None = Field(description="A JPEG as a data URL; null where there is none.")
+
+
+class Completed(Schema):
+    """The picture is there; null if it has been deleted since."""
+
+    status: Literal["completed"] = "completed"
+    image: Image | None
+
+
+class Failed(Schema):
+    """The job ended without a picture."""
+
+    status: Literal["failed"] = "failed"
+    error: JobError
+
+
+class Canceled(Schema):
+    """The job was canceled."""
+
+    status: Literal["canceled"] = "canceled"
+
+
+JobEvent = Annotated[
+    Queued | Processing | Completed | Failed | Canceled, Field(discriminator="status")
+]
+
+
+class GallerySnapshot(Schema):
+    """How the gallery stands when the stream begins."""
+
+    event: Literal["snapshot"] = "snapshot"
+    newest: str | None
+
+
+class ImageAdded(Schema):
+    """A new picture."""
+
+    event: Literal["image"] = "image"
+    image: Image
+
+
+class ImageDeleted(Schema):
+    """A picture is gone."""
+
+    event: Literal["deleted"] = "deleted"
+    filename: str
+
+
+GalleryEvent = Annotated[GallerySnapshot | ImageAdded | ImageDeleted, Field(discriminator="event")]
+
+
+class ModelInfo(Schema):
+    """The loaded model."""
+
+    name: str
+    family: str
+    source: str
+    description: str
+
+
+class LoraInfo(Schema):
+    """A LoRA that a request may name."""
+
+    id: str
+    name: str
+    triggers: str
+    weight: float
+    trigger_weight: float
+
+    @classmethod
+    def of(cls, offer: LoraOffer) -> "LoraInfo":
+        """The LoRA as the API shows it."""
+        return cls(
+            id=offer.id,
+            name=offer.name,
+            triggers=offer.triggers,
+            weight=offer.weight,
+            trigger_weight=offer.trigger_weight,
+        )
+
+
+class EngineInfo(Schema):
+    """What the pictures are made with; null until a worker has loaded the model."""
+
+    backend: str | None
+    target: str | None
+    device: str | None
+    precision: str | None
+    ready_since: datetime | None
+    note: str
+
+    @classmethod
+    def of(cls, engine: facts.EngineFacts | None) -> "EngineInfo":
+        """The engines as the API shows them."""
+        if engine is None:
+            note = "the model is being loaded"
+            return cls(
+                backend=None, target=None, device=None, precision=None, ready_since=None, note=note
+            )
+        return cls(
+            backend=engine.backend,
+            target=engine.target,
+            device=engine.device,
+            precision=engine.precision,
+            ready_since=engine.ready_since,
+            note=engine.note,
+        )
+
+
+class Info(Schema):
+    """What this server draws with, and what a request may say."""
+
+    model: ModelInfo
+    parameters: dict[str, Any] = Field(description="JSON Schema of the body of /api/generate.")
+    samplers: list[str]
+    loras: list[LoraInfo]
+    engine: EngineInfo
+    version: str
+
+
+class WorkerInfo(Schema):
+    """A worker process."""
+
+    pid: int | None
+    state: WorkerState
+    device: str | None
+    restarts: int
+
+
+class Health(Schema):
+    """The API lives; its workers may not yet."""
+
+    status: Literal["ok"] = "ok"
+    workers: list[WorkerInfo]
+
+
+class Ready(Schema):
+    """A worker has loaded the model and run one step."""
+
+    status: Literal["ready"] = "ready"
+
+
+# What no route returns as its one model, and the documentation needs all the same.
+JOB_EVENT: TypeAdapter[Any] = TypeAdapter(JobEvent)
+GALLERY_EVENT: TypeAdapter[Any] = TypeAdapter(GalleryEvent)

@@ -1,0 +1,132 @@
+"""The server process: broker, supervisor and HTTP, opened in that order and closed in reverse."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+import uvloop
+from runtime.broker.local import LocalBroker
+from runtime.supervisor import Supervisor, WorkerSettings
+
+from api.app import create_app
+from api.metrics import Metrics
+from api.services import Services
+from api.settings import Settings
+from runtime.errors import CalotypeError
+from runtime.gallery import Gallery
+from runtime.model import Model
+
+GRACE_SECONDS = 5
+"""What a client that does not read is waited for when the server stops."""
+
+
+class CannotListen(CalotypeError):
+    """The address cannot be listened on."""
+
+
+def serve(settings: Settings, model: Model, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is told the address once it is open.
+
+    Raises CannotListen; CalotypeError when the data directory cannot be used.
+    """
+    with (
+        _listen(settings.host, settings.port) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, model, listener, announce))
+
+
+async def _serve(
+    settings: Settings, model: Model, listener: socket.socket, announce: Callable[[str], None]
+) -> None:
+    broker = LocalBroker(
+        settings.data,
+        model.name,
+        queue_limit=settings.queue_limit,
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+    )
+    worker = WorkerSettings(
+        engines=settings.engines,
+        model=model.name,
+        data=settings.data,
+        max_batch=settings.max_batch,
+        lease_seconds=settings.lease_seconds,
+    )
+    async with broker, Supervisor(broker, worker) as supervisor:
+        app = create_app(
+            Services(
+                model=model,
+                broker=broker,
+                workers=supervisor,
+                files=Gallery(settings.data),
+                metrics=Metrics(),
+            )
+        )
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        url = _url(settings.host, listener)
+        await _Server(config, lambda: announce(url), broker.end_streams).serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it is open and ends its streams before it waits for them."""
+
+    def __init__(
+        self, config: uvicorn.Config, opened: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._opened = opened
+        self._stopping = stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open, and say so."""
+        await super().startup(sockets)
+        self._opened()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """An open stream would hold up the shutdown for as long as its client likes."""
+        self._stopping()
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn raises the signal again when it has stopped, which would end the process there
+        and then, with broker and supervisor still open.
+        """
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for each in signals:
+            loop.add_signal_handler(each, self.handle_exit, each, None)
+        try:
+            yield
+        finally:
+            for each in signals:
+                loop.remove_signal_handler(each)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot listen on {host} port {port}: {error.strerror}; "
+            "choose others with --host and --port"
+        ) from error
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

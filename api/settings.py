@@ -1,0 +1,95 @@
+"""What a server can be told: one class for its flags, its environment and its defaults.
+
+A flag of `calotype serve` wins over the environment, which wins over the default. Every value is
+checked here, before anything is opened, and `calotype config` prints where each one came from.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.errors import CalotypeError
+
+ENV_PREFIX = "CALOTYPE_"
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class SettingsError(CalotypeError):
+    """A setting that cannot be used, named as the caller gave it: by its flag or its variable."""
+
+
+class Settings(BaseSettings):
+    """The settings of a server; the descriptions are the help of its flags."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_parse_none_str="",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    model: Name = Field("demo", description="the package's name")
+    engines: Path = Field(Path("engines"), description="the directory of model packages")
+    data: Path = Field(Path("data"), description="where jobs and pictures are kept")
+    host: Name = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
+    max_batch: int | None = Field(
+        None, ge=1, description="the most pictures drawn together; by default what the engines take"
+    )
+    queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
+    lease_seconds: float = Field(
+        30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
+    )
+    max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+
+
+def flag(name: str) -> str:
+    """A setting's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """A setting's environment variable."""
+    return ENV_PREFIX + name.upper()
+
+
+def read_settings(flags: Mapping[str, str]) -> Settings:
+    """The settings from flags, the environment and the defaults. Raises SettingsError."""
+    _refuse_unknown_variables()
+    # Values are text wherever they come from, and are read as their field's type.
+    values: dict[str, Any] = dict(flags)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, flags)) from error
+
+
+def origin(name: str, flags: Mapping[str, str]) -> str:
+    """Where a setting's value came from: its flag, its variable, or `default`."""
+    if name in flags:
+        return flag(name)
+    return variable(name) if variable(name) in _variables() else "default"
+
+
+def _variables() -> list[str]:
+    return [name.upper() for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+
+
+def _refuse_unknown_variables() -> None:
+    known = [variable(name) for name in Settings.model_fields]
+    unknown = sorted(set(_variables()) - set(known))
+    if unknown:
+        raise SettingsError(f"{unknown[0]}: unknown setting; known are {', '.join(known)}")
+
+
+def _explain(error: ValidationError, flags: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    value = "" if first["input"] is None else first["input"]
+    return f"{origin(name, flags)}={value}: {first['msg'].lower()}"
