@@ -25,7 +25,7 @@ class WorkerFacts:
     device: str | None
     restarts: int
     error: str | None
-    """One line: why the last start or run ended. None when nothing went wrong since it was ready."""
+    """One line: why the last run ended; None while nothing has gone wrong."""
 
 
 @dataclass(frozen=True, slots=True)

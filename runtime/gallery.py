@@ -1,0 +1,107 @@
+"""Pictures and their thumbnails on disk: each file is there whole, or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from runtime.broker.names import is_picture_name
+from runtime.decode import Pixels
+
+THUMBNAIL_SIDE = 256
+THUMBNAIL_QUALITY = 80
+_UNFINISHED = ".tmp"
+
+
+class Gallery:
+    """The folders `images` and `thumbs` of a data folder."""
+
+    def __init__(self, data: Path) -> None:
+        """Make the folders where they are not there yet."""
+        self._images = data / "images"
+        self._thumbs = data / "thumbs"
+        for folder in (self._images, self._thumbs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, filename: str, picture: bytes, thumbnail: bytes) -> None:
+        """Write both files; once this returns they are on disk. The same name writes over."""
+        write_whole(_inside(self._thumbs, filename), thumbnail)
+        write_whole(_inside(self._images, filename), picture)
+
+    def remove(self, filename: str) -> None:
+        """Delete both files, where they are there."""
+        for folder in (self._images, self._thumbs):
+            _inside(folder, filename).unlink(missing_ok=True)
+            _sync(folder)
+
+    def picture_path(self, filename: str) -> Path | None:
+        """The picture's file; None where there is none, or the name is none of ours."""
+        return _found(self._images, filename)
+
+    def thumbnail_path(self, filename: str) -> Path | None:
+        """The thumbnail's file, WebP whatever its name ends with; None where there is none."""
+        return _found(self._thumbs, filename)
+
+    def names(self) -> Iterator[str]:
+        """The file name of every picture or thumbnail that is there."""
+        yield from {
+            path.name
+            for folder in (self._images, self._thumbs)
+            for path in folder.iterdir()
+            if is_picture_name(path.name)
+        }
+
+    def remove_unfinished(self) -> None:
+        """Delete what a process that died left half written. No other process may be writing."""
+        for folder in (self._images, self._thumbs):
+            for path in folder.glob(f".*{_UNFINISHED}"):
+                path.unlink(missing_ok=True)
+
+
+def thumbnail(pixels: Pixels) -> bytes:
+    """A WebP of pixels `[H, W, 3]`, its longest side at most THUMBNAIL_SIDE."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever the machine stops, it is there whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A file's name is on disk only once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _inside(folder: Path, filename: str) -> Path:
+    if not is_picture_name(filename):
+        raise ValueError(f"{filename!r} is no picture's file name")
+    return folder / filename
+
+
+def _found(folder: Path, filename: str) -> Path | None:
+    if not is_picture_name(filename):
+        return None
+    path = folder / filename
+    return path if path.is_file() else None
