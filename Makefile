@@ -1,13 +1,12 @@
 # Two commands matter: `make serve` needs only the torch-free runtime; `make test` adds the build stage.
 PYTHON ?= python3
 BIN := .venv/bin
-PORT ?= 8000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: serve test check lint types imports unit format clean
 
 serve: .venv/serve.stamp
-	$(BIN)/calotype serve --port $(PORT)
+	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
 
 test: check unit
 

@@ -38,7 +38,7 @@ class Generator:
 
     def start(self, plan: Plan) -> Sample:
         """Encode a plan's prompts, draw its noise, and hand it to the denoiser."""
-        return Sample(plan, self._denoiser, self._conditioning(plan))
+        return Sample(plan, self._denoiser, self.conditioning(plan))
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over whatever `arrivals` lets in."""
@@ -71,7 +71,8 @@ class Generator:
         for event in self.steps(self.model.plan(self.model.read(body))):
             self.decode(self.latents(event.sample))
 
-    def _conditioning(self, plan: Plan) -> list[Conditioning]:
+    def conditioning(self, plan: Plan) -> list[Conditioning]:
+        """Each evaluation's conditioning: the text encoders run here."""
         settings = self.model.family.settings(plan.request)
         return [
             {**self.model.family.encode(prompt, self._text_engines), **settings}

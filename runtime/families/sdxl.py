@@ -15,7 +15,7 @@ from runtime.families.family import Conditioning, Facts, Guidance, Prompt
 from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
 from runtime.sampling.samplers import step_table
-from runtime.sampling.schedules import SchedulerConfig
+from runtime.sampling.scheduler_config import SchedulerConfig
 from runtime.sampling.table import StepTable
 from runtime.text.chunks import align, chunk
 from runtime.text.emphasis import emphasise

@@ -1,0 +1,70 @@
+"""Structural rules that no import linter can state."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BUILD_ONLY = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "onnx_ir"}
+
+LOAD_EVERYTHING = """
+import importlib, json, pkgutil, sys
+import runtime, api
+for package in (runtime, api):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def modules(*rooms: str) -> list[Path]:
+    return sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+
+
+def test_serving_loads_nothing_of_the_build_stage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_EVERYTHING],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    loaded = set(json.loads(done.stdout))
+    assert {"runtime", "api"} <= loaded
+    assert not loaded & BUILD_ONLY
+
+
+def test_families_do_not_know_each_other() -> None:
+    for folder, shared in (
+        (ROOT / "runtime/families", {"family"}),
+        (ROOT / "engine_build/export", {"common", "role", "families"}),
+    ):
+        names = {path.stem for path in folder.glob("*.py")} - shared - {"__init__"}
+        assert names
+        for name in names:
+            text = (folder / f"{name}.py").read_text()
+            imported = {
+                node.module.rpartition(".")[2]
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.ImportFrom) and node.module
+            }
+            assert not imported & (names - {name}), f"{folder.name}/{name}.py"
+
+
+@pytest.mark.parametrize(
+    "path", modules("runtime", "api", "engine_build"), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_families_are_told_apart_in_their_own_files_only(path: Path) -> None:
+    if path.parent.name in ("families", "export"):
+        return
+    families = {"sdxl", "flux", "chroma", "zimage"}
+    strings = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert not strings & families
