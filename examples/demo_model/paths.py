@@ -1,0 +1,9 @@
+"""Where the recipe keeps its data and results."""
+
+from pathlib import Path
+
+WORK = Path(__file__).parent / "work"
+ASSETS = WORK / "emoji" / "package" / "assets"
+EMOJI_WORDS = WORK / "words" / "package" / "dist" / "emoji-en-US.json"
+POOL = WORK / "pool"
+LORA = WORK / "lora" / "monochrome.safetensors"
