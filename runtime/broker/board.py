@@ -85,6 +85,13 @@ class Board:
         """The jobs whose leases this worker has."""
         return [live.stored.job for live in self._live.values() if live.stored.holder == holder]
 
+    def held_job(self, holder: str, job_id: str) -> Job:
+        """A job that this worker has the lease of. Raises StaleLease."""
+        live = self._live.get(job_id)
+        if live is None or live.stored.holder != holder:
+            raise StaleLease(f"job {job_id} is not leased to {holder}")
+        return live.stored.job
+
     def ring(self) -> None:
         """Wake every listener, though nothing happened."""
         self.gallery.bell.ring()
@@ -109,11 +116,10 @@ class Board:
         self, holder: str, job_id: str, step: int, seconds: float, preview: str | None
     ) -> None:
         """A job has finished a step. Raises StaleLease when it is not this worker's."""
-        live = self._live.get(job_id)
-        if live is None or live.stored.holder != holder:
-            raise StaleLease(f"job {job_id} is not leased to {holder}")
+        job = self.held_job(holder, job_id)
+        live = self._live[job_id]
         live.step = step
-        live.log.processing(step, live.stored.job.total_steps, preview)
+        live.log.processing(step, job.total_steps, preview)
         self._tally.steps += 1
         self._tally.step_seconds += seconds
         self._tally.previews += preview is not None

@@ -52,6 +52,10 @@ class Leases:
         """A worker is told nothing any more; `release` its jobs next."""
         self._board.detach(worker)
 
+    def job_of(self, worker: Holder, job_id: str) -> Job:
+        """A job that this worker has the lease of. Raises StaleLease."""
+        return self._board.held_job(worker.name, job_id)
+
     async def lease(self, worker: Holder, count: int) -> int:
         """Lease up to `count` jobs, each handed to `worker.assign`; says how many."""
         held = self._board.held(worker.name)
@@ -102,21 +106,14 @@ class Leases:
         """The worker has stopped the job as it was asked to. Raises StaleLease."""
         await self._end(worker, job_id, JobStatus.CANCELED, None)
 
-    async def hand_back(self, worker: Holder, job_id: str) -> None:
-        """The worker is stopping: the job waits again, the attempt is not counted."""
-
-        def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            job = leased_job(connection, worker.name, job_id)
-            self._give_up(connection, job, "", counted=False)
-            return [job_row(connection, job_id)]
-
-        await self._database.write(work, self._board.fold)
-
     async def release(self, worker: Holder, reason: str, *, counted: bool) -> None:
-        """A worker is gone, and with it all its leases; `reason` says why, for people."""
+        """A worker is gone, and with it all its leases; `reason` says why, for people.
+
+        Attempts of a worker that left as it was asked to are not `counted`.
+        """
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            return self.give_up_all(
+            return self._give_up(
                 connection, held_jobs(connection, worker.name), reason, counted=counted
             )
 
@@ -142,12 +139,12 @@ class Leases:
                 for stored in unfinished
                 if stored.job.model == model and stored.job.status is JobStatus.PROCESSING
             ]
-            self.give_up_all(connection, processing, "the server was stopped", counted=True)
+            self._give_up(connection, processing, "the server was stopped", counted=True)
             return [job_row(connection, stored.job.job_id) for stored in unfinished]
 
         await self._database.write(work, self._board.fold)
 
-    def give_up_all(
+    def _give_up(
         self,
         connection: sqlite3.Connection,
         lost: Sequence[StoredJob],
@@ -157,20 +154,16 @@ class Leases:
     ) -> list[StoredJob]:
         """End these attempts; returns the jobs as they are then."""
         for stored in lost:
-            self._give_up(connection, stored.job, reason, counted=counted)
+            job = stored.job
+            if job.cancel_requested:
+                set_ended(connection, job.job_id, JobStatus.CANCELED, job.step)
+            elif counted and job.attempt >= self._max_attempts:
+                detail = f"attempt {job.attempt} of {self._max_attempts} was the last: {reason}"
+                error = JobError(ATTEMPTS_USED_UP, detail)
+                set_ended(connection, job.job_id, JobStatus.FAILED, job.step, error)
+            else:
+                set_queued(connection, job.job_id, counted=counted)
         return [job_row(connection, stored.job.job_id) for stored in lost]
-
-    def _give_up(
-        self, connection: sqlite3.Connection, job: Job, reason: str, *, counted: bool
-    ) -> None:
-        if job.cancel_requested:
-            set_ended(connection, job.job_id, JobStatus.CANCELED, job.step)
-        elif counted and job.attempt >= self._max_attempts:
-            detail = f"attempt {job.attempt} of {self._max_attempts} was the last: {reason}"
-            error = JobError(ATTEMPTS_USED_UP, detail)
-            set_ended(connection, job.job_id, JobStatus.FAILED, job.step, error)
-        else:
-            set_queued(connection, job.job_id, counted=counted)
 
     async def _end(
         self, worker: Holder, job_id: str, status: JobStatus, error: JobError | None

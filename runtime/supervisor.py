@@ -1,0 +1,188 @@
+"""Starts the worker process, watches it, and replaces it when it dies."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runtime.broker.facts import EngineFacts, WorkerFacts, WorkerState
+from runtime.broker.link import ServerLink
+from runtime.broker.local import LocalBroker
+from runtime.broker.messages import Broken, Ready
+from runtime.broker.session import WorkerSession
+from runtime.errors import CalotypeError
+from runtime.worker_main import WorkerOptions
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+STOP_SECONDS = 10.0
+"""How long a worker may take to hand its jobs back before it is killed."""
+BEATS_PER_LEASE = 4
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerFailed(CalotypeError):
+    """The worker cannot start, and another try would end the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker serves, and where."""
+
+    engines: Path
+    model: str
+    data: Path
+    max_batch: int | None = None
+    """How many jobs it makes at once; None for as many as the model's graph takes."""
+
+
+class Supervisor:
+    """One worker process, kept alive. An async context manager: it starts in the background."""
+
+    def __init__(self, broker: LocalBroker, settings: WorkerSettings) -> None:
+        """`broker` is open while this is."""
+        self._broker = broker
+        self._settings = settings
+        self._facts = WorkerFacts(None, WorkerState.STARTING, None, 0, None)
+        self._engine: EngineFacts | None = None
+        self._broken: Broken | None = None
+        self._process: Process | None = None
+        self._settled = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Begin to start the worker; `wait_ready` waits for it."""
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Stop the worker: it hands its jobs back, and they wait for the next start."""
+        self._stopped.set()
+        self._signal(signal.SIGTERM)
+        done, _ = await asyncio.wait([self._watching], timeout=STOP_SECONDS)
+        if not done:
+            self._signal(signal.SIGKILL)
+        await self._watching
+        self._facts = replace(self._facts, pid=None, state=WorkerState.STOPPED)
+
+    @property
+    def workers(self) -> Sequence[WorkerFacts]:
+        """Every worker, as it is now."""
+        return (self._facts,)
+
+    @property
+    def engine(self) -> EngineFacts | None:
+        """What the pictures are made with; None until a worker was ready."""
+        return self._engine
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker takes jobs now."""
+        return self._facts.state is WorkerState.READY
+
+    async def wait_ready(self) -> None:
+        """Wait until a worker takes jobs. Raises WorkerFailed when none ever will."""
+        await self._settled.wait()
+        if self._facts.state is WorkerState.FAILED:
+            raise WorkerFailed(self._facts.error or "the worker failed")
+
+    async def _watch(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopped.is_set():
+            was_ready = await self._run_once()
+            if self._stopped.is_set():
+                return
+            if self._broken and self._broken.lasting:
+                logger.error("the worker cannot start: %s", self._facts.error)
+                self._facts = replace(self._facts, pid=None, state=WorkerState.FAILED)
+                self._settled.set()
+                return
+            pause = FIRST_PAUSE if was_ready else min(2 * pause, LONGEST_PAUSE)
+            logger.warning("worker lost: %s; the next starts in %g s", self._facts.error, pause)
+            self._facts = replace(self._facts, restarts=self._facts.restarts + 1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), pause)
+
+    async def _run_once(self) -> bool:
+        """Start a worker and serve it to its end; says whether it was ever ready."""
+        self._facts = replace(self._facts, pid=None, state=WorkerState.STARTING, device=None)
+        self._broken = None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await self._start(theirs)
+        self._process = process
+        self._facts = replace(self._facts, pid=process.pid)
+        link = await ServerLink.open(ours)
+        session = WorkerSession(self._broker.leases, link, self._broker.lease_seconds)
+        reason = await session.run(self._hear)
+        was_ready = self.ready
+        self._settled.clear()
+        self._facts = replace(self._facts, state=WorkerState.STARTING)
+        self._signal(signal.SIGKILL)
+        code = await process.wait()
+        self._process = None
+        reason = self._broken.detail if self._broken else f"{reason} ({_ended(process.pid, code)})"
+        self._facts = replace(self._facts, pid=None, error=reason)
+        asked = session.leaving or self._stopped.is_set()
+        await self._broker.leases.release(session, reason, counted=not asked)
+        return was_ready
+
+    async def _start(self, connection: socket.socket) -> Process:
+        options = WorkerOptions(
+            engines=self._settings.engines,
+            model=self._settings.model,
+            data=self._settings.data,
+            max_batch=self._settings.max_batch,
+            heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
+        )
+        command = [sys.executable, "-m", "runtime.worker_main"]
+        # A session of its own: Ctrl-C in a terminal is for the server, which then asks the worker.
+        return await asyncio.create_subprocess_exec(
+            *command,
+            *options.arguments(connection.fileno()),
+            pass_fds=[connection.fileno()],
+            start_new_session=True,
+        )
+
+    def _hear(self, message: Ready | Broken) -> None:
+        if isinstance(message, Broken):
+            self._broken = message
+            return
+        self._facts = replace(
+            self._facts, state=WorkerState.READY, device=message.device, error=None
+        )
+        self._engine = EngineFacts(
+            backend=message.backend,
+            target=message.target,
+            device=message.device,
+            precision=message.precision,
+            ready_since=datetime.now(UTC),
+            note=message.note,
+        )
+        self._settled.set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+def _ended(pid: int, code: int) -> str:
+    if code < 0:
+        return f"process {pid} ended by {signal.Signals(-code).name}"
+    return f"process {pid} exited with code {code}"

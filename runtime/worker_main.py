@@ -1,0 +1,119 @@
+"""`python -m runtime.worker_main`: opens the model on its device and runs a worker over it.
+
+The supervisor starts it with one end of a socket pair; it is of no use by hand.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.broker.link import WorkerLink
+from runtime.broker.messages import Broken, LinkError, Ready
+from runtime.errors import PackageError
+from runtime.gallery import Gallery
+from runtime.generate import Generator
+from runtime.model import open_model
+from runtime.worker import Worker, beat
+
+EXIT_BROKEN = 1
+
+CPU_NOTE = "ONNX Runtime on the CPU: this server has no compiled engine for a GPU"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What the supervisor tells a worker."""
+
+    engines: Path
+    model: str
+    data: Path
+    max_batch: int | None
+    heartbeat_seconds: float
+
+    def arguments(self, descriptor: int) -> list[str]:
+        """The command line; `descriptor` is the worker's end of the socket pair."""
+        arguments = [
+            *("--engines", str(self.engines), "--model", self.model, "--data", str(self.data)),
+            *("--heartbeat-seconds", str(self.heartbeat_seconds), "--link", str(descriptor)),
+        ]
+        if self.max_batch is not None:
+            arguments += ["--max-batch", str(self.max_batch)]
+        return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM (0), or until something breaks (1)."""
+    logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
+    arguments = _parser().parse_args(argv)
+    options = WorkerOptions(
+        engines=arguments.engines,
+        model=arguments.model,
+        data=arguments.data,
+        max_batch=arguments.max_batch,
+        heartbeat_seconds=arguments.heartbeat_seconds,
+    )
+    link = WorkerLink(socket.socket(fileno=arguments.link))
+    try:
+        _work(options, link)
+    except LinkError as error:
+        logger.info("%s", error)
+    # Whatever it is, the server has to hear of it before this process ends.
+    except Exception as error:
+        logger.exception("the worker has to exit")
+        detail = " ".join(str(error).split()) or type(error).__name__
+        link.send(Broken(detail, lasting=isinstance(error, PackageError)))
+        return EXIT_BROKEN
+    return 0
+
+
+def _work(options: WorkerOptions, link: WorkerLink) -> None:
+    beat(link, options.heartbeat_seconds)
+    generator, places = _open(options)
+    generator.warm_up()
+    gallery = Gallery(options.data)
+    gallery.remove_unfinished()
+    worker = Worker(generator, gallery, link)
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, terminate)
+    backend = generator.backend
+    link.send(Ready(backend.name, backend.name, backend.device, "fp32", CPU_NOTE))
+    worker.run(places)
+
+
+def _open(options: WorkerOptions) -> tuple[Generator, int]:
+    """The model with its engines, and how many jobs it makes at once."""
+    model = open_model(options.engines, options.model)
+    most = model.package.manifest.limits.max_batch
+    places = min(options.max_batch or most, most)
+    return Generator(model, OnnxRuntimeCpu(model.package), places), places
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engines", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--max-batch", type=int)
+    parser.add_argument("--heartbeat-seconds", type=float, required=True)
+    parser.add_argument("--link", type=int, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Threads may still hold a device that failed: waiting for them could take forever.
+    os._exit(code)
