@@ -1,0 +1,181 @@
+"""The steps of a build, in order: from a source to a package that the runtime can trust."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import onnx_ir as ir
+from transformers import AutoTokenizer
+
+from engine_build.export.common import preview_decoder
+from engine_build.export.families import exporter_for
+from engine_build.export.role import Choices, ModelExport, RoleExport, TokenizerExport
+from engine_build.preview import fit_preview
+from engine_build.progress import Progress
+from engine_build.publish import staged
+from engine_build.sources import DiffusersFolder, open_folder, open_preview_decoder
+from engine_build.tracing import link, parameter_shapes, trace
+from engine_build.verify import check_graph
+from engine_build.weights import StoredTensor, copy_tensors, match_parameters
+from runtime.errors import SourceError
+from runtime.manifest import (
+    Manifest,
+    MatrixPreview,
+    NetworkPreview,
+    Parameter,
+    RoleRecord,
+    Source,
+    TokenizerRecord,
+    record_file,
+    write_manifest,
+)
+
+Weights = Mapping[str, tuple[str, StoredTensor]]
+
+_BUILT_WITH = ("calotype", "torch", "diffusers", "transformers", "onnx-ir", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What is to be built, from what, and where to."""
+
+    source: Path
+    name: str
+    engines: Path
+    description: str = ""
+    replace: bool = False
+    preview_decoder: Path | None = None
+    choices: Choices = field(default_factory=Choices)
+
+
+def build_package(request: BuildRequest, *, quiet: bool = False) -> Path:
+    """Build `engines/name`, or raise and leave nothing that could be taken for a package.
+
+    Raises SourceError where the source is not what we can read, before any work; BuildError where
+    a graph does not match PyTorch or cannot be made.
+    """
+    source = open_folder(request.source)
+    model = exporter_for(source).read(source, request.choices)
+    preview = _preview_role(request, source, model)
+    roles = model.roles if preview is None else (*model.roles, preview)
+    weights = {role.role: _match(role) for role in roles}
+    progress = Progress(3 * len(roles) + 2, quiet=quiet)
+    with staged(request.engines, request.name, replace=request.replace) as folder:
+        try:
+            records = {
+                role.role: _build_role(role, weights[role.role], folder, progress) for role in roles
+            }
+            with progress.step("tokenizers and preview"):
+                tokenizers = {item.name: _save_tokenizer(item, folder) for item in model.tokenizers}
+                shown = fit_preview(model.vae) if preview is None else NetworkPreview()
+            with progress.step("manifest: hash every file"):
+                manifest = _manifest(request, source, model, records, tokenizers, shown, folder)
+                write_manifest(folder, manifest)
+        finally:
+            progress.close()
+    return request.engines / request.name
+
+
+def _preview_role(
+    request: BuildRequest, source: DiffusersFolder, model: ModelExport
+) -> RoleExport | None:
+    beside = source.path / "preview_decoder"
+    path = request.preview_decoder or (beside if beside.is_dir() else None)
+    if path is None:
+        return None
+    component = open_preview_decoder(path)
+    largest = model.limits.max_size // model.latents.scale_factor
+    return preview_decoder(component, model.latents.channels, largest)
+
+
+def _match(role: RoleExport) -> Weights:
+    return match_parameters(parameter_shapes(role), role.parameter_names, role.component.checkpoint)
+
+
+def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Progress) -> RoleRecord:
+    """Write `ROLE.onnx` and `ROLE.safetensors`, and check them."""
+    graph, tensors = folder / f"{role.role}.onnx", folder / f"{role.role}.safetensors"
+    with progress.step(f"{role.role}: trace"):
+        traced = trace(role)
+    read = {parameter: weights[parameter] for parameter in traced.parameters}
+    with progress.step(f"{role.role}: copy weights"):
+        chosen = dict(read.values())
+        size = sum(tensor.size_bytes for tensor in chosen.values())
+        with progress.bytes(size) as advance:
+            copied = copy_tensors(chosen, tensors, advance)
+        model = link(
+            traced,
+            {parameter: (name, copied[name]) for parameter, (name, _) in read.items()},
+            folder,
+        )
+        ir.save(model, graph)
+    with progress.step(f"{role.role}: check against PyTorch"):
+        check = check_graph(role, graph)
+    return RoleRecord(
+        graph=graph.name,
+        weights=tensors.name,
+        check=check,
+        parameters={
+            name: Parameter(initializer=name, shape=tensor.shape, dtype=tensor.dtype)
+            for name, tensor in copied.items()
+        },
+    )
+
+
+def _save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
+    """Write the tokenizer as the `tokenizers` library reads it, with the ids that frame a prompt."""
+    loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
+    ids = {
+        "bos_token": loaded.bos_token_id,
+        "eos_token": loaded.eos_token_id,
+        "pad_token": loaded.pad_token_id,
+    }
+    missing = [name for name, value in ids.items() if value is None]
+    if missing:
+        raise SourceError(f"{tokenizer.path}: the tokenizer has no {' and no '.join(missing)}")
+    file = f"{tokenizer.name}.json"
+    loaded.backend_tokenizer.save(os.fspath(folder / file))
+    return TokenizerRecord(
+        file=file,
+        begin=ids["bos_token"],
+        end=ids["eos_token"],
+        pad=ids["pad_token"],
+        max_length=tokenizer.max_length,
+    )
+
+
+def _manifest(
+    request: BuildRequest,
+    source: DiffusersFolder,
+    model: ModelExport,
+    records: Mapping[str, RoleRecord],
+    tokenizers: Mapping[str, TokenizerRecord],
+    preview: NetworkPreview | MatrixPreview,
+    folder: Path,
+) -> Manifest:
+    return Manifest(
+        name=request.name,
+        family=model.family,
+        description=request.description,
+        # The folder's name alone: a path would differ from machine to machine.
+        source=Source(kind="diffusers", reference=source.path.resolve().name),
+        roles=records,
+        tokenizers=tokenizers,
+        latents=model.latents,
+        preview=preview,
+        scheduler=model.scheduler,
+        family_options=model.family_options,
+        limits=model.limits,
+        defaults=model.defaults,
+        built_with={name: _version(name) for name in _BUILT_WITH},
+        files={path.name: record_file(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,235 @@
+"""Networks that several families share, made traceable: CLIP text encoders and latent decoders."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from engine_build.export.role import Axis, GraphInput, RoleExport, Sizes
+from engine_build.sources import Component
+from runtime.errors import SourceError
+
+TEXT_BATCH = Axis("batch", 1, 256)
+
+
+class ClipTextEncoder(nn.Module):
+    """A CLIP text encoder that answers with the hidden states of any one of its layers."""
+
+    def __init__(self, network: nn.Module, *, projected: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.projected = projected
+
+    def forward(
+        self, input_ids: torch.Tensor, layer: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
+        """Encode token ids.
+
+        Args:
+            input_ids: `[B, L]` int64.
+            layer: `[1]` int64, an index into the stack of the embeddings and every layer's output;
+                a negative one counts from the end: -2 is the last layer but one.
+
+        Returns:
+            `hidden_states [B, L, C]`, before the final norm, and with a projection `text_embeds
+            [B, P]`, taken from the end token after the final norm.
+        """
+        answer = self.network(input_ids, output_hidden_states=True)
+        stack = torch.stack(answer.hidden_states)
+        # Counted from the front in the graph itself: not every backend's Gather takes negatives.
+        index = torch.where(layer < 0, layer + stack.shape[0], layer)
+        chosen = stack.index_select(0, index)[0]
+        return (chosen, answer.text_embeds) if self.projected else chosen
+
+
+class PictureDecoder(nn.Module):
+    """A latent decoder that ends in 8-bit pictures, rounded as diffusers' VaeImageProcessor does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode latents `[B, C, h, w]` to pictures `[B, H, W, 3]` uint8."""
+        picture = self.network.decode(self.unscale(latents), return_dict=False)[0]
+        picture = (picture * 0.5 + 0.5).clamp(0, 1)
+        return (picture * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """From the denoiser's latents to the decoder's; the same for small preview decoders."""
+        return latents
+
+
+class VaeDecoder(PictureDecoder):
+    """AutoencoderKL's decoder, on the denoiser's latents."""
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """Undo the scaling as `StableDiffusionXLPipeline` does it."""
+        return unscale_latents(latents, self.network.config)
+
+
+def unscale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
+    """From the denoiser's latents to the VAE's. SDXL's pipeline ignores a `shift_factor`."""
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    unscaled = latents / config["scaling_factor"]
+    if mean is None or std is None:
+        return unscaled
+    return unscaled * _per_channel(std) + _per_channel(mean)
+
+
+def scale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
+    """The inverse of `unscale_latents`."""
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        latents = (latents - _per_channel(mean)) / _per_channel(std)
+    return latents * config["scaling_factor"]
+
+
+def clip_text_encoder(
+    role: str, component: Component, length: int, *, projected: bool
+) -> RoleExport:
+    """Export a CLIP text encoder that reads prompts of `length` tokens."""
+    network_class = CLIPTextModelWithProjection if projected else CLIPTextModel
+    vocabulary: int = component.config["vocab_size"]
+    layers: int = component.config["num_hidden_layers"]
+
+    def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        return torch.randint(vocabulary, (sizes[TEXT_BATCH.name], length), generator=generator)
+
+    def layer(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
+        return torch.tensor([sizes["layer"]])
+
+    def skeleton() -> nn.Module:
+        network = network_class(CLIPTextConfig.from_dict(dict(component.config)))
+        return _frozen(network)
+
+    def load() -> nn.Module:
+        return _frozen(
+            network_class.from_pretrained(
+                component.path,
+                dtype=torch.float32,
+                variant=component.variant,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+        )
+
+    return RoleExport(
+        role=role,
+        component=component,
+        skeleton=skeleton,
+        load=load,
+        wrap=lambda network: ClipTextEncoder(network, projected=projected),
+        inputs=(
+            GraphInput("input_ids", {0: TEXT_BATCH}, input_ids),
+            GraphInput("layer", {}, layer),
+        ),
+        outputs=("hidden_states", "text_embeds") if projected else ("hidden_states",),
+        traced_at={TEXT_BATCH.name: 2, "layer": -2},
+        checked_at=(
+            {TEXT_BATCH.name: 1, "layer": -1},
+            {TEXT_BATCH.name: 3, "layer": layers - 2},
+        ),
+        parameter_names=(lambda name: (name,)) if projected else _clip_parameter_names,
+    )
+
+
+def picture_decoder(
+    role: str,
+    component: Component,
+    wrap: Callable[[nn.Module], PictureDecoder],
+    channels: int,
+    max_size: int,
+) -> RoleExport:
+    """Export a decoder of latents of at most `max_size` a side."""
+    classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+    network_class = classes[component.class_name]
+    batch = Axis("batch", 1, 16)
+    height, width = Axis("height", 2, max_size), Axis("width", 2, max_size)
+
+    def latents(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        shape = (sizes["batch"], channels, sizes["height"], sizes["width"])
+        return torch.randn(shape, generator=generator)
+
+    def load() -> nn.Module:
+        return load_network(network_class, component)
+
+    return RoleExport(
+        role=role,
+        component=component,
+        skeleton=lambda: network_skeleton(network_class, component),
+        load=load,
+        wrap=wrap,
+        inputs=(GraphInput("latents", {0: batch, 2: height, 3: width}, latents),),
+        outputs=("image",),
+        traced_at={"batch": 2, "height": 8, "width": 12},
+        checked_at=(
+            {"batch": 1, "height": 16, "width": 10},
+            {"batch": 3, "height": 6, "width": 20},
+        ),
+        parameter_names=_attention_parameter_names,
+    )
+
+
+def preview_decoder(component: Component, channels: int, max_size: int) -> RoleExport:
+    """Export a small decoder of the denoiser's latents, such as TAESDXL."""
+    found = component.config.get("latent_channels")
+    if component.class_name != "AutoencoderTiny" or found != channels:
+        raise SourceError(
+            f"{component.path}: a {component.class_name} of {found} channels, expected an "
+            f"AutoencoderTiny of {channels}"
+        )
+    return picture_decoder("preview_decoder", component, PictureDecoder, channels, max_size)
+
+
+def network_skeleton(network_class: Any, component: Component) -> nn.Module:
+    """A network of diffusers as its configuration says, with whatever weights."""
+    try:
+        return _frozen(network_class.from_config(dict(component.config)))
+    except (TypeError, ValueError, KeyError) as error:
+        raise SourceError(
+            f"{component.path / 'config.json'}: no {component.class_name} can be made of it "
+            f"({error})"
+        ) from error
+
+
+def load_network(network_class: Any, component: Component) -> nn.Module:
+    """A network of diffusers with its weights, widened to fp32."""
+    return _frozen(
+        network_class.from_pretrained(
+            component.path,
+            torch_dtype=torch.float32,
+            variant=component.variant,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    )
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    return network.eval().requires_grad_(False)
+
+
+def _per_channel(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
+
+
+def _clip_parameter_names(name: str) -> tuple[str, ...]:
+    # Published checkpoints have the prefix; transformers 5 saves without it.
+    return f"text_model.{name}", name
+
+
+# Attention blocks of the VAE were spelled so before diffusers 0.15.
+_OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def _attention_parameter_names(name: str) -> tuple[str, ...]:
+    older = [
+        name.replace(f".{new}.", f".{old}.")
+        for new, old in _OLD_ATTENTION.items()
+        if f".{new}." in name
+    ]
+    return (name, *older)

@@ -1,0 +1,20 @@
+"""The families that can be built: one row each, by the pipeline class that diffusers gives them."""
+
+from engine_build.export.role import FamilyExporter
+from engine_build.export.sdxl import SdxlExporter
+from engine_build.sources import DiffusersFolder
+from runtime.errors import SourceError
+
+_EXPORTERS: dict[str, type[FamilyExporter]] = {
+    "StableDiffusionXLPipeline": SdxlExporter,
+}
+
+
+def exporter_for(source: DiffusersFolder) -> FamilyExporter:
+    """The exporter of a source's family. Raises SourceError where we serve none such."""
+    exporter = _EXPORTERS.get(source.pipeline_class)
+    if exporter is None:
+        raise SourceError(
+            f"{source.path}: a {source.pipeline_class}, expected {' or '.join(_EXPORTERS)}"
+        )
+    return exporter()

@@ -1,0 +1,113 @@
+"""What the build stage must know about a role to export it, and about a family to build its model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from engine_build.sources import Component, DiffusersFolder
+from runtime.manifest import Defaults, LatentFormat, Limits
+
+Sizes = Mapping[str, int]
+"""An extent for each dynamic axis, by the axis's name."""
+
+Draw = Callable[[Sizes, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A dynamic axis of a graph. Axes of one name have one extent throughout the graph."""
+
+    name: str
+    minimum: int = 1
+    maximum: int | None = None
+    multiple: int = 1
+    """The extent is a multiple of this; `minimum` and `maximum` bound the extent itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input of a graph: its dynamic axes by position, and random values to try it with."""
+
+    name: str
+    axes: Mapping[int, Axis]
+    draw: Draw
+
+
+@dataclass(frozen=True, slots=True)
+class RoleExport:
+    """One role's way from a diffusers component to a graph."""
+
+    role: str
+    component: Component
+    skeleton: Callable[[], nn.Module]
+    """Builds the network from its configuration; called where parameters take no memory."""
+    load: Callable[[], nn.Module]
+    """Loads the network by its own library, weights widened to fp32: the reference."""
+    wrap: Callable[[nn.Module], nn.Module]
+    """Puts the network into what the graph computes; takes `inputs` in order."""
+    inputs: tuple[GraphInput, ...]
+    outputs: tuple[str, ...]
+    traced_at: Sizes
+    checked_at: tuple[Sizes, ...]
+    """Where the graph is compared with PyTorch: at other sizes than it was traced at."""
+    parameter_names: Callable[[str], tuple[str, ...]] = lambda name: (name,)
+    """From a parameter's name in the network to its names in checkpoints.
+
+    The first is the published one, which the package uses; the others are older or newer spellings.
+    """
+    tolerance: float = 1e-4
+    """The largest error, relative to the largest magnitude of PyTorch's output."""
+
+    def draw_inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
+        """Random inputs of these sizes, each a tensor of its own, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return {item.name: item.draw(sizes, generator) for item in self.inputs}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerExport:
+    """A tokenizer to be put into the package."""
+
+    name: str
+    path: Path
+    max_length: int
+    """How many tokens its text encoder reads at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelExport:
+    """All that a package is made of, as the family's file reads it from the source."""
+
+    family: str
+    roles: tuple[RoleExport, ...]
+    tokenizers: tuple[TokenizerExport, ...]
+    vae: Component
+    latents: LatentFormat
+    limits: Limits
+    defaults: Defaults
+    scheduler: Mapping[str, Any]
+    family_options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the person who builds may decide; None leaves it to the family."""
+
+    max_size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+
+
+class FamilyExporter(Protocol):
+    """A family, as the build stage sees it; its counterpart is in `runtime.families`."""
+
+    def read(self, source: DiffusersFolder, choices: Choices) -> ModelExport:
+        """What a package of this source is made of. Raises SourceError."""
+        ...

@@ -1,0 +1,247 @@
+"""SDXL and all that descends from it, from a diffusers folder; its counterpart at run time is
+`runtime.families.sdxl`."""
+
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from engine_build.export.common import (
+    VaeDecoder,
+    clip_text_encoder,
+    load_network,
+    network_skeleton,
+    picture_decoder,
+)
+from engine_build.export.role import (
+    Axis,
+    Choices,
+    GraphInput,
+    ModelExport,
+    RoleExport,
+    Sizes,
+    TokenizerExport,
+)
+from engine_build.sources import Component, DiffusersFolder
+from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
+from runtime.errors import SourceError
+from runtime.manifest import Defaults, LatentFormat, Limits
+
+# diffusers' upsampling branches on a batch of 64 and more; below it one trace serves all.
+MAX_BATCH = 16
+MAX_EVALUATIONS = 32
+TIME_IDS = 6
+
+
+class SdxlDenoiser(nn.Module):
+    """SDXL's UNet, with its conditioning as plain arguments."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        text_embeds: torch.Tensor,
+        time_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """Latents `[R, C, h, w]`, timesteps `[R]`, text `[R, S, D]`, pooled text `[R, P]`, sizes
+        `[R, 6]` to the prediction `[R, C, h, w]`."""
+        added = {"text_embeds": text_embeds, "time_ids": time_ids}
+        answer: torch.Tensor = self.network(
+            latents,
+            timestep,
+            encoder_hidden_states,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+        return answer
+
+
+class SdxlExporter:
+    """The family `sdxl`, as the build stage sees it."""
+
+    def read(self, source: DiffusersFolder, choices: Choices) -> ModelExport:
+        """What a package of this source is made of. Raises SourceError."""
+        unet = source.network("unet", ("UNet2DConditionModel",))
+        vae = source.network("vae", ("AutoencoderKL",))
+        text = source.network("text_encoder", ("CLIPTextModel",))
+        text_2 = source.network("text_encoder_2", ("CLIPTextModelWithProjection",))
+        _check(source, unet, text, text_2)
+        tokenizer, tokenizer_2 = source.tokenizer("tokenizer"), source.tokenizer("tokenizer_2")
+        length = min(tokenizer.max_length, text.config["max_position_embeddings"])
+        length_2 = min(tokenizer_2.max_length, text_2.config["max_position_embeddings"])
+        scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        channels: int = unet.config["in_channels"]
+        latents = LatentFormat(channels, scale_factor)
+        limits = _limits(unet, latents, choices)
+        return ModelExport(
+            family="sdxl",
+            roles=(
+                clip_text_encoder("text_encoder", text, length, projected=False),
+                clip_text_encoder("text_encoder_2", text_2, length_2, projected=True),
+                _denoiser(unet, limits, latents),
+                picture_decoder(
+                    "vae_decoder", vae, VaeDecoder, channels, limits.max_size // scale_factor
+                ),
+            ),
+            tokenizers=(
+                TokenizerExport("tokenizer", tokenizer.path, length),
+                TokenizerExport("tokenizer_2", tokenizer_2.path, length_2),
+            ),
+            vae=vae,
+            latents=latents,
+            limits=limits,
+            defaults=_defaults(unet, latents, choices),
+            scheduler=source.scheduler(),
+            family_options={
+                "force_zeros_for_empty_prompt": bool(
+                    source.index.get("force_zeros_for_empty_prompt", True)
+                ),
+                # hidden_states[-(clip_skip + 2)] must exist; the embeddings are one of the states.
+                "max_clip_skip": min(
+                    text.config["num_hidden_layers"], text_2.config["num_hidden_layers"]
+                )
+                - 1,
+            },
+        )
+
+
+def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExport:
+    grid = limits.multiple_of // latents.scale_factor
+    largest = limits.max_size // latents.scale_factor
+    batch = Axis("batch", 1, limits.max_batch)
+    evaluations = Axis("evaluations", 1, limits.max_evaluations)
+    height = Axis("height", 2 * grid, largest, grid)
+    width = Axis("width", 2 * grid, largest, grid)
+    return RoleExport(
+        role="denoiser",
+        component=unet,
+        skeleton=lambda: network_skeleton(UNet2DConditionModel, unet),
+        load=lambda: load_network(UNet2DConditionModel, unet),
+        wrap=lambda network: StepGraph(SdxlDenoiser(network)),
+        inputs=step_inputs(
+            latents.channels, batch, evaluations, height, width, _conditioning(unet, evaluations)
+        ),
+        outputs=OUTPUTS,
+        traced_at={
+            "batch": 2,
+            "evaluations": 3,
+            "height": 4 * grid,
+            "width": 6 * grid,
+            "tokens": 77,
+        },
+        checked_at=(
+            {
+                "batch": 3,
+                "evaluations": 5,
+                "height": 2 * grid,
+                "width": 3 * grid,
+                "tokens": 154,
+            },
+            {
+                "batch": 1,
+                "evaluations": 1,
+                "height": 6 * grid,
+                "width": 4 * grid,
+                "tokens": 77,
+            },
+        ),
+    )
+
+
+def _conditioning(unet: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
+    tokens = Axis("tokens", 2)
+    text_width: int = unet.config["cross_attention_dim"]
+    pooled_width = _pooled_width(unet)
+
+    def hidden_states(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        shape = (sizes["evaluations"], sizes["tokens"], text_width)
+        return torch.randn(shape, generator=generator)
+
+    def text_embeds(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(sizes["evaluations"], pooled_width, generator=generator)
+
+    def time_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        return torch.rand(sizes["evaluations"], TIME_IDS, generator=generator) * 1024
+
+    return (
+        GraphInput("encoder_hidden_states", {0: evaluations, 1: tokens}, hidden_states),
+        GraphInput("text_embeds", {0: evaluations}, text_embeds),
+        GraphInput("time_ids", {0: evaluations}, time_ids),
+    )
+
+
+def _check(source: DiffusersFolder, unet: Component, text: Component, text_2: Component) -> None:
+    where = unet.path / "config.json"
+    if source.index.get("requires_aesthetics_score"):
+        raise SourceError(
+            f"{source.path}: asks for an aesthetics score, so it is SDXL's refiner; "
+            "expected a base model"
+        )
+    if unet.config.get("addition_embed_type") != "text_time":
+        raise SourceError(
+            f"{where}: addition_embed_type is {unet.config.get('addition_embed_type')!r}, expected "
+            "'text_time' of SDXL"
+        )
+    if unet.config["in_channels"] != unet.config["out_channels"]:
+        raise SourceError(
+            f"{where}: {unet.config['in_channels']} channels in and {unet.config['out_channels']} "
+            "out, expected as many; inpainting models are not served"
+        )
+    if unet.config.get("time_cond_proj_dim") is not None:
+        raise SourceError(
+            f"{where}: takes its guidance as an embedding (time_cond_proj_dim), which is not served"
+        )
+    width = text.config["hidden_size"] + text_2.config["hidden_size"]
+    if unet.config["cross_attention_dim"] != width:
+        raise SourceError(
+            f"{where}: cross_attention_dim is {unet.config['cross_attention_dim']}, but the text "
+            f"encoders give {width}"
+        )
+    if _pooled_width(unet) != text_2.config["projection_dim"]:
+        raise SourceError(
+            f"{where}: reads pooled text of {_pooled_width(unet)}, but text_encoder_2 gives "
+            f"{text_2.config['projection_dim']}"
+        )
+
+
+def _pooled_width(unet: Component) -> int:
+    added: int = unet.config["projection_class_embeddings_input_dim"]
+    per_id: int = unet.config["addition_time_embed_dim"]
+    return added - TIME_IDS * per_id
+
+
+def _native_size(unet: Component, latents: LatentFormat) -> int:
+    sample: Any = unet.config["sample_size"]
+    side: int = max(sample) if isinstance(sample, (list, tuple)) else sample
+    return side * latents.scale_factor
+
+
+def _limits(unet: Component, latents: LatentFormat, choices: Choices) -> Limits:
+    native = _native_size(unet, latents)
+    multiple = latents.scale_factor * 2 ** (len(unet.config["block_out_channels"]) - 1)
+    largest = choices.max_size or (2048 if native >= 1024 else max(1024, 4 * native))
+    return Limits(
+        min_size=2 * multiple,
+        max_size=largest // multiple * multiple,
+        multiple_of=multiple,
+        max_batch=MAX_BATCH,
+        max_evaluations=MAX_EVALUATIONS,
+    )
+
+
+def _defaults(unet: Component, latents: LatentFormat, choices: Choices) -> Defaults:
+    native = _native_size(unet, latents)
+    return Defaults(
+        width=choices.width or native,
+        height=choices.height or native,
+        steps=choices.steps or 20,
+        cfg_scale=7.0 if choices.cfg_scale is None else choices.cfg_scale,
+        sampler=choices.sampler or "euler_a",
+        schedule="default",
+    )

@@ -1,0 +1,53 @@
+"""Shows a build's steps: a bar on a terminal, plain lines in a log."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class Progress:
+    """The steps of a build as they are begun."""
+
+    def __init__(self, total: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._total = total
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._begun = 0
+        self._bar = tqdm(
+            total=total,
+            unit="step",
+            file=self._stream,
+            disable=quiet or not self._stream.isatty(),
+            bar_format="{desc:<40} {bar} {n_fmt}/{total_fmt} [{elapsed}]",
+        )
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """One step: named when it begins, counted when it ends."""
+        self._begun += 1
+        self._bar.set_description_str(title)
+        if self._bar.disable and not self._quiet:
+            print(f"[{self._begun}/{self._total}] {title}", file=self._stream, flush=True)  # noqa: T201
+        yield
+        self._bar.update()
+
+    @contextlib.contextmanager
+    def bytes(self, total: int) -> Iterator[Callable[[int], object]]:
+        """A second bar under the first, for a copy of so many bytes."""
+        with tqdm(
+            total=total,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            leave=False,
+            file=self._stream,
+            disable=self._bar.disable,
+        ) as bar:
+            yield bar.update
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.close()

@@ -1,0 +1,69 @@
+"""Puts a package in its place in one step, so that half of one is never seen."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from runtime.errors import BuildError
+
+
+@contextlib.contextmanager
+def staged(engines: Path, name: str, *, replace: bool) -> Iterator[Path]:
+    """An empty folder to build in, which becomes `engines/name` when the block ends well.
+
+    Whatever ends the block otherwise, be it SIGKILL, leaves at most a folder whose name begins with
+    a dot, which no reader takes for a package and the next build of that name removes. Raises
+    BuildError when the name is taken, or when another build of that name is running.
+    """
+    engines.mkdir(parents=True, exist_ok=True)
+    target = engines / name
+    staging = engines / f".{name}.building"
+    retired = engines / f".{name}.replaced"
+    with _locked(engines / f".{name}.lock", name):
+        # A build that was killed while it put a package in another's place.
+        if retired.exists() and not target.exists():
+            retired.rename(target)
+        shutil.rmtree(retired, ignore_errors=True)
+        if target.exists() and not replace:
+            raise BuildError(f"{target}: already there; build it anew with --replace")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+            if target.exists():
+                target.rename(retired)
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    lock = _acquire(path)
+    if lock is None:
+        raise BuildError(f"{name}: another build of it is running; wait for it to end")
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path) -> TextIO | None:
+    while True:
+        lock = path.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return None
+        # The build that held it may have ended and unlinked the file since it was opened.
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()

@@ -1,0 +1,188 @@
+"""Opens a checkpoint folder as diffusers lays it out, and says in one line what is wrong with it.
+
+Nothing is loaded here but small JSON files and the headers of the weight files.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine_build.weights import Checkpoint, read_checkpoint
+from runtime.errors import SourceError
+
+EXPECTED = "expected a diffusers folder (with a model_index.json) of an SDXL pipeline"
+
+_SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+# How transformers says that a tokenizer has no limit.
+_UNLIMITED = 10**30
+
+# Each library saves its weights under a name of its own.
+_WEIGHTS_STEM = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One network of a pipeline on disk: `unet`, `text_encoder`, ..."""
+
+    name: str
+    path: Path
+    class_name: str
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
+    variant: str | None
+    """The suffix of the weight files that were taken, such as `fp16`; None for the plain ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFolder:
+    """A tokenizer on disk."""
+
+    path: Path
+    max_length: int
+    """The longest sequence that it was saved for, or a huge number."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusersFolder:
+    """A pipeline as `save_pretrained` of diffusers writes it."""
+
+    path: Path
+    pipeline_class: str
+    index: Mapping[str, Any]
+    """model_index.json: names of components with their library and class, and plain options."""
+
+    def network(self, name: str, class_names: tuple[str, ...]) -> Component:
+        """Open one network; raises SourceError unless it is there and of one of these classes."""
+        library, class_name = self._declared(name)
+        if class_name not in class_names:
+            raise SourceError(
+                f"{self.path}: {name} is a {class_name}, expected {' or '.join(class_names)}"
+            )
+        return open_network(self.path / name, library, class_name)
+
+    def tokenizer(self, name: str) -> TokenizerFolder:
+        """The folder of a tokenizer. Raises SourceError."""
+        self._declared(name)
+        path = self.path / name
+        files = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+        if not any(all((path / file).is_file() for file in group) for group in files):
+            raise SourceError(
+                f"{path}: no tokenizer here, expected tokenizer.json, or vocab.json and merges.txt"
+            )
+        length = read_json(path / "tokenizer_config.json").get("model_max_length", _UNLIMITED)
+        return TokenizerFolder(path, int(length))
+
+    def scheduler(self) -> Mapping[str, Any]:
+        """The scheduler's configuration, word for word."""
+        self._declared("scheduler")
+        return read_json(self.path / "scheduler" / "scheduler_config.json")
+
+    def _declared(self, name: str) -> tuple[str, str]:
+        entry = self.index.get(name)
+        if not (isinstance(entry, list) and len(entry) == 2 and all(entry)):
+            raise SourceError(
+                f"{self.path}: component {name} is missing from model_index.json; "
+                f"a {self.pipeline_class} needs it"
+            )
+        if not (self.path / name).is_dir():
+            raise SourceError(
+                f"{self.path}: component {name} is missing, expected the folder {self.path / name}"
+            )
+        return str(entry[0]), str(entry[1])
+
+
+def open_folder(path: Path) -> DiffusersFolder:
+    """Open a diffusers folder. Raises SourceError that names what was found instead."""
+    if not path.exists():
+        raise SourceError(f"{path}: there is no such folder; {EXPECTED}")
+    if path.is_file():
+        what = "a single-file checkpoint" if path.suffix in _SINGLE_FILES else "a file"
+        raise SourceError(
+            f"{path}: {what} cannot be built; {EXPECTED}. diffusers converts one: "
+            "StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+        )
+    if not (path / "model_index.json").is_file():
+        raise SourceError(f"{path}: no model_index.json in it; {EXPECTED}")
+    index = read_json(path / "model_index.json")
+    pipeline_class = index.get("_class_name")
+    if not isinstance(pipeline_class, str):
+        raise SourceError(f"{path / 'model_index.json'}: no _class_name in it; {EXPECTED}")
+    return DiffusersFolder(path, pipeline_class, index)
+
+
+def open_network(path: Path, library: str, class_name: str) -> Component:
+    """Open the folder of one network: its configuration and the headers of its weights."""
+    config = read_json(path / "config.json")
+    files, variant = _weight_files(path, _WEIGHTS_STEM.get(library, "model"))
+    return Component(path.name, path, class_name, config, read_checkpoint(files), variant)
+
+
+def open_preview_decoder(path: Path) -> Component:
+    """Open the folder of a small preview decoder that diffusers saved."""
+    if not path.is_dir():
+        raise SourceError(
+            f"{path}: there is no such folder; expected an AutoencoderTiny, as diffusers saves it"
+        )
+    class_name = read_json(path / "config.json").get("_class_name")
+    return open_network(path, "diffusers", str(class_name))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises SourceError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file; the source is incomplete") from None
+    except ValueError as error:
+        raise SourceError(f"{path}: no valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: a JSON {type(content).__name__}, expected an object")
+    return content
+
+
+def _weight_files(folder: Path, stem: str) -> tuple[tuple[Path, ...], str | None]:
+    """The weight files of a network, and the variant that they are of.
+
+    Plain files win; where there are none, a variant is taken if it is the only one. An index file
+    lists shards: `STEM.safetensors.index.json`, with a variant `STEM.safetensors.index.fp16.json`.
+    """
+    whole = re.compile(rf"{re.escape(stem)}(?:\.(?P<variant>\w+))?\.safetensors")
+    index = re.compile(rf"{re.escape(stem)}\.safetensors\.index(?:\.(?P<variant>\w+))?\.json")
+    found: dict[str | None, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = whole.fullmatch(path.name) or index.fullmatch(path.name)
+        if match:
+            found.setdefault(match["variant"], path)
+    if None not in found and len(found) > 1:
+        names = ", ".join(sorted(path.name for path in found.values()))
+        raise SourceError(f"{folder}: several variants of the weights ({names}); keep one of them")
+    if not found:
+        raise SourceError(_no_weights(folder, stem))
+    variant = None if None in found else next(iter(found))
+    chosen = found[variant]
+    return (_shards(chosen) if chosen.suffix == ".json" else (chosen,)), variant
+
+
+def _no_weights(folder: Path, stem: str) -> str:
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt"})
+    if pickles:
+        return (
+            f"{folder / pickles[0]}: weights in Python's pickle format are not read, since opening "
+            f"them can run code; expected {stem}.safetensors"
+        )
+    return f"{folder}: no weights in it, expected {stem}.safetensors"
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise SourceError(f"{index}: no weight_map in it, so it lists no weight files")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise SourceError(f"{index}: lists {name}, which is not in {index.parent}")
+    return tuple(index.parent / name for name in names)

@@ -1,0 +1,227 @@
+"""Tiny random SDXL pipelines of the real architecture, and small CLIP tokenizers, for every test.
+
+Networks and vocabularies are small; the blocks, the names of the parameters, the two text encoders
+and the files on disk are SDXL's own. The weights are random at a scale at which nothing degenerates:
+text, time and sizes all change what the UNet answers.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+CORPUS = (
+    "a photo of a red apple on a wooden table, soft light",
+    "two small cats sleeping under a blue blanket in the morning",
+    "an oil painting of a mountain lake at sunset, highly detailed, masterpiece",
+    "portrait of a smiling woman with long hair, studio lighting, best quality",
+    "a green bicycle leaning against a brick wall, rain, reflections",
+    "low quality, blurry, watermark, extra fingers, bad anatomy",
+)
+
+TEXT_WIDTHS = (32, 40)
+PROJECTION = 24
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a tiny source is to be like."""
+
+    prediction_type: str = "epsilon"
+    dtype: torch.dtype = torch.float32
+    variant: str | None = None
+    max_shard_size: str = "10GB"
+    preview_decoder: bool = True
+    zero_terminal_snr: bool = False
+    timestep_spacing: str = "leading"
+    seed: int = 0
+
+
+def save_source(directory: Path, options: SourceOptions | None = None) -> Path:
+    """Write a tiny SDXL pipeline as a diffusers folder, as `save_pretrained` does."""
+    options = options or SourceOptions()
+    pipeline = sdxl_pipeline(options)
+    pipeline.to(options.dtype)
+    pipeline.save_pretrained(
+        directory,
+        safe_serialization=True,
+        variant=options.variant,
+        max_shard_size=options.max_shard_size,
+    )
+    if options.preview_decoder:
+        preview = preview_decoder(options.seed).to(options.dtype)
+        preview.save_pretrained(directory / "preview_decoder", safe_serialization=True)
+    return directory
+
+
+def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipeline:
+    """A tiny SDXL in fp32: pictures of 128x128 by default, a grid of 32 pixels."""
+    options = options or SourceOptions()
+    tokenizer = clip_tokenizer(pad_token="<|endoftext|>")
+    tokenizer_2 = clip_tokenizer(pad_token="!")
+    pipeline = StableDiffusionXLPipeline(
+        vae=autoencoder(options.seed),
+        text_encoder=_randomise(CLIPTextModel(_clip_config(0, tokenizer)), options.seed + 1),
+        text_encoder_2=_randomise(
+            CLIPTextModelWithProjection(_clip_config(1, tokenizer_2)), options.seed + 2
+        ),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=unet(options.seed),
+        scheduler=_scheduler(options),
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def unet(seed: int = 0) -> UNet2DConditionModel:
+    """SDXL's UNet with its three levels and two layers a block, 2.5 thousand times smaller."""
+    network = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(1, 2, 2),
+        transformer_layers_per_block=(1, 1, 2),
+        cross_attention_dim=sum(TEXT_WIDTHS),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + PROJECTION,
+        norm_num_groups=8,
+    )
+    return _randomise(network, seed + 3)
+
+
+def autoencoder(seed: int = 0) -> AutoencoderKL:
+    """SDXL's VAE: eight pixels to a latent, four channels."""
+    network = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=128,
+        scaling_factor=0.13025,
+    )
+    return _randomise(network, seed + 4)
+
+
+def preview_decoder(seed: int = 0) -> AutoencoderTiny:
+    """A decoder of the TAESDXL kind."""
+    network = AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+    return _randomise(network, seed + 5)
+
+
+def clip_tokenizer(pad_token: str, max_length: int = 77) -> CLIPTokenizer:
+    """A byte-level BPE laid out as CLIP's: bytes first ("!" is 0), the two special tokens last."""
+    alphabet = _byte_alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=800,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    learner.decoder = decoders.ByteLevel()
+    learner.train_from_iterator(CORPUS, trainer)
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    words += list(dict.fromkeys("".join(pair) for pair in merges if "".join(pair) not in words))
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        merges=merges,
+        pad_token=pad_token,
+        model_max_length=max_length,
+    )
+
+
+def _byte_alphabet() -> list[str]:
+    """CLIP's order of the 256 byte letters: the printable ones as they are, then the others."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+
+
+def _clip_config(which: int, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    # SDXL's own files say eos_token_id 2, which transformers takes as: the highest id ends the text.
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTHS[which],
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_hidden_layers=(4, 5)[which],
+        hidden_act=("quick_gelu", "gelu")[which],
+        projection_dim=PROJECTION,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+
+
+def _scheduler(options: SourceOptions) -> EulerDiscreteScheduler:
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        timestep_spacing=options.timestep_spacing,
+        prediction_type=options.prediction_type,
+        rescale_betas_zero_snr=options.zero_terminal_snr,
+    )
+
+
+def _randomise(network: NetworkT, seed: int) -> NetworkT:
+    """Random weights of unit gain: PyTorch's own are smaller, and text then changes nothing.
+
+    Much larger ones make attention so sharp that a rounding error grows a hundredfold.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim < 2:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(parameter + 0.1 * noise)
+                continue
+            fan_in = 1 if "embedding.weight" in name else math.prod(parameter.shape[1:])
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise / math.sqrt(fan_in))
+    return network.eval().requires_grad_(False)
