@@ -9,16 +9,16 @@ from types import FrameType
 
 import uvicorn
 import uvloop
-from runtime.broker.local import LocalBroker
-from runtime.supervisor import Supervisor, WorkerSettings
 
 from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
 from api.settings import Settings
+from runtime.broker.local import LocalBroker
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.model import Model
+from runtime.supervisor import Supervisor, WorkerSettings
 
 GRACE_SECONDS = 5
 """What a client that does not read is waited for when the server stops."""
@@ -55,7 +55,6 @@ async def _serve(
         model=model.name,
         data=settings.data,
         max_batch=settings.max_batch,
-        lease_seconds=settings.lease_seconds,
     )
     async with broker, Supervisor(broker, worker) as supervisor:
         app = create_app(

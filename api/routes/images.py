@@ -48,8 +48,7 @@ async def list_images(
     try:
         page = await rooms.broker.images(limit, cursor)
     except ValueError as error:
-        detail = f"{cursor!r} is no cursor of ours; use the next_cursor of the page before"
-        raise RequestError("/cursor", detail) from error
+        raise RequestError("/cursor", str(error)) from error
     if page.next_cursor is not None:
         query = urlencode({"limit": limit, "cursor": page.next_cursor})
         response.headers["Link"] = f'</api/images?{query}>; rel="next"'
