@@ -79,10 +79,11 @@ def held_jobs(connection: sqlite3.Connection, holder: str) -> list[StoredJob]:
 
 def leased_job(connection: sqlite3.Connection, holder: str, job_id: str) -> Job:
     """A job that this holder has the lease of. Raises StaleLease."""
-    stored = job_row(connection, job_id)
-    if stored.holder != holder:
+    where = "WHERE jobs.job_id = ? AND jobs.holder = ?"
+    row = connection.execute(f"{_JOBS} {where}", (job_id, holder)).fetchone()
+    if row is None:
         raise StaleLease(f"job {job_id} is not leased to {holder}")
-    return stored.job
+    return _job(row).job
 
 
 def next_jobs(connection: sqlite3.Connection, count: int) -> list[StoredJob]:

@@ -1,0 +1,74 @@
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.broker.messages import (
+    HEADER,
+    MAX_FRAME,
+    Assignment,
+    Broken,
+    Cancel,
+    Canceled,
+    Completed,
+    Failed,
+    Heartbeat,
+    Leaving,
+    LinkError,
+    Message,
+    Ready,
+    Stepped,
+    Vacant,
+    decode,
+    encode,
+    lengths,
+)
+
+MESSAGES: list[Message] = [
+    Ready("onnxruntime-cpu", "onnxruntime-cpu", "cpu", "fp32", "said plainly"),
+    Vacant(3),
+    Stepped("a", 1, 0.25),
+    Stepped("a", 2, 0.25, b"\xff\xd8 jpeg \0"),
+    Completed("a", "a.png", 64, 32, 1000),
+    Failed("a", "title", "detail ✓"),
+    Canceled("a"),
+    Leaving(),
+    Heartbeat(),
+    Broken("no package", lasting=True),
+    Assignment("a", {"prompt": "x", "loras": [{"id": "y", "weight": 0.5}]}),
+    Cancel("a"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_is_read_back(message: Message) -> None:
+    frame = encode(message)
+    body, payload = lengths(frame[: HEADER.size])
+    assert len(frame) == HEADER.size + body + payload
+    rest = frame[HEADER.size :]
+    assert decode(rest[:body], rest[body:]) == message
+
+
+@given(st.one_of(st.binary(), st.sampled_from([b"{}", b"[]", b'{"kind": []}', b'{"kind": "x"}'])))
+def test_what_is_no_message_is_refused(body: bytes) -> None:
+    with pytest.raises(LinkError, match="no message"):
+        decode(body, b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind": "Vacant"}',
+        b'{"kind": "Vacant", "count": 1, "more": 2}',
+        b'{"kind": "Heartbeat", "payload": 1}',
+    ],
+)
+def test_a_message_with_other_fields_is_refused(body: bytes) -> None:
+    with pytest.raises(LinkError, match="no message"):
+        decode(body, b"")
+
+
+def test_a_frame_of_no_sensible_length_is_refused() -> None:
+    with pytest.raises(LinkError, match="at most"):
+        lengths(struct.pack(">II", MAX_FRAME, 1))
