@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.models import SourceOptions, save_source
+
+# A loaded machine is slow; what a test says must not depend on it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 PackageBuilder = Callable[[Path, str], Path]
 

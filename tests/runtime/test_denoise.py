@@ -72,9 +72,8 @@ def test_a_sample_has_the_same_bits_alone_and_in_company(generator: Generator) -
 
 def test_every_step_is_told_once_and_in_order(generator: Generator) -> None:
     for body in BODIES:
-        waiting = [start(generator, body)]
-        events = list(generator.turns(lambda _: [waiting.pop()] if waiting else []))
-        steps = [event.step for turn in events for event in turn]
+        plan = start(generator, body).plan
+        steps = [event.step for event in generator.steps(plan)]
         assert steps == list(range(1, body["steps"] + 1))
 
 

@@ -24,12 +24,11 @@ def test_recipe_survives_in_every_format(tmp_path: Path, output_format: str, pro
     path = tmp_path / f"picture.{EXTENSIONS[output_format]}"
     path.write_bytes(encode_picture(PIXELS, request, "paper"))
     assert read_request(read_recipe(path), SCHEMA) == request
-    assert read_parameters_text(path).split("\n")[-2:] == [
-        "Negative prompt: x",
+    settings = (
         "Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7.0, Seed: 5, "
-        "Size: 128x128, Model: paper",
-    ]
-    assert read_parameters_text(path).startswith(prompt)
+        "Size: 128x128, Model: paper"
+    )
+    assert read_parameters_text(path) == f"{prompt}\nNegative prompt: x\n{settings}"
 
 
 def test_picture_without_a_recipe_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""`calotype generate` and `info`: what they write, and what they refuse before any work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.cli import main
+from runtime.recipe import read_recipe
+
+WRONG: list[tuple[list[str], str]] = [
+    (["a cat", "--width", "100"], "width: 100 is no multiple of 32"),
+    (["a cat", "--steps", "0"], "steps: 0 is less than the minimum, 1"),
+    (["a cat", "--sampler", "plms"], 'sampler: "plms" is not one of euler, euler_a'),
+    (["a cat", "--sampler", "ddim", "--schedule", "karras"], "schedule: sampler 'ddim' has no"),
+    (["a cat", "--cfg-scale", "nan"], "cfg_scale: is not a finite number"),
+    (["a cat", "--seed", "-1"], "seed: -1 is less than the minimum, 0"),
+    (["a cat", "--guidance-interval", "0.8", "0.2"], "guidance_interval: [0.8, 0.2] ends before"),
+    (["a cat", "--lora", "ink:0.8"], "loras: "),
+    ([], "prompt: missing, and required"),
+    (["a cat", "--request", "absent.json"], "request: absent.json: cannot be read"),
+    (["a cat", "--latents", "absent/latents.npy"], "latents: absent/latents.npy: the folder"),
+]
+
+
+def run(engines: Path, output: Path, *flags: str, model: str = "tiny") -> int:
+    return main(
+        ["generate", *flags, "--model", model, "--engines", str(engines), "-o", str(output)]
+    )
+
+
+@pytest.mark.parametrize(("flags", "message"), WRONG)
+def test_wrong_request_is_refused_by_name(
+    tiny_package: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    picture = tmp_path / "picture.png"
+    assert run(tiny_package, picture, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "no JSON"), ('{"prompt": NaN}', "NaN is no JSON number"), ("[]", "object")],
+)
+def test_wrong_request_file_is_refused(
+    tiny_package: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    message: str,
+) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(content)
+    assert run(tiny_package, tmp_path / "picture.png", "--request", str(request)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_model_is_a_failure_that_names_what_there_is(
+    tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_package, tmp_path / "picture.png", "a cat", model="absent") == 1
+    error = capsys.readouterr().err
+    assert "model 'absent' is not in" in error
+    assert "tiny" in error
+
+
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+def test_a_picture_draws_itself_again(
+    tiny_package: Path, tmp_path: Path, output_format: str
+) -> None:
+    first, again = tmp_path / f"first.{output_format}", tmp_path / f"again.{output_format}"
+    flags = ["--steps", "2", "--width", "64", "--height", "96", "--output-format", output_format]
+    assert run(tiny_package, first, "two cats", *flags) == 0
+    assert run(tiny_package, again, "--request", str(first)) == 0
+    assert again.read_bytes() == first.read_bytes()
+    body: Any = read_recipe(first)
+    assert (body["width"], body["height"], body["steps"]) == (64, 96, 2)
+
+
+def test_flags_override_a_request_file(tiny_package: Path, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({"prompt": "two cats", "steps": 3, "seed": 1}))
+    picture = tmp_path / "picture.png"
+    flags = ["--request", str(request), "--steps", "2", "--width", "64", "--height", "64"]
+    assert run(tiny_package, picture, *flags) == 0
+    body: Any = read_recipe(picture)
+    assert (body["prompt"], body["steps"], body["seed"]) == ("two cats", 2, 1)
+
+
+def test_latents_and_previews_are_written(tiny_package: Path, tmp_path: Path) -> None:
+    latents, previews = tmp_path / "latents.npy", tmp_path / "previews"
+    flags = ["--steps", "3", "--width", "64", "--height", "96", "--preview-every", "2"]
+    outputs = ["--latents", str(latents), "--previews", str(previews)]
+    assert run(tiny_package, tmp_path / "picture.png", "a lake", *flags, *outputs) == 0
+    assert np.load(latents).shape == (1, 4, 12, 8)
+    names = sorted(path.name for path in previews.iterdir())
+    assert names == ["step_002.jpg", "step_003.jpg"]
+    with Image.open(previews / names[0]) as preview:
+        assert preview.size == (64, 96)
+
+
+def test_info_states_the_schema(tiny_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--model", "tiny", "--engines", str(tiny_package)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["model"]["family"] == "sdxl"
+    assert facts["parameters"]["properties"]["width"]["multipleOf"] == 32
+
+
+def test_the_command_is_a_program(tiny_package: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    program = Path(sys.executable).parent / "calotype"
+    command = [program, "generate", "a cat", "-o", picture]
+    flags = ["--model", "tiny", "--engines", tiny_package, "--steps", "1", "--seed", "7"]
+    done = subprocess.run([*command, *flags], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, f"{picture} (seed 7)")
+    assert picture.exists()
