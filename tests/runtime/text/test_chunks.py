@@ -4,7 +4,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -20,8 +20,6 @@ CORPUS = [
     "an oil painting of two dogs, highly detailed, 4k, don't blur!",
     "1girl, solo, looking at viewer, blue sky, strawberry",
 ]
-
-UNTIMED = settings(deadline=None)  # other work may hold the machine
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,6 @@ def bodies(chunks: tuple[Chunk, ...], spec: TokenizerSpec) -> list[list[int]]:
     return found
 
 
-@UNTIMED
 @given(prompt=st.text(max_size=60) | st.lists(st.sampled_from(CORPUS), max_size=2).map(" ".join))
 @example("")
 @example("wow! !! a cat")
@@ -204,7 +201,6 @@ def published_rule(tokens: list[int | None], comma: int) -> list[list[int]]:
     return [*chunks, current] if current or not chunks else chunks
 
 
-@UNTIMED
 @given(
     phrases=st.lists(
         st.tuples(st.integers(0, 90), st.sampled_from([", ", ", , ", "BREAK"])), max_size=12
@@ -225,7 +221,6 @@ def test_chunks_follow_the_published_rule(pair: Pair, phrases: list[tuple[int, s
 
 
 @pytest.mark.parametrize("max_length", [3, 4, 12, 23])
-@UNTIMED
 @given(prompt=st.lists(st.sampled_from(["a", ",", "cat"]), max_size=80).map(" ".join))
 def test_any_length_of_chunk_holds_every_token(pair: Pair, max_length: int, prompt: str) -> None:
     spec = replace(pair.ours.spec, max_length=max_length)

@@ -1,14 +1,12 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.text.emphasis import emphasise
 
 Doubles = npt.NDArray[np.float64]
-
-UNTIMED = settings(deadline=None)  # other work may hold the machine
 
 
 def published_rule(hidden_states: Doubles, weights: Doubles) -> Doubles:
@@ -25,7 +23,6 @@ def random_states(seed: int, *shape: int) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(-0.1, 1.0, shape).astype(np.float32)
 
 
-@UNTIMED
 @given(
     seed=st.integers(0, 1000),
     token_weights=st.lists(st.floats(0.05, 3.0), min_size=7, max_size=7),
@@ -102,7 +99,6 @@ def test_where_a_mean_is_zero_the_weighted_states_stand(
     np.testing.assert_array_equal(found, expected)
 
 
-@UNTIMED
 @given(seed=st.integers(0, 1000), weight=st.sampled_from([-1e6, -1.0, 0.0, 1e-30, 1.1, 1e6]))
 def test_every_weight_that_the_parser_gives_stays_finite(seed: int, weight: float) -> None:
     weights = np.ones((1, 7))

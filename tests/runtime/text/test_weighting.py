@@ -5,12 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.text.weighting import LARGEST_WEIGHT, Break, Piece, Span, parse, plain, unsupported
 
-UNTIMED = settings(deadline=None)  # other work may hold the machine
 SYNTAX_HEAVY = st.text(alphabet="()[]\\:.|<>+-0159aé, \n") | st.lists(
     st.sampled_from(["(", ")", "[", "]", "\\", ":1.3)", ":0.5]", "BREAK", "AND", " ", "a", "<b:1>"])
 ).map("".join)
@@ -179,7 +178,6 @@ def test_no_warning_without_cause(prompt: str) -> None:
     assert unsupported(prompt) == ()
 
 
-@UNTIMED
 @given(prompt=st.text())
 def test_plain_takes_the_prompt_as_it_stands(prompt: str) -> None:
     assert plain(prompt) == (Span(prompt, 1.0),)
@@ -189,7 +187,6 @@ def text_of(pieces: tuple[Piece, ...]) -> str:
     return "".join(piece.text for piece in pieces if isinstance(piece, Span))
 
 
-@UNTIMED
 @given(prompt=ANY_PROMPT)
 @example("(a:9" * 2_000)
 @example("\\")
@@ -205,7 +202,6 @@ def test_any_string_parses_to_finite_weights_with_no_text_lost(prompt: str) -> N
     assert syntax.sub("", text_of(pieces)) == syntax.sub("", prompt)
 
 
-@UNTIMED
 @given(prompt=ANY_PROMPT)
 def test_warnings_are_whole_sentences_for_any_string(prompt: str) -> None:
     warnings = unsupported(prompt)
@@ -213,7 +209,6 @@ def test_warnings_are_whole_sentences_for_any_string(prompt: str) -> None:
     assert all(warning.endswith(".") for warning in warnings)
 
 
-@UNTIMED
 @given(text=(st.text() | SYNTAX_HEAVY).filter(lambda text: "BREAK" not in text and "<" not in text))
 def test_a_text_with_its_brackets_escaped_comes_back_whole(text: str) -> None:
     pieces = parse(re.sub(r"([\\()\[\]])", r"\\\1", text))
@@ -267,7 +262,6 @@ def expected_weights(children: tuple[str | Group, ...], factor: float) -> list[t
     return found
 
 
-@UNTIMED
 @given(tree=st.recursive(st.tuples(LEAVES), groups, max_leaves=12))
 def test_every_character_of_a_balanced_prompt_has_the_product_of_its_brackets(
     tree: tuple[str | Group, ...],
