@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.database import Database
+from runtime.broker.database import Database, Work
 from tests.runtime.broker.support import run
 
 INSERT = (
@@ -19,8 +19,12 @@ def count(connection: sqlite3.Connection) -> int:
     return found
 
 
-def insert(name: str) -> "object":
-    return lambda connection: connection.execute(INSERT, (name,)) and name
+def insert(name: str) -> Work[str]:
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute(INSERT, (name,))
+        return name
+
+    return work
 
 
 def test_writes_that_wait_share_one_commit_and_keep_their_order(tmp_path: Path) -> None:

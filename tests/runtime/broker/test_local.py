@@ -63,7 +63,7 @@ def test_a_submitted_job_is_answered_as_it_was_asked_for(tmp_path: Path) -> None
             assert (job.model, job.status, job.queue_position) == (MODEL, JobStatus.QUEUED, 1)
             assert (job.step, job.total_steps, job.attempt) == (0, 12, 0)
             assert job.request["seed"] == 7
-            assert job.started_at is job.finished_at is job.image is job.error is None
+            assert (job.started_at, job.finished_at, job.image, job.error) == (None,) * 4
 
     run(check())
 

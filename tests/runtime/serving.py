@@ -1,0 +1,85 @@
+"""A broker with a real worker process on a tiny real model, for tests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.broker.local import LocalBroker
+from runtime.broker.protocol import Job, JobEvent
+from runtime.gallery import Gallery
+from runtime.model import Model, open_model
+from runtime.supervisor import Supervisor, WorkerSettings
+
+MODEL = "tiny"
+
+
+@dataclass(frozen=True)
+class Server:
+    """All of a server but HTTP."""
+
+    broker: LocalBroker
+    supervisor: Supervisor
+    gallery: Gallery
+    model: Model
+
+    async def submit(self, **fields: Any) -> str:
+        """Queue a picture of few steps; returns the job's id."""
+        request = self.model.read({"prompt": "a red apple", "steps": 3, "seed": 7, **fields})
+        steps = self.model.plan(request).steps
+        return (await self.broker.submit(MODEL, request.to_json(), steps)).job_id
+
+    async def finish(self, job_id: str) -> Job:
+        """The job, once it has ended."""
+        async for _ in self.broker.follow(job_id):
+            pass
+        return await self.broker.job(job_id)
+
+    async def reach(self, job_id: str, step: int) -> None:
+        """Wait until the job has finished a step."""
+        async for event in self.broker.follow(job_id):
+            if event.step is not None and event.step >= step:
+                return
+            assert not event.status.ended, event
+
+    async def events(self, job_id: str) -> list[JobEvent]:
+        """Every event from now on."""
+        return [event async for event in self.broker.follow(job_id)]
+
+    def picture(self, job: Job) -> bytes:
+        """A completed job's picture."""
+        assert job.image is not None, job
+        path = self.gallery.picture_path(job.image.filename)
+        assert path is not None
+        return path.read_bytes()
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        pid = self.supervisor.workers[0].pid
+        assert pid is not None
+        return pid
+
+
+@asynccontextmanager
+async def serving(
+    engines: Path, data: Path, lease_seconds: float = 60, max_attempts: int = 3
+) -> AsyncIterator[Server]:
+    """A server whose worker is starting; a test that hangs fails."""
+    broker = LocalBroker(
+        data,
+        MODEL,
+        queue_limit=100,
+        lease_seconds=lease_seconds,
+        max_attempts=max_attempts,
+    )
+    model = await asyncio.to_thread(open_model, engines, MODEL)
+    settings = WorkerSettings(engines, MODEL, data)
+    async with (
+        asyncio.timeout(240),
+        broker,
+        Supervisor(broker, settings) as supervisor,
+    ):
+        yield Server(broker, supervisor, Gallery(data), model)
