@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Router
 
 from api.schemas import Fault, Problem
 from runtime.broker.protocol import (
@@ -24,6 +25,8 @@ from runtime.errors import CalotypeError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class NotJson(CalotypeError):
@@ -125,7 +128,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, detail, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Starlette knows the methods of one route; several may share an address."""
+    router: Router = request.app.router
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    return ", ".join(
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in router.routes)
+    )
 
 
 async def _stream_over(_: Request, __: Exception) -> Response:

@@ -1,0 +1,141 @@
+"""What a job's stream and the gallery's tell, over HTTP."""
+
+import base64
+from io import BytesIO
+
+from PIL import Image
+
+from tests.api.live import ENDED, Api
+
+
+def test_a_stream_tells_every_step_with_its_preview_and_closes_after_the_final_event(
+    api: Api,
+) -> None:
+    job_id = api.submit(steps=6)
+    events = api.events(job_id)
+    assert events[0].retry == 2000
+    assert [event.status for event in events][-1:] == ["completed"]
+    assert not any(event.status in ENDED for event in events[:-1])
+    steps = [event.data for event in events if event.status == "processing"]
+    numbers = [step["step"] for step in steps]
+    assert numbers == sorted(set(numbers))
+    assert set(numbers) >= set(range(max(numbers[0], 1), 7))
+    assert all(step["total_steps"] == 6 for step in steps)
+    assert all(preview_size(step["preview"]) == (64, 64) for step in steps if step["preview"])
+    assert events[-1].data["image"] == api.job(job_id)["image"]
+
+
+def test_every_step_comes_in_order_with_a_jpeg_that_decodes(narrow: Api) -> None:
+    """The job waits behind another, so that its stream is open before its first step."""
+    blocker = narrow.submit(steps=100)
+    job_id = narrow.submit(steps=5)
+    with narrow.follow(job_id) as events:
+        first = next(events)
+        assert first.data == {"status": "queued", "queue_position": 1}
+        narrow.cancel(blocker)
+        rest = list(events)
+    steps = [event.data for event in rest if event.status == "processing"]
+    assert [step["step"] for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert [preview_size(step["preview"]) for step in steps[1:]] == [(64, 64)] * 5
+    assert len({event.id for event in rest}) == len(rest)
+
+
+def test_the_queue_position_falls_to_one_before_the_job_begins(narrow: Api) -> None:
+    blocker = narrow.submit(steps=100)
+    before = [narrow.submit(), narrow.submit()]
+    job_id = narrow.submit()
+    with narrow.follow(job_id) as events:
+        first = next(events)
+        assert first.data["queue_position"] == 3
+        narrow.cancel(blocker)
+        rest = list(events)
+    statuses = [event.status for event in rest]
+    begun = statuses.index("processing")
+    positions = [event.data["queue_position"] for event in rest[:begun]]
+    assert positions == [2, 1]
+    assert [narrow.job(each)["status"] for each in before] == ["completed", "completed"]
+
+
+def test_previews_come_as_often_as_they_are_wanted(api: Api) -> None:
+    never = [event.data for event in api.events(api.submit(steps=4, preview_every=0))]
+    assert all(event.get("preview") is None for event in never)
+    sometimes = api.events(api.submit(steps=5, preview_every=2))
+    shown = [event.data["step"] for event in sometimes if event.data.get("preview")]
+    assert set(shown) <= {2, 4, 5}
+    assert 5 in shown
+
+
+def test_a_stream_resumed_in_the_middle_misses_no_status(api: Api) -> None:
+    """Wherever it broke off: the ids after it are those that an unbroken stream has."""
+    job_id = api.submit(steps=8)
+    with api.follow(job_id) as events:
+        seen = [next(events), next(events), next(events)]
+    rest = api.events(job_id, seen[-1].id)
+    told = [*seen, *rest]
+    steps = [event.data["step"] for event in told if event.status == "processing"]
+    assert steps == list(range(steps[0], 9))
+    assert told[-1].status == "completed"
+    assert not {event.id for event in rest} & {event.id for event in seen}
+
+
+def test_a_stream_opened_after_the_end_says_so_and_closes(api: Api) -> None:
+    job = api.finish(api.submit())
+    events = api.events(job["job_id"])
+    assert [event.data for event in events] == [{"status": "completed", "image": job["image"]}]
+
+
+def test_a_client_that_has_seen_the_final_event_is_told_to_stop(api: Api) -> None:
+    job_id = api.submit()
+    final = api.events(job_id)[-1]
+    answer = api.client.get(f"/api/sse/{job_id}", headers={"Last-Event-ID": final.id})
+    assert answer.status_code == 204
+    assert answer.content == b""
+
+
+def test_an_id_that_is_not_ours_begins_with_a_snapshot(api: Api) -> None:
+    job_id = api.submit()
+    api.finish(job_id)
+    assert [event.status for event in api.events(job_id, "no id of ours")] == ["completed"]
+
+
+def test_the_stream_of_an_unknown_job_is_a_404_before_any_event(api: Api) -> None:
+    answer = api.client.get("/api/sse/0123456789abcdef")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_two_listeners_hear_the_same(narrow: Api) -> None:
+    blocker = narrow.submit(steps=100)
+    job_id = narrow.submit(steps=3)
+    with narrow.follow(job_id) as one, narrow.follow(job_id) as other:
+        assert next(one) == next(other)
+        narrow.cancel(blocker)
+        assert list(one) == list(other)
+
+
+def test_a_job_whose_listener_has_gone_runs_on(api: Api) -> None:
+    job_id = api.submit(steps=6)
+    with api.follow(job_id) as events:
+        next(events)
+    assert api.finish(job_id)["status"] == "completed"
+
+
+def test_the_gallery_tells_what_comes_and_what_goes(api: Api) -> None:
+    newest = api.finish(api.submit())["image"]
+    with api.follow("gallery") as events:
+        assert next(events).data == {"event": "snapshot", "newest": newest["filename"]}
+        image = api.finish(api.submit())["image"]
+        assert next(events).data == {"event": "image", "image": image}
+        api.client.delete(image["url"])
+        deleted = next(events)
+    assert deleted.data == {"event": "deleted", "filename": image["filename"]}
+
+
+def preview_size(preview: str) -> tuple[int, int]:
+    """Decodes a data URL, whole."""
+    head, _, text = preview.partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(BytesIO(base64.b64decode(text, validate=True))) as image:
+        assert image.format == "JPEG"
+        image.load()
+        return image.size
