@@ -38,6 +38,7 @@ class LiveServer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.data = options.data
 
     def __enter__(self) -> Self:
         self._options.data.mkdir(parents=True, exist_ok=True)
