@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sqlite3
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -109,38 +110,65 @@ class Supervisor:
                 return
             if self._broken and self._broken.lasting:
                 logger.error("the worker cannot start: %s", self._facts.error)
-                self._facts = replace(self._facts, pid=None, state=WorkerState.FAILED)
+                self._facts = replace(self._facts, state=WorkerState.FAILED)
                 self._settled.set()
                 return
             pause = FIRST_PAUSE if was_ready else min(2 * pause, LONGEST_PAUSE)
             logger.warning("worker lost: %s; the next starts in %g s", self._facts.error, pause)
             self._facts = replace(self._facts, restarts=self._facts.restarts + 1)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), pause)
+            await self._sleep(pause)
 
     async def _run_once(self) -> bool:
         """Start a worker and serve it to its end; says whether it was ever ready."""
-        self._facts = replace(self._facts, pid=None, state=WorkerState.STARTING, device=None)
         self._broken = None
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await self._start(theirs)
+        try:
+            with theirs:
+                process = await self._start(theirs)
+        except OSError as error:
+            ours.close()
+            self._lost(f"its process cannot be started: {error}")
+            return False
         self._process = process
         self._facts = replace(self._facts, pid=process.pid)
+        if self._stopped.is_set():
+            self._signal(signal.SIGKILL)
         link = await ServerLink.open(ours)
         session = WorkerSession(self._broker.leases, link, self._broker.lease_seconds)
         reason = await session.run(self._hear)
         was_ready = self.ready
-        self._settled.clear()
-        self._facts = replace(self._facts, state=WorkerState.STARTING)
         self._signal(signal.SIGKILL)
-        code = await process.wait()
+        ending = _ended(process.pid, await process.wait())
         self._process = None
-        reason = self._broken.detail if self._broken else f"{reason} ({_ended(process.pid, code)})"
-        self._facts = replace(self._facts, pid=None, error=reason)
-        asked = session.leaving or self._stopped.is_set()
-        await self._broker.leases.release(session, reason, counted=not asked)
+        self._lost(self._broken.detail if self._broken else f"{reason} ({ending})")
+        await self._release(session)
         return was_ready
+
+    def _lost(self, reason: str) -> None:
+        self._settled.clear()
+        self._facts = replace(
+            self._facts, pid=None, state=WorkerState.STARTING, device=None, error=reason
+        )
+
+    async def _release(self, session: WorkerSession) -> None:
+        """Queue a lost worker's jobs again, however long the disk takes to be writable again."""
+        while True:
+            asked = session.leaving or self._stopped.is_set()
+            try:
+                reason = self._facts.error or "the worker was lost"
+                await self._broker.leases.release(session, reason, counted=not asked)
+            except sqlite3.Error:
+                logger.exception("the jobs of a lost worker cannot be queued again yet")
+                if self._stopped.is_set():
+                    return  # The next server finds them.
+                await self._sleep(LONGEST_PAUSE)
+            else:
+                return
+
+    async def _sleep(self, seconds: float) -> None:
+        """Pause, but not past the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _start(self, connection: socket.socket) -> Process:
         options = WorkerOptions(

@@ -105,9 +105,8 @@ class Board:
 
     def fold(self, changed: Iterable[StoredJob]) -> None:
         """Take over the rows that a commit changed."""
-        for stored in changed:
-            self._fold(stored)
-        self._renumber()
+        first = min((self._fold(stored) for stored in changed), default=0)
+        self._renumber(first)
         if self._queue:
             for holder in self._holders.values():
                 holder.wake()
@@ -143,26 +142,25 @@ class Board:
             previews=tally.previews,
         )
 
-    def _fold(self, stored: StoredJob) -> None:
+    def _fold(self, stored: StoredJob) -> int:
+        """Take one row over; returns the first place of the queue that it moved."""
         job = stored.job
-        before = self._live.get(job.job_id)
-        live = before or _Live(stored, JobLog())
-        waited = live.position is not None
-        if waited:
-            self._leave_queue(live)
-        held = before.stored.holder if before else None
-        live.stored = stored
+        live = self._live.get(job.job_id) or _Live(stored, JobLog())
+        place = self._leave_queue(live)
+        held, live.stored = live.stored.holder, stored
         if job.status.ended:
             self._end(live)
-            return
+            return place
         self._live[job.job_id] = live
         if job.status is JobStatus.QUEUED:
             live.step = 0
             insort(self._queue, (stored.rank, job.job_id))
-        elif stored.holder != held:
+            return min(place, bisect_left(self._queue, (stored.rank, job.job_id)))
+        if stored.holder != held:
             self._begin(live)
         elif job.cancel_requested and stored.holder in self._holders:
             self._holders[stored.holder].cancel(job.job_id)
+        return place
 
     def _begin(self, live: _Live) -> None:
         live.leased_at = monotonic()
@@ -183,13 +181,17 @@ class Board:
             self._tally.job_seconds += monotonic() - live.leased_at
             self.gallery.append(GalleryEvent("", image=job.image))
 
-    def _leave_queue(self, live: _Live) -> None:
-        entry = (live.stored.rank, live.stored.job.job_id)
-        del self._queue[bisect_left(self._queue, entry)]
+    def _leave_queue(self, live: _Live) -> int:
+        """Where the job stood in the queue, which it is not in any more."""
+        if live.position is None:
+            return len(self._queue)
         live.position = None
+        place = bisect_left(self._queue, (live.stored.rank, live.stored.job.job_id))
+        del self._queue[place]
+        return place
 
-    def _renumber(self) -> None:
-        for position, (_, job_id) in enumerate(self._queue, 1):
+    def _renumber(self, first: int) -> None:
+        for position, (_, job_id) in enumerate(self._queue[first:], first + 1):
             live = self._live[job_id]
             if live.position != position:
                 live.position = position

@@ -40,7 +40,7 @@ CREATE TABLE jobs (
     error_title TEXT,
     error_detail TEXT
 ) STRICT;
-CREATE INDEX unfinished_jobs ON jobs (sequence) WHERE status IN ('queued', 'processing');
+CREATE INDEX jobs_by_status ON jobs (status, sequence);
 
 CREATE TABLE images (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -93,8 +93,7 @@ class Database:
         self.commits = 0
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._connection = _connect(path)
-        _migrate(self._connection, path)
+        self._connection = _open(path)
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         for _ in range(READERS):
             self._idle.put(_connect(path))
@@ -188,6 +187,22 @@ def _deliver(outcomes: Sequence[_Outcome]) -> None:
             future.set_result(outcome.result)
         else:
             future.set_exception(error)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        connection = _connect(path)
+    except sqlite3.DatabaseError as error:
+        raise CalotypeError(
+            f"{path}: cannot be opened as a database ({error}); "
+            "move it away, or give another --data"
+        ) from error
+    try:
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _connect(path: Path) -> sqlite3.Connection:

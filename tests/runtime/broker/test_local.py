@@ -227,6 +227,16 @@ def test_a_database_from_a_newer_server_is_refused(tmp_path: Path) -> None:
     run(check())
 
 
+def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"this is a letter to my aunt" * 100)
+
+    async def check() -> None:
+        with pytest.raises(CalotypeError, match=rf"{DATABASE}: cannot be opened as a database"):
+            await open_broker(tmp_path).__aenter__()
+
+    run(check())
+
+
 def test_the_gallery_is_paged_newest_first(tmp_path: Path) -> None:
     async def check() -> None:
         async with open_broker(tmp_path) as broker:
