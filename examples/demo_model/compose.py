@@ -48,7 +48,7 @@ class Composer:
                 raise ValueError(f"shape {name!r} needs a colour")
             picture = draw_shape(name, COLOURS[colour])
         small = picture.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS)
-        return np.asarray(small, dtype=np.float32) / 255
+        return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def recolour(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
@@ -135,6 +135,7 @@ def _on_heart(turn: float) -> tuple[float, float]:
 def _layout(scene: Scene, index: int, random_source: random.Random) -> tuple[int, int, int]:
     """Sprite size and centre of one thing, in pixels."""
     thing = scene.things[index]
+    sizes: tuple[int, ...]
     jitter = random_source.randint(-2, 2), random_source.randint(-2, 2)
     if len(scene.things) == 2:
         centre, sizes = ((34, 64), (94, 64))[index], (58,)

@@ -19,8 +19,9 @@ PLACES = ("on the left", "on the right", "at the top", "at the bottom")
 
 
 def with_article(words: str) -> str:
-    """For instance "an orange square"."""
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+    """For instance "an orange square"; "unicorn" begins with a consonant's sound."""
+    vowel = words[0] in "aeiou" and not words.startswith("uni")
+    return f"an {words}" if vowel else f"a {words}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def sample_scene(random_source: random.Random) -> Scene:
             background = USUAL_BACKGROUND
         else:
             background = random_source.choice(list(COLOURS))
+        things: tuple[Thing, ...]
         if random_source.random() < 0.35:
             things = (_sample_thing(random_source), _sample_thing(random_source))
         else:

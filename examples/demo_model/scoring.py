@@ -4,6 +4,7 @@ Things are recognised by comparison with a small committed sheet of sprites, dra
 background that the picture has, so that a score needs neither the npm package nor a network.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -59,7 +60,7 @@ def judge(picture: Picture, scene: Scene) -> Verdict:
     only = scene.things[0] if len(scene.things) == 1 else None
     return Verdict(
         background=background,
-        things=sorted(seen) == sorted(names),
+        things=Counter(seen) == Counter(names),
         colours=colours if coloured else None,
         binding=(colours and background and seen == names) if coloured else None,
         order=seen == names if only is None else None,
@@ -138,7 +139,7 @@ def _feature(part: Picture, background: FloatArray) -> FloatArray | None:
     inside *= visible[top:bottom, left:right, None]
     size = (_FEATURE_SIZE, _FEATURE_SIZE)
     small = Image.fromarray(square, "RGBa").resize(size, Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
+    return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def _box(visible: NDArray[np.bool_]) -> tuple[int, int, int, int]:

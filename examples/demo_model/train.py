@@ -22,6 +22,7 @@ from examples.demo_model.pool import CAPTIONS_PER_SCENE, PoolEncoder, Shard
 
 PEAK_LEARNING_RATE = 1e-3
 SNR_LIMIT = 5.0
+LEAST_WEIGHT = 0.4
 EMPTY_PROMPT_SHARE = 0.04
 ZEROED_SHARE = 0.08
 
@@ -52,9 +53,13 @@ class NoiseSchedule:
         return alpha * clean + sigma * noise, alpha * noise - sigma * clean
 
     def weights(self, timesteps: Tensor) -> Tensor:
-        """Min-SNR weights for velocity prediction (Hang et al. 2023, section 3.4)."""
+        """Min-SNR weights for velocity prediction (Hang et al. 2023, section 3.4), with a floor.
+
+        Without the floor, the noisiest steps, at which the text alone decides what will be drawn,
+        would hardly count.
+        """
         snr = self._alphas_cumprod[timesteps] / (1 - self._alphas_cumprod[timesteps])
-        return snr.clamp(max=SNR_LIMIT) / (snr + 1)
+        return (snr.clamp(max=SNR_LIMIT) / (snr + 1)).clamp(min=LEAST_WEIGHT)
 
 
 def sample_time_ids(count: int, generator: torch.Generator) -> Tensor:
@@ -130,7 +135,7 @@ def update_average(average: Denoiser, model: Denoiser, step: int) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5750)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--shards", type=int, default=16, help="shards of the pool in all")
     parser.add_argument("--shard-every", type=int, default=100, help="steps between new shards")

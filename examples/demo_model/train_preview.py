@@ -71,8 +71,8 @@ def main() -> None:
                 "step": step + 1,
             }
             save_checkpoint(folder / "checkpoint.pt", state)
+            preview.save_pretrained(folder)
             report(vae, preview, held_back)
-    preview.save_pretrained(folder)
 
 
 @torch.no_grad()

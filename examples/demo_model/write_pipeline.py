@@ -1,6 +1,7 @@
 """Writes the trained networks as a plain diffusers pipeline folder, in fp16."""
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -47,10 +48,19 @@ def write_folder(pipeline: StableDiffusionXLPipeline, target: Path) -> None:
     pipeline.save_pretrained(partial, safe_serialization=True)
     preview = AutoencoderTiny.from_pretrained(WORK / "preview_decoder")
     preview.half().save_pretrained(partial / "preview_decoder")
+    forget_origins(partial)
     if target.exists():
         target.rename(target.with_name(target.name + ".old"))
     partial.rename(target)
     shutil.rmtree(target.with_name(target.name + ".old"), ignore_errors=True)
+
+
+def forget_origins(folder: Path) -> None:
+    """Takes the paths of the training machine out of the configurations."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:
