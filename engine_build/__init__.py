@@ -1,1 +1,1 @@
-"""Calotype's build stage: from a checkpoint to a model package. The only room that knows PyTorch."""
+"""Calotype's build stage, from a checkpoint to a model package: the only room with PyTorch."""

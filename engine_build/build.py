@@ -15,6 +15,7 @@ from engine_build.export.role import Choices, ModelExport, RoleExport, Tokenizer
 from engine_build.preview import fit_preview
 from engine_build.progress import Progress
 from engine_build.publish import staged
+from engine_build.quiet import quiet
 from engine_build.sources import DiffusersFolder, open_folder, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.verify import check_graph
@@ -38,6 +39,15 @@ _BUILT_WITH = ("calotype", "torch", "diffusers", "transformers", "onnx-ir", "onn
 
 
 @dataclass(frozen=True, slots=True)
+class _Parts:
+    """What was built of a package."""
+
+    roles: Mapping[str, RoleRecord]
+    tokenizers: Mapping[str, TokenizerRecord]
+    preview: NetworkPreview | MatrixPreview
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """What is to be built, from what, and where to."""
 
@@ -50,20 +60,22 @@ class BuildRequest:
     choices: Choices = field(default_factory=Choices)
 
 
-def build_package(request: BuildRequest, *, quiet: bool = False) -> Path:
+def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
     """Build `engines/name`, or raise and leave nothing that could be taken for a package.
 
     Raises SourceError where the source is not what we can read, before any work; BuildError where
-    a graph does not match PyTorch or cannot be made.
+    a graph cannot be made or does not match PyTorch.
     """
-    source = open_folder(request.source)
-    model = exporter_for(source).read(source, request.choices)
-    preview = _preview_role(request, source, model)
-    roles = model.roles if preview is None else (*model.roles, preview)
-    weights = {role.role: _match(role) for role in roles}
-    progress = Progress(3 * len(roles) + 2, quiet=quiet)
-    with staged(request.engines, request.name, replace=request.replace) as folder:
-        try:
+    with quiet():
+        source = open_folder(request.source)
+        model = exporter_for(source).read(source, request.choices)
+        preview = _preview_role(request, source, model)
+        roles = model.roles if preview is None else (*model.roles, preview)
+        weights = {role.role: _match(role) for role in roles}
+        with (
+            Progress(3 * len(roles) + 2, shown=show_progress) as progress,
+            staged(request.engines, request.name, replace=request.replace) as folder,
+        ):
             records = {
                 role.role: _build_role(role, weights[role.role], folder, progress) for role in roles
             }
@@ -71,10 +83,8 @@ def build_package(request: BuildRequest, *, quiet: bool = False) -> Path:
                 tokenizers = {item.name: _save_tokenizer(item, folder) for item in model.tokenizers}
                 shown = fit_preview(model.vae) if preview is None else NetworkPreview()
             with progress.step("manifest: hash every file"):
-                manifest = _manifest(request, source, model, records, tokenizers, shown, folder)
-                write_manifest(folder, manifest)
-        finally:
-            progress.close()
+                parts = _Parts(records, tokenizers, shown)
+                write_manifest(folder, _manifest(request, model, parts, folder))
     return request.engines / request.name
 
 
@@ -105,12 +115,8 @@ def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Prog
         size = sum(tensor.size_bytes for tensor in chosen.values())
         with progress.bytes(size) as advance:
             copied = copy_tensors(chosen, tensors, advance)
-        model = link(
-            traced,
-            {parameter: (name, copied[name]) for parameter, (name, _) in read.items()},
-            folder,
-        )
-        ir.save(model, graph)
+        here = {parameter: (name, copied[name]) for parameter, (name, _) in read.items()}
+        ir.save(link(traced, here, folder), graph)
     with progress.step(f"{role.role}: check against PyTorch"):
         check = check_graph(role, graph)
     return RoleRecord(
@@ -125,7 +131,7 @@ def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Prog
 
 
 def _save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
-    """Write the tokenizer as the `tokenizers` library reads it, with the ids that frame a prompt."""
+    """Write the tokenizer as the `tokenizers` library reads it."""
     loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
     ids = {
         "bos_token": loaded.bos_token_id,
@@ -146,25 +152,17 @@ def _save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord
     )
 
 
-def _manifest(
-    request: BuildRequest,
-    source: DiffusersFolder,
-    model: ModelExport,
-    records: Mapping[str, RoleRecord],
-    tokenizers: Mapping[str, TokenizerRecord],
-    preview: NetworkPreview | MatrixPreview,
-    folder: Path,
-) -> Manifest:
+def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:
     return Manifest(
         name=request.name,
         family=model.family,
         description=request.description,
-        # The folder's name alone: a path would differ from machine to machine.
-        source=Source(kind="diffusers", reference=source.path.resolve().name),
-        roles=records,
-        tokenizers=tokenizers,
+        # The folder's name alone: its path differs from machine to machine.
+        source=Source(kind="diffusers", reference=request.source.resolve().name),
+        roles=parts.roles,
+        tokenizers=parts.tokenizers,
         latents=model.latents,
-        preview=preview,
+        preview=parts.preview,
         scheduler=model.scheduler,
         family_options=model.family_options,
         limits=model.limits,

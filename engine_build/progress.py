@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Self, TextIO
 
 from tqdm import tqdm
 
@@ -11,26 +11,32 @@ from tqdm import tqdm
 class Progress:
     """The steps of a build as they are begun."""
 
-    def __init__(self, total: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, shown: bool = True, stream: TextIO | None = None) -> None:
         self._total = total
         self._stream = stream or sys.stderr
-        self._quiet = quiet
+        self._shown = shown
         self._begun = 0
         self._bar = tqdm(
             total=total,
             unit="step",
             file=self._stream,
-            disable=quiet or not self._stream.isatty(),
+            disable=not shown or not self._stream.isatty(),
             bar_format="{desc:<40} {bar} {n_fmt}/{total_fmt} [{elapsed}]",
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
         """One step: named when it begins, counted when it ends."""
         self._begun += 1
         self._bar.set_description_str(title)
-        if self._bar.disable and not self._quiet:
-            print(f"[{self._begun}/{self._total}] {title}", file=self._stream, flush=True)  # noqa: T201
+        if self._bar.disable and self._shown:
+            print(f"[{self._begun}/{self._total}] {title}", file=self._stream, flush=True)
         yield
         self._bar.update()
 
@@ -47,7 +53,3 @@ class Progress:
             disable=self._bar.disable,
         ) as bar:
             yield bar.update
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.close()

@@ -27,7 +27,7 @@ class StepGraph(nn.Module):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(
+    def forward(  # noqa: PLR0917 - a graph's inputs have an order
         self,
         latents: torch.Tensor,
         timestep: torch.Tensor,
@@ -100,6 +100,7 @@ def rescale_guidance(
 
 
 def step_inputs(
+    *,
     channels: int,
     batch: Axis,
     evaluations: Axis,

@@ -6,10 +6,7 @@ Every graph computes in fp32. Weights stay in the precision of the checkpoint an
 Cast right behind the initializer, which an inference backend folds away when it opens the graph.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +57,7 @@ def trace(role: RoleExport) -> TracedGraph:
     prefix = _prefix(module, network)
     inputs = tuple(role.draw_inputs(role.traced_at, seed=0).values())
     try:
-        with _quiet(), torch.no_grad():
+        with torch.no_grad():
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -82,8 +79,7 @@ def trace(role: RoleExport) -> TracedGraph:
     }
     parameters = dict(network.named_parameters())
     read = {name: initializers[name] for name in parameters if name in initializers}
-    with _quiet():
-        _simplify(model, frozenset(read.values()))
+    _simplify(model, frozenset(read.values()))
     _strip_metadata(model)
     kept = {name: value for name, value in read.items() if value in model.graph.initializers}
     return TracedGraph(model, kept)
@@ -237,22 +233,6 @@ def _strip_metadata(model: ir.Model) -> None:
             output.metadata_props.clear()
     for value in (*model.graph.initializers.values(), *model.graph.inputs):
         value.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and advice to itself; its errors still come as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _last_line(error: Exception) -> str:

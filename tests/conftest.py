@@ -31,7 +31,9 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> PackageBuilder:
 
     def build(source: Path, name: str) -> Path:
         if not (engines / name).is_dir():
-            build_package(BuildRequest(source=source, name=name, engines=engines), quiet=True)
+            build_package(
+                BuildRequest(source=source, name=name, engines=engines), show_progress=False
+            )
         return engines
 
     return build

@@ -1,8 +1,8 @@
 """Tiny random SDXL pipelines of the real architecture, and small CLIP tokenizers, for every test.
 
 Networks and vocabularies are small; the blocks, the names of the parameters, the two text encoders
-and the files on disk are SDXL's own. The weights are random at a scale at which nothing degenerates:
-text, time and sizes all change what the UNet answers.
+and the files on disk are SDXL's own. The weights are random at a scale at which text, time
+and sizes all change what the UNet answers.
 """
 
 import json
@@ -106,7 +106,7 @@ def unet(seed: int = 0) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(1, 2, 2),
-        transformer_layers_per_block=(1, 1, 2),
+        transformer_layers_per_block=1,
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -181,7 +181,7 @@ def _byte_alphabet() -> list[str]:
 
 
 def _clip_config(which: int, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    # SDXL's own files say eos_token_id 2, which transformers takes as: the highest id ends the text.
+    # SDXL's own files say eos_token_id 2; transformers then takes the highest id for the end.
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTHS[which],

@@ -46,7 +46,7 @@ class ClipTextEncoder(nn.Module):
 
 
 class PictureDecoder(nn.Module):
-    """A latent decoder that ends in 8-bit pictures, rounded as diffusers' VaeImageProcessor does."""
+    """A latent decoder that ends in 8-bit pictures, rounded as diffusers rounds them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the build stage must know about a role to export it, and about a family to build its model."""
+"""What the build stage must know of a role to export it, and of a family to build its models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

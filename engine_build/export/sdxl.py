@@ -1,6 +1,7 @@
 """SDXL and all that descends from it, from a diffusers folder; its counterpart at run time is
 `runtime.families.sdxl`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,8 +26,9 @@ from engine_build.export.role import (
 )
 from engine_build.sources import Component, DiffusersFolder
 from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
-from runtime.errors import SourceError
+from runtime.errors import PackageError, SourceError
 from runtime.manifest import Defaults, LatentFormat, Limits
+from runtime.sampling.scheduler_config import SchedulerConfig
 
 # diffusers' upsampling branches on a batch of 64 and more; below it one trace serves all.
 MAX_BATCH = 16
@@ -97,7 +99,7 @@ class SdxlExporter:
             latents=latents,
             limits=limits,
             defaults=_defaults(unet, latents, choices),
-            scheduler=source.scheduler(),
+            scheduler=_scheduler(source),
             family_options={
                 "force_zeros_for_empty_prompt": bool(
                     source.index.get("force_zeros_for_empty_prompt", True)
@@ -125,7 +127,12 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExp
         load=lambda: load_network(UNet2DConditionModel, unet),
         wrap=lambda network: StepGraph(SdxlDenoiser(network)),
         inputs=step_inputs(
-            latents.channels, batch, evaluations, height, width, _conditioning(unet, evaluations)
+            channels=latents.channels,
+            batch=batch,
+            evaluations=evaluations,
+            height=height,
+            width=width,
+            conditioning=_conditioning(unet, evaluations),
         ),
         outputs=OUTPUTS,
         traced_at={
@@ -208,6 +215,16 @@ def _check(source: DiffusersFolder, unet: Component, text: Component, text_2: Co
             f"{where}: reads pooled text of {_pooled_width(unet)}, but text_encoder_2 gives "
             f"{text_2.config['projection_dim']}"
         )
+
+
+def _scheduler(source: DiffusersFolder) -> Mapping[str, Any]:
+    """The scheduler's configuration; refused here, where the runtime could not follow it."""
+    raw = source.scheduler()
+    try:
+        SchedulerConfig.from_mapping(raw)
+    except PackageError as error:
+        raise SourceError(f"{source.path / 'scheduler'}: {error}") from error
+    return raw
 
 
 def _pooled_width(unet: Component) -> int:
