@@ -21,6 +21,8 @@ OutputFormat = Literal["png", "webp", "jpeg"]
 Priority = Literal["interactive", "batch"]
 
 MAX_SEED = 2**32 - 1
+MAX_DIGITS = 310
+"""An integer of more digits is beyond every float too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,12 @@ def read_json(text: str | bytes) -> object:
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON number")
 
-    return json.loads(text, parse_constant=refuse)
+    return json.loads(text, parse_constant=refuse, parse_int=_read_integer)
+
+
+def _read_integer(digits: str) -> int | float:
+    """Python reads no integer of thousands of digits; as infinity it is refused by its field."""
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def read_request(

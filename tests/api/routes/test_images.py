@@ -29,15 +29,16 @@ def test_120_pictures_page_newest_first_with_none_twice_and_none_left_out(api: A
     before = [image["filename"] for page in pages(api, 200) for image in page]
     with ThreadPoolExecutor(8) as pool:
         job_ids = list(
-            pool.map(lambda _: api.submit(steps=1, preview_every=0), range(120 - len(before)))
+            pool.map(lambda _: api.submit(steps=1, preview_every=0), range(len(before), 120))
         )
     for job_id in job_ids:
         assert api.finish(job_id)["status"] == "completed"
     found = pages(api, 50)
-    assert [len(page) for page in found] == [50, 50, 20]
     images = [image for page in found for image in page]
-    assert len({image["filename"] for image in images}) == 120
-    assert [image["filename"] for image in images][120 - len(before) :] == before
+    assert len(images) == len(before) + len(job_ids) >= 120
+    assert [len(page) for page in found[:-1]] == [50] * (len(found) - 1)
+    assert len({image["filename"] for image in images}) == len(images)
+    assert [image["filename"] for image in images][len(job_ids) :] == before
     created = [image["created_at"] for image in images]
     assert created == sorted(created, reverse=True)
 

@@ -1,0 +1,60 @@
+"""The OpenAPI document of a model that exists on paper, and its snapshot in `docs/`.
+
+`python -m tests.api.paper` writes the snapshot anew.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from api.app import create_app
+from api.metrics import Metrics
+from api.services import Services
+from runtime.broker.local import LocalBroker
+from runtime.families import family_named
+from runtime.manifest import ModelPackage
+from runtime.model import Model
+from runtime.parameters import parameters_schema
+from runtime.supervisor import Supervisor, WorkerSettings
+from tests.manifests import MANIFEST
+
+SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+class NoFiles:
+    """A gallery that would make its folders is not opened for a document."""
+
+    def picture_path(self, filename: str) -> None:
+        """Nothing is there."""
+
+    def thumbnail_path(self, filename: str) -> None:
+        """Nothing is there."""
+
+
+def paper_document() -> dict[str, Any]:
+    """The document. Nothing is opened for it: it follows from the model alone."""
+    return create_app(_services()).openapi()
+
+
+def write_snapshot(path: Path = SNAPSHOT) -> None:
+    """Write the document as it is compared."""
+    path.write_text(json.dumps(paper_document(), indent=2) + "\n")
+
+
+def _services() -> Services:
+    family = family_named(MANIFEST.family)
+    model = Model(
+        package=ModelPackage(Path("paper"), MANIFEST, digest=""),
+        family=family,
+        tokenizers={},
+        parameters=parameters_schema(MANIFEST, family.facts),
+        loras=(),
+    )
+    nowhere = Path("nowhere")
+    broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
+    supervisor = Supervisor(broker, WorkerSettings(nowhere, model.name, nowhere))
+    return Services(model, broker, supervisor, NoFiles(), Metrics())
+
+
+if __name__ == "__main__":
+    write_snapshot()

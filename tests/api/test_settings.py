@@ -1,0 +1,123 @@
+"""Settings: flags over environment over defaults, and every refusal by name."""
+
+from pathlib import Path
+
+import pytest
+
+from api.cli import main
+from api.settings import Settings, SettingsError, origin, read_settings, variable
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def test_the_defaults_are_those_of_the_guide() -> None:
+    settings = read_settings({})
+    assert (settings.model, settings.engines, settings.data) == (
+        "demo",
+        Path("engines"),
+        Path("data"),
+    )
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CALOTYPE_PORT", "9000")
+    monkeypatch.setenv("CALOTYPE_HOST", "0.0.0.0")
+    flags = {"port": "9001"}
+    settings = read_settings(flags)
+    assert (settings.port, settings.host, settings.model) == (9001, "0.0.0.0", "demo")
+    assert origin("port", flags) == "--port"
+    assert origin("host", flags) == "CALOTYPE_HOST"
+    assert origin("model", flags) == "default"
+
+
+def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "CALOTYPE_MODEL": "other",
+        "CALOTYPE_ENGINES": "packages",
+        "CALOTYPE_DATA": "elsewhere",
+        "CALOTYPE_HOST": "::1",
+        "CALOTYPE_PORT": "0",
+        "CALOTYPE_MAX_BATCH": "2",
+        "CALOTYPE_QUEUE_LIMIT": "5",
+        "CALOTYPE_LEASE_SECONDS": "1.5",
+        "CALOTYPE_MAX_ATTEMPTS": "1",
+    }
+    assert set(given) == {variable(name) for name in Settings.model_fields}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    read = read_settings({}).model_dump()
+    assert {variable(name): str(value) for name, value in read.items()} == given
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CALOTYPE_PORT", "http", "a valid integer"),
+        ("CALOTYPE_PORT", "", "a valid integer"),
+        ("CALOTYPE_PORT", "70000", "less than or equal to 65535"),
+        ("CALOTYPE_MODEL", "", "a valid string"),
+        ("CALOTYPE_MAX_BATCH", "0", "greater than or equal to 1"),
+        ("CALOTYPE_QUEUE_LIMIT", "1.5", "a valid integer"),
+        ("CALOTYPE_LEASE_SECONDS", "nan", "a finite number"),
+        ("CALOTYPE_LEASE_SECONDS", "0", "greater than 0"),
+        ("CALOTYPE_MAX_ATTEMPTS", "-1", "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_that_it_was_given(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refusal:
+        read_settings({})
+    assert str(refusal.value).startswith(f"{name}={value}: ")
+    assert expected in str(refusal.value)
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALOTYPE_PROT", "9000")
+    for command in ("config", "serve"):
+        assert main([command]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("calotype: CALOTYPE_PROT: unknown setting")
+        assert all(variable(name) in line for name in Settings.model_fields)
+
+
+def test_config_prints_every_setting_with_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALOTYPE_MODEL", "other")
+    assert main(["config", "--queue-limit", "7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "CALOTYPE_MODEL=other  # CALOTYPE_MODEL" in lines
+    assert "CALOTYPE_QUEUE_LIMIT=7  # --queue-limit" in lines
+    assert "CALOTYPE_PORT=8000  # default" in lines
+    assert len(lines) == len(Settings.model_fields)
+
+
+def test_what_config_prints_is_an_environment_that_serves_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"port": "9", "lease_seconds": "2"}
+    main(["config", "--port", "9", "--lease-seconds", "2"])
+    for line in capsys.readouterr().out.splitlines():
+        name, _, value = line.partition("  #")[0].partition("=")
+        monkeypatch.setenv(name, value)
+    assert read_settings({}) == read_settings(flags)
+
+
+@pytest.mark.parametrize("flag", ["--port=x", "--max-batch=0", "--model="])
+def test_a_wrong_flag_is_one_line_and_exit_code_2(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", flag]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"calotype: {flag.partition('=')[0]}=")
