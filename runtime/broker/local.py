@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -14,13 +13,13 @@ from typing import IO, Any, Self
 from runtime.broker.board import Board
 from runtime.broker.database import Database
 from runtime.broker.facts import Counters
+from runtime.broker.keys import job_of_key, keep_key
 from runtime.broker.leases import Leases
 from runtime.broker.log import JobLog, final_event
 from runtime.broker.names import cursor_after, new_job_id, read_cursor
 from runtime.broker.protocol import (
     GalleryEvent,
     Idempotency,
-    IdempotencyConflict,
     Image,
     Job,
     JobEnded,
@@ -47,7 +46,6 @@ from runtime.gallery import Gallery
 
 DATABASE = "calotype.sqlite3"
 LOCK = "calotype.lock"
-KEY_LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +113,13 @@ class LocalBroker:
         job = _new_job(model, request, total_steps)
 
         def work(connection: sqlite3.Connection) -> _Submitted:
-            known = idempotency and _job_of_key(connection, idempotency)
+            known = idempotency and job_of_key(connection, idempotency)
             if known:
                 return _Submitted(job_row(connection, known), new=False)
             self._refuse_when_full(connection)
             insert_job(connection, job)
             if idempotency:
-                _keep_key(connection, idempotency, job)
+                keep_key(connection, idempotency, job)
             return _Submitted(job_row(connection, job.job_id), new=True)
 
         def apply(submitted: _Submitted) -> None:
@@ -274,30 +272,6 @@ def _new_job(model: str, request: Mapping[str, Any], total_steps: int) -> Job:
         image=None,
         error=None,
         cancel_requested=False,
-    )
-
-
-def _job_of_key(connection: sqlite3.Connection, idempotency: Idempotency) -> str | None:
-    """The job that a key stands for. Raises IdempotencyConflict."""
-    oldest = (now() - KEY_LIFETIME).isoformat()
-    connection.execute("DELETE FROM idempotency WHERE created_at < ?", (oldest,))
-    row = connection.execute(
-        "SELECT fingerprint, job_id FROM idempotency WHERE key = ?", (idempotency.key,)
-    ).fetchone()
-    if row is None:
-        return None
-    if row["fingerprint"] != idempotency.fingerprint:
-        raise IdempotencyConflict(
-            "this idempotency key was used with another body; take a new key for a new request"
-        )
-    job_id: str = row["job_id"]
-    return job_id
-
-
-def _keep_key(connection: sqlite3.Connection, idempotency: Idempotency, job: Job) -> None:
-    connection.execute(
-        "INSERT INTO idempotency (key, fingerprint, job_id, created_at) VALUES (?, ?, ?, ?)",
-        (idempotency.key, idempotency.fingerprint, job.job_id, job.created_at.isoformat()),
     )
 
 

@@ -109,6 +109,8 @@ class WorkerSession:
                 self.leaving = True
             case Stepped(job_id, step, seconds, preview):
                 self._leases.step(self, job_id, step, seconds, preview or None)
+                # Steps may arrive in one piece: listeners that keep up see each preview even so.
+                await asyncio.sleep(0)
             case Completed():
                 await self._complete(message)
             case Failed(job_id, title, detail):

@@ -22,6 +22,7 @@ from runtime.broker.messages import (
     Ready,
     Stepped,
     Vacant,
+    encode,
 )
 from runtime.broker.protocol import Job, JobStatus
 from runtime.broker.session import WorkerSession
@@ -87,6 +88,27 @@ def test_a_worker_gets_jobs_and_reports_them(tmp_path: Path) -> None:
             done = await broker.job(job.job_id)
             assert done.image is not None
             assert (done.image.width, done.image.height, done.image.seed) == (64, 32, 7)
+
+    run(check())
+
+
+def test_a_listener_that_keeps_up_sees_the_previews_of_steps_that_arrive_together(
+    tmp_path: Path,
+) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker, connected(broker) as peer:
+            job = await submit(broker)
+            peer.say(READY, Vacant(1))
+            await peer.hear()
+            events = broker.follow(job.job_id)
+            await anext(events)
+            rest = asyncio.ensure_future(read_all(events))
+            await asyncio.sleep(0)
+            steps = [Stepped(job.job_id, step, 0.1, b"jpeg") for step in (1, 2, 3)]
+            peer.link._socket.sendall(b"".join(map(encode, steps)))
+            peer.say(Completed(job.job_id, f"{job.job_id}.png", 64, 32, 10))
+            seen = [event.step for event in await rest if event.preview]
+            assert seen == [1, 2, 3]
 
     run(check())
 
