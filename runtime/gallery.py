@@ -1,6 +1,7 @@
 """Pictures and their thumbnails on disk: each file is there whole, or not at all."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from io import BytesIO
@@ -8,12 +9,22 @@ from pathlib import Path
 
 from PIL import Image
 
-from runtime.broker.names import is_picture_name
 from runtime.decode import Pixels
 
 THUMBNAIL_SIDE = 256
 THUMBNAIL_QUALITY = 80
 _UNFINISHED = ".tmp"
+_FILENAME = re.compile(r"[0-9a-f]{32}\.(?:png|webp|jpg)", re.ASCII)
+
+
+def picture_name(job_id: str, extension: str) -> str:
+    """A job's picture has one name whatever the attempt, so no job makes two pictures."""
+    return f"{job_id}.{extension}"
+
+
+def is_picture_name(filename: str) -> bool:
+    """Whether we give such names; nothing that could leave a folder is one."""
+    return _FILENAME.fullmatch(filename) is not None
 
 
 class Gallery:

@@ -30,10 +30,9 @@ from runtime.broker.messages import (
     Stepped,
     Vacant,
 )
-from runtime.broker.names import picture_name
 from runtime.denoise import Sample, StepEvent
 from runtime.errors import RequestError
-from runtime.gallery import Gallery, thumbnail
+from runtime.gallery import Gallery, picture_name, thumbnail
 from runtime.generate import Generator, Latents
 from runtime.recipe import EXTENSIONS, encode_picture
 

@@ -1,12 +1,10 @@
-"""What jobs, picture files and cursors are called."""
+"""What jobs and cursors are called."""
 
 import base64
 import hashlib
-import re
 import secrets
 import time
 
-_FILENAME = re.compile(r"[0-9a-f]{32}\.(?:png|webp|jpg)", re.ASCII)
 _CURSOR_MARK = b"gallery-1"
 
 
@@ -15,16 +13,6 @@ def new_job_id() -> str:
     stamp = time.time_ns() // 1_000_000 & (1 << 48) - 1
     value = stamp << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
     return f"{value:032x}"
-
-
-def picture_name(job_id: str, extension: str) -> str:
-    """A job's picture has one name whatever the attempt, so no job makes two pictures."""
-    return f"{job_id}.{extension}"
-
-
-def is_picture_name(filename: str) -> bool:
-    """Whether we give such names; nothing that could leave a folder is one."""
-    return _FILENAME.fullmatch(filename) is not None
 
 
 def cursor_after(sequence: int) -> str:

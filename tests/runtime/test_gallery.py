@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.gallery import Gallery, thumbnail, write_whole
+from runtime.broker.names import new_job_id
+from runtime.gallery import Gallery, is_picture_name, picture_name, thumbnail, write_whole
 
 NAME = "0" * 32 + ".png"
 
@@ -21,6 +22,27 @@ from runtime.gallery import write_whole
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"new" * 100_000)
 """
+
+
+def test_only_our_names_are_picture_names() -> None:
+    job_id = new_job_id()
+    for extension in ("png", "webp", "jpg"):
+        assert is_picture_name(picture_name(job_id, extension))
+    for name in (
+        f"../{job_id}.png",
+        f"{job_id}.png/../x",
+        f"{job_id}.gif",
+        f"{job_id}.png\n",
+        f"{job_id.upper()}.png",
+        f"{job_id}",
+        f".{job_id}.png.12345678.tmp",
+        "٠" * 32 + ".png",
+        "..",
+        "",
+        "\0",
+        "\ud800",
+    ):
+        assert not is_picture_name(name), ascii(name)
 
 
 def test_files_are_found_by_their_own_names_only(tmp_path: Path) -> None:
