@@ -36,6 +36,11 @@ class Generator:
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
 
+    @property
+    def places(self) -> int:
+        """How many samples it makes at once."""
+        return self._limits.samples
+
     def start(self, plan: Plan) -> Sample:
         """Encode a plan's prompts, draw its noise, and hand it to the denoiser."""
         return Sample(plan, self._denoiser, self.conditioning(plan))

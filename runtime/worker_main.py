@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
     beat(link, options.heartbeat_seconds)
-    generator, places = _open(options)
+    model = open_model(options.engines, options.model)
+    generator = Generator(model, OnnxRuntimeCpu(model.package), options.max_batch)
     generator.warm_up()
     gallery = Gallery(options.data)
     gallery.remove_unfinished()
@@ -90,15 +91,7 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     signal.signal(signal.SIGTERM, terminate)
     backend = generator.backend
     link.send(Ready(backend.name, backend.name, backend.device, "fp32", CPU_NOTE))
-    worker.run(places)
-
-
-def _open(options: WorkerOptions) -> tuple[Generator, int]:
-    """The model with its engines, and how many jobs it makes at once."""
-    model = open_model(options.engines, options.model)
-    most = model.package.manifest.limits.max_batch
-    places = min(options.max_batch or most, most)
-    return Generator(model, OnnxRuntimeCpu(model.package), places), places
+    worker.run(generator.places)
 
 
 def _parser() -> argparse.ArgumentParser:
