@@ -102,13 +102,15 @@ class MatrixPreview:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Limits:
-    """What sizes the graphs take, in pixels."""
+    """What the graphs take; sizes in pixels."""
 
     min_size: int
     max_size: int
     multiple_of: int
     max_batch: int
     max_evaluations: int
+    max_clip_skip: int = 0
+    """How many of the text encoders' last layers can be left out beyond the usual ones."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

@@ -77,7 +77,7 @@ def parameters_schema(
                 "default": manifest.defaults.schedule,
                 "description": "How the noise levels are spaced.",
             },
-            "clip_skip": _clip_skip(facts),
+            "clip_skip": _clip_skip(manifest, facts),
             "guidance_rescale": _guidance_rescale(facts),
             "guidance_interval": _guidance_interval(facts),
             "prompt_weighting": {
@@ -190,13 +190,13 @@ def _schedules(facts: Facts) -> list[str]:
     return sorted({name for sampler in facts.samplers for name in SAMPLERS[sampler].schedules})
 
 
-def _clip_skip(facts: Facts) -> dict[str, Any]:
+def _clip_skip(manifest: Manifest, facts: Facts) -> dict[str, Any]:
     rule = {"type": "integer", "default": 0, "minimum": 0}
-    if not facts.max_clip_skip:
+    if not facts.clip_skip:
         return _unsupported(facts, rule, maximum=0)
     return {
         **rule,
-        "maximum": facts.max_clip_skip,
+        "maximum": manifest.limits.max_clip_skip,
         "description": "How many more of the text encoders' last layers are left out.",
     }
 

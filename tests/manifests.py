@@ -27,7 +27,9 @@ MANIFEST = Manifest(
     preview=PREVIEW,
     scheduler={"prediction_type": "epsilon", "beta_start": 0.00085, "beta_end": 0.012},
     family_options={"force_zeros_for_empty_prompt": True},
-    limits=Limits(min_size=64, max_size=1024, multiple_of=32, max_batch=4, max_evaluations=8),
+    limits=Limits(
+        min_size=64, max_size=1024, multiple_of=32, max_batch=4, max_evaluations=8, max_clip_skip=8
+    ),
     defaults=Defaults(128, 128, 20, 7.0, "euler_a", "default"),
     built_with={},
     files={"w": FileRecord("0" * 64, 1)},

@@ -1,7 +1,7 @@
 """SDXL and all that descends from it, from a diffusers folder; its counterpart at run time is
 `runtime.families.sdxl`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ class SdxlExporter:
         scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
         channels: int = unet.config["in_channels"]
         latents = LatentFormat(channels, scale_factor)
-        limits = _limits(unet, latents, choices)
+        limits = _limits(unet, latents, choices, (text, text_2))
         return ModelExport(
             family="sdxl",
             roles=(
@@ -104,11 +104,6 @@ class SdxlExporter:
                 "force_zeros_for_empty_prompt": bool(
                     source.index.get("force_zeros_for_empty_prompt", True)
                 ),
-                # hidden_states[-(clip_skip + 2)] must exist; the embeddings are one of the states.
-                "max_clip_skip": min(
-                    text.config["num_hidden_layers"], text_2.config["num_hidden_layers"]
-                )
-                - 1,
             },
         )
 
@@ -239,7 +234,9 @@ def _native_size(unet: Component, latents: LatentFormat) -> int:
     return side * latents.scale_factor
 
 
-def _limits(unet: Component, latents: LatentFormat, choices: Choices) -> Limits:
+def _limits(
+    unet: Component, latents: LatentFormat, choices: Choices, encoders: Sequence[Component]
+) -> Limits:
     native = _native_size(unet, latents)
     multiple = latents.scale_factor * 2 ** (len(unet.config["block_out_channels"]) - 1)
     largest = choices.max_size or (2048 if native >= 1024 else max(1024, 4 * native))
@@ -249,6 +246,8 @@ def _limits(unet: Component, latents: LatentFormat, choices: Choices) -> Limits:
         multiple_of=multiple,
         max_batch=MAX_BATCH,
         max_evaluations=MAX_EVALUATIONS,
+        # hidden_states[-(clip_skip + 2)] must exist; the embeddings are one of the states.
+        max_clip_skip=min(encoder.config["num_hidden_layers"] for encoder in encoders) - 1,
     )
 
 

@@ -36,7 +36,7 @@ class Facts:
     guidance: Guidance
     negative_prompt: bool
     loras: bool
-    max_clip_skip: int
+    clip_skip: bool
     prompt_weighting: bool
     """The default: whether its users write weights into their prompts."""
 

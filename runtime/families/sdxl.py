@@ -47,7 +47,7 @@ class Sdxl:
         guidance=Guidance.CLASSIFIER_FREE,
         negative_prompt=True,
         loras=True,
-        max_clip_skip=8,
+        clip_skip=True,
         prompt_weighting=True,
     )
     text_roles = tuple(role for role, _ in ENCODERS)
