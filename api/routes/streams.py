@@ -40,7 +40,7 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
             },
         },
     }
-    content = {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": item}}
+    content = {"text/event-stream": {"itemSchema": item}}
     return {200: {"description": description, "content": content}}
 
 

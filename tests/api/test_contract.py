@@ -1,0 +1,35 @@
+"""The server against its own OpenAPI document: Schemathesis looks for what neither foresaw."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.api.live import LiveServer, Options
+
+SECONDS = 60
+COMMAND = str(Path(sys.executable).with_name("schemathesis"))
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+ROOT = Path(__file__).parents[2]
+
+
+def test_schemathesis_finds_nothing(tiny_package: Path, tmp_path: Path) -> None:
+    """Examples, coverage, fuzzing and stateful; each phase says by its name that it ran."""
+    phases = ("Examples", "Coverage", "Fuzzing", "Stateful")
+    with LiveServer(Options(tiny_package, tmp_path / "data")) as server:
+        done = subprocess.run(
+            [
+                *(COMMAND, "--config-file", str(CONFIG), "--no-color"),
+                *("run", f"{server.url}/openapi.json", "--seed", "1"),
+                *("--phases", ",".join(phases).lower(), "--max-time", str(SECONDS)),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=20 * SECONDS,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert all(f"\u2705 {phase}" in done.stdout for phase in phases), done.stdout
+    assert "Selected: 15/15" in done.stdout
