@@ -20,8 +20,10 @@ from engine_build.sources import DiffusersFolder, open_folder, open_preview_deco
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.verify import check_graph
 from engine_build.weights import StoredTensor, copy_tensors, match_parameters
-from runtime.errors import SourceError
+from runtime.errors import BuildError, SourceError
 from runtime.manifest import (
+    Defaults,
+    Limits,
     Manifest,
     MatrixPreview,
     NetworkPreview,
@@ -35,7 +37,15 @@ from runtime.manifest import (
 
 Weights = Mapping[str, tuple[str, StoredTensor]]
 
-_BUILT_WITH = ("calotype", "torch", "diffusers", "transformers", "onnx-ir", "onnxruntime")
+_BUILT_WITH = (
+    "calotype",
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
         model = exporter_for(source).read(source, request.choices)
         preview = _preview_role(request, source, model)
         roles = model.roles if preview is None else (*model.roles, preview)
+        check_defaults(model.limits, model.defaults)
         weights = {role.role: _match(role) for role in roles}
         with (
             Progress(3 * len(roles) + 2, shown=show_progress) as progress,
@@ -86,6 +97,17 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                 parts = _Parts(records, tokenizers, shown)
                 write_manifest(folder, _manifest(request, model, parts, folder))
     return request.engines / request.name
+
+
+def check_defaults(limits: Limits, defaults: Defaults) -> None:
+    """Refuse a default size that requests could not ask for. Raises BuildError."""
+    for side in (defaults.width, defaults.height):
+        if not limits.min_size <= side <= limits.max_size or side % limits.multiple_of:
+            raise BuildError(
+                f"default size {defaults.width}x{defaults.height}: sides must be {limits.min_size} "
+                f"to {limits.max_size} pixels, multiples of {limits.multiple_of}; "
+                "choose --default-size or --max-size accordingly"
+            )
 
 
 def _preview_role(

@@ -1,6 +1,7 @@
 """The `engine-build` command: makes model packages, lists them, and says what is in one."""
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from engine_build.report import describe, table
 from runtime.errors import CalotypeError
+from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.sampling.samplers import SAMPLERS
 
 FAILED = 1
@@ -144,8 +146,8 @@ def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     limits.add_argument(
         "--default-size", type=_size, metavar="WIDTHxHEIGHT", help="default: the model's own"
     )
-    limits.add_argument("--default-steps", type=_positive, metavar="N", help="default: 20")
-    limits.add_argument("--default-cfg-scale", type=float, metavar="SCALE", help="default: 7.0")
+    limits.add_argument("--default-steps", type=_steps, metavar="N", help="default: 20")
+    limits.add_argument("--default-cfg-scale", type=_cfg_scale, metavar="SCALE", help="default: 7")
     limits.add_argument(
         "--default-sampler", choices=sorted(SAMPLERS), metavar="SAMPLER", help="default: euler_a"
     )
@@ -175,6 +177,23 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
     return int(text)
+
+
+def _steps(text: str) -> int:
+    steps = _positive(text)
+    if steps > MAX_STEPS:
+        raise argparse.ArgumentTypeError(f"{steps} steps, expected 1 to {MAX_STEPS}")
+    return steps
+
+
+def _cfg_scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 1 <= scale <= MAX_CFG_SCALE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_CFG_SCALE}")
+    return scale
 
 
 def _size(text: str) -> tuple[int, int]:

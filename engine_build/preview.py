@@ -1,10 +1,11 @@
 """The cheapest preview: a matrix from latents to colours, fitted to the VAE."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
 from engine_build.export.common import load_network, scale_latents, unscale_latents
@@ -57,9 +58,7 @@ def synthetic_pictures(count: int, side: int, generator: torch.Generator) -> tor
     return pictures
 
 
-def _samples(
-    network: nn.Module, scale_factor: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _samples(network: Any, scale_factor: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Latents `[N, C]` as the denoiser sees them, and colours `[N, 3]` from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
     pictures = synthetic_pictures(_PICTURES, _LATENTS_A_SIDE * scale_factor, generator)

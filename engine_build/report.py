@@ -46,7 +46,7 @@ def describe(engines: Path, name: str) -> str:
             "",
             *_columns([_ROLE_HEADINGS, *(_role(manifest, name) for name in manifest.roles)]),
             "",
-            f"every file has its hash; digest {package.digest}",
+            f"every file is as it was built; digest {package.digest}",
         ]
     )
 

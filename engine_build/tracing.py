@@ -99,14 +99,15 @@ def link(
         name, tensor = weights[parameter]
         value = graph.initializers.pop(initializer)
         stored = _initializer(name, tensor, directory)
-        if stored.dtype == ir.DataType.FLOAT:
+        if tensor.dtype == "F32":
             value.replace_all_uses_with(stored)
         else:
-            cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT.value}, name=f"widen {name}")
-            widened = cast.outputs[0]
-            widened.name, widened.shape, widened.dtype = f"{name}.fp32", value.shape, value.dtype
+            widened = ir.Value(name=f"{name}.fp32", shape=value.shape, type=value.type)
+            to_fp32 = {"to": ir.DataType.FLOAT.value}
+            casts.append(
+                ir.node("Cast", [stored], to_fp32, outputs=[widened], name=f"{name}.widen")
+            )
             value.replace_all_uses_with(widened)
-            casts.append(cast)
         graph.register_initializer(stored)
     if casts:
         graph.insert_before(graph[0], casts)

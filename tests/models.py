@@ -54,6 +54,8 @@ class SourceOptions:
     preview_decoder: bool = True
     zero_terminal_snr: bool = False
     timestep_spacing: str = "leading"
+    shallow: bool = False
+    """Two levels and one layer a block in the UNet: built in a third of the time."""
     seed: int = 0
 
 
@@ -87,7 +89,7 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
         ),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
-        unet=unet(options.seed),
+        unet=shallow_unet(options.seed) if options.shallow else unet(options.seed),
         scheduler=_scheduler(options),
         add_watermarker=False,
     )
@@ -96,16 +98,25 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
 
 
 def unet(seed: int = 0) -> UNet2DConditionModel:
-    """SDXL's UNet with its three levels and two layers a block, 2.5 thousand times smaller."""
+    """SDXL's UNet with its three levels and two layers a block, 3,800 times smaller."""
+    return _unet(levels=3, layers=2, seed=seed)
+
+
+def shallow_unet(seed: int = 0) -> UNet2DConditionModel:
+    """The same with two levels and one layer a block, for tests of what is around it."""
+    return _unet(levels=2, layers=1, seed=seed)
+
+
+def _unet(levels: int, layers: int, seed: int) -> UNet2DConditionModel:
     network = UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(16, 32, 32),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(1, 2, 2),
+        block_out_channels=(16, 32, 32)[:levels],
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (levels - 1)),
+        up_block_types=(*["CrossAttnUpBlock2D"] * (levels - 1), "UpBlock2D"),
+        attention_head_dim=(1, 2, 2)[:levels],
         transformer_layers_per_block=1,
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,

@@ -20,7 +20,7 @@ class ClipTextEncoder(nn.Module):
 
     def __init__(self, network: nn.Module, *, projected: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.projected = projected
 
     def forward(
@@ -50,11 +50,11 @@ class PictureDecoder(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents `[B, C, h, w]` to pictures `[B, H, W, 3]` uint8."""
-        picture = self.network.decode(self.unscale(latents), return_dict=False)[0]
+        picture: torch.Tensor = self.network.decode(self.unscale(latents), return_dict=False)[0]
         picture = (picture * 0.5 + 0.5).clamp(0, 1)
         return (picture * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
 
@@ -74,7 +74,8 @@ class VaeDecoder(PictureDecoder):
 def unscale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
     """From the denoiser's latents to the VAE's. SDXL's pipeline ignores a `shift_factor`."""
     mean, std = config.get("latents_mean"), config.get("latents_std")
-    unscaled = latents / config["scaling_factor"]
+    factor: float = config["scaling_factor"]
+    unscaled = latents / factor
     if mean is None or std is None:
         return unscaled
     return unscaled * _per_channel(std) + _per_channel(mean)
@@ -85,7 +86,8 @@ def scale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Ten
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and std is not None:
         latents = (latents - _per_channel(mean)) / _per_channel(std)
-    return latents * config["scaling_factor"]
+    factor: float = config["scaling_factor"]
+    return latents * factor
 
 
 def clip_text_encoder(
