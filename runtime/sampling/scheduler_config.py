@@ -114,6 +114,13 @@ def _number(key: str, value: object) -> float:
     return float(value)
 
 
+def _beta(key: str, value: object) -> float:
+    number = _number(key, value)
+    if not 0 < number < 1:
+        raise _refusal(key, value, "a number between 0 and 1")
+    return number
+
+
 def _positive(key: str, value: object) -> float:
     number = _number(key, value)
     if not 0 < number < math.inf:
@@ -143,13 +150,13 @@ def _choice(*options: str, **synonyms: str) -> Callable[[str, object], str]:
 def _betas(key: str, value: object) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
         raise _refusal(key, value, "a list of numbers or null")
-    return tuple(_positive(f"{key}[{index}]", beta) for index, beta in enumerate(value))
+    return tuple(_beta(f"{key}[{index}]", beta) for index, beta in enumerate(value))
 
 
 _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "num_train_timesteps": _integer(2, 100_000),
-    "beta_start": _positive,
-    "beta_end": _positive,
+    "beta_start": _beta,
+    "beta_end": _beta,
     "beta_schedule": _choice("linear", "scaled_linear", "squaredcos_cap_v2"),
     "trained_betas": _betas,
     "prediction_type": _choice("epsilon", "v_prediction"),
@@ -189,6 +196,10 @@ _ONLY: Mapping[str, tuple[object, ...]] = {
     "sigma_data": (),
     "sigma_schedule": (),
     "shift": (),
+    "base_shift": (),
+    "max_shift": (),
+    "base_image_seq_len": (),
+    "max_image_seq_len": (),
 }
 
 # Options of diffusers classes that change nothing in our samplers: of other solvers, of noise that

@@ -9,7 +9,7 @@ which belong to models trained on betas: families that flow call it under the na
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,21 +68,20 @@ def _checked(key: str, value: object, default: object) -> object:
     elif isinstance(default, bool):
         expected, fits = "true or false", isinstance(value, bool)
     elif default is None:
+        expected, fits = "null or a number from 0 to 1", _number(value) and 0 <= value < 1
         # diffusers takes 0 for none, too.
-        expected, fits = "null or a number from 0 to 1", value is None or _within(value, 0, 1)
-        value = value or None
+        value, fits = value or None, fits or value is None
     elif isinstance(default, int):
-        expected, fits = "an integer over 0", isinstance(value, int) and _within(value, 1)
+        expected, fits = "an integer over 0", _number(value) and value >= 1 and value % 1 == 0
     else:
-        expected, fits = "a number", _within(value, 0)
+        expected, fits = "a number over 0", _number(value) and value > 0
     if not fits:
         raise PackageError(f"scheduler_config.json: {key} is {value!r}, expected {expected}")
     return value
 
 
-def _within(value: object, low: float, high: float = math.inf) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low <= float(str(value)) < high
+def _number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def flow_step_table(
@@ -90,7 +89,7 @@ def flow_step_table(
     config: FlowConfig,
     *,
     mu: float | None = None,
-    sigmas: Sequence[float] | None = None,
+    sigmas: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> StepTable:
     """One row a step, no noise after the first; the denoiser is told `sigma * T`.
 
@@ -107,7 +106,10 @@ def flow_step_table(
 
 
 def _sigmas(
-    steps: int, config: FlowConfig, mu: float | None, sigmas: Sequence[float] | None
+    steps: int,
+    config: FlowConfig,
+    mu: float | None,
+    sigmas: Sequence[float] | NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     if sigmas is None:
         high, low = 1.0, 1 / config.num_train_timesteps
