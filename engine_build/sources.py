@@ -60,7 +60,7 @@ class DiffusersFolder:
         library, class_name = self._declared(name)
         if class_name not in class_names:
             raise SourceError(
-                f"{self.path}: {name} is a {class_name}, expected {' or '.join(class_names)}"
+                f"{self.path}: {name} is of class {class_name}, expected {' or '.join(class_names)}"
             )
         return open_network(self.path / name, library, class_name)
 

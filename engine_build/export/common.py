@@ -181,8 +181,8 @@ def preview_decoder(component: Component, channels: int, max_size: int) -> RoleE
     found = component.config.get("latent_channels")
     if component.class_name != "AutoencoderTiny" or found != channels:
         raise SourceError(
-            f"{component.path}: a {component.class_name} of {found} channels, expected an "
-            f"AutoencoderTiny of {channels}"
+            f"{component.path}: class {component.class_name} with {found} latent channels, "
+            f"expected AutoencoderTiny with {channels}"
         )
     return picture_decoder("preview_decoder", component, PictureDecoder, channels, max_size)
 

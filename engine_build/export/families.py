@@ -15,6 +15,6 @@ def exporter_for(source: DiffusersFolder) -> FamilyExporter:
     exporter = _EXPORTERS.get(source.pipeline_class)
     if exporter is None:
         raise SourceError(
-            f"{source.path}: a {source.pipeline_class}, expected {' or '.join(_EXPORTERS)}"
+            f"{source.path}: of class {source.pipeline_class}, expected {' or '.join(_EXPORTERS)}"
         )
     return exporter()

@@ -1,0 +1,35 @@
+"""Roles of a source, exported one by one."""
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from engine_build.export.families import exporter_for
+from engine_build.export.role import Choices, RoleExport
+from engine_build.quiet import quiet
+from engine_build.sources import open_folder
+from engine_build.tracing import link, parameter_shapes, trace
+from engine_build.weights import copy_tensors, match_parameters
+
+
+def role_of(source: Path, name: str) -> RoleExport:
+    """A role as the source's family exports it."""
+    folder = open_folder(source)
+    model = exporter_for(folder).read(folder, Choices())
+    return next(role for role in model.roles if role.role == name)
+
+
+def export(role: RoleExport, directory: Path) -> Path:
+    """Write a role's graph and weights; returns the graph's path."""
+    with quiet():
+        traced = trace(role)
+        weights = match_parameters(
+            parameter_shapes(role), role.parameter_names, role.component.checkpoint
+        )
+    read = {name: weights[name] for name in traced.parameters}
+    copied = copy_tensors(dict(read.values()), directory / "weights.safetensors", lambda _: None)
+    graph = directory / "graph.onnx"
+    ir.save(
+        link(traced, {k: (name, copied[name]) for k, (name, _) in read.items()}, directory), graph
+    )
+    return graph
