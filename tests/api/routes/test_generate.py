@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,11 @@ def test_the_guides_lora_is_refused_by_name_where_the_model_has_none(api: Api) -
 
 
 @pytest.mark.parametrize("title", [title for title in GUIDE if title.endswith("in plain words")])
-def test_the_guides_plain_prompts_work_as_written_but_for_their_steps(api: Api, title: str) -> None:
-    """One picture of this size at the model's own steps is shown above; two steps do here."""
-    job = api.finish(post(api, {**GUIDE[title], "steps": 2}).json()["job_id"])
-    with Image.open(BytesIO(api.picture(job))) as image:
-        assert image.size == (1024, 1024)
+def test_the_guides_plain_prompts_are_taken_as_written(api: Api, title: str) -> None:
+    """They were written for other models; how one is drawn at this size is shown above."""
+    job_id = post(api, GUIDE[title]).json()["job_id"]
+    request = api.cancel(job_id).json()["request"]
+    assert {**request, **GUIDE[title]} == request
 
 
 # What callers may ask for ---------------------------------------------------------------------
@@ -228,7 +227,7 @@ REFUSED: list[Case] = [
     ("sampler", "", "is not one of euler"),
     ("schedule", "cosine", "is not one of default, karras"),
     ("clip_skip", -1, "-1 is less than the minimum, 0"),
-    ("clip_skip", 9, "9 is more than the maximum, 8"),
+    ("clip_skip", 100, "100 is more than the maximum"),
     ("guidance_rescale", 1.01, "1.01 is more than the maximum, 1"),
     ("guidance_interval", [0], "has fewer than 2 items"),
     ("guidance_interval", [0, 0.5, 1], "has more than 2 items"),
