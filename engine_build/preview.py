@@ -18,25 +18,33 @@ _HELD_OUT = 4
 
 
 def fit_preview(vae: Component) -> MatrixPreview:
-    """Fit `rgb = latents @ matrix + bias` by least squares, over pictures that the VAE made.
+    """Fit the matrix over pictures that the VAE made.
 
     Synthetic pictures are encoded and decoded again; each latent then stands beside the mean
-    colour, 0 to 1, of the pixels that it became. `explained` is measured on pictures that were
-    held out of the fit.
+    colour, 0 to 1, of the pixels that it became.
     """
     network = load_network(AutoencoderKL, vae)
     latents, colours = _samples(network, 2 ** (len(vae.config["block_out_channels"]) - 1))
-    held_out = _HELD_OUT * _LATENTS_A_SIDE**2
+    return fit_matrix(latents, colours, held_out=_HELD_OUT * _LATENTS_A_SIDE**2)
+
+
+def fit_matrix(
+    latents: NDArray[np.float64], colours: NDArray[np.float64], held_out: int
+) -> MatrixPreview:
+    """Fit `colours [N, 3] = latents [N, C] @ matrix + bias` by least squares.
+
+    The first `held_out` rows take no part in it: `explained` is measured on them.
+    """
     design = np.concatenate([latents, np.ones((len(latents), 1))], axis=1)
     solution, *_ = np.linalg.lstsq(design[held_out:], colours[held_out:], rcond=None)
     tested = colours[:held_out]
-    residual = tested - design[:held_out] @ solution
+    residual = ((tested - design[:held_out] @ solution) ** 2).sum()
     spread = ((tested - tested.mean(axis=0)) ** 2).sum()
-    explained = 1 - (residual**2).sum() / spread if spread > 0 else 0.0
-    rows = [tuple(float(value) for value in row) for row in solution]
-    matrix = tuple((row[0], row[1], row[2]) for row in rows[:-1])
-    bias = (rows[-1][0], rows[-1][1], rows[-1][2])
-    return MatrixPreview(matrix=matrix, bias=bias, explained=float(np.clip(explained, 0, 1)))
+    explained = 1 - residual / spread if spread > 0 else 0.0
+    rows = [(float(red), float(green), float(blue)) for red, green, blue in solution]
+    return MatrixPreview(
+        matrix=tuple(rows[:-1]), bias=rows[-1], explained=float(np.clip(explained, 0, 1))
+    )
 
 
 def synthetic_pictures(count: int, side: int, generator: torch.Generator) -> torch.Tensor:

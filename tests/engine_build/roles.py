@@ -4,16 +4,19 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from engine_build.export.common import preview_decoder
 from engine_build.export.families import exporter_for
 from engine_build.export.role import Choices, RoleExport
 from engine_build.quiet import quiet
-from engine_build.sources import open_folder
+from engine_build.sources import open_folder, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.weights import copy_tensors, match_parameters
 
 
 def role_of(source: Path, name: str) -> RoleExport:
-    """A role as the source's family exports it."""
+    """A role as the source's family exports it; of `preview_decoder`, as the build adds it."""
+    if name == "preview_decoder":
+        return preview_decoder(open_preview_decoder(source / name), channels=4, max_size=128)
     folder = open_folder(source)
     model = exporter_for(folder).read(folder, Choices())
     return next(role for role in model.roles if role.role == name)
