@@ -1,23 +1,27 @@
 """The body of a request: read up to a limit, parsed as the JSON that it says it is."""
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from api.errors import BodyTooLarge, NotJson
+from api.errors import BodyCutShort, BodyTooLarge, NotJson
 from runtime.request import read_json
 
 MAX_BODY_BYTES = 1 << 20
 
 
 async def read_body(request: Request) -> bytes:
-    """The body's bytes, counted as they come in. Raises BodyTooLarge."""
+    """The body's bytes, counted as they come in. Raises BodyTooLarge, BodyCutShort."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
         raise BodyTooLarge(_too_large(declared))
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLarge(_too_large(f"{len(body)} or more"))
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise BodyTooLarge(_too_large(f"{len(body)} or more"))
+    except ClientDisconnect as error:
+        raise BodyCutShort(f"the body ended after {len(body)} bytes") from error
     return bytes(body)
 
 

@@ -15,7 +15,6 @@ from starlette.routing import Match, Router
 
 from api.schemas import Fault, Problem
 from runtime.broker.protocol import (
-    IdempotencyConflict,
     ImageNotFound,
     JobEnded,
     JobNotFound,
@@ -33,6 +32,10 @@ class NotJson(CalotypeError):
     """A body that cannot be parsed."""
 
 
+class BodyCutShort(CalotypeError):
+    """The caller went away in the middle of its body; nobody will read this."""
+
+
 class BodyTooLarge(CalotypeError):
     """A body over the limit."""
 
@@ -47,8 +50,8 @@ class StreamOver(Exception):
 
 _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     RequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotJson: HTTPStatus.BAD_REQUEST,
+    BodyCutShort: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     JobNotFound: HTTPStatus.NOT_FOUND,
     ImageNotFound: HTTPStatus.NOT_FOUND,

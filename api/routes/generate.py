@@ -13,7 +13,8 @@ from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.schemas import Accepted, Job, job_url
 from api.services import Rooms, Services
 from runtime.broker import protocol
-from runtime.broker.protocol import Idempotency
+from runtime.broker.protocol import Idempotency, IdempotencyConflict
+from runtime.errors import RequestError
 from runtime.model import Model
 from runtime.request import GenerateRequest
 
@@ -75,7 +76,10 @@ async def generate(
     body, complete, steps = await asyncio.to_thread(_understand, rooms.model, raw)
     _refuse_while_loading(rooms)
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
-    job = await rooms.broker.submit(rooms.model.name, complete.to_json(), steps, key)
+    try:
+        job = await rooms.broker.submit(rooms.model.name, complete.to_json(), steps, key)
+    except IdempotencyConflict as error:
+        raise RequestError("/Idempotency-Key", str(error)) from error
     headers = {"Location": job_url(job.job_id)}
     seconds = preferred_wait(prefer)
     if seconds is not None:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,15 @@ class LiveServer:
         if self.process.stdout:
             self.process.stdout.close()
         return code
+
+    def send(self, content: bytes, *, hang_up: bool = False) -> bytes:
+        """All that comes back over a bare socket: client libraries send nothing that is wrong."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as connection:
+            connection.sendall(content)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def _read_url(self) -> str:
         assert self.process.stdout is not None

@@ -72,6 +72,41 @@ def test_a_data_folder_that_another_server_uses_is_refused(
     refuses(serve("--model", "tiny", *flags), 1, "another server", "--data")
 
 
+POST = b"POST /api/generate HTTP/1.1\r\nHost: here\r\n"
+BROKEN: dict[str, bytes] = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00",
+    "a length that is no number": POST + b"Content-Length: many\r\n\r\n{}",
+    "a negative length": POST + b"Content-Length: -1\r\n\r\n{}",
+    "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length beyond all bounds": POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}",
+    "a length and chunks": POST
+    + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunks that are none": POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+}
+UNFINISHED: dict[str, bytes] = {
+    "a body that stops": POST + b"Content-Length: 500\r\n\r\n{",
+    "a chunk that stops": POST + b"Transfer-Encoding: chunked\r\n\r\n20\r\n{",
+    "a header that stops": POST + b"X: " + b"x" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_request_is_refused(server: LiveServer, content: bytes) -> None:
+    assert server.send(content).startswith(b"HTTP/1.1 400 ")
+    assert server.api.client.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize("content", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_caller_that_hangs_up_in_the_middle_is_no_error_of_ours(
+    server: LiveServer, content: bytes
+) -> None:
+    log = server.data / "server.log"
+    before = log.read_text()
+    assert server.send(content, hang_up=True) == b""
+    assert server.api.client.get("/ready").status_code == 200
+    assert "Traceback" not in log.read_text().removeprefix(before)
+
+
 def test_open_streams_do_not_hold_up_a_stop(
     tiny_package: Path, tmp_path: Path, start: Starter
 ) -> None:

@@ -131,6 +131,12 @@ def test_the_gallery_tells_what_comes_and_what_goes(api: Api) -> None:
     assert deleted.data == {"event": "deleted", "filename": image["filename"]}
 
 
+def test_a_quiet_stream_is_kept_awake_by_comments(api: Api) -> None:
+    """Takes the 15 s that it is about: proxies close a connection on which nothing comes."""
+    with api.client.stream("GET", "/api/sse/gallery") as answer:
+        assert any(line.startswith(":") for line in answer.iter_lines())
+
+
 def preview_size(preview: str) -> tuple[int, int]:
     """Decodes a data URL, whole."""
     head, _, text = preview.partition(",")
