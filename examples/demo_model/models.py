@@ -16,14 +16,26 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from examples.demo_model.tokenizer import VOCABULARY_SIZE
 
 LATENT_CHANNELS = 4
-TEXT_WIDTHS = (64, 128)
-TIME_ID_WIDTH = 32
 TIME_ID_COUNT = 6
 
 
 @dataclass(frozen=True)
+class Widths:
+    """Channels of the UNet's levels, of both text encoders, and of each size that it is told."""
+
+    unet: tuple[int, int, int] = (48, 80, 112)
+    text: tuple[int, int] = (64, 128)
+    text_head: int = 32
+    time_id: int = 32
+
+
+DEMO = Widths()
+STANDIN = Widths(unet=(24, 40, 48), text=(32, 48), text_head=16, time_id=16)
+
+
+@dataclass(frozen=True)
 class Conditioning:
-    """What the UNet is told: `hidden [B, 32, 192]`, `pooled [B, 128]`, `time_ids [B, 6]`."""
+    """What the UNet is told: `hidden [B, 32, text]`, `pooled [B, text 2]`, `time_ids [B, 6]`."""
 
     hidden: Tensor
     pooled: Tensor
@@ -33,14 +45,15 @@ class Conditioning:
 class Denoiser(nn.Module):
     """The networks that are trained together on latents: both text encoders and the UNet."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = DEMO) -> None:
         super().__init__()
-        self.text_encoder = CLIPTextModel(_text_config(TEXT_WIDTHS[0]))
-        self.text_encoder_2 = CLIPTextModelWithProjection(_text_config(TEXT_WIDTHS[1]))
-        self.unet = build_unet()
+        first, second = (_text_config(width, widths.text_head) for width in widths.text)
+        self.text_encoder = CLIPTextModel(first)
+        self.text_encoder_2 = CLIPTextModelWithProjection(second)
+        self.unet = build_unet(widths)
 
     def encode_text(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, 32]` token ids to hidden states `[B, 32, 192]` and pooled text `[B, 128]`.
+        """`[B, 32]` token ids to hidden states `[B, 32, D]` and pooled text `[B, P]`.
 
         Both encoders give their last but one hidden state, as in SDXL.
         """
@@ -57,7 +70,7 @@ class Denoiser(nn.Module):
         return velocity
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(widths: Widths = DEMO) -> UNet2DConditionModel:
     """SDXL's block layout with two layers a block, at small widths."""
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -65,15 +78,15 @@ def build_unet() -> UNet2DConditionModel:
         out_channels=LATENT_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(48, 80, 112),
+        block_out_channels=widths.unet,
         layers_per_block=2,
         transformer_layers_per_block=(1, 1, 1),
         attention_head_dim=(2, 4, 4),
-        cross_attention_dim=sum(TEXT_WIDTHS),
+        cross_attention_dim=sum(widths.text),
         use_linear_projection=True,
         addition_embed_type="text_time",
-        addition_time_embed_dim=TIME_ID_WIDTH,
-        projection_class_embeddings_input_dim=TIME_ID_COUNT * TIME_ID_WIDTH + TEXT_WIDTHS[1],
+        addition_time_embed_dim=widths.time_id,
+        projection_class_embeddings_input_dim=TIME_ID_COUNT * widths.time_id + widths.text[1],
         norm_num_groups=4,
     )
     unet.set_attn_processor(AttnProcessor())
@@ -92,13 +105,13 @@ def build_scheduler() -> EulerDiscreteScheduler:
     )
 
 
-def _text_config(width: int) -> CLIPTextConfig:
+def _text_config(width: int, head: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=3,
-        num_attention_heads=width // 32,
+        num_attention_heads=width // head,
         max_position_embeddings=77,
         hidden_act="quick_gelu",
         projection_dim=width,

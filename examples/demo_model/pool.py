@@ -2,8 +2,9 @@
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,8 +37,17 @@ class Shard:
 class PoolEncoder:
     """Makes shards. The seed and the shard's number alone decide what is in it."""
 
-    def __init__(self, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        seed: int,
+        device: str = "cpu",
+        sample: Callable[[random.Random], Scene] = sample_scene,
+        folder: Path = POOL,
+    ) -> None:
+        """`sample` draws the scenes; shards are kept in `folder`."""
         self._seed = seed
+        self._sample = sample
+        self._folder = folder
         self._device = device
         self._composer = Composer(ASSETS)
         self._tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
@@ -47,7 +57,7 @@ class PoolEncoder:
 
     def shard(self, number: int) -> Shard:
         """Reads the shard from disk, or makes it and writes it there."""
-        path = POOL / f"{number:04d}.pt"
+        path = self._folder / f"{number:04d}.pt"
         if not path.exists():
             made = self._make(number)
             save_checkpoint(path, {"latents": made.latents.half(), "token_ids": made.token_ids})
@@ -58,7 +68,7 @@ class PoolEncoder:
         random_source = random.Random(f"{self._seed}/{number}")
         latents, captions = [], []
         for _ in tqdm(range(SHARD_SCENES // _ENCODE_BATCH), desc=f"shard {number}", mininterval=5):
-            scenes = [sample_scene(random_source) for _ in range(_ENCODE_BATCH)]
+            scenes = [self._sample(random_source) for _ in range(_ENCODE_BATCH)]
             latents.append(self.encode(self.draw(scenes, random_source)))
             captions += [
                 sample_caption(scene, random_source)

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from examples.demo_model.checkpoints import (
     learning_rate,
     load_checkpoint,
     save_checkpoint,
-    set_learning_rate,
     step_generator,
 )
-from examples.demo_model.models import Conditioning, Denoiser, build_scheduler
+from examples.demo_model.models import DEMO, Conditioning, Denoiser, Widths, build_scheduler
+from examples.demo_model.optimizers import MatrixOptimizer
 from examples.demo_model.paths import WORK
 from examples.demo_model.pool import CAPTIONS_PER_SCENE, PoolEncoder, Shard
+from examples.demo_model.position import PositionScaffold
 
 PEAK_LEARNING_RATE = 1e-3
+FLAT_SHARE = 0.84
 SNR_LIMIT = 5.0
 LEAST_WEIGHT = 0.4
+POSITION_WEIGHT = 0.2
 EMPTY_PROMPT_SHARE = 0.04
 ZEROED_SHARE = 0.08
 
@@ -126,8 +130,8 @@ def velocity_loss(model: Denoiser, batch: Batch, device: str) -> Tensor:
 
 @torch.no_grad()
 def update_average(average: Denoiser, model: Denoiser, step: int) -> None:
-    """Exponential moving average whose memory grows to about 500 steps."""
-    rate = max(1 / 500, 9 / (10 + step))
+    """Exponential moving average whose memory grows to about 200 steps."""
+    rate = max(1 / 200, 9 / (10 + step))
     parameters = zip(average.parameters(), model.parameters(), strict=True)
     for mean, current in parameters:
         mean.lerp_(current, rate)
@@ -135,7 +139,7 @@ def update_average(average: Denoiser, model: Denoiser, step: int) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=5750)
+    parser.add_argument("--steps", type=int, default=5250)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--shards", type=int, default=16, help="shards of the pool in all")
     parser.add_argument("--shard-every", type=int, default=100, help="steps between new shards")
@@ -147,24 +151,40 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@dataclass(frozen=True)
+class Course:
+    """What is trained, and how fast."""
+
+    widths: Widths = DEMO
+    peak_learning_rate: float = PEAK_LEARNING_RATE
+    flat_share: float = FLAT_SHARE
+    """The share of the steps at that rate; a cosine follows."""
+
+
 class Trainer:
     """The state of one training: weights, their average, the optimizer and the step."""
 
-    def __init__(self, arguments: argparse.Namespace, checkpoint: Path) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, checkpoint: Path, course: Course | None = None
+    ) -> None:
         self._arguments = arguments
+        self._course = course or Course()
         self._checkpoint = checkpoint
         torch.manual_seed(arguments.seed)
-        self.model = Denoiser().to(arguments.device)
+        self.model = Denoiser(self._course.widths).to(arguments.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        self.optimizer = MatrixOptimizer(self.model)
+        self.scaffold = PositionScaffold(self.model.unet)
+        self.scaffold_optimizer = torch.optim.AdamW(self.scaffold.heads.parameters(), lr=5e-3)
         self.step = 0
         state = load_checkpoint(checkpoint)
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if "muon" in state["optimizer"]:
+                self.optimizer.load_state_dict(state["optimizer"])
+            if "scaffold" in state:
+                self.scaffold.load_state_dict(state["scaffold"])
             self.step = state["step"]
 
     def save(self) -> None:
@@ -173,19 +193,25 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaffold": self.scaffold.state_dict(),
             "step": self.step,
         }
         save_checkpoint(self._checkpoint, state)
 
     def advance(self, batch: Batch) -> float:
         """One optimizer step; returns the loss."""
-        rate = learning_rate(self.step, self._arguments.steps, PEAK_LEARNING_RATE, 100, 0.3)
-        set_learning_rate(self.optimizer, rate)
+        peak, flat = self._course.peak_learning_rate, self._course.flat_share
+        rate = learning_rate(self.step, self._arguments.steps, peak, 100, flat)
+        self.optimizer.set_learning_rate(rate)
         loss = velocity_loss(self.model, batch, self._arguments.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        position_loss = self.scaffold.loss()
+        left = max(0.0, 1 - self.step / (0.95 * self._arguments.steps))
+        (loss + POSITION_WEIGHT * min(1.0, 4 * left) * position_loss).backward()
+        self.position_loss = position_loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+        self.scaffold_optimizer.step()
+        self.scaffold_optimizer.zero_grad(set_to_none=True)
         update_average(self.average, self.model, self.step)
         self.step += 1
         return loss.item()
@@ -195,13 +221,17 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     trainer = Trainer(arguments, WORK / "train" / "checkpoint.pt")
-    encoder = PoolEncoder(arguments.pool_seed, arguments.device)
+    run(trainer, PoolEncoder(arguments.pool_seed, arguments.device), arguments)
+
+
+def run(trainer: Trainer, encoder: PoolEncoder, arguments: argparse.Namespace) -> None:
+    """Trains to the last step, with a checkpoint now and then."""
     schedule, empty_ids = NoiseSchedule(), encoder.tokenize([""])[0]
     shards: list[Shard] = []
     losses: list[float] = []
     progress = tqdm(total=arguments.steps, initial=trainer.step, mininterval=20)
     while trainer.step < arguments.steps:
-        wanted = 1 + trainer.step // arguments.shard_every
+        wanted = 1 + trainer.step // arguments.shard_every if arguments.shard_every else math.inf
         while len(shards) < min(wanted, arguments.shards):
             shards.append(encoder.shard(len(shards)))
         generator = step_generator(arguments.seed, trainer.step)
@@ -209,7 +239,11 @@ def main() -> None:
         losses.append(trainer.advance(batch))
         progress.update()
         if trainer.step % 50 == 0:
-            print(f"step {trainer.step} loss {sum(losses) / len(losses):.4f}", flush=True)
+            mean = sum(losses) / len(losses)
+            print(
+                f"step {trainer.step} loss {mean:.4f} position {trainer.position_loss:.3f}",
+                flush=True,
+            )
             losses.clear()
         if trainer.step % arguments.save_every == 0 or trainer.step == arguments.steps:
             trainer.save()
