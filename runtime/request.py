@@ -10,6 +10,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
@@ -23,6 +24,9 @@ Priority = Literal["interactive", "batch"]
 MAX_SEED = 2**32 - 1
 MAX_DIGITS = 310
 """An integer of more digits is beyond every float too."""
+
+MAX_FAULTS = 100
+"""A body of a megabyte can hold a hundred thousand; telling them all would take many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,9 @@ def read_request(
 ) -> GenerateRequest:
     """Check a parsed body against a model's parameter schema and fill in every default.
 
-    Raises RequestError with every fault in the body.
+    Raises RequestError with every fault in the body, or the first MAX_FAULTS of them.
     """
-    faults = [*_schema_faults(body, schema), *_text_faults(body)]
+    faults = list(islice(chain(_schema_faults(body, schema), _text_faults(body)), MAX_FAULTS))
     if not faults and isinstance(body, Mapping):
         faults += _meaning_faults(body)
     if faults or not isinstance(body, Mapping):
@@ -135,7 +139,7 @@ def _lora(choice: Mapping[str, Any], schema: Mapping[str, Any]) -> LoraChoice:
 
 
 def _schema_faults(body: object, schema: Mapping[str, Any]) -> Iterator[Fault]:
-    errors = Draft202012Validator(schema).iter_errors(body)
+    errors = islice(Draft202012Validator(schema).iter_errors(body), MAX_FAULTS)
     for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
         yield from _explain(error)
 

@@ -272,6 +272,24 @@ def test_every_fault_is_told_at_once(api: Api) -> None:
     assert pointers == {"/prompt", "/width", "/steps", "/sampler", "/colour"}
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loras": [0] * 200_000},
+        {"guidance_interval": ["x"] * 200_000},
+        {f"unknown_{number}": 0 for number in range(50_000)},
+        {"loras": ["\ud800"] * 100_000},
+    ],
+    ids=["items", "numbers", "fields", "surrogates"],
+)
+def test_faults_beyond_number_are_told_in_part(api: Api, wrong: dict[str, object]) -> None:
+    """A small body must not be answered with a large one."""
+    content = json.dumps(small(**wrong), ensure_ascii=True)
+    answer = api.client.post("/api/generate", content=content)
+    assert 1 <= len(refused(answer, 422)["errors"]) <= 100
+    assert len(answer.content) < len(content)
+
+
 def test_a_prompt_is_required(api: Api) -> None:
     problem = refused(post(api, {}), 422)
     assert problem["errors"] == [{"pointer": "/prompt", "detail": "missing, and required"}]
