@@ -161,6 +161,18 @@ def small(**body: object) -> dict[str, object]:
     return {"prompt": "a red apple", "width": 64, "height": 64, "steps": 2, **body}
 
 
+def refused(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem in an answer, checked against RFC 9457."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert "\n" not in problem["detail"]
+    return problem
+
+
 def clean_environment() -> dict[str, str]:
     """This process's environment without settings that were meant for a server of its user's."""
     return {name: text for name, text in os.environ.items() if not name.startswith("CALOTYPE_")}
