@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test check lint types imports unit format clean
+.PHONY: serve test check lint types imports unit format openapi clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -28,6 +28,10 @@ unit: .venv/test.stamp
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The HTTP contract as a snapshot, so that a change of it is seen in review.
+openapi: .venv/test.stamp
+	$(BIN)/python -m tests.api.paper
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
