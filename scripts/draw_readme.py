@@ -19,18 +19,18 @@ from tqdm import tqdm
 PROMPTS = (
     "a red heart on a blue background",
     "a green car on a yellow background",
+    "a cat on a pink background",
+    "a dog on a green background",
+    "a frog on a purple background",
+    "a house on a cyan background",
+    "a tree on a white background",
+    "a purple star on a black background",
+    "a rocket on a gray background",
+    "a penguin on an orange background",
     "a cat and an apple on a white background",
-    "a blue apple on a pink background",
-    "a small rocket on a black background",
-    "a dog on the left and a pizza on the right on a cyan background",
-    "a penguin on a gray background",
-    "a purple circle on a green background",
-    "a big sunflower on a purple background",
-    "a yellow star at the top on a brown background",
-    "a frog on an orange background",
-    "a house on a red background",
+    "a yellow circle on a red background",
 )
-FILMSTRIP_PROMPT = "a fox on a cyan background"
+FILMSTRIP_PROMPT = "a frog on a purple background"
 FILMSTRIP_FRAMES = 8
 COLUMNS = 4
 TILE = 192
