@@ -91,7 +91,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                 role.role: _build_role(role, weights[role.role], folder, progress) for role in roles
             }
             with progress.step("tokenizers and preview"):
-                tokenizers = {item.name: _save_tokenizer(item, folder) for item in model.tokenizers}
+                tokenizers = {item.name: save_tokenizer(item, folder) for item in model.tokenizers}
                 shown = fit_preview(model.vae) if preview is None else NetworkPreview()
             with progress.step("manifest: hash every file"):
                 parts = _Parts(records, tokenizers, shown)
@@ -152,7 +152,7 @@ def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Prog
     )
 
 
-def _save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
+def save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
     """Write the tokenizer as the `tokenizers` library reads it."""
     loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
     ids = {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine_build.report import describe, table
+from engine_build.sources import open_folder
 from runtime.errors import CalotypeError
 from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.sampling.samplers import SAMPLERS
@@ -54,7 +55,8 @@ def _fail(message: str) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    # Loading PyTorch takes seconds: only a build pays for it.
+    # Loading PyTorch takes seconds: nobody waits for it to hear of a path that is mistyped.
+    open_folder(options.source)
     from engine_build.build import BuildRequest, build_package
     from engine_build.export.role import Choices
 

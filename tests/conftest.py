@@ -72,8 +72,10 @@ def tiny_v_package(tiny_v_source: Path, build_once: PackageBuilder) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_half_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """fp16 in files of that variant alone, as SDXL is mostly published."""
-    options = SourceOptions(dtype=torch.float16, variant="fp16", preview_decoder=False, seed=200)
+    """fp16 in files of that variant alone, as SDXL is mostly published; a shallow UNet."""
+    options = SourceOptions(
+        dtype=torch.float16, variant="fp16", preview_decoder=False, shallow=True, seed=200
+    )
     return save_source(tmp_path_factory.mktemp("sources") / "tiny_half", options)
 
 
