@@ -10,18 +10,18 @@ from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionXLPipeline
 from transformers import CLIPTokenizer
 
 from examples.demo_model.checkpoints import load_checkpoint
-from examples.demo_model.models import Denoiser, build_scheduler
+from examples.demo_model.models import DEMO, Denoiser, Widths, build_scheduler
 from examples.demo_model.paths import WORK
 
 
-def load_denoiser(checkpoint: Path) -> tuple[Denoiser, int]:
-    """The averaged weights of a training, and the step they were taken at."""
+def load_denoiser(checkpoint: Path, widths: Widths = DEMO) -> tuple[Denoiser, int]:
+    """The averaged weights of a training, and their step where the checkpoint says it."""
     state = load_checkpoint(checkpoint)
     if state is None:
-        raise SystemExit(f"{checkpoint} does not exist: run train.py first")
-    denoiser = Denoiser().eval()
+        raise SystemExit(f"{checkpoint} does not exist: train the model first")
+    denoiser = Denoiser(widths).eval()
     denoiser.load_state_dict(state["average"])
-    return denoiser, state["step"]
+    return denoiser, state.get("step", 0)
 
 
 def build_pipeline(denoiser: Denoiser) -> StableDiffusionXLPipeline:
