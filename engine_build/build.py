@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnx_ir as ir
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from engine_build.export.common import preview_decoder
@@ -83,6 +84,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
         roles = model.roles if preview is None else (*model.roles, preview)
         check_defaults(model.limits, model.defaults)
         weights = {role.role: _match(role) for role in roles}
+        tokenizers = {item.name: load_tokenizer(item) for item in model.tokenizers}
         with (
             Progress(3 * len(roles) + 2, shown=show_progress) as progress,
             staged(request.engines, request.name, replace=request.replace) as folder,
@@ -91,10 +93,12 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                 role.role: _build_role(role, weights[role.role], folder, progress) for role in roles
             }
             with progress.step("tokenizers and preview"):
-                tokenizers = {item.name: save_tokenizer(item, folder) for item in model.tokenizers}
+                for tokenizer, record in tokenizers.values():
+                    tokenizer.save(os.fspath(folder / record.file))
                 shown = fit_preview(model.vae) if preview is None else NetworkPreview()
             with progress.step("manifest: hash every file"):
-                parts = _Parts(records, tokenizers, shown)
+                cut = {name: record for name, (_, record) in tokenizers.items()}
+                parts = _Parts(records, cut, shown)
                 write_manifest(folder, _manifest(request, model, parts, folder))
     return request.engines / request.name
 
@@ -152,9 +156,12 @@ def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Prog
     )
 
 
-def save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
-    """Write the tokenizer as the `tokenizers` library reads it."""
-    loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
+def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerRecord]:
+    """A tokenizer of the source and the ids that frame a prompt. Raises SourceError."""
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
+    except Exception as error:  # of transformers, tokenizers and json: no base but this
+        raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {error}") from error
     ids = {
         "bos_token": loaded.bos_token_id,
         "eos_token": loaded.eos_token_id,
@@ -163,15 +170,14 @@ def save_tokenizer(tokenizer: TokenizerExport, folder: Path) -> TokenizerRecord:
     missing = [name for name, value in ids.items() if value is None]
     if missing:
         raise SourceError(f"{tokenizer.path}: the tokenizer has no {' and no '.join(missing)}")
-    file = f"{tokenizer.name}.json"
-    loaded.backend_tokenizer.save(os.fspath(folder / file))
-    return TokenizerRecord(
-        file=file,
+    record = TokenizerRecord(
+        file=f"{tokenizer.name}.json",
         begin=ids["bos_token"],
         end=ids["eos_token"],
         pad=ids["pad_token"],
         max_length=tokenizer.max_length,
     )
+    return loaded.backend_tokenizer, record
 
 
 def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:

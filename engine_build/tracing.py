@@ -3,7 +3,7 @@
 No weight is ever in memory: the network is built on PyTorch's meta device, its parameters are
 traced as fakes, and the graph's initializers become references to where the tensors lie on disk.
 Every graph computes in fp32. Weights stay in the precision of the checkpoint and are widened by a
-Cast right behind the initializer, which an inference backend folds away when it opens the graph.
+Cast close behind the initializer, which an inference backend folds away when it opens the graph.
 """
 
 from collections.abc import Mapping
@@ -94,25 +94,45 @@ def link(
     initializer takes, and its tensor. Raises BuildError when one is left without.
     """
     graph = traced.model.graph
-    casts = []
     for parameter, initializer in traced.parameters.items():
         name, tensor = weights[parameter]
         value = graph.initializers.pop(initializer)
         stored = _initializer(name, tensor, directory)
+        graph.register_initializer(stored)
         if tensor.dtype == "F32":
             value.replace_all_uses_with(stored)
         else:
-            widened = ir.Value(name=f"{name}.fp32", shape=value.shape, type=value.type)
-            to_fp32 = {"to": ir.DataType.FLOAT.value}
-            casts.append(
-                ir.node("Cast", [stored], to_fp32, outputs=[widened], name=f"{name}.widen")
-            )
-            value.replace_all_uses_with(widened)
-        graph.register_initializer(stored)
-    if casts:
-        graph.insert_before(graph[0], casts)
+            _widen(value, stored, graph)
     _check_linked(traced.model)
     return traced.model
+
+
+def _widen(value: ir.Value, stored: ir.Value, graph: ir.Graph) -> None:
+    """Let the readers of an fp32 `value` read `stored`, of 16 bits, through a Cast.
+
+    A transposed weight is widened behind its Transpose. ONNX Runtime keeps what it folds on the way
+    until the session ends: the other way round, SDXL would take 5 GB more and open half as fast.
+    """
+    for node, _ in tuple(value.uses()):
+        if node.op_type == "Transpose":
+            transposed = node.outputs[0]
+            narrow = ir.node("Transpose", [stored], node.attributes, name=f"{node.name}.stored")
+            narrow.outputs[0].name = f"{transposed.name}.stored"
+            graph.insert_before(node, narrow)
+            cast = _cast(narrow.outputs[0], transposed)
+            graph.insert_before(node, cast)
+            transposed.replace_all_uses_with(cast.outputs[0])
+            graph.remove(node, safe=True)
+    if value.uses():
+        cast = _cast(stored, value)
+        graph.insert_before(graph[0], cast)
+        value.replace_all_uses_with(cast.outputs[0])
+
+
+def _cast(narrow: ir.Value, like: ir.Value) -> ir.Node:
+    widened = ir.Value(name=f"{narrow.name}.fp32", shape=like.shape, type=like.type)
+    to_fp32 = {"to": ir.DataType.FLOAT.value}
+    return ir.node("Cast", [narrow], to_fp32, outputs=[widened], name=f"{narrow.name}.widen")
 
 
 def _initializer(name: str, tensor: StoredTensor, directory: Path) -> ir.Value:

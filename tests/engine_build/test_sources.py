@@ -158,6 +158,14 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         "reads pooled text of 24, but text_encoder_2 gives 32",
     ),
     "no tokenizer": (remove("tokenizer_2/tokenizer.json"), "tokenizer_2: no tokenizer here"),
+    "unreadable tokenizer": (
+        write("tokenizer/tokenizer.json", b"{}"),
+        "source/tokenizer: the tokenizer cannot be read",
+    ),
+    "tokenizer without padding": (
+        lambda source: edit(source / "tokenizer_2/tokenizer_config.json", pad_token=None),
+        "tokenizer_2: the tokenizer has no pad_token",
+    ),
     "flow matching": (
         schedule(prediction_type="flow_prediction"),
         "scheduler_config.json: prediction_type is 'flow_prediction'",
