@@ -24,7 +24,7 @@ def fit_preview(vae: Component) -> MatrixPreview:
     colour, 0 to 1, of the pixels that it became.
     """
     network = load_network(AutoencoderKL, vae)
-    latents, colours = _samples(network, 2 ** (len(vae.config["block_out_channels"]) - 1))
+    latents, colours = _samples(network, 2 ** (len(vae.setting("block_out_channels")) - 1))
     return fit_matrix(latents, colours, held_out=_HELD_OUT * _LATENTS_A_SIDE**2)
 
 

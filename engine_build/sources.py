@@ -36,6 +36,12 @@ class Component:
     variant: str | None
     """The suffix of the weight files that were taken, such as `fp16`; None for the plain ones."""
 
+    def setting(self, key: str) -> Any:
+        """A value of config.json that must be there. Raises SourceError."""
+        if self.config.get(key) is None:
+            raise SourceError(f"{self.path / 'config.json'}: no {key} in it")
+        return self.config[key]
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFolder:

@@ -1,6 +1,7 @@
 """Networks that several families share, made traceable: CLIP text encoders and latent decoders."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -90,13 +91,19 @@ def scale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Ten
     return latents * factor
 
 
+def with_clip_defaults(component: Component) -> Component:
+    """A CLIP text encoder with the settings that its config.json leaves to transformers."""
+    complete = CLIPTextConfig.from_dict(dict(component.config)).to_dict()
+    return replace(component, config=complete)
+
+
 def clip_text_encoder(
     role: str, component: Component, length: int, *, projected: bool
 ) -> RoleExport:
     """Export a CLIP text encoder that reads prompts of `length` tokens."""
     network_class = CLIPTextModelWithProjection if projected else CLIPTextModel
-    vocabulary: int = component.config["vocab_size"]
-    layers: int = component.config["num_hidden_layers"]
+    vocabulary: int = component.setting("vocab_size")
+    layers: int = component.setting("num_hidden_layers")
 
     def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
         return torch.randint(vocabulary, (sizes[TEXT_BATCH.name], length), generator=generator)
@@ -178,7 +185,7 @@ def picture_decoder(
 
 def preview_decoder(component: Component, channels: int, max_size: int) -> RoleExport:
     """Export a small decoder of the denoiser's latents, such as TAESDXL."""
-    found = component.config.get("latent_channels")
+    found = component.config.get("latent_channels", 4)
     if component.class_name != "AutoencoderTiny" or found != channels:
         raise SourceError(
             f"{component.path}: class {component.class_name} with {found} latent channels, "

@@ -14,6 +14,7 @@ from engine_build.export.common import (
     load_network,
     network_skeleton,
     picture_decoder,
+    with_clip_defaults,
 )
 from engine_build.export.role import (
     Axis,
@@ -71,14 +72,16 @@ class SdxlExporter:
         """What a package of this source is made of. Raises SourceError."""
         unet = source.network("unet", ("UNet2DConditionModel",))
         vae = source.network("vae", ("AutoencoderKL",))
-        text = source.network("text_encoder", ("CLIPTextModel",))
-        text_2 = source.network("text_encoder_2", ("CLIPTextModelWithProjection",))
+        text = with_clip_defaults(source.network("text_encoder", ("CLIPTextModel",)))
+        text_2 = with_clip_defaults(
+            source.network("text_encoder_2", ("CLIPTextModelWithProjection",))
+        )
         _check(source, unet, text, text_2)
         tokenizer, tokenizer_2 = source.tokenizer("tokenizer"), source.tokenizer("tokenizer_2")
-        length = min(tokenizer.max_length, text.config["max_position_embeddings"])
-        length_2 = min(tokenizer_2.max_length, text_2.config["max_position_embeddings"])
-        scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
-        channels: int = unet.config["in_channels"]
+        length = min(tokenizer.max_length, text.setting("max_position_embeddings"))
+        length_2 = min(tokenizer_2.max_length, text_2.setting("max_position_embeddings"))
+        scale_factor = 2 ** (len(vae.setting("block_out_channels")) - 1)
+        channels: int = unet.setting("in_channels")
         latents = LatentFormat(channels, scale_factor)
         limits = _limits(unet, latents, choices, (text, text_2))
         return ModelExport(
@@ -158,7 +161,7 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExp
 
 def _conditioning(unet: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
     tokens = Axis("tokens", 2)
-    text_width: int = unet.config["cross_attention_dim"]
+    text_width: int = unet.setting("cross_attention_dim")
     pooled_width = _pooled_width(unet)
 
     def hidden_states(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
@@ -190,25 +193,26 @@ def _check(source: DiffusersFolder, unet: Component, text: Component, text_2: Co
             f"{where}: addition_embed_type is {unet.config.get('addition_embed_type')!r}, expected "
             "'text_time' of SDXL"
         )
-    if unet.config["in_channels"] != unet.config["out_channels"]:
+    taken, given = unet.setting("in_channels"), unet.setting("out_channels")
+    if taken != given:
         raise SourceError(
-            f"{where}: {unet.config['in_channels']} channels in and {unet.config['out_channels']} "
-            "out, expected as many; inpainting models are not served"
+            f"{where}: {taken} channels in and {given} out, expected as many; "
+            "inpainting models are not served"
         )
     if unet.config.get("time_cond_proj_dim") is not None:
         raise SourceError(
             f"{where}: takes its guidance as an embedding (time_cond_proj_dim), which is not served"
         )
-    width = text.config["hidden_size"] + text_2.config["hidden_size"]
-    if unet.config["cross_attention_dim"] != width:
+    width = text.setting("hidden_size") + text_2.setting("hidden_size")
+    if unet.setting("cross_attention_dim") != width:
         raise SourceError(
-            f"{where}: cross_attention_dim is {unet.config['cross_attention_dim']}, but the text "
+            f"{where}: cross_attention_dim is {unet.setting('cross_attention_dim')}, but the text "
             f"encoders give {width}"
         )
-    if _pooled_width(unet) != text_2.config["projection_dim"]:
+    if _pooled_width(unet) != text_2.setting("projection_dim"):
         raise SourceError(
             f"{where}: reads pooled text of {_pooled_width(unet)}, but text_encoder_2 gives "
-            f"{text_2.config['projection_dim']}"
+            f"{text_2.setting('projection_dim')}"
         )
 
 
@@ -223,13 +227,14 @@ def _scheduler(source: DiffusersFolder) -> Mapping[str, Any]:
 
 
 def _pooled_width(unet: Component) -> int:
-    added: int = unet.config["projection_class_embeddings_input_dim"]
-    per_id: int = unet.config["addition_time_embed_dim"]
+    added: int = unet.setting("projection_class_embeddings_input_dim")
+    per_id: int = unet.setting("addition_time_embed_dim")
     return added - TIME_IDS * per_id
 
 
 def _native_size(unet: Component, latents: LatentFormat) -> int:
-    sample: Any = unet.config["sample_size"]
+    # The pipeline's own default where the file has none.
+    sample: Any = unet.config.get("sample_size") or 128
     side: int = max(sample) if isinstance(sample, (list, tuple)) else sample
     return side * latents.scale_factor
 
@@ -238,7 +243,7 @@ def _limits(
     unet: Component, latents: LatentFormat, choices: Choices, encoders: Sequence[Component]
 ) -> Limits:
     native = _native_size(unet, latents)
-    multiple = latents.scale_factor * 2 ** (len(unet.config["block_out_channels"]) - 1)
+    multiple = latents.scale_factor * 2 ** (len(unet.setting("block_out_channels")) - 1)
     largest = choices.max_size or (2048 if native >= 1024 else max(1024, 4 * native))
     return Limits(
         min_size=2 * multiple,
@@ -247,7 +252,7 @@ def _limits(
         max_batch=MAX_BATCH,
         max_evaluations=MAX_EVALUATIONS,
         # hidden_states[-(clip_skip + 2)] must exist; the embeddings are one of the states.
-        max_clip_skip=min(encoder.config["num_hidden_layers"] for encoder in encoders) - 1,
+        max_clip_skip=min(encoder.setting("num_hidden_layers") for encoder in encoders) - 1,
     )
 
 

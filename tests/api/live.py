@@ -114,6 +114,10 @@ class Api:
         job_id: str = answer.json()["job_id"]
         return job_id
 
+    def occupy(self) -> str:
+        """Submit a picture that is drawn for as long as any test needs: cancel it in the end."""
+        return self.submit(steps=100, width=512, height=512)
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""
         answer = self.client.get(f"/api/jobs/{job_id}")

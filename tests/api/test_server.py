@@ -112,7 +112,7 @@ def test_open_streams_do_not_hold_up_a_stop(
 ) -> None:
     """Neither the gallery's nor a job's stream, nor a caller that waits, ends by itself."""
     running = start(Options(tiny_package, tmp_path, flags=ONE_AT_A_TIME))
-    job_id = running.api.submit(steps=100, width=512, height=512)
+    job_id = running.api.occupy()
     with running.api.follow("gallery") as gallery, running.api.follow(job_id) as job:
         next(gallery)
         next(job)
@@ -164,7 +164,7 @@ def test_jobs_that_waited_for_another_model_fail_and_say_which(
     data = tmp_path / "data"
     first = start(Options(tiny_package, data, flags=ONE_AT_A_TIME))
     done = first.api.finish(first.api.submit())
-    interrupted = first.api.submit(steps=100, width=512, height=512)
+    interrupted = first.api.occupy()
     waiting = first.api.submit()
     assert first.end(signal.SIGTERM) == 0
 

@@ -142,6 +142,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing tensor": (change_weights(drop_a_tensor), "the weights lack conv_in.weight"),
     "wrong shape": (change_weights(reshape_a_tensor), r"conv_in.bias is \[3\], but config.json"),
     "eight bits": (change_weights(store_in_eight_bits), "conv_in.bias is stored as F8_E4M3"),
+    "config without a key": (configure("unet", in_channels=None), "config.json: no in_channels in"),
     "not SDXL's UNet": (configure("unet", addition_embed_type=None), "addition_embed_type is None"),
     "inpainting": (configure("unet", in_channels=9), "9 channels in and 4 out"),
     "distilled guidance": (configure("unet", time_cond_proj_dim=256), "guidance as an embedding"),

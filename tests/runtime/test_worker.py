@@ -104,9 +104,10 @@ def test_ten_jobs_at_once_give_the_pictures_that_they_give_alone(
 
 def test_a_job_joins_the_batch_that_is_running(server: Server, runner: asyncio.Runner) -> None:
     async def check() -> None:
-        long = await server.submit(steps=100)
+        size = {"width": 256, "height": 256}
+        long = await server.submit(steps=100, **size)
         await server.reach(long, 1)
-        short = await server.finish(await server.submit(steps=1))
+        short = await server.finish(await server.submit(steps=1, **size))
         assert short.status is JobStatus.COMPLETED
         assert (await server.broker.job(long)).status is JobStatus.PROCESSING
         await server.broker.cancel(long)
@@ -119,9 +120,10 @@ def test_a_cancel_acts_between_steps_and_leaves_the_neighbours_alone(
     server: Server, runner: asyncio.Runner
 ) -> None:
     async def check() -> None:
-        alone = server.picture(await server.finish(await server.submit(steps=12)))
-        doomed = await server.submit(steps=100, seed=1)
-        neighbour = await server.submit(steps=12)
+        size = {"width": 256, "height": 256}
+        alone = server.picture(await server.finish(await server.submit(steps=12, **size)))
+        doomed = await server.submit(steps=100, seed=1, **size)
+        neighbour = await server.submit(steps=12, **size)
         await server.reach(doomed, 2)
         asked = await server.broker.cancel(doomed)
         assert asked.cancel_requested

@@ -94,7 +94,7 @@ def test_waiting_is_answered_with_the_job_when_it_ends_in_time(api: Api) -> None
 
 
 def test_waiting_is_answered_with_the_acceptance_when_time_is_over(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100, width=512, height=512)
+    blocker = narrow.occupy()
     answer = post(narrow, small(), Prefer="wait=1")
     narrow.cancel(blocker)
     assert answer.status_code == 202
@@ -156,7 +156,7 @@ def test_a_key_that_is_no_key_is_refused(api: Api, key: str) -> None:
 
 
 def test_a_full_queue_is_a_503_and_loses_nothing(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     with narrow.follow(blocker) as events:
         next(event for event in events if event.status == "processing")
     body = small(prompt="the last place")
@@ -178,7 +178,7 @@ def test_a_full_queue_is_a_503_and_loses_nothing(narrow: Api) -> None:
 
 
 def test_interactive_jobs_go_before_batch_jobs(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     later = narrow.submit(priority="batch")
     sooner = narrow.submit(priority="interactive")
     assert narrow.job(sooner)["queue_position"] == 1

@@ -61,7 +61,7 @@ def test_an_unknown_job_is_a_404(api: Api) -> None:
 
 
 def test_a_queued_job_is_canceled_at_once(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     job_id = narrow.submit()
     behind = narrow.submit()
     answer = narrow.cancel(job_id)
@@ -77,13 +77,14 @@ def test_a_queued_job_is_canceled_at_once(narrow: Api) -> None:
 
 
 def test_a_job_in_a_batch_is_gone_before_its_next_step_and_harms_no_neighbour(api: Api) -> None:
-    alone = api.draw(prompt="a green bicycle", steps=12, seed=11)
-    job_id = api.submit(steps=100)
+    size = {"width": 256, "height": 256}
+    alone = api.draw(prompt="a green bicycle", steps=12, seed=11, **size)
+    job_id = api.submit(steps=100, **size)
     with api.follow(job_id) as events:
         for event in events:
             if event.data.get("step", 0) >= 1:
                 break
-        neighbour = api.submit(prompt="a green bicycle", steps=12, seed=11)
+        neighbour = api.submit(prompt="a green bicycle", steps=12, seed=11, **size)
         answer = api.cancel(job_id)
         assert answer.status_code == 200
         assert answer.json()["status"] in {"processing", "canceled"}
@@ -97,7 +98,7 @@ def test_a_job_in_a_batch_is_gone_before_its_next_step_and_harms_no_neighbour(ap
 
 
 def test_canceling_twice_is_fine(api: Api) -> None:
-    job_id = api.submit(steps=100)
+    job_id = api.occupy()
     first, second = api.cancel(job_id), api.cancel(job_id)
     assert (first.status_code, second.status_code) == (200, 200)
     assert api.finish(job_id)["status"] == "canceled"

@@ -27,7 +27,7 @@ def test_a_stream_tells_every_step_with_its_preview_and_closes_after_the_final_e
 
 def test_every_step_comes_in_order_with_a_jpeg_that_decodes(narrow: Api) -> None:
     """The job waits behind another, so that its stream is open before its first step."""
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     job_id = narrow.submit(steps=5)
     with narrow.follow(job_id) as events:
         first = next(events)
@@ -41,7 +41,7 @@ def test_every_step_comes_in_order_with_a_jpeg_that_decodes(narrow: Api) -> None
 
 
 def test_the_queue_position_falls_to_one_before_the_job_begins(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     before = [narrow.submit(), narrow.submit()]
     job_id = narrow.submit()
     with narrow.follow(job_id) as events:
@@ -105,7 +105,7 @@ def test_the_stream_of_an_unknown_job_is_a_404_before_any_event(api: Api) -> Non
 
 
 def test_two_listeners_hear_the_same(narrow: Api) -> None:
-    blocker = narrow.submit(steps=100)
+    blocker = narrow.occupy()
     job_id = narrow.submit(steps=3)
     with narrow.follow(job_id) as one, narrow.follow(job_id) as other:
         assert next(one) == next(other)
