@@ -49,7 +49,8 @@ class GraphCheck:
 
     largest_error: float
     tolerance: float
-    """Both relative to the largest magnitude of PyTorch's output."""
+    """Both relative to the largest magnitude of PyTorch's output; of 8-bit pictures the 99.9th
+    percentile counts, relative to 255."""
     outputs: Mapping[str, float]
 
 
