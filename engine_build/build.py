@@ -95,7 +95,9 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
             with progress.step("tokenizers and preview"):
                 for tokenizer, record in tokenizers.values():
                     tokenizer.save(os.fspath(folder / record.file))
-                shown = fit_preview(model.vae) if preview is None else NetworkPreview()
+                shown = (
+                    fit_preview(model.vae, model.scaling) if preview is None else NetworkPreview()
+                )
             with progress.step("manifest: hash every file"):
                 cut = {name: record for name, (_, record) in tokenizers.items()}
                 parts = _Parts(records, cut, shown)
@@ -162,17 +164,15 @@ def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerReco
         loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
     except Exception as error:  # of transformers, tokenizers and json: no base but this
         raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {error}") from error
-    ids = {
-        "bos_token": loaded.bos_token_id,
-        "eos_token": loaded.eos_token_id,
-        "pad_token": loaded.pad_token_id,
-    }
+    ids = {"eos_token": loaded.eos_token_id, "pad_token": loaded.pad_token_id}
+    if tokenizer.begins:
+        ids["bos_token"] = loaded.bos_token_id
     missing = [name for name, value in ids.items() if value is None]
     if missing:
         raise SourceError(f"{tokenizer.path}: the tokenizer has no {' and no '.join(missing)}")
     record = TokenizerRecord(
         file=f"{tokenizer.name}.json",
-        begin=ids["bos_token"],
+        begin=ids.get("bos_token"),
         end=ids["eos_token"],
         pad=ids["pad_token"],
         max_length=tokenizer.max_length,

@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from engine_build.export.common import load_network, scale_latents, unscale_latents
+from engine_build.export.common import load_network
+from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component
 from runtime.manifest import MatrixPreview
 
@@ -17,14 +18,14 @@ _LATENTS_A_SIDE = 24
 _HELD_OUT = 4
 
 
-def fit_preview(vae: Component) -> MatrixPreview:
+def fit_preview(vae: Component, scaling: LatentScaling) -> MatrixPreview:
     """Fit the matrix over pictures that the VAE made.
 
     Synthetic pictures are encoded and decoded again; each latent then stands beside the mean
     colour, 0 to 1, of the pixels that it became.
     """
     network = load_network(AutoencoderKL, vae)
-    latents, colours = _samples(network, 2 ** (len(vae.setting("block_out_channels")) - 1))
+    latents, colours = _samples(network, scaling, 2 ** (len(vae.setting("block_out_channels")) - 1))
     return fit_matrix(latents, colours, held_out=_HELD_OUT * _LATENTS_A_SIDE**2)
 
 
@@ -66,7 +67,9 @@ def synthetic_pictures(count: int, side: int, generator: torch.Generator) -> tor
     return pictures
 
 
-def _samples(network: Any, scale_factor: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _samples(
+    network: Any, scaling: LatentScaling, scale_factor: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Latents `[N, C]` as the denoiser sees them, and colours `[N, 3]` from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
     pictures = synthetic_pictures(_PICTURES, _LATENTS_A_SIDE * scale_factor, generator)
@@ -74,8 +77,8 @@ def _samples(network: Any, scale_factor: int) -> tuple[NDArray[np.float64], NDAr
     with torch.no_grad():
         for picture in pictures:
             encoded = network.encode(picture[None]).latent_dist.mean
-            scaled = scale_latents(encoded, network.config)
-            decoded = network.decode(unscale_latents(scaled, network.config)).sample
+            scaled = scaling.to_denoiser(encoded)
+            decoded = network.decode(scaling.to_autoencoder(scaled)).sample
             shown = (decoded * 0.5 + 0.5).clamp(0, 1)
             latents.append(_pixels(scaled))
             colours.append(_pixels(functional.avg_pool2d(shown, scale_factor)))

@@ -77,8 +77,12 @@ def trace(role: RoleExport) -> TracedGraph:
         for name in model.graph.initializers
         if name.startswith(prefix)
     }
-    parameters = dict(network.named_parameters())
-    read = {name: initializers[name] for name in parameters if name in initializers}
+    read = {
+        name: initializers[spelling]
+        for name, spellings in _spellings(network).items()
+        for spelling in spellings
+        if spelling in initializers
+    }
     _simplify(model, frozenset(read.values()))
     _strip_metadata(model)
     kept = {name: value for name, value in read.items() if value in model.graph.initializers}
@@ -177,6 +181,14 @@ def _fake_parameters(network: nn.Module) -> None:
                 fake = FakeTensor(mode, meta, torch.device("cpu"))
                 fakes[id(parameter)] = nn.Parameter(fake, requires_grad=False)
             setattr(module, name, fakes[id(parameter)])
+
+
+def _spellings(network: nn.Module) -> dict[str, list[str]]:
+    """Each parameter under its first name, with all of its names: a tied one has several."""
+    by_identity: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        by_identity.setdefault(id(parameter), []).append(name)
+    return {names[0]: names for names in by_identity.values()}
 
 
 def _prefix(module: nn.Module, network: nn.Module) -> str:

@@ -69,7 +69,8 @@ class TokenizerRecord:
     """A tokenizer's file and the token ids that its prompts are framed with."""
 
     file: str
-    begin: int
+    begin: int | None
+    """None where a prompt begins with its first word, as for T5."""
     end: int
     pad: int
     max_length: int
@@ -121,7 +122,8 @@ class Defaults:
     width: int
     height: int
     steps: int
-    cfg_scale: float
+    cfg_scale: float | None
+    """None where the model has no guidance."""
     sampler: str
     schedule: str
     negative_prompt: str | None = None

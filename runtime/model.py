@@ -55,7 +55,7 @@ def open_model(engines: Path, name: str) -> Model:
             key: PromptTokenizer.load(package.file(record.file), _spec(record))
             for key, record in package.manifest.tokenizers.items()
         },
-        parameters=parameters_schema(package.manifest, family.facts, loras),
+        parameters=parameters_schema(package.manifest, family.facts(package.manifest), loras),
         loras=loras,
     )
 

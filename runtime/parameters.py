@@ -12,7 +12,6 @@ from typing import Any
 from runtime.families.family import Facts, Guidance
 from runtime.manifest import Manifest
 from runtime.request import MAX_SEED
-from runtime.sampling.samplers import SAMPLERS
 
 MAX_PROMPT = 10_000
 MAX_STEPS = 100
@@ -73,7 +72,7 @@ def parameters_schema(
             },
             "schedule": {
                 "type": "string",
-                "enum": _schedules(facts),
+                "enum": list(facts.schedules),
                 "default": manifest.defaults.schedule,
                 "description": "How the noise levels are spaced.",
             },
@@ -183,11 +182,6 @@ def _cfg_scale(manifest: Manifest, facts: Facts) -> dict[str, Any]:
         "default": manifest.defaults.cfg_scale,
         "description": "How strongly the prompt is followed; 1 is no guidance.",
     }
-
-
-def _schedules(facts: Facts) -> list[str]:
-    """The union over the samplers; a pair that does not go together is refused by the plan."""
-    return sorted({name for sampler in facts.samplers for name in SAMPLERS[sampler].schedules})
 
 
 def _clip_skip(manifest: Manifest, facts: Facts) -> dict[str, Any]:

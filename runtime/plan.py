@@ -49,7 +49,7 @@ def make_plan(
     tokenizers: Mapping[str, PromptTokenizer],
 ) -> Plan:
     """Resolve a request. Raises RequestError for what its schema could not rule out."""
-    table = family.table(request, manifest.scheduler)
+    table = family.table(request, manifest)
     guided = family.mix(request)
     scale = manifest.latents.scale_factor
     return Plan(

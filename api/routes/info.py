@@ -22,7 +22,7 @@ async def get_info(rooms: Rooms) -> Info:
             description=manifest.description,
         ),
         parameters=dict(rooms.model.parameters),
-        samplers=list(rooms.model.family.facts.samplers),
+        samplers=list(rooms.model.family.facts(manifest).samplers),
         loras=[LoraInfo.of(offer) for offer in rooms.model.loras],
         engine=EngineInfo.of(rooms.workers.engine),
         version=version("calotype"),

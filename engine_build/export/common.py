@@ -1,6 +1,6 @@
 """Networks that several families share, made traceable: CLIP text encoders and latent decoders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from engine_build.export.latents import LatentScaling
 from engine_build.export.role import Axis, GraphInput, RoleExport, Sizes
 from engine_build.sources import Component
 from runtime.errors import SourceError
@@ -67,28 +68,13 @@ class PictureDecoder(nn.Module):
 class VaeDecoder(PictureDecoder):
     """AutoencoderKL's decoder, on the denoiser's latents."""
 
+    def __init__(self, network: nn.Module, scaling: LatentScaling) -> None:
+        super().__init__(network)
+        self.scaling = scaling
+
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:
-        """Undo the scaling as `StableDiffusionXLPipeline` does it."""
-        return unscale_latents(latents, self.network.config)
-
-
-def unscale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
-    """From the denoiser's latents to the VAE's. SDXL's pipeline ignores a `shift_factor`."""
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    factor: float = config["scaling_factor"]
-    unscaled = latents / factor
-    if mean is None or std is None:
-        return unscaled
-    return unscaled * _per_channel(std) + _per_channel(mean)
-
-
-def scale_latents(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
-    """The inverse of `unscale_latents`."""
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and std is not None:
-        latents = (latents - _per_channel(mean)) / _per_channel(std)
-    factor: float = config["scaling_factor"]
-    return latents * factor
+        """Undo the scaling."""
+        return self.scaling.to_autoencoder(latents)
 
 
 def with_clip_defaults(component: Component) -> Component:
@@ -183,6 +169,15 @@ def picture_decoder(
     )
 
 
+def vae_decoder(
+    component: Component, scaling: LatentScaling, channels: int, max_size: int
+) -> RoleExport:
+    """Export an AutoencoderKL's decoder."""
+    return picture_decoder(
+        "vae_decoder", component, lambda network: VaeDecoder(network, scaling), channels, max_size
+    )
+
+
 def preview_decoder(component: Component, channels: int, max_size: int) -> RoleExport:
     """Export a small decoder of the denoiser's latents, such as TAESDXL."""
     found = component.config.get("latent_channels", 4)
@@ -220,10 +215,6 @@ def load_network(network_class: Any, component: Component) -> nn.Module:
 
 def _frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
-
-
-def _per_channel(values: list[float]) -> torch.Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 def _clip_parameter_names(name: str) -> tuple[str, ...]:

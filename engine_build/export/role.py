@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component, DiffusersFolder
 from runtime.manifest import Defaults, LatentFormat, Limits
 
@@ -76,6 +77,8 @@ class TokenizerExport:
     path: Path
     max_length: int
     """How many tokens its text encoder reads at once."""
+    begins: bool = True
+    """Whether a prompt is framed with a first token of its own; T5 and Qwen have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class ModelExport:
     tokenizers: tuple[TokenizerExport, ...]
     vae: Component
     latents: LatentFormat
+    scaling: LatentScaling
     limits: Limits
     defaults: Defaults
     scheduler: Mapping[str, Any]

@@ -9,13 +9,12 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from engine_build.export.common import (
-    VaeDecoder,
     clip_text_encoder,
-    load_network,
-    network_skeleton,
-    picture_decoder,
+    vae_decoder,
     with_clip_defaults,
 )
+from engine_build.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
+from engine_build.export.latents import LatentScaling
 from engine_build.export.role import (
     Axis,
     Choices,
@@ -26,7 +25,6 @@ from engine_build.export.role import (
     TokenizerExport,
 )
 from engine_build.sources import Component, DiffusersFolder
-from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
 from runtime.errors import PackageError, SourceError
 from runtime.manifest import Defaults, LatentFormat, Limits
 from runtime.sampling.scheduler_config import SchedulerConfig
@@ -83,6 +81,7 @@ class SdxlExporter:
         scale_factor = 2 ** (len(vae.setting("block_out_channels")) - 1)
         channels: int = unet.setting("in_channels")
         latents = LatentFormat(channels, scale_factor)
+        scaling = LatentScaling.normalised(vae.config)
         limits = _limits(unet, latents, choices, (text, text_2))
         return ModelExport(
             family="sdxl",
@@ -90,9 +89,7 @@ class SdxlExporter:
                 clip_text_encoder("text_encoder", text, length, projected=False),
                 clip_text_encoder("text_encoder_2", text_2, length_2, projected=True),
                 _denoiser(unet, limits, latents),
-                picture_decoder(
-                    "vae_decoder", vae, VaeDecoder, channels, limits.max_size // scale_factor
-                ),
+                vae_decoder(vae, scaling, channels, limits.max_size // scale_factor),
             ),
             tokenizers=(
                 TokenizerExport("tokenizer", tokenizer.path, length),
@@ -100,6 +97,7 @@ class SdxlExporter:
             ),
             vae=vae,
             latents=latents,
+            scaling=scaling,
             limits=limits,
             defaults=_defaults(unet, latents, choices),
             scheduler=_scheduler(source),
@@ -113,48 +111,18 @@ class SdxlExporter:
 
 def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExport:
     grid = limits.multiple_of // latents.scale_factor
-    largest = limits.max_size // latents.scale_factor
-    batch = Axis("batch", 1, limits.max_batch)
-    evaluations = Axis("evaluations", 1, limits.max_evaluations)
-    height = Axis("height", 2 * grid, largest, grid)
-    width = Axis("width", 2 * grid, largest, grid)
-    return RoleExport(
-        role="denoiser",
-        component=unet,
-        skeleton=lambda: network_skeleton(UNet2DConditionModel, unet),
-        load=lambda: load_network(UNet2DConditionModel, unet),
-        wrap=lambda network: StepGraph(SdxlDenoiser(network)),
-        inputs=step_inputs(
-            channels=latents.channels,
-            batch=batch,
-            evaluations=evaluations,
-            height=height,
-            width=width,
-            conditioning=_conditioning(unet, evaluations),
-        ),
-        outputs=OUTPUTS,
-        traced_at={
-            "batch": 2,
-            "evaluations": 3,
-            "height": 4 * grid,
-            "width": 6 * grid,
-            "tokens": 77,
-        },
+    evaluations = evaluation_axis(limits)
+    return denoiser(
+        unet,
+        UNet2DConditionModel,
+        SdxlDenoiser,
+        limits,
+        latents,
+        conditioning=_conditioning(unet, evaluations),
+        traced_at=DenoiserSizes(2, 3, (4 * grid, 6 * grid), {"tokens": 77}),
         checked_at=(
-            {
-                "batch": 3,
-                "evaluations": 5,
-                "height": 2 * grid,
-                "width": 3 * grid,
-                "tokens": 154,
-            },
-            {
-                "batch": 1,
-                "evaluations": 1,
-                "height": 6 * grid,
-                "width": 4 * grid,
-                "tokens": 77,
-            },
+            DenoiserSizes(3, 5, (2 * grid, 3 * grid), {"tokens": 154}),
+            DenoiserSizes(1, 1, (6 * grid, 4 * grid), {"tokens": 77}),
         ),
     )
 

@@ -23,13 +23,13 @@ TIME_ID_COUNT = 6
 class Widths:
     """Channels of the UNet's levels, of both text encoders, and of each size that it is told."""
 
-    unet: tuple[int, int, int] = (48, 80, 112)
-    text: tuple[int, int] = (64, 128)
-    text_head: int = 32
-    time_id: int = 32
+    unet: tuple[int, int, int]
+    text: tuple[int, int]
+    text_head: int
+    time_id: int
 
 
-DEMO = Widths()
+DEMO = Widths(unet=(32, 64, 80), text=(48, 64), text_head=16, time_id=16)
 STANDIN = Widths(unet=(24, 40, 48), text=(32, 48), text_head=16, time_id=16)
 
 

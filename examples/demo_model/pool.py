@@ -17,6 +17,7 @@ from transformers import CLIPTokenizer
 from examples.demo_model.checkpoints import save_checkpoint
 from examples.demo_model.compose import Composer
 from examples.demo_model.paths import ASSETS, POOL, WORK
+from examples.demo_model.precision import fast_dtype
 from examples.demo_model.scenes import Scene, sample_caption, sample_scene
 
 Pictures = NDArray[np.uint8]
@@ -53,7 +54,8 @@ class PoolEncoder:
         self._tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
         vae = AutoencoderKL.from_pretrained(WORK / "vae").eval()
         self._scale: float = vae.config["scaling_factor"]
-        self._vae = vae.to(device, torch.bfloat16, memory_format=torch.channels_last)
+        self._dtype = fast_dtype(device)
+        self._vae = vae.to(device, self._dtype, memory_format=torch.channels_last)
 
     def shard(self, number: int) -> Shard:
         """Reads the shard from disk, or makes it and writes it there."""
@@ -86,7 +88,7 @@ class PoolEncoder:
     def encode(self, pictures: Pictures) -> Tensor:
         """8-bit pictures `[B, H, W, 3]` to scaled latents `[B, 4, H / 8, W / 8]` on the CPU."""
         signed = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device) / 127.5 - 1
-        channels_last = signed.to(torch.bfloat16, memory_format=torch.channels_last)
+        channels_last = signed.to(self._dtype, memory_format=torch.channels_last)
         mean: Tensor = self._vae.encode(channels_last).latent_dist.mean
         return (mean.float() * self._scale).cpu()
 

@@ -21,9 +21,10 @@ from examples.demo_model.optimizers import MatrixOptimizer
 from examples.demo_model.paths import WORK
 from examples.demo_model.pool import CAPTIONS_PER_SCENE, PoolEncoder, Shard
 from examples.demo_model.position import PositionScaffold
+from examples.demo_model.precision import autocast
 
-PEAK_LEARNING_RATE = 1e-3
-FLAT_SHARE = 0.84
+PEAK_LEARNING_RATE = 1.6e-3
+FLAT_SHARE = 0.55
 SNR_LIMIT = 5.0
 LEAST_WEIGHT = 0.4
 POSITION_WEIGHT = 0.2
@@ -117,7 +118,7 @@ def make_batch(
 
 def velocity_loss(model: Denoiser, batch: Batch, device: str) -> Tensor:
     """The weighted squared error of the predicted velocity."""
-    with torch.autocast(device, torch.bfloat16):
+    with autocast(device):
         hidden, pooled = model.encode_text(batch.token_ids.to(device))
         kept = batch.kept.to(device)
         conditioning = Conditioning(
@@ -139,10 +140,10 @@ def update_average(average: Denoiser, model: Denoiser, step: int) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=5250)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--shards", type=int, default=16, help="shards of the pool in all")
-    parser.add_argument("--shard-every", type=int, default=100, help="steps between new shards")
+    parser.add_argument("--steps", type=int, default=6800)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--shards", type=int, default=12, help="shards of the pool in all")
+    parser.add_argument("--shard-every", type=int, default=60, help="steps between new shards")
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--pool-seed", type=int, default=11)

@@ -17,6 +17,7 @@ from examples.demo_model.checkpoints import (
     step_generator,
 )
 from examples.demo_model.paths import WORK
+from examples.demo_model.precision import autocast
 from examples.demo_model.train_vae import (
     picture_loss,
     psnr,
@@ -44,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def decoder_loss(vae: AutoencoderKL, pictures: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """The error of the pictures decoded from slightly noisy latents."""
-    with torch.autocast(pictures.device.type, torch.bfloat16):
+    with autocast(pictures.device.type):
         with torch.no_grad():
             latents = vae.encode(pictures).latent_dist.mean
         decoded = vae.decode(latents + LATENT_NOISE * noise).sample

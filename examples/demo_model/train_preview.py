@@ -17,6 +17,7 @@ from examples.demo_model.checkpoints import (
 )
 from examples.demo_model.models import build_preview_decoder
 from examples.demo_model.paths import POOL, WORK
+from examples.demo_model.precision import autocast
 from examples.demo_model.train_vae import psnr, save_grid
 
 
@@ -32,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def preview_loss(preview: AutoencoderTiny, latents: Tensor, pictures: Tensor) -> Tensor:
     """Pixel and edge errors against what the real decoder draws."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu"):
         decoded = preview.decode(latents).sample
     error = decoded.float() - pictures
     edges = error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean()
@@ -88,7 +89,7 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Scaled latents `[N, 4, h, w]` to pictures in -1..1 by the real decoder."""
     decoded = []
     for part in latents.split(16):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             decoded.append(vae.decode(part / vae.config["scaling_factor"]).sample.float())
     return functional.hardtanh(torch.cat(decoded))
 

@@ -22,6 +22,7 @@ from examples.demo_model.checkpoints import (
 from examples.demo_model.compose import PICTURE_SIZE, Composer
 from examples.demo_model.models import build_vae
 from examples.demo_model.paths import ASSETS, WORK
+from examples.demo_model.precision import autocast
 from examples.demo_model.scenes import sample_scene
 
 CROP = 64
@@ -75,7 +76,7 @@ def vae_loss(
     The scaffold, at the beginning, asks three latent channels to be the picture's thumbnail:
     without it the latents take long to carry all three colours.
     """
-    with torch.autocast(pictures.device.type, torch.bfloat16):
+    with autocast(pictures.device.type):
         posterior = vae.encode(pictures).latent_dist
         decoded = vae.decode(posterior.mean + noise * posterior.std).sample
     mean, log_variance = posterior.mean.float(), posterior.logvar.float()

@@ -10,7 +10,7 @@ FAMILIES: tuple[Family, ...] = (Sdxl(),)
 def family_named(name: str) -> Family:
     """The family of that name. Raises PackageError."""
     for family in FAMILIES:
-        if family.facts.name == name:
+        if family.name == name:
             return family
-    known = ", ".join(family.facts.name for family in FAMILIES)
+    known = ", ".join(family.name for family in FAMILIES)
     raise PackageError(f"family {name!r} is not one that this version serves: {known}")

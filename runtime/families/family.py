@@ -30,9 +30,10 @@ class Guidance(Enum):
 class Facts:
     """What a family can do; what it cannot, requests are refused by name."""
 
-    name: str
     title: str
     samplers: tuple[str, ...]
+    schedules: tuple[str, ...]
+    """What its samplers take, over all of them."""
     guidance: Guidance
     negative_prompt: bool
     loras: bool
@@ -47,8 +48,9 @@ class Prompt:
 
     chunks: tuple[tuple[str, tuple[Chunk, ...]], ...]
     """Pairs of a tokenizer's name and its chunks."""
-    layer: int
-    """Which hidden state of the text encoders is taken, counted from the last: -2."""
+    layer: int = -2
+    """Which hidden state of the text encoders is taken, counted from the last, where there is a
+    choice."""
     zeroed: bool = False
     """The conditioning has this prompt's shape and holds zeros: how SDXL sees no prompt at all."""
 
@@ -61,8 +63,12 @@ class Family(Protocol):
     """One architecture: its facts, its text recipe, its step tables."""
 
     @property
-    def facts(self) -> Facts:
-        """What it can do."""
+    def name(self) -> str:
+        """What manifests call it."""
+        ...
+
+    def facts(self, manifest: Manifest) -> Facts:
+        """What it can do with the checkpoint of that package."""
         ...
 
     @property
@@ -83,8 +89,8 @@ class Family(Protocol):
         """The weight of each evaluation where guidance acts; one for each of `prompts`."""
         ...
 
-    def table(self, request: GenerateRequest, scheduler: Mapping[str, Any]) -> StepTable:
-        """The step table of a request, given the checkpoint's scheduler_config.json."""
+    def table(self, request: GenerateRequest, manifest: Manifest) -> StepTable:
+        """The step table of a request, by the checkpoint's scheduler_config.json."""
         ...
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:

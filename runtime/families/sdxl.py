@@ -6,7 +6,6 @@ does it, with weighted prompts and chunks as A1111 does them.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from runtime.backends.protocol import Engine
 from runtime.families.family import Conditioning, Facts, Guidance, Prompt
 from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
-from runtime.sampling.samplers import step_table
+from runtime.sampling.samplers import SAMPLERS, SCHEDULES, step_table
 from runtime.sampling.scheduler_config import SchedulerConfig
 from runtime.sampling.table import StepTable
 from runtime.text.chunks import align, chunk
@@ -31,26 +30,21 @@ ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 class Sdxl:
     """The family `sdxl`."""
 
-    facts = Facts(
-        name="sdxl",
-        title="SDXL",
-        samplers=(
-            "euler",
-            "euler_a",
-            "ddim",
-            "heun",
-            "lms",
-            "dpm++_2m",
-            "dpm++_2m_sde",
-            "dpm++_sde",
-        ),
-        guidance=Guidance.CLASSIFIER_FREE,
-        negative_prompt=True,
-        loras=True,
-        clip_skip=True,
-        prompt_weighting=True,
-    )
+    name = "sdxl"
     text_roles = tuple(role for role, _ in ENCODERS)
+
+    def facts(self, manifest: Manifest) -> Facts:  # noqa: ARG002 - the same for every checkpoint
+        """Everything that a request can ask for."""
+        return Facts(
+            title="SDXL",
+            samplers=tuple(SAMPLERS),
+            schedules=SCHEDULES,
+            guidance=Guidance.CLASSIFIER_FREE,
+            negative_prompt=True,
+            loras=True,
+            clip_skip=True,
+            prompt_weighting=True,
+        )
 
     def prompts(
         self,
@@ -85,9 +79,9 @@ class Sdxl:
             return (1.0,)
         return scale, 1 - scale
 
-    def table(self, request: GenerateRequest, scheduler: Mapping[str, Any]) -> StepTable:
+    def table(self, request: GenerateRequest, manifest: Manifest) -> StepTable:
         """The sampler's table over the checkpoint's noise levels."""
-        config = SchedulerConfig.from_mapping(scheduler)
+        config = SchedulerConfig.from_mapping(manifest.scheduler)
         return step_table(request.sampler, request.schedule, request.steps, config)
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:

@@ -45,6 +45,9 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     }
 )
 
+SCHEDULES = ("default", "karras")
+"""What the samplers take, over all of them."""
+
 
 def step_table(sampler: str, schedule: str, steps: int, scheduler: SchedulerConfig) -> StepTable:
     """The step table of a request, for a model with this scheduler_config.json.

@@ -29,7 +29,7 @@ class _Token:
 
 
 def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, ...]:
-    """Split a prompt into chunks of `max_length - 2` tokens; there is always at least one.
+    """Split a prompt into chunks that have room for their frame; there is always at least one.
 
     A break ends its chunk however little is in it, as in the web UI: a prompt that starts with
     one starts with an empty chunk. A prompt that ends with one has no empty chunk at its end.
@@ -42,7 +42,7 @@ def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, .
             sections[-1] += [_Token(token, piece.weight) for token in tokenizer.ids(piece.text)]
     if len(sections) > 1 and not sections[-1]:
         sections.pop()
-    room = tokenizer.spec.max_length - 2
+    room = tokenizer.spec.room
     comma = _comma(tokenizer)
     return tuple(
         _framed(tokens, tokenizer.spec)
@@ -98,8 +98,9 @@ def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> 
 
 def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
     # One end token always, and pads only after it: text encoders pool at the first end token.
-    fill = spec.max_length - 2 - len(tokens)
+    begin = () if spec.bos is None else (spec.bos,)
+    fill = spec.room - len(tokens)
     return Chunk(
-        ids=(spec.bos, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
-        weights=(1.0, *(token.weight for token in tokens), *[1.0] * (1 + fill)),
+        ids=(*begin, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
+        weights=(*[1.0] * len(begin), *(token.weight for token in tokens), *[1.0] * (1 + fill)),
     )

@@ -16,10 +16,16 @@ from runtime.errors import PackageError
 class TokenizerSpec:
     """The ids that begin, end and fill an encoder's input, and its length in tokens."""
 
-    bos: int
+    bos: int | None
+    """None where an input begins with its first word, as for T5."""
     eos: int
     pad: int
     max_length: int
+
+    @property
+    def room(self) -> int:
+        """How many tokens of text an input holds beside its begin and end."""
+        return self.max_length - (1 if self.bos is None else 2)
 
 
 class PromptTokenizer:
@@ -60,6 +66,8 @@ class PromptTokenizer:
 
 def _check(path: Path, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:
     for name, token in (("bos", spec.bos), ("eos", spec.eos), ("pad", spec.pad)):
+        if token is None:
+            continue
         if token < 0 or tokenizer.id_to_token(token) is None:
             raise PackageError(
                 f"{path}: {name} is token {token}, which the tokenizer does not have "

@@ -47,7 +47,7 @@ def _services() -> Services:
         package=ModelPackage(Path("paper"), MANIFEST, digest=""),
         family=family,
         tokenizers={},
-        parameters=parameters_schema(MANIFEST, family.facts),
+        parameters=parameters_schema(MANIFEST, family.facts(MANIFEST)),
         loras=(),
     )
     nowhere = Path("nowhere")

@@ -215,7 +215,7 @@ def test_previews_are_those_of_the_small_decoder(tiny_source: Path, tiny_package
 
 
 def test_normalised_latents_are_unscaled_as_the_pipeline_does(tmp_path: Path) -> None:
-    from engine_build.export.common import scale_latents, unscale_latents
+    from engine_build.export.latents import LatentScaling
 
     config = {
         "scaling_factor": 0.5,
@@ -226,8 +226,18 @@ def test_normalised_latents_are_unscaled_as_the_pipeline_does(tmp_path: Path) ->
     mean, std = (
         torch.tensor(config[key]).view(1, 4, 1, 1) for key in ("latents_mean", "latents_std")
     )
-    torch.testing.assert_close(unscale_latents(given, config), given * std / 0.5 + mean)
-    torch.testing.assert_close(scale_latents(unscale_latents(given, config), config), given)
+    scaling = LatentScaling.normalised(config)
+    torch.testing.assert_close(scaling.to_autoencoder(given), given * std / 0.5 + mean)
+    torch.testing.assert_close(scaling.to_denoiser(scaling.to_autoencoder(given)), given)
+
+
+def test_shifted_latents_are_unscaled_as_the_flow_pipelines_do() -> None:
+    from engine_build.export.latents import LatentScaling
+
+    given = latents(4, 4)
+    scaling = LatentScaling.shifted({"scaling_factor": 0.3611, "shift_factor": 0.1159})
+    torch.testing.assert_close(scaling.to_autoencoder(given), given / 0.3611 + 0.1159)
+    torch.testing.assert_close(scaling.to_denoiser(scaling.to_autoencoder(given)), given)
 
 
 @pytest.mark.parametrize("name", FILES)

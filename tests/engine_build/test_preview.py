@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from engine_build.export.latents import LatentScaling
 from engine_build.preview import fit_matrix, fit_preview, synthetic_pictures
 from engine_build.sources import open_folder
 from runtime.manifest import MatrixPreview, load_package
@@ -47,7 +48,7 @@ def test_pictures_to_fit_on_fill_the_range_of_colours() -> None:
 
 def test_the_fitted_matrix_shows_roughly_what_the_vae_decodes(tiny_v_source: Path) -> None:
     vae = open_folder(tiny_v_source).network("vae", ("AutoencoderKL",))
-    preview = fit_preview(vae)
+    preview = fit_preview(vae, LatentScaling.normalised(vae.config))
     network = AutoencoderKL.from_pretrained(tiny_v_source / "vae")
     picture = synthetic_pictures(1, 128, torch.Generator().manual_seed(77))
     with torch.no_grad():
@@ -68,4 +69,4 @@ def test_a_package_without_a_preview_decoder_has_the_matrix(
     assert isinstance(manifest.preview, MatrixPreview)
     assert "preview_decoder" not in manifest.roles
     vae = open_folder(tiny_v_source).network("vae", ("AutoencoderKL",))
-    assert manifest.preview == fit_preview(vae)
+    assert manifest.preview == fit_preview(vae, LatentScaling.normalised(vae.config))

@@ -12,7 +12,7 @@ from runtime.recipe import EXTENSIONS, encode_picture, read_parameters_text, rea
 from runtime.request import read_request
 from tests.manifests import MANIFEST
 
-SCHEMA = parameters_schema(MANIFEST, Sdxl.facts)
+SCHEMA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST))
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 

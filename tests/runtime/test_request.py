@@ -15,8 +15,8 @@ from runtime.request import read_json, read_request
 from tests.manifests import MANIFEST
 
 INK = LoraOffer("ink", "Ink", "ink drawing", 0.8, 0.5)
-SCHEMA = parameters_schema(MANIFEST, Sdxl.facts)
-SCHEMA_WITH_LORA = parameters_schema(MANIFEST, Sdxl.facts, [INK])
+SCHEMA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST))
+SCHEMA_WITH_LORA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST), [INK])
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({}, "/prompt", "missing, and required"),
@@ -112,7 +112,7 @@ def test_wrong_lora_is_refused(loras: list[dict[str, Any]], detail: str) -> None
 
 
 def test_field_that_the_family_lacks_is_refused_by_name_but_its_empty_value_is_fine() -> None:
-    facts = replace(Sdxl.facts, title="Plain", negative_prompt=False, loras=False)
+    facts = replace(Sdxl().facts(MANIFEST), title="Plain", negative_prompt=False, loras=False)
     schema = parameters_schema(MANIFEST, facts)
     read_request({"prompt": "", "negative_prompt": "", "loras": []}, schema)
     with pytest.raises(RequestError, match="Plain models cannot honour this field"):

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from jsonschema import Draft202012Validator
 
-from runtime.families import family_named
+from runtime.sampling.samplers import SAMPLERS
 from tests.api.live import Api
 
 
@@ -14,7 +14,7 @@ def test_info_names_the_model_its_limits_and_its_engines(api: Api) -> None:
     assert info["model"]["name"] == "tiny"
     assert info["model"]["family"] == "sdxl"
     assert set(info["model"]) == {"name", "family", "source", "description"}
-    assert info["samplers"] == list(family_named("sdxl").facts.samplers)
+    assert info["samplers"] == list(SAMPLERS)
     engine = info["engine"]
     assert set(engine) == {"backend", "target", "device", "precision", "ready_since", "note"}
     assert engine["backend"] == "onnxruntime-cpu"
