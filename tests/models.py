@@ -83,8 +83,8 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
     tokenizer_2 = clip_tokenizer(pad_token="!")
     pipeline = StableDiffusionXLPipeline(
         vae=autoencoder(options.seed),
-        text_encoder=_randomise(CLIPTextModel(_clip_config(0, tokenizer)), options.seed + 1),
-        text_encoder_2=_randomise(
+        text_encoder=randomise(CLIPTextModel(_clip_config(0, tokenizer)), options.seed + 1),
+        text_encoder_2=randomise(
             CLIPTextModelWithProjection(_clip_config(1, tokenizer_2)), options.seed + 2
         ),
         tokenizer=tokenizer,
@@ -125,7 +125,7 @@ def _unet(levels: int, layers: int, seed: int) -> UNet2DConditionModel:
         projection_class_embeddings_input_dim=6 * 8 + PROJECTION,
         norm_num_groups=8,
     )
-    return _randomise(network, seed + 3)
+    return randomise(network, seed + 3)
 
 
 def autoencoder(seed: int = 0) -> AutoencoderKL:
@@ -142,7 +142,7 @@ def autoencoder(seed: int = 0) -> AutoencoderKL:
         sample_size=128,
         scaling_factor=0.13025,
     )
-    return _randomise(network, seed + 4)
+    return randomise(network, seed + 4)
 
 
 def preview_decoder(seed: int = 0) -> AutoencoderTiny:
@@ -153,7 +153,7 @@ def preview_decoder(seed: int = 0) -> AutoencoderTiny:
         num_encoder_blocks=(1,) * 4,
         num_decoder_blocks=(1,) * 4,
     )
-    return _randomise(network, seed + 5)
+    return randomise(network, seed + 5)
 
 
 def clip_tokenizer(pad_token: str, max_length: int = 77) -> CLIPTokenizer:
@@ -220,7 +220,7 @@ def _scheduler(options: SourceOptions) -> EulerDiscreteScheduler:
     )
 
 
-def _randomise(network: NetworkT, seed: int) -> NetworkT:
+def randomise(network: NetworkT, seed: int) -> NetworkT:
     """Random weights of unit gain: PyTorch's own are smaller, and text then changes nothing.
 
     Much larger ones make attention so sharp that a rounding error grows a hundredfold.

@@ -16,10 +16,8 @@ import torch
 from PIL import Image
 
 from api.cli import main
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
-from runtime.generate import Generator
-from runtime.model import open_model
 from runtime.sampling.samplers import SAMPLERS
+from tests.parity import assert_same, generator_of, ours
 
 PROMPT = "a photo of a red apple, highly detailed"
 NEGATIVE = "blurry, low quality"
@@ -81,12 +79,6 @@ def pipeline_of(source: Path) -> diffusers.StableDiffusionXLPipeline:
     return pipeline
 
 
-@lru_cache(maxsize=2)
-def generator_of(engines: Path, name: str) -> Generator:
-    model = open_model(engines, name)
-    return Generator(model, OnnxRuntimeCpu(model.package))
-
-
 def reference(source: Path, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """diffusers' final latents `[1, C, h, w]` and pixels `[H, W, 3]`."""
     pipeline = pipeline_of(source)
@@ -119,24 +111,6 @@ def reference(source: Path, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarra
     finally:
         pipeline.scheduler = original
     return latents.numpy(), np.asarray(pixels)
-
-
-def ours(generator: Generator, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    plan = generator.model.plan(generator.model.read(body))
-    for event in generator.steps(plan):
-        if event.finished:
-            latents = generator.latents(event.sample)
-            return latents, generator.decode(latents)
-    raise AssertionError("unreachable: a plan has at least one step")
-
-
-def assert_same(
-    found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]
-) -> None:
-    error = np.abs(found[0] - expected[0]).max() / np.abs(expected[0]).max()
-    assert error < 1e-3, f"latents differ by {error:.1e} of their largest magnitude"
-    levels = np.abs(found[1].astype(int) - expected[1].astype(int))
-    assert (levels <= 1).mean() >= 0.999
 
 
 def body_of(sampler: str, schedule: str, shape: tuple[int, int, float]) -> dict[str, Any]:
