@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from api.cli import main
+from runtime.generate import Generator
 from runtime.sampling.samplers import SAMPLERS
 from tests.parity import assert_same, generator_of, ours
 
