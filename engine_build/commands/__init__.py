@@ -1,0 +1,1 @@
+"""The commands of `engine-build`, a file each: `configure` adds the flags, `run` does the work."""

@@ -1,0 +1,17 @@
+"""`engine-build list`: the packages that there are."""
+
+import argparse
+
+from engine_build.commands.arguments import add_engines
+from engine_build.report import table
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = "List the model packages, a line each."
+    add_engines(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    print(table(options.engines))
