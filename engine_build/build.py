@@ -17,9 +17,9 @@ from engine_build.preview import fit_preview
 from engine_build.progress import Progress
 from engine_build.publish import staged
 from engine_build.quiet import quiet
+from engine_build.reduced import check_role
 from engine_build.sources import DiffusersFolder, open_folder, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
-from engine_build.verify import check_graph
 from engine_build.weights import StoredTensor, copy_tensors, match_parameters
 from runtime.errors import BuildError, SourceError
 from runtime.manifest import (
@@ -146,7 +146,7 @@ def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Prog
         here = {parameter: (name, copied[name]) for parameter, (name, _) in read.items()}
         ir.save(link(traced, here, folder), graph)
     with progress.step(f"{role.role}: check against PyTorch"):
-        check = check_graph(role, graph)
+        check = check_role(role, graph)
     return RoleRecord(
         graph=graph.name,
         weights=tensors.name,

@@ -52,6 +52,9 @@ class GraphCheck:
     """Both relative to the largest magnitude of PyTorch's output; of 8-bit pictures the 99.9th
     percentile counts, relative to 255."""
     outputs: Mapping[str, float]
+    reduced: Mapping[str, Any] | None = None
+    """Where the network is too large to be checked whole: the settings with which a small one of
+    the same architecture, of random weights, was checked in its place."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from engine_build.export.latents import LatentScaling
-from engine_build.export.role import Axis, GraphInput, RoleExport, Sizes
+from engine_build.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.sources import Component
 from runtime.errors import SourceError
 
@@ -129,6 +129,10 @@ def clip_text_encoder(
             {TEXT_BATCH.name: 3, "layer": layers - 2},
         ),
         parameter_names=(lambda name: (name,)) if projected else _clip_parameter_names,
+        reduced=Reduced(
+            {"num_hidden_layers": 3},
+            lambda smaller: clip_text_encoder(role, smaller, length, projected=projected),
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from engine_build.export.common import load_network, network_skeleton
-from engine_build.export.role import Axis, GraphInput, RoleExport, Sizes
+from engine_build.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.sources import Component
 from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
 from runtime.manifest import LatentFormat, Limits
@@ -46,6 +46,7 @@ def denoiser(
     conditioning: tuple[GraphInput, ...],
     traced_at: DenoiserSizes,
     checked_at: tuple[DenoiserSizes, ...],
+    reduced: Reduced,
 ) -> RoleExport:
     """Export a network of diffusers inside the step graph.
 
@@ -71,4 +72,5 @@ def denoiser(
         outputs=OUTPUTS,
         traced_at=traced_at.by_axis(),
         checked_at=tuple(sizes.by_axis() for sizes in checked_at),
+        reduced=reduced,
     )

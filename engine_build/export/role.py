@@ -62,11 +62,23 @@ class RoleExport:
     """
     tolerance: float = 1e-4
     """The largest error, relative to the largest magnitude of PyTorch's output."""
+    reduced: "Reduced | None" = None
+    """What is checked in its place where it is too large to be held in memory twice."""
 
     def draw_inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
         """Random inputs of these sizes, each a tensor of its own, the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)
         return {item.name: item.draw(sizes, generator) for item in self.inputs}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A small network of a role's architecture, with whatever weights."""
+
+    settings: Mapping[str, Any]
+    """What is changed in config.json."""
+    export: Callable[[Component], RoleExport]
+    """The function that exported the role, of a component with the changed configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from engine_build.export.role import (
     Choices,
     GraphInput,
     ModelExport,
+    Reduced,
     RoleExport,
     Sizes,
     TokenizerExport,
@@ -124,7 +125,18 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExp
             DenoiserSizes(3, 5, (2 * grid, 3 * grid), {"tokens": 154}),
             DenoiserSizes(1, 1, (6 * grid, 4 * grid), {"tokens": 77}),
         ),
+        reduced=Reduced(_narrow(unet), lambda smaller: _denoiser(smaller, limits, latents)),
     )
+
+
+def _narrow(unet: Component) -> Mapping[str, Any]:
+    """Settings of a UNet with the same levels: fewer channels, one transformer layer a block."""
+    levels = range(len(unet.setting("block_out_channels")))
+    return {
+        "block_out_channels": [64 * 2**level for level in levels],
+        "attention_head_dim": [2**level for level in levels],
+        "transformer_layers_per_block": 1,
+    }
 
 
 def _conditioning(unet: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
