@@ -36,9 +36,9 @@ def test_the_small_network_is_checked_and_its_settings_are_told(tiny_source: Pat
 class OtherWhenExported(nn.Module):
     """Wraps a network so that its graph is not what PyTorch computes."""
 
-    def __init__(self, wrapped: nn.Module, network: nn.Module) -> None:
+    def __init__(self, wrapped: nn.Module) -> None:
         super().__init__()
-        self.wrapped, self.network = wrapped, network
+        self.wrapped = wrapped
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         hidden_states, text_embeds = self.wrapped(*inputs)
@@ -49,9 +49,7 @@ class OtherWhenExported(nn.Module):
 
 def test_a_graph_that_differs_from_pytorch_is_refused(tiny_source: Path) -> None:
     whole = role_of(tiny_source, "text_encoder_2")
-    role, reduced = reducible(
-        whole, wrap=lambda network: OtherWhenExported(whole.wrap(network), network)
-    )
+    role, reduced = reducible(whole, wrap=lambda network: OtherWhenExported(whole.wrap(network)))
     with quiet(), pytest.raises(BuildError, match="does not match PyTorch: hidden_states"):
         check_reduced(role, reduced)
 
