@@ -8,9 +8,13 @@ https://huggingface.co/docs/safetensors
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from runtime.errors import BuildError, SourceError
 
@@ -23,6 +27,16 @@ _LARGEST_HEADER = 100 * 2**20
 _ALIGNMENT = 64
 
 
+class Layout(Enum):
+    """How the bytes on disk become the tensor that is meant."""
+
+    AS_STORED = "as stored"
+    HALVES_SWAPPED = "halves swapped"
+    """The second half of the rows lies first."""
+    TRANSPOSED = "transposed"
+    """A matrix that lies column by column."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
     """Where a tensor lies."""
@@ -33,6 +47,26 @@ class StoredTensor:
     size_bytes: int
     dtype: str
     shape: tuple[int, ...]
+    """As it is meant, whatever the layout."""
+    layout: Layout = Layout.AS_STORED
+
+    def rows(self, begin: int, end: int) -> "StoredTensor":
+        """The rows from `begin` to before `end`: a range of the same file."""
+        row = self.size_bytes // self.shape[0]
+        return replace(
+            self,
+            offset=self.offset + begin * row,
+            size_bytes=(end - begin) * row,
+            shape=(end - begin, *self.shape[1:]),
+        )
+
+    def swapped(self) -> "StoredTensor":
+        """The same rows, the second half of them first."""
+        return replace(self, layout=Layout.HALVES_SWAPPED)
+
+    def transposed(self) -> "StoredTensor":
+        """A matrix with its rows and columns exchanged."""
+        return replace(self, layout=Layout.TRANSPOSED, shape=self.shape[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +88,27 @@ def read_checkpoint(files: Iterable[Path]) -> Checkpoint:
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Read one file's header. Raises SourceError where the file is cut off or something else."""
+    header, data = _header(path)
+    header.pop("__metadata__", None)
+    try:
+        tensors = {name: _stored_tensor(path, data, entry) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: no safetensors file, or damaged ({error})") from error
+    end = max((tensor.offset + tensor.size_bytes for tensor in tensors.values()), default=0)
+    size = path.stat().st_size
+    if end > size:
+        raise SourceError(f"{path}: cut off, {size} bytes of {end}; fetch it again")
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the writer of a file said about it: names and texts, often none. Raises SourceError."""
+    metadata = _header(path)[0].get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands in the file, and where the tensors begin."""
     size = path.stat().st_size
     try:
         with path.open("rb") as stream:
@@ -61,14 +116,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             if length > min(size, _LARGEST_HEADER):
                 raise SourceError(f"{path}: no safetensors file, or damaged: impossible header")
             header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        tensors = {name: _stored_tensor(path, 8 + length, entry) for name, entry in header.items()}
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError) as error:
         raise SourceError(f"{path}: no safetensors file, or damaged ({error})") from error
-    end = max((tensor.offset + tensor.size_bytes for tensor in tensors.values()), default=0)
-    if end > size:
-        raise SourceError(f"{path}: cut off, {size} bytes of {end}; fetch it again")
-    return tensors
+    if not isinstance(header, dict):
+        raise SourceError(f"{path}: no safetensors file, or damaged: the header is no object")
+    return header, 8 + length
 
 
 def match_parameters(
@@ -82,7 +134,8 @@ def match_parameters(
     SourceError where a tensor is missing, or has another shape or a dtype that we do not read.
     """
     matched = {}
-    where = checkpoint.files[0].parent
+    first = checkpoint.files[0]
+    where = first if len(checkpoint.files) == 1 else first.parent
     for parameter, shape in shapes.items():
         spellings = names(parameter)
         tensor = next((checkpoint.tensors[s] for s in spellings if s in checkpoint.tensors), None)
@@ -131,23 +184,40 @@ def copy_tensors(
     with target.open("wb") as out:
         out.write(struct.pack("<Q", len(encoded)) + encoded)
         for name in names:
-            _copy(tensors[name], out.write, advance)
+            for piece in read_pieces(tensors[name]):
+                out.write(piece)
+                advance(len(piece))
     return read_header(target)
 
 
-def _copy(
-    tensor: StoredTensor, write: Callable[[bytes], object], advance: Callable[[int], object]
-) -> None:
-    left = tensor.size_bytes
-    with tensor.path.open("rb") as stream:
-        stream.seek(tensor.offset)
-        while left:
-            piece = stream.read(min(left, _PIECE))
+def read_pieces(tensor: StoredTensor) -> Iterator[bytes]:
+    """A tensor's bytes in their right order, in small pieces; one that is transposed, in one.
+
+    Raises BuildError when the file ends too early.
+    """
+    begin, end = tensor.offset, tensor.offset + tensor.size_bytes
+    if tensor.layout is Layout.HALVES_SWAPPED:
+        middle = begin + tensor.size_bytes // 2
+        yield from _read(tensor.path, middle, end)
+        yield from _read(tensor.path, begin, middle)
+    elif tensor.layout is Layout.TRANSPOSED:
+        stored = np.frombuffer(
+            b"".join(_read(tensor.path, begin, end)), f"u{ITEM_SIZES[tensor.dtype]}"
+        )
+        yield stored.reshape(tensor.shape[::-1]).T.tobytes()
+    else:
+        yield from _read(tensor.path, begin, end)
+
+
+def _read(path: Path, begin: int, end: int) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        stream.seek(begin)
+        while begin < end:
+            piece = stream.read(min(end - begin, _PIECE))
             if not piece:
-                raise BuildError(f"{tensor.path}: ended while it was copied; fetch it again")
-            write(piece)
-            advance(len(piece))
-            left -= len(piece)
+                raise BuildError(f"{path}: ended while it was read; fetch it again")
+            yield piece
+            begin += len(piece)
 
 
 def _stored_tensor(path: Path, data: int, entry: Mapping[str, object]) -> StoredTensor:
