@@ -1,0 +1,131 @@
+"""What a build of a model of published size takes: memory and seconds, role by role.
+
+    python -m benchmarks.build_memory sdxl
+
+writes a checkpoint of that size with distinct random weights, builds it as a person would, and
+samples what the building process holds beside the page cache (anonymous memory). The checkpoint
+takes as much disk as the real one; the package takes none with --in-place.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.machine import machine
+from benchmarks.real_size import MODELS, write_model
+
+RESULTS = Path(__file__).parent / "results"
+_STEP = re.compile(r"\[\d+/\d+\] (?P<title>.+)")
+_PAUSE = 0.05
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of the build, as it names it."""
+
+    title: str
+    seconds: float = 0.0
+    peak_gb: float = 0.0
+
+
+class Watch:
+    """Samples a process's anonymous memory and credits it to the step that it is in."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._status = Path(f"/proc/{process.pid}/status")
+        self._process = process
+        self.steps = [Step("start")]
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Until the process ends."""
+        before = time.monotonic()
+        while self._process.poll() is None:
+            held, now = self._anonymous_gb(), time.monotonic()
+            with self._lock:
+                self.steps[-1].peak_gb = max(self.steps[-1].peak_gb, held)
+                self.steps[-1].seconds += now - before
+            before = now
+            time.sleep(_PAUSE)
+
+    def begin(self, title: str) -> None:
+        """The process says that its next step begins."""
+        with self._lock:
+            self.steps.append(Step(title))
+
+    def _anonymous_gb(self) -> float:
+        try:
+            lines = self._status.read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
+        values = dict(line.split(":", 1) for line in lines)
+        return (
+            sum(int(values[key].split()[0]) for key in ("RssAnon", "RssShmem") if key in values)
+            / 1e6
+        )
+
+
+def measure(source: Path, engines: Path, arguments: list[str]) -> list[Step]:
+    """Build `source` in a process of its own. Ends the program when the build fails."""
+    command = [sys.executable, "-m", "engine_build", "build", str(source), "--name", "measured"]
+    command += ["--engines", str(engines), *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    watch = Watch(process)
+    sampler = threading.Thread(target=watch.run)
+    sampler.start()
+    assert process.stderr is not None
+    for line in process.stderr:
+        print(line, end="", file=sys.stderr)
+        if found := _STEP.match(line):
+            watch.begin(found["title"])
+    sampler.join()
+    if process.wait() != 0:
+        raise SystemExit(f"the build failed with code {process.returncode}")
+    return watch.steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=sorted(MODELS))
+    parser.add_argument("--source", type=Path, help="a folder written before; default: write one")
+    parser.add_argument("--in-place", action="store_true", help="leave the weights where they are")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="calotype-build-memory-") as scratch:
+        source = arguments.source or write_model(arguments.model, Path(scratch) / arguments.model)
+        size = sum(path.stat().st_size for path in source.rglob("*.safetensors"))
+        flags = ["--in-place"] if arguments.in_place else []
+        steps = measure(source, Path(scratch) / "engines", flags)
+    result = {
+        "model": arguments.model,
+        "weights_gb": round(size / 1e9, 2),
+        "in_place": arguments.in_place,
+        "peak_gb": round(max(step.peak_gb for step in steps), 2),
+        "seconds": round(sum(step.seconds for step in steps), 1),
+        "steps": [
+            {**asdict(step), "seconds": round(step.seconds, 1), "peak_gb": round(step.peak_gb, 2)}
+            for step in steps
+        ],
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
+    for step in steps:
+        print(f"{step.title:<40} {step.seconds:8.1f} s {step.peak_gb:6.2f} GB")
+    print(f"{result['weights_gb']} GB of weights: at most {result['peak_gb']} GB of memory")
+    output = arguments.output or RESULTS / f"build_memory_{arguments.model}.json"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

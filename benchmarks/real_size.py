@@ -1,0 +1,167 @@
+"""Writes a model of published size, with distinct random weights, as a diffusers folder.
+
+The folder around the networks (tokenizers, scheduler, model_index.json) is that of the tests' tiny
+model of the family; each network's config.json and weights are then replaced. No network is ever in
+memory: random bits are written shard by shard.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import transformers
+from accelerate import init_empty_weights
+from torch import nn
+from tqdm import tqdm
+
+from tests import models
+
+SHARD_BYTES = 4 * 10**9
+_PIECE = 2**24
+
+# Random signs and mantissas under one exponent, 2**-6: small finite numbers of both signs.
+_BITS = {"F16": (0x83FF, 0x2400), "BF16": (0x807F, 0x3C80)}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One component at its published size."""
+
+    name: str
+    class_name: str
+    settings: Mapping[str, Any]
+    """What config.json says beyond, or instead of, the tiny model's."""
+    dtype: str
+
+    def parameters(self, folder: Path) -> dict[str, tuple[int, ...]]:
+        """Names and shapes, by the library's own class."""
+        config = json.loads((folder / self.name / "config.json").read_text())
+        with init_empty_weights():
+            if hasattr(diffusers, self.class_name):
+                network: nn.Module = getattr(diffusers, self.class_name).from_config(config)
+            else:
+                network_class = getattr(transformers, self.class_name)
+                network = network_class(network_class.config_class.from_dict(config))
+        return {name: tuple(value.shape) for name, value in network.named_parameters()}
+
+
+@dataclass(frozen=True, slots=True)
+class RealModel:
+    """A model line: the tiny folder that it starts from, and its networks."""
+
+    save_tiny: Callable[[Path], Path]
+    networks: tuple[Network, ...]
+
+
+_CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "vocab_size": 49408,
+}
+_CLIP_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "vocab_size": 49408,
+}
+_SDXL_UNET = {
+    "sample_size": 128,
+    "block_out_channels": [320, 640, 1280],
+    "attention_head_dim": [5, 10, 20],
+    "transformer_layers_per_block": [1, 2, 10],
+    "cross_attention_dim": 2048,
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "norm_num_groups": 32,
+}
+_VAE = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32}
+
+MODELS: Mapping[str, RealModel] = {
+    "sdxl": RealModel(
+        models.save_source,
+        (
+            Network("unet", "UNet2DConditionModel", _SDXL_UNET, "F16"),
+            Network("text_encoder", "CLIPTextModel", _CLIP_L, "F16"),
+            Network("text_encoder_2", "CLIPTextModelWithProjection", _CLIP_G, "F16"),
+            Network("vae", "AutoencoderKL", _VAE, "F16"),
+        ),
+    ),
+}
+
+
+def write_model(name: str, folder: Path) -> Path:
+    """Write `folder` anew, with a progress bar; returns it."""
+    model = MODELS[name]
+    model.save_tiny(folder)
+    for network in model.networks:
+        _write_network(network, folder)
+    return folder
+
+
+def _write_network(network: Network, folder: Path) -> None:
+    directory = folder / network.name
+    for old in directory.glob("*.safetensors*"):
+        old.unlink()
+    config_path = directory / "config.json"
+    config = {**json.loads(config_path.read_text()), **network.settings}
+    config_path.write_text(json.dumps(config, indent=2))
+    stem = "diffusion_pytorch_model" if hasattr(diffusers, network.class_name) else "model"
+    shards = list(_shards(network.parameters(folder)))
+    total = sum(math.prod(shape) for shard in shards for shape in shard.values()) * 2
+    random = np.random.default_rng(0)
+    weight_map = {}
+    with tqdm(total=total, unit="B", unit_scale=True, desc=network.name) as bar:
+        for index, shard in enumerate(shards, start=1):
+            file = f"{stem}-{index:05d}-of-{len(shards):05d}.safetensors"
+            file = file if len(shards) > 1 else f"{stem}.safetensors"
+            _write_shard(directory / file, shard, network.dtype, random, bar.update)
+            weight_map.update(dict.fromkeys(shard, file))
+    if len(shards) > 1:
+        index_file = directory / f"{stem}.safetensors.index.json"
+        index_file.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def _shards(parameters: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[int, ...]]]:
+    shard: dict[str, tuple[int, ...]] = {}
+    size = 0
+    for name, shape in parameters.items():
+        if shard and size > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = shape
+        size += 2 * math.prod(shape)
+    yield shard
+
+
+def _write_shard(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str,
+    random: np.random.Generator,
+    advance: Callable[[int], object],
+) -> None:
+    header, position = {}, 0
+    for name, shape in shapes.items():
+        end = position + 2 * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    encoded = json.dumps(header).encode()
+    mask, exponent = _BITS[dtype]
+    with path.open("wb") as out:
+        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        left = position // 2
+        while left:
+            count = min(left, _PIECE)
+            bits = random.integers(0, 2**16, count, np.uint16)
+            out.write((bits & np.uint16(mask)) | np.uint16(exponent))
+            advance(2 * count)
+            left -= count
