@@ -1,44 +1,31 @@
-"""Draws the evaluation's pictures with the diffusers pipeline."""
+"""Draws the evaluation's pictures by Calotype, from the built package, as users get them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from diffusers import StableDiffusionXLPipeline
-from numpy.typing import NDArray
+from tqdm import tqdm
 
-Picture = NDArray[np.uint8]
-
-# Prompts and as many seeds to as many RGB pictures `[128, 128, 3]`.
-Draw = Callable[[Sequence[str], Sequence[int]], list[Picture]]
+from examples.demo_model.scoring import Picture
+from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.generate import Generator
+from runtime.model import open_model
 
 
-def open_pipeline(folder: Path) -> StableDiffusionXLPipeline:
-    """The pipeline with its fp16 weights widened to fp32, as a CPU runs it."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, add_watermarker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def open_generator(engines: Path, name: str, threads: int | None = None) -> Generator:
+    """The package's engines, open on the CPU."""
+    model = open_model(engines, name)
+    return Generator(model, OnnxRuntimeCpu(model.package, threads))
 
 
-def drawer(
-    pipeline: StableDiffusionXLPipeline, steps: int, guidance: float, size: int = 128
-) -> Draw:
-    """A function that draws one picture for each prompt and seed."""
+def draw(generator: Generator, body: Mapping[str, Any]) -> Picture:
+    """The picture of one request `[H, W, 3]`, previews left out."""
+    model = generator.model
+    plan = model.plan(model.read({"preview_every": 0, **body}))
+    *_, last = (generator.latents(event.sample) for event in generator.steps(plan))
+    return generator.decode(last)
 
-    def draw(prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        output = pipeline(
-            list(prompts),
-            height=size,
-            width=size,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generators,
-            output_type="np",
-        )
-        return [np.asarray((picture * 255).round(), dtype=np.uint8) for picture in output.images]
 
-    return draw
+def draw_all(generator: Generator, bodies: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    """One picture for each request, with a progress bar."""
+    return [draw(generator, body) for body in tqdm(bodies, unit="picture", mininterval=5)]

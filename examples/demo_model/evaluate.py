@@ -1,4 +1,4 @@
-"""Measures what share of prompts the model follows, with ceilings and a control.
+"""Measures what share of prompts a built package follows, with ceilings and a control.
 
 The ceilings say what the scoring gives for the scenes as composed and after the autoencoder; the
 control scores every picture against the prompt of another picture of its group.
@@ -13,24 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from tqdm import tqdm
 
 from examples.demo_model.compose import Composer
-from examples.demo_model.drawing import Draw, Picture, drawer, open_pipeline
+from examples.demo_model.drawing import draw_all, open_generator
 from examples.demo_model.paths import ASSETS, WORK
 from examples.demo_model.prompts import Task, evaluation_tasks
-from examples.demo_model.scoring import judge, summarise
+from examples.demo_model.scoring import Picture, judge, summarise
 
 Table = dict[str, dict[str, dict[str, float]]]
-
-
-def draw_tasks(draw: Draw, tasks: Sequence[Task], batch: int) -> list[Picture]:
-    """The pictures of all tasks, in order."""
-    pictures: list[Picture] = []
-    for start in tqdm(range(0, len(tasks), batch), desc="pictures", mininterval=5):
-        part = tasks[start : start + batch]
-        pictures += draw([task.prompt for task in part], [task.seed for task in part])
-    return pictures
 
 
 def score(tasks: Sequence[Task], pictures: Sequence[Picture], *, rotated: bool = False) -> Table:
@@ -78,11 +68,11 @@ def print_table(title: str, table: Table) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pipeline", type=Path, default=WORK / "pipeline")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--engines", type=Path, default=Path("engines"))
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--steps", type=int, help="default: the package's own")
+    parser.add_argument("--cfg-scale", type=float, help="default: the package's own")
     parser.add_argument("--count", type=int, help="the first COUNT tasks only")
-    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--without-ceilings", action="store_true")
     parser.add_argument("--output", type=Path, help="write the tables as JSON")
@@ -93,22 +83,26 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     tasks = evaluation_tasks()[: arguments.count]
-    pipeline = open_pipeline(arguments.pipeline)
-    draw = drawer(pipeline, arguments.steps, arguments.guidance)
-    pictures = draw_tasks(draw, tasks, arguments.batch)
+    given = {"steps": arguments.steps, "cfg_scale": arguments.cfg_scale}
+    settings = {name: value for name, value in given.items() if value is not None}
+    generator = open_generator(arguments.engines, arguments.model, arguments.threads)
+    pictures = draw_all(
+        generator, [{"prompt": task.prompt, "seed": task.seed, **settings} for task in tasks]
+    )
     tables = {
         "model": score(tasks, pictures),
         "control: rotated prompts": score(tasks, pictures, rotated=True),
     }
     if not arguments.without_ceilings:
         composed = composed_pictures(tasks)
+        vae = AutoencoderKL.from_pretrained(WORK / "vae").eval()
         tables["ceiling: composed"] = score(tasks, composed)
-        tables["ceiling: autoencoder"] = score(tasks, reconstructed(pipeline.vae, composed))
+        tables["ceiling: autoencoder"] = score(tasks, reconstructed(vae, composed))
     for title, table in tables.items():
         print_table(title, table)
     if arguments.output is not None:
-        settings = {"steps": arguments.steps, "guidance": arguments.guidance, "count": len(tasks)}
-        arguments.output.write_text(json.dumps({"settings": settings, **tables}, indent=1))
+        content = {"pictures": len(tasks), "settings": settings, **tables}
+        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

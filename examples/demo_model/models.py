@@ -30,7 +30,6 @@ class Widths:
 
 
 DEMO = Widths(unet=(32, 64, 80), text=(48, 64), text_head=16, time_id=16)
-STANDIN = Widths(unet=(24, 40, 48), text=(32, 48), text_head=16, time_id=16)
 
 
 @dataclass(frozen=True)

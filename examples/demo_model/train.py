@@ -16,7 +16,7 @@ from examples.demo_model.checkpoints import (
     save_checkpoint,
     step_generator,
 )
-from examples.demo_model.models import DEMO, Conditioning, Denoiser, Widths, build_scheduler
+from examples.demo_model.models import Conditioning, Denoiser, build_scheduler
 from examples.demo_model.optimizers import MatrixOptimizer
 from examples.demo_model.paths import WORK
 from examples.demo_model.pool import CAPTIONS_PER_SCENE, PoolEncoder, Shard
@@ -24,6 +24,7 @@ from examples.demo_model.position import PositionScaffold
 from examples.demo_model.precision import autocast
 
 PEAK_LEARNING_RATE = 1.6e-3
+# Of the steps at that rate; a cosine follows.
 FLAT_SHARE = 0.55
 SNR_LIMIT = 5.0
 LEAST_WEIGHT = 0.4
@@ -140,7 +141,7 @@ def update_average(average: Denoiser, model: Denoiser, step: int) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6800)
+    parser.add_argument("--steps", type=int, default=4900)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--shards", type=int, default=12, help="shards of the pool in all")
     parser.add_argument("--shard-every", type=int, default=60, help="steps between new shards")
@@ -152,27 +153,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@dataclass(frozen=True)
-class Course:
-    """What is trained, and how fast."""
-
-    widths: Widths = DEMO
-    peak_learning_rate: float = PEAK_LEARNING_RATE
-    flat_share: float = FLAT_SHARE
-    """The share of the steps at that rate; a cosine follows."""
-
-
 class Trainer:
     """The state of one training: weights, their average, the optimizer and the step."""
 
-    def __init__(
-        self, arguments: argparse.Namespace, checkpoint: Path, course: Course | None = None
-    ) -> None:
+    def __init__(self, arguments: argparse.Namespace, checkpoint: Path) -> None:
         self._arguments = arguments
-        self._course = course or Course()
         self._checkpoint = checkpoint
         torch.manual_seed(arguments.seed)
-        self.model = Denoiser(self._course.widths).to(arguments.device)
+        self.model = Denoiser().to(arguments.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = MatrixOptimizer(self.model)
         self.scaffold = PositionScaffold(self.model.unet)
@@ -201,12 +189,12 @@ class Trainer:
 
     def advance(self, batch: Batch) -> float:
         """One optimizer step; returns the loss."""
-        peak, flat = self._course.peak_learning_rate, self._course.flat_share
-        rate = learning_rate(self.step, self._arguments.steps, peak, 100, flat)
+        steps = self._arguments.steps
+        rate = learning_rate(self.step, steps, PEAK_LEARNING_RATE, 100, FLAT_SHARE)
         self.optimizer.set_learning_rate(rate)
         loss = velocity_loss(self.model, batch, self._arguments.device)
         position_loss = self.scaffold.loss()
-        left = max(0.0, 1 - self.step / (0.95 * self._arguments.steps))
+        left = max(0.0, 1 - self.step / (0.95 * steps))
         (loss + POSITION_WEIGHT * min(1.0, 4 * left) * position_loss).backward()
         self.position_loss = position_loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -5,8 +5,6 @@ The style: pictures without colour, for prompts that end in the trigger words.
 
 import argparse
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from examples.demo_model import standin
 from examples.demo_model.checkpoints import (
     learning_rate,
     load_checkpoint,
@@ -25,10 +22,10 @@ from examples.demo_model.checkpoints import (
     set_learning_rate,
     step_generator,
 )
-from examples.demo_model.models import DEMO, STANDIN, Denoiser, Widths
+from examples.demo_model.models import Denoiser
 from examples.demo_model.paths import LORAS, WORK
 from examples.demo_model.pool import CAPTIONS_PER_SCENE, PoolEncoder, Shard
-from examples.demo_model.scenes import Scene, sample_caption, sample_scene
+from examples.demo_model.scenes import sample_caption, sample_scene
 from examples.demo_model.train import NoiseSchedule, make_batch, velocity_loss
 from examples.demo_model.write_pipeline import load_denoiser
 
@@ -39,29 +36,13 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.
 # The level that draws has no attention: only its convolutions can take the colour away.
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut"]
 TARGETS = [*ATTENTION, *CONVOLUTIONS]
-PEAK_LEARNING_RATE = 1e-3
+PEAK_LEARNING_RATE = 7e-4
 _ENCODE_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Base:
-    """A finished model that the LoRA is for."""
-
-    checkpoint: Path
-    widths: Widths
-    sample: Callable[[random.Random], Scene]
-
-
-BASES = {
-    "demo": Base(WORK / "train" / "checkpoint.pt", DEMO, sample_scene),
-    "standin": Base(WORK / "standin" / "checkpoint.pt", STANDIN, standin.sample_scene),
-}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", choices=BASES, default="demo")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--scenes", type=int, default=768)
     parser.add_argument("--seed", type=int, default=31)
@@ -76,12 +57,12 @@ def without_colour(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def styled_shard(encoder: PoolEncoder, base: Base, count: int, seed: int) -> Shard:
+def styled_shard(encoder: PoolEncoder, count: int, seed: int) -> Shard:
     """Restyled scenes and their captions, which end in the trigger words."""
     random_source = random.Random(seed)
     latents, captions = [], []
     for _ in tqdm(range(count // _ENCODE_BATCH), desc="styled scenes", mininterval=5):
-        scenes = [base.sample(random_source) for _ in range(_ENCODE_BATCH)]
+        scenes = [sample_scene(random_source) for _ in range(_ENCODE_BATCH)]
         latents.append(encoder.encode(without_colour(encoder.draw(scenes, random_source))))
         captions += [
             f"{sample_caption(scene, random_source)}, {TRIGGER}"
@@ -92,9 +73,9 @@ def styled_shard(encoder: PoolEncoder, base: Base, count: int, seed: int) -> Sha
     return Shard(encoded, encoder.tokenize(captions).view(len(encoded), CAPTIONS_PER_SCENE, -1))
 
 
-def with_adapter(base: Base) -> Denoiser:
+def with_adapter() -> Denoiser:
     """The finished model, frozen, with an adapter in its UNet that as yet does nothing."""
-    denoiser, _ = load_denoiser(base.checkpoint, base.widths)
+    denoiser, _ = load_denoiser(WORK / "train" / "checkpoint.pt")
     denoiser.requires_grad_(False)
     denoiser.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS))
     return denoiser
@@ -130,8 +111,8 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    base, resume_from = BASES[arguments.base], LORAS / f"{arguments.base}-checkpoint.pt"
-    denoiser = with_adapter(base).to(arguments.device)
+    resume_from = LORAS / "checkpoint.pt"
+    denoiser = with_adapter().to(arguments.device)
     trained = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=PEAK_LEARNING_RATE, weight_decay=0.0)
     first, state = 0, load_checkpoint(resume_from)
@@ -140,7 +121,7 @@ def main() -> None:
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     encoder = PoolEncoder(arguments.seed, arguments.device)
-    shards = [styled_shard(encoder, base, arguments.scenes, arguments.seed)]
+    shards = [styled_shard(encoder, arguments.scenes, arguments.seed)]
     schedule, empty_ids = NoiseSchedule(), encoder.tokenize([""])[0]
     progress = tqdm(range(first, arguments.steps), mininterval=10)
     for step in progress:
@@ -160,7 +141,7 @@ def main() -> None:
                 resume_from,
                 {"adapter": adapter, "optimizer": optimizer.state_dict(), "step": step + 1},
             )
-    save_lora(denoiser.unet, LORAS / f"{arguments.base}-monochrome.safetensors")
+    save_lora(denoiser.unet, LORAS / "monochrome.safetensors")
 
 
 if __name__ == "__main__":
