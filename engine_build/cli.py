@@ -11,6 +11,7 @@ COMMANDS = {
     "build": "build a model package",
     "list": "list the model packages",
     "inspect": "say what is in a model package, and check it",
+    "lora": "add, list and remove the LoRA packs of a model",
 }
 
 FAILED = 1

@@ -7,17 +7,17 @@ that form in a single byte is damaged too.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
+from runtime.sealed import read_sealed, seal
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -181,10 +181,8 @@ class ModelPackage:
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """The canonical form, sealed: JSON with sorted keys and a `digest` over all the rest."""
-    content = _MANIFEST.dump_python(manifest, mode="json")
-    content["digest"] = _digest(content)
-    return _canonical(content)
+    """The canonical form, sealed."""
+    return seal(_MANIFEST, manifest)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -194,29 +192,13 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:
     """Read and check `manifest.json` alone: cheap, for listings. Returns it with its digest."""
-    path = directory / MANIFEST_NAME
     try:
-        raw = path.read_bytes()
-        content = json.loads(raw)
+        return read_sealed(directory / MANIFEST_NAME, _MANIFEST, FORMAT, "build it again")
     except FileNotFoundError:
         raise PackageError(
             f"{directory}: no {MANIFEST_NAME}, so this is no model package; "
             "build one with: engine-build build SOURCE --name NAME"
         ) from None
-    except ValueError as error:
-        raise PackageError(f"{path}: damaged, not JSON ({error}); build it again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise PackageError(f"{path}: format {found!r}, expected {FORMAT}; build it again")
-    digest = content.pop("digest", None)
-    if digest != _digest(content) or raw != _canonical({**content, "digest": digest}):
-        raise PackageError(f"{path}: damaged, its digest does not fit; build it again")
-    try:
-        return _MANIFEST.validate_python(content), digest
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PackageError(f"{path}: {where}: {first['msg']}; build it again") from error
 
 
 def load_package(engines: Path, name: str) -> ModelPackage:
@@ -233,7 +215,11 @@ def load_package(engines: Path, name: str) -> ModelPackage:
         )
     manifest, digest = read_manifest(directory)
     with ThreadPoolExecutor() as pool:
-        for fault in pool.map(lambda item: _fault(directory, *item), manifest.files.items()):
+        faults = pool.map(
+            lambda item: file_fault(directory / item[0], item[1], "build the package again"),
+            manifest.files.items(),
+        )
+        for fault in faults:
             if fault:
                 raise PackageError(fault)
     return ModelPackage(directory, manifest, digest)
@@ -253,28 +239,15 @@ def record_file(path: Path) -> FileRecord:
         return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
 
 
-def _fault(directory: Path, name: str, expected: FileRecord) -> str | None:
-    path = directory / name
+def file_fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
+    """What is wrong with a file of a package, in a sentence that ends with `remedy`."""
     if not path.is_file():
-        return f"{path}: gone, though the manifest lists it; build the package again"
+        return f"{path}: gone, though its package lists it; {remedy}"
     if path.stat().st_size != expected.size_bytes:
-        return (
-            f"{path}: {path.stat().st_size} bytes, expected {expected.size_bytes}; "
-            "build the package again"
-        )
+        return f"{path}: {path.stat().st_size} bytes, expected {expected.size_bytes}; {remedy}"
     found = record_file(path).sha256
     if found != expected.sha256:
         return (
-            f"{path}: changed, sha256 {found[:12]}..., expected {expected.sha256[:12]}...; "
-            "build the package again"
+            f"{path}: changed, sha256 {found[:12]}..., expected {expected.sha256[:12]}...; {remedy}"
         )
     return None
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"

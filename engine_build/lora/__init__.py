@@ -1,0 +1,1 @@
+"""LoRA files to LoRA packs."""

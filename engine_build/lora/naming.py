@@ -1,0 +1,39 @@
+"""What LoRA files call the layers of a model: one file a family, and adding one adds a row here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from engine_build.lora import sdxl
+from runtime.errors import SourceError
+from runtime.manifest import Manifest
+
+Place: TypeAlias = tuple[str, str]
+"""A role and one of its parameters."""
+
+_NAMINGS: Mapping[str, Callable[[Manifest], Iterator[tuple[str, Place]]]] = {
+    "sdxl": sdxl.spellings,
+}
+
+
+class Naming:
+    """Finds the parameter that a layer of a LoRA file lies on."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Raises SourceError where LoRAs of the package's family are not served."""
+        spellings = _NAMINGS.get(manifest.family)
+        if spellings is None:
+            known = ", ".join(_NAMINGS)
+            raise SourceError(
+                f"{manifest.name} is of the family {manifest.family}, which takes no LoRAs here; "
+                f"those that do: {known}"
+            )
+        self._places = {_flat(name): place for name, place in spellings(manifest)}
+
+    def place(self, module: str) -> Place | None:
+        """Where a layer lies, None for nowhere in this package."""
+        return self._places.get(_flat(module.removeprefix("base_model.model.")))
+
+
+def _flat(name: str) -> str:
+    """Kohya's scripts write underscores for dots; diffusers once put `processor` in between."""
+    return name.replace(".processor.", ".").replace(".", "_")

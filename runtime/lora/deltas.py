@@ -1,0 +1,94 @@
+"""What a LoRA's factors do to a weight: the published formulas, in fp32.
+
+    lora   scale * up @ down                              Hu et al., arXiv 2106.09685
+    dora   magnitude / |W + lora| * (W + lora) - W        Liu et al., arXiv 2402.09353
+    loha   scale * (w1_a @ w1_b) * (w2_a @ w2_b)          Hyeon-Woo et al., arXiv 2108.06098
+    lokr   scale * kron(w1, w2)                           Yeh et al., arXiv 2309.14859
+
+A convolution's `down` holds the kernel, `[r, in, kh, kw]`, and `up` is `[out, r, 1, 1]`. With a
+core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies there, `[r, r, kh, kw]`. DoRA's
+norms are those of the rows, each over all inputs of an output, and the weight that a request gives
+goes into its `scale`, as PEFT applies it; two DoRAs then add up what each makes of W alone.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import PackageError
+from runtime.lora.pack import Kind
+
+Factors = Mapping[str, NDArray[np.float32]]
+Matrix = NDArray[np.float32]
+
+
+def change(
+    kind: Kind, factors: Factors, base: NDArray[np.float32], scale: float
+) -> NDArray[np.float32]:
+    """What is to be added to `base`. `scale` is the target's times the weight of the request.
+
+    Raises PackageError where the factors' shapes give no change of the shape of `base`.
+    """
+    try:
+        if kind == "dora":
+            return _dora(factors, base, scale)
+        delta = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
+        return _fitted(delta, base.shape) * np.float32(scale)
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
+        raise PackageError(f"{shapes} do not fit {list(base.shape)}") from error
+
+
+def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A change as the weight is laid out; numbers are never dealt out to other outputs."""
+    if delta.ndim == 2 and delta.shape != (shape[0], math.prod(shape[1:])):
+        raise ValueError("another number of inputs or outputs")
+    if delta.ndim > 2 and delta.shape != shape:
+        raise ValueError("another kernel")
+    return delta.reshape(shape)
+
+
+def _lora(factors: Factors) -> Matrix:
+    up, down = factors["up"], factors["down"]
+    if "mid" in factors:
+        return _tucker(factors["mid"], _flat(up).T, _flat(down))
+    return _flat(up) @ _flat(down)
+
+
+def _dora(factors: Factors, base: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    rows = (base + _fitted(_lora(factors), base.shape) * np.float32(scale)).reshape(len(base), -1)
+    norms = np.sqrt(np.square(rows).sum(axis=1))
+    magnitudes = factors["magnitude"].reshape(len(base))
+    return (rows * (magnitudes / norms)[:, np.newaxis]).reshape(base.shape) - base
+
+
+def _loha(factors: Factors) -> Matrix:
+    halves = []
+    for half in ("1", "2"):
+        a, b = factors[f"w{half}_a"], factors[f"w{half}_b"]
+        core = factors.get(f"t{half}")
+        halves.append(_flat(a) @ _flat(b) if core is None else _tucker(core, a, b))
+    return halves[0] * halves[1]
+
+
+def _lokr(factors: Factors) -> Matrix:
+    w1 = factors["w1"] if "w1" in factors else factors["w1_a"] @ factors["w1_b"]
+    if "w2" in factors:
+        w2 = factors["w2"]
+    elif "t2" in factors:
+        w2 = _tucker(factors["t2"], factors["w2_a"], factors["w2_b"])
+    else:
+        w2 = _flat(factors["w2_a"]) @ _flat(factors["w2_b"])
+    return np.kron(w1.reshape(*w1.shape[:2], *[1] * (w2.ndim - 2)), w2)
+
+
+def _tucker(core: NDArray[np.float32], a: Matrix, b: Matrix) -> NDArray[np.float32]:
+    """Core `[i, j, kh, kw]`, `a` `[i, out]` and `b` `[j, in]` to a kernel `[out, in, kh, kw]`."""
+    kernel = np.einsum("ijkl,ip,jr->prkl", core, a, b, optimize=True)
+    return np.ascontiguousarray(kernel, np.float32)
+
+
+def _flat(factor: NDArray[np.float32]) -> Matrix:
+    return factor.reshape(len(factor), -1)

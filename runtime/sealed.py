@@ -1,0 +1,59 @@
+"""JSON files that can tell whether they were damaged.
+
+They are written in one canonical form, sealed by a digest over all the rest: a file that differs
+from that form in a single byte is damaged. A format number says which version wrote it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from runtime.errors import PackageError
+
+ContentT = TypeVar("ContentT")
+
+
+def seal(adapter: TypeAdapter[ContentT], value: ContentT) -> bytes:
+    """The canonical form: JSON with sorted keys and a `digest` over all the rest."""
+    content = adapter.dump_python(value, mode="json")
+    content["digest"] = _digest(content)
+    return _canonical(content)
+
+
+def read_sealed(
+    path: Path, adapter: TypeAdapter[ContentT], version: int, remedy: str
+) -> tuple[ContentT, str]:
+    """Read a sealed file of format `version`; returns what it says, and its digest.
+
+    Raises PackageError that ends with `remedy`, and FileNotFoundError.
+    """
+    raw = path.read_bytes()
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise PackageError(f"{path}: damaged, not JSON ({error}); {remedy}") from error
+    if not isinstance(content, dict) or content.get("format") != version:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise PackageError(f"{path}: format {found!r}, expected {version}; {remedy}")
+    digest = content.pop("digest", None)
+    if digest != _digest(content) or raw != _canonical({**content, "digest": digest}):
+        raise PackageError(f"{path}: damaged, its digest does not fit; {remedy}")
+    try:
+        return adapter.validate_python(content), digest
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackageError(f"{path}: {where}: {first['msg']}; {remedy}") from error
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"

@@ -1,0 +1,65 @@
+"""safetensors files of ours, mapped into memory; and what fp32 numbers are as they are stored.
+
+NumPy has no bf16: such a tensor is an array of its bit patterns, `uint16`. What others wrote is
+checked in the build stage; the files that are read here have hashes.
+https://huggingface.co/docs/safetensors
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.backends.protocol import Array
+
+# As they lie on disk, little endian.
+_STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+
+READABLE = frozenset(_STORED)
+"""The dtypes of the tensors that can be read here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as it is stored: `values` of bf16 are bit patterns."""
+
+    dtype: str
+    """As safetensors names it."""
+    values: Array
+
+    def fp32(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """Its numbers, in memory of their own."""
+        if self.dtype == "BF16":
+            return (self.values.astype(np.uint32) << 16).view(np.float32)
+        return self.values.astype(np.float32)
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """A file's tensors by name. Nothing is read before it is used, and nothing written."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    content = np.memmap(path, np.uint8, "r", offset=8 + length) if header else None
+    return {name: _tensor(content, entry) for name, entry in header.items()}
+
+
+def _tensor(content: Array | None, entry: Mapping[str, object]) -> Tensor:
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    assert content is not None
+    assert isinstance(dtype, str)
+    assert isinstance(shape, list)
+    assert isinstance(offsets, list)
+    stored = content[offsets[0] : offsets[1]].view(_STORED[dtype])
+    return Tensor(dtype, np.asarray(stored).reshape(shape))
+
+
+def stored(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dtype: str) -> Array:
+    """fp32 numbers rounded to nearest, ties to even, as a parameter of that dtype is stored."""
+    if dtype == "BF16":
+        bits = values.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return values.astype(_STORED[dtype], copy=False)

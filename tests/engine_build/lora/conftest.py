@@ -1,0 +1,20 @@
+"""A package to lay LoRAs on: the committed demo's manifest, with nothing built."""
+
+from pathlib import Path
+
+import pytest
+
+from engine_build.lora.packs import open_listed
+from runtime.manifest import ModelPackage, write_manifest
+
+ENGINES = Path(__file__).parents[3] / "engines"
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> ModelPackage:
+    """The demo package as far as its manifest, in a folder of the test's own."""
+    manifest = open_listed(ENGINES, "demo").manifest
+    folder = tmp_path / "engines" / "demo"
+    folder.mkdir(parents=True)
+    write_manifest(folder, manifest)
+    return open_listed(tmp_path / "engines", "demo")

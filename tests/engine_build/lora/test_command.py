@@ -1,0 +1,47 @@
+"""`engine-build lora` as a person types it."""
+
+from pathlib import Path
+
+import pytest
+
+from engine_build.cli import run
+from runtime.manifest import ModelPackage
+from tests.engine_build.lora.lora_files import LoraWriter
+
+LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_add_list_remove(
+    demo: ModelPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = LoraWriter()
+    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
+    writer.lora("down_blocks.9.conv", (4, 4), 2, 1)
+    file = str(writer.save(tmp_path / "ink.safetensors"))
+    where = ["--model", "demo", "--engines", str(demo.path.parent)]
+
+    assert run(["lora", "add", file, *where, "--trigger", "ink wash", "--weight", "0.8"]) == 0
+    shown = capsys.readouterr()
+    line = "ink: ink, lora on 1 layers of denoiser, weight 0.8; triggers: ink wash\n"
+    assert shown.out == line
+    assert "1 of the file's layers are not in demo" in shown.err
+    assert "lora_unet_down_blocks_9_conv" in shown.err
+
+    assert run(["lora", "list", *where]) == 0
+    assert capsys.readouterr().out == line
+    assert run(["lora", "add", file, *where]) == 1
+    assert "already there" in capsys.readouterr().err
+    assert run(["lora", "remove", "ink", *where]) == 0
+    capsys.readouterr()
+    assert run(["lora", "list", *where]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "flags", [["--weight", "2.1"], ["--trigger-weight", "-1"], ["--id", "a b"], []]
+)
+def test_a_wrong_command_line_ends_with_2(flags: list[str]) -> None:
+    model = ["--model", "demo"] if flags else []
+    with pytest.raises(SystemExit) as caught:
+        run(["lora", "add", "a.safetensors", *model, *flags])
+    assert caught.value.code == 2

@@ -1,0 +1,186 @@
+"""Packs come whole or not at all, and what cannot be one is refused with what it seems to be."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine_build.lora.packs import LoraRequest, add_pack, remove_pack
+from runtime.errors import PackageError, SourceError
+from runtime.lora.pack import FACTORS_NAME, PACK_NAME
+from runtime.lora.shelf import LoraShelf
+from runtime.manifest import ModelPackage
+from tests.engine_build.lora.lora_files import KOHYA, LoraWriter, Spelling
+
+LINEAR = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+WIDTH = 48
+
+
+def linear(writer: LoraWriter, package: ModelPackage) -> LoraWriter:
+    shape = package.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape
+    writer.lora(LINEAR, shape, 2, 1.0)
+    return writer
+
+
+@pytest.fixture
+def good(demo: ModelPackage, tmp_path: Path) -> Path:
+    """A file that fits."""
+    return linear(LoraWriter(), demo).save(tmp_path / "My style (v2).safetensors")
+
+
+def test_a_pack_says_what_it_is(demo: ModelPackage, good: Path) -> None:
+    request = LoraRequest(good, "style.safetensors", triggers=" ink, wash ", weight=0.8)
+    record = add_pack(demo, request).record
+    assert (record.id, record.name) == ("My_style_v2", "My_style_v2")
+    assert (record.triggers, record.weight, record.trigger_weight) == ("ink, wash", 0.8, 0.5)
+    assert record.source.reference == "style.safetensors"
+    assert [pack.record for pack in LoraShelf(demo).packs()] == [record]
+
+
+def test_what_the_trainer_wrote_is_the_default(demo: ModelPackage, tmp_path: Path) -> None:
+    metadata = {"modelspec.title": "Ink", "modelspec.trigger_phrase": "ink wash"}
+    path = linear(LoraWriter(), demo).save(tmp_path / "a.safetensors", metadata)
+    record = add_pack(demo, LoraRequest(path, "a")).record
+    assert (record.name, record.triggers) == ("Ink", "ink wash")
+
+
+def test_layers_that_fit_nothing_are_listed(demo: ModelPackage, tmp_path: Path) -> None:
+    writer = linear(LoraWriter(), demo)
+    writer.lora("down_blocks.9.resnets.0.conv1", (8, 8, 3, 3), 2, 1.0)
+    writer.add(LINEAR, ".diff_b", 8)
+    writer.add("mid_block.attentions.0.proj_in", ".lora_down.weight", 2, 8)
+    record = add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a")).record
+    assert record.not_covered == (
+        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.diff_b",
+        "lora_unet_down_blocks_9_resnets_0_conv1",
+        "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+    )
+    assert len(record.targets) == 1
+
+
+def test_a_pack_can_go_and_come_while_it_is_listed(demo: ModelPackage, good: Path) -> None:
+    shelf = LoraShelf(demo)
+    assert shelf.packs() == ()
+    first = add_pack(demo, LoraRequest(good, "a", id="ink"))
+    assert shelf.packs() == (first,)
+    assert shelf.packs()[0] is shelf.packs()[0]
+    remove_pack(demo, "ink")
+    assert shelf.packs() == ()
+    second = add_pack(demo, LoraRequest(good, "a", id="ink", weight=0.5))
+    assert shelf.packs() == (second,)
+    assert second != first
+    assert [path.name for path in (demo.path / "loras").iterdir()] == ["ink"]
+
+
+def test_an_id_is_taken_once(demo: ModelPackage, good: Path) -> None:
+    add_pack(demo, LoraRequest(good, "a", id="ink"))
+    with pytest.raises(PackageError, match="ink: already there; remove it first"):
+        add_pack(demo, LoraRequest(good, "a", id="ink"))
+    with pytest.raises(PackageError, match=r"demo has no LoRA 'pen' \(found: ink\)"):
+        remove_pack(demo, "pen")
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+def test_damage_is_found(demo: ModelPackage, good: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pack = add_pack(demo, LoraRequest(good, "a", id="ink"))
+    damage(pack.path / FACTORS_NAME)
+    with pytest.raises(PackageError, match=r"factors\.safetensors: changed, sha256"):
+        pack.factors()
+    damage(pack.path / PACK_NAME)
+    with caplog.at_level(logging.WARNING):
+        assert LoraShelf(demo).packs() == ()
+    assert "pack.json: damaged" in caplog.text
+
+
+Writing = Callable[[LoraWriter], None]
+
+
+def _other_shape(writer: LoraWriter) -> None:
+    writer.lora(LINEAR, (320, 320), 2, 1.0)
+
+
+def _stable_diffusion_1(writer: LoraWriter) -> None:
+    writer.spelling = Spelling("lora_te_")
+    writer.lora("text_model.encoder.layers.11.self_attn.q_proj", (768, 768), 2, 1.0)
+
+
+def _flux(writer: LoraWriter) -> None:
+    writer.lora("double_blocks.0.img_attn.qkv", (WIDTH, WIDTH), 2, 1.0)
+
+
+def _zimage(writer: LoraWriter) -> None:
+    writer.spelling = Spelling("diffusion_model.", False, ".lora_A.weight", ".lora_B.weight")
+    writer.lora("layers.0.attention.to_q", (WIDTH, WIDTH), 2, 1.0)
+
+
+def _checkpoint(writer: LoraWriter) -> None:
+    writer.tensors["model.diffusion_model.out.2.weight"] = writer.random(4, 4)
+
+
+def _embedding(writer: LoraWriter) -> None:
+    writer.tensors["clip_g"] = writer.random(2, 1280)
+
+
+@pytest.mark.parametrize(
+    ("write", "seems"),
+    [
+        (_other_shape, "a LoRA for Stable Diffusion 1 or 2"),
+        (_stable_diffusion_1, "a LoRA for Stable Diffusion 1 or 2"),
+        (_flux, "a LoRA for Flux or Chroma"),
+        (_zimage, "a LoRA for Z-Image"),
+        (_checkpoint, "a checkpoint"),
+        (_embedding, "a textual inversion embedding"),
+    ],
+)
+def test_a_file_for_another_model_is_refused(
+    demo: ModelPackage, tmp_path: Path, write: Writing, seems: str
+) -> None:
+    writer = LoraWriter(KOHYA)
+    write(writer)
+    path = writer.save(tmp_path / "other.safetensors")
+    with pytest.raises(SourceError, match=f"other.safetensors: .*{seems}"):
+        add_pack(demo, LoraRequest(path, "other"))
+    assert LoraShelf(demo).packs() == ()
+    assert not (demo.path / "loras").exists()
+
+
+def test_what_the_trainer_says_of_its_model_is_told(demo: ModelPackage, tmp_path: Path) -> None:
+    writer = LoraWriter()
+    _flux(writer)
+    path = writer.save(tmp_path / "a.safetensors", {"ss_base_model_version": "flux1"})
+    with pytest.raises(SourceError, match="it says that it was made for flux1"):
+        add_pack(demo, LoraRequest(path, "a"))
+
+
+def test_what_is_no_file_of_tensors_is_refused(demo: ModelPackage, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"")
+    (tmp_path / "b.safetensors").write_bytes(b"no tensors")
+    for name, detail in (
+        ("a.pt", "other formats can run code"),
+        ("b.safetensors", "no safetensors file"),
+        ("c.safetensors", "there is no such file"),
+    ):
+        with pytest.raises(SourceError, match=detail):
+            add_pack(demo, LoraRequest(tmp_path / name, name))
+
+
+def test_numbers_that_are_not_finite_are_refused(demo: ModelPackage, tmp_path: Path) -> None:
+    writer = linear(LoraWriter(), demo)
+    next(iter(writer.tensors.values()))[0, 0] = torch.nan
+    with pytest.raises(SourceError, match="holds numbers that are not finite"):
+        add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a"))
+
+
+def test_the_same_layer_twice_is_refused(demo: ModelPackage, tmp_path: Path) -> None:
+    writer = linear(LoraWriter(), demo)
+    writer.spelling = Spelling("unet.", False)
+    linear(writer, demo)
+    with pytest.raises(SourceError, match="are the same layer of demo"):
+        add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a"))
