@@ -18,7 +18,8 @@ from engine_build.progress import Progress
 from engine_build.publish import staged
 from engine_build.quiet import quiet
 from engine_build.reduced import check_role
-from engine_build.sources import DiffusersFolder, open_folder, open_preview_decoder
+from engine_build.single_file.open import open_source
+from engine_build.sources import ModelSource, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.weights import StoredTensor, copy_tensors, match_parameters
 from runtime.errors import BuildError, SourceError
@@ -68,6 +69,8 @@ class BuildRequest:
     description: str = ""
     replace: bool = False
     preview_decoder: Path | None = None
+    base: Path | None = None
+    """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
     choices: Choices = field(default_factory=Choices)
 
 
@@ -78,7 +81,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
     a graph cannot be made or does not match PyTorch.
     """
     with quiet():
-        source = open_folder(request.source)
+        source = open_source(request.source, request.base)
         model = exporter_for(source).read(source, request.choices)
         preview = _preview_role(request, source, model)
         roles = model.roles if preview is None else (*model.roles, preview)
@@ -117,7 +120,7 @@ def check_defaults(limits: Limits, defaults: Defaults) -> None:
 
 
 def _preview_role(
-    request: BuildRequest, source: DiffusersFolder, model: ModelExport
+    request: BuildRequest, source: ModelSource, model: ModelExport
 ) -> RoleExport | None:
     beside = source.path / "preview_decoder"
     path = request.preview_decoder or (beside if beside.is_dir() else None)
@@ -185,8 +188,8 @@ def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: 
         name=request.name,
         family=model.family,
         description=request.description,
-        # The folder's name alone: its path differs from machine to machine.
-        source=Source(kind="diffusers", reference=request.source.resolve().name),
+        # Names alone: paths differ from machine to machine.
+        source=_source_record(request),
         roles=parts.roles,
         tokenizers=parts.tokenizers,
         latents=model.latents,
@@ -198,6 +201,13 @@ def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: 
         built_with={name: _version(name) for name in _BUILT_WITH},
         files={path.name: record_file(path) for path in sorted(folder.iterdir())},
     )
+
+
+def _source_record(request: BuildRequest) -> Source:
+    name = request.source.resolve().name
+    if request.base is None:
+        return Source(kind="diffusers", reference=name)
+    return Source(kind="single file", reference=f"{name}, with {request.base.resolve().name}")
 
 
 def _version(distribution: str) -> str:

@@ -8,14 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine_build.weights import Checkpoint, read_checkpoint
 from runtime.errors import SourceError
 
 EXPECTED = "expected a diffusers folder (with a model_index.json) of an SDXL pipeline"
-
-_SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 # How transformers says that a tokenizer has no limit.
 _UNLIMITED = 10**30
@@ -30,11 +28,14 @@ class Component:
 
     name: str
     path: Path
+    """The folder of its config.json."""
     class_name: str
     config: Mapping[str, Any]
     checkpoint: Checkpoint
     variant: str | None
     """The suffix of the weight files that were taken, such as `fp16`; None for the plain ones."""
+    from_single_file: bool = False
+    """Whether the weights lie in a single-file checkpoint, and only the configuration in `path`."""
 
     def setting(self, key: str) -> Any:
         """A value of config.json that must be there. Raises SourceError."""
@@ -52,9 +53,40 @@ class TokenizerFolder:
     """The longest sequence that it was saved for, or a huge number."""
 
 
+class ModelSource(Protocol):
+    """A pipeline on disk, wherever its weights lie."""
+
+    @property
+    def path(self) -> Path:
+        """The folder of its configurations, tokenizers and scheduler."""
+        ...
+
+    @property
+    def pipeline_class(self) -> str:
+        """The class of diffusers that runs it."""
+        ...
+
+    @property
+    def index(self) -> Mapping[str, Any]:
+        """model_index.json."""
+        ...
+
+    def network(self, name: str, class_names: tuple[str, ...]) -> Component:
+        """Open one network; raises SourceError unless it is there and of one of these classes."""
+        ...
+
+    def tokenizer(self, name: str) -> TokenizerFolder:
+        """The folder of a tokenizer. Raises SourceError."""
+        ...
+
+    def scheduler(self) -> Mapping[str, Any]:
+        """The scheduler's configuration. Raises SourceError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DiffusersFolder:
-    """A pipeline as `save_pretrained` of diffusers writes it."""
+    """A ModelSource with all in one folder, as `save_pretrained` of diffusers writes it."""
 
     path: Path
     pipeline_class: str
@@ -63,12 +95,17 @@ class DiffusersFolder:
 
     def network(self, name: str, class_names: tuple[str, ...]) -> Component:
         """Open one network; raises SourceError unless it is there and of one of these classes."""
+        library, class_name = self.declared_network(name, class_names)
+        return open_network(self.path / name, library, class_name)
+
+    def declared_network(self, name: str, class_names: tuple[str, ...]) -> tuple[str, str]:
+        """A network's library and class, its weights unseen. Raises SourceError."""
         library, class_name = self._declared(name)
         if class_name not in class_names:
             raise SourceError(
                 f"{self.path}: {name} is of class {class_name}, expected {' or '.join(class_names)}"
             )
-        return open_network(self.path / name, library, class_name)
+        return library, class_name
 
     def tokenizer(self, name: str) -> TokenizerFolder:
         """The folder of a tokenizer. Raises SourceError."""
@@ -106,11 +143,7 @@ def open_folder(path: Path) -> DiffusersFolder:
     if not path.exists():
         raise SourceError(f"{path}: there is no such folder; {EXPECTED}")
     if path.is_file():
-        what = "a single-file checkpoint" if path.suffix in _SINGLE_FILES else "a file"
-        raise SourceError(
-            f"{path}: {what} cannot be built; {EXPECTED}. diffusers converts one: "
-            "StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
-        )
+        raise SourceError(f"{path}: a file; {EXPECTED}")
     if not (path / "model_index.json").is_file():
         raise SourceError(f"{path}: no model_index.json in it; {EXPECTED}")
     index = read_json(path / "model_index.json")

@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from engine_build.export.latents import LatentScaling
 from engine_build.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.sources import Component
+from engine_build.state import load_state
 from runtime.errors import SourceError
 
 TEXT_BATCH = Axis("batch", 1, 256)
@@ -101,7 +102,11 @@ def clip_text_encoder(
         network = network_class(CLIPTextConfig.from_dict(dict(component.config)))
         return _frozen(network)
 
+    names = _same_name if projected else _clip_parameter_names
+
     def load() -> nn.Module:
+        if component.from_single_file:
+            return load_state(skeleton, component.checkpoint, names)
         return _frozen(
             network_class.from_pretrained(
                 component.path,
@@ -128,7 +133,7 @@ def clip_text_encoder(
             {TEXT_BATCH.name: 1, "layer": -1},
             {TEXT_BATCH.name: 3, "layer": layers - 2},
         ),
-        parameter_names=(lambda name: (name,)) if projected else _clip_parameter_names,
+        parameter_names=names,
         reduced=Reduced(
             {"num_hidden_layers": 3},
             lambda smaller: clip_text_encoder(role, smaller, length, projected=projected),
@@ -205,7 +210,12 @@ def network_skeleton(network_class: Any, component: Component) -> nn.Module:
 
 
 def load_network(network_class: Any, component: Component) -> nn.Module:
-    """A network of diffusers with its weights, widened to fp32."""
+    """A network of diffusers with its weights, widened to fp32.
+
+    By its own library where that can load it, so that the reference owes nothing to our reading.
+    """
+    if component.from_single_file:
+        return load_state(lambda: network_skeleton(network_class, component), component.checkpoint)
     return _frozen(
         network_class.from_pretrained(
             component.path,
@@ -219,6 +229,10 @@ def load_network(network_class: Any, component: Component) -> nn.Module:
 
 def _frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
+
+
+def _same_name(name: str) -> tuple[str, ...]:
+    return (name,)
 
 
 def _clip_parameter_names(name: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from engine_build.export.role import FamilyExporter
 from engine_build.export.sdxl import SdxlExporter
-from engine_build.sources import DiffusersFolder
+from engine_build.sources import ModelSource
 from runtime.errors import SourceError
 
 _EXPORTERS: dict[str, type[FamilyExporter]] = {
@@ -10,7 +10,7 @@ _EXPORTERS: dict[str, type[FamilyExporter]] = {
 }
 
 
-def exporter_for(source: DiffusersFolder) -> FamilyExporter:
+def exporter_for(source: ModelSource) -> FamilyExporter:
     """The exporter of a source's family. Raises SourceError where we serve none such."""
     exporter = _EXPORTERS.get(source.pipeline_class)
     if exporter is None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine_build.export.latents import LatentScaling
-from engine_build.sources import Component, DiffusersFolder
+from engine_build.sources import Component, ModelSource
 from runtime.manifest import Defaults, LatentFormat, Limits
 
 Sizes = Mapping[str, int]
@@ -124,6 +124,6 @@ class Choices:
 class FamilyExporter(Protocol):
     """A family, as the build stage sees it; its counterpart is in `runtime.families`."""
 
-    def read(self, source: DiffusersFolder, choices: Choices) -> ModelExport:
+    def read(self, source: ModelSource, choices: Choices) -> ModelExport:
         """What a package of this source is made of. Raises SourceError."""
         ...

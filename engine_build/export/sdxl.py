@@ -1,5 +1,4 @@
-"""SDXL and all that descends from it, from a diffusers folder; its counterpart at run time is
-`runtime.families.sdxl`."""
+"""SDXL and all that descends from it; its counterpart at run time is `runtime.families.sdxl`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from engine_build.export.role import (
     Sizes,
     TokenizerExport,
 )
-from engine_build.sources import Component, DiffusersFolder
+from engine_build.sources import Component, ModelSource
 from runtime.errors import PackageError, SourceError
 from runtime.manifest import Defaults, LatentFormat, Limits
 from runtime.sampling.scheduler_config import SchedulerConfig
@@ -67,7 +66,7 @@ class SdxlDenoiser(nn.Module):
 class SdxlExporter:
     """The family `sdxl`, as the build stage sees it."""
 
-    def read(self, source: DiffusersFolder, choices: Choices) -> ModelExport:
+    def read(self, source: ModelSource, choices: Choices) -> ModelExport:
         """What a package of this source is made of. Raises SourceError."""
         unet = source.network("unet", ("UNet2DConditionModel",))
         vae = source.network("vae", ("AutoencoderKL",))
@@ -161,7 +160,7 @@ def _conditioning(unet: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
     )
 
 
-def _check(source: DiffusersFolder, unet: Component, text: Component, text_2: Component) -> None:
+def _check(source: ModelSource, unet: Component, text: Component, text_2: Component) -> None:
     where = unet.path / "config.json"
     if source.index.get("requires_aesthetics_score"):
         raise SourceError(
@@ -196,7 +195,7 @@ def _check(source: DiffusersFolder, unet: Component, text: Component, text_2: Co
         )
 
 
-def _scheduler(source: DiffusersFolder) -> Mapping[str, Any]:
+def _scheduler(source: ModelSource) -> Mapping[str, Any]:
     """The scheduler's configuration; refused here, where the runtime could not follow it."""
     raw = source.scheduler()
     try:

@@ -191,11 +191,10 @@ def test_a_wrong_source_is_told_so_in_one_line(
     assert not engines.exists(), "refused before any work"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
-def test_a_single_file_is_told_how_to_become_a_folder(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
     path.write_bytes(b"\x00" * 16)
-    with pytest.raises(SourceError, match=r"a single-file checkpoint .*from_single_file\(FILE\)"):
+    with pytest.raises(SourceError, match="file: a file; expected a diffusers folder"):
         open_folder(path)
 
 

@@ -1,0 +1,40 @@
+"""A network with the weights of its checkpoint in memory, widened to fp32.
+
+The reference of the check for sources that no library loads as they are. It shares with the graph
+where each tensor lies; for single files that mapping is tested against diffusers' own converters.
+"""
+
+from collections.abc import Callable
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+
+from engine_build.weights import Checkpoint, StoredTensor, match_parameters, read_pieces
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def load_state(
+    skeleton: Callable[[], nn.Module],
+    checkpoint: Checkpoint,
+    names: Callable[[str], tuple[str, ...]] = lambda name: (name,),
+) -> nn.Module:
+    """Build a network and give it the checkpoint's tensors; `names` as `match_parameters` takes it.
+
+    Raises SourceError where a tensor is missing or does not fit.
+    """
+    with init_empty_weights(include_buffers=False):
+        network = skeleton()
+    shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
+    matched = match_parameters(shapes, names, checkpoint)
+    state = {name: read_tensor(tensor) for name, (_, tensor) in matched.items()}
+    # Buffers have their values already.
+    network.load_state_dict(state, strict=False, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_tensor(tensor: StoredTensor) -> torch.Tensor:
+    """A tensor in fp32."""
+    stored = torch.frombuffer(bytearray(b"".join(read_pieces(tensor))), dtype=_DTYPES[tensor.dtype])
+    return stored.reshape(tensor.shape).to(torch.float32)
