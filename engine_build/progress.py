@@ -1,4 +1,4 @@
-"""Shows a build's steps: a bar on a terminal, plain lines in a log."""
+"""Shows a build's steps and downloads: a bar on a terminal, plain lines in a log."""
 
 import contextlib
 import sys
@@ -53,3 +53,40 @@ class Progress:
             disable=self._bar.disable,
         ) as bar:
             yield bar.update
+
+
+class Transfer:
+    """A download as it goes on; one that is resumed begins where it was."""
+
+    def __init__(self, title: str, *, shown: bool, stream: TextIO | None = None) -> None:
+        self._title = title
+        self._stream = stream or sys.stderr
+        self._shown = shown
+        self._bar = tqdm(
+            desc=title,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            file=self._stream,
+            disable=not shown or not self._stream.isatty(),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def begin(self, done: int, total: int | None) -> None:
+        """So many bytes are there already, of so many if that is known."""
+        if self._bar.disable:
+            if self._shown:
+                size = "size unknown" if total is None else f"{done:,} of {total:,} bytes are here"
+                print(f"downloading {self._title} ({size})", file=self._stream, flush=True)
+            return
+        self._bar.reset(total)
+        self._bar.update(done)
+
+    def advance(self, count: int) -> None:
+        """So many bytes more."""
+        self._bar.update(count)
