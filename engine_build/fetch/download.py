@@ -7,7 +7,6 @@ name.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -223,4 +222,4 @@ def _write_state(folder: Path, state: _State) -> None:
     beside = folder / f"{_STATE}.new"
     content = {name: getattr(state, name) for name in _State.__slots__}
     beside.write_text(json.dumps(content))
-    os.replace(beside, folder / _STATE)
+    beside.replace(folder / _STATE)

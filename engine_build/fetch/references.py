@@ -5,6 +5,7 @@ one, and an id on the Hugging Face Hub elsewhere.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -171,7 +172,7 @@ def _number(digits: str, text: str) -> int:
     return int(digits)
 
 
-_SCHEMES = {
+_SCHEMES: dict[str, Callable[[str], Reference]] = {
     "file": _file_url,
     "http": _web_url,
     "https": _web_url,

@@ -59,8 +59,7 @@ class Server:
     def __init__(self) -> None:
         self.contents: dict[str, Content] = {}
         self.requests: list[Request] = []
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
+        self._http = _Http(self)
 
     @property
     def port(self) -> int:
@@ -91,95 +90,101 @@ class Server:
             self._http.server_close()
             thread.join()
 
-    def _handler(server) -> type[http.server.BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:
-                self._answer()
+class _Http(http.server.ThreadingHTTPServer):
+    daemon_threads = True
 
-            def do_HEAD(self) -> None:
-                self._answer()
+    def __init__(self, owner: Server) -> None:
+        self.owner = owner
+        super().__init__(("127.0.0.1", 0), _Handler)
 
-            def log_message(self, *_: object) -> None:
-                pass
 
-            def _answer(self) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.command, self.path, headers["host"], headers)
-                server.requests.append(request)
-                content = server.contents.get(self.path)
-                if content is None:
-                    self._short(request, 404)
-                elif content.refusals:
-                    self._short(request, *content.refusals.pop(0))
-                elif content.token and headers.get("authorization") != f"Bearer {content.token}":
-                    self._short(request, 401)
-                elif content.redirect:
-                    self._short(request, 302, {"Location": content.redirect, **content.headers})
-                else:
-                    self._send(request, content, headers)
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Http
 
-            def _short(
-                self, request: Request, status: int, headers: dict[str, str] | None = None
-            ) -> None:
-                request.status = status
-                self.send_response(status)
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+    protocol_version = "HTTP/1.1"
 
-            def _send(self, request: Request, content: Content, headers: dict[str, str]) -> None:
-                start = self._start(content, headers)
-                if start is not None and start >= len(content.body):
-                    self._short(request, 416, {"Content-Range": f"bytes */{len(content.body)}"})
-                    return
-                request.status = 200 if start is None else 206
-                body = content.body[start or 0 :]
-                self.send_response(request.status)
-                self.send_header("Content-Type", content.content_type)
-                if content.tag:
-                    self.send_header("ETag", content.tag)
-                if content.disposition:
-                    self.send_header("Content-Disposition", content.disposition)
-                for name, value in content.headers.items():
-                    self.send_header(name, value)
-                if start is not None:
-                    last, total = len(content.body) - 1, len(content.body)
-                    self.send_header("Content-Range", f"bytes {start}-{last}/{total}")
-                if content.promised_length:
-                    self.send_header("Content-Length", str(len(body)))
-                else:
-                    self.send_header("Connection", "close")
-                    self.close_connection = True
-                self.end_headers()
-                if self.command == "GET":
-                    self._body(request, content, body)
+    def do_GET(self) -> None:
+        self._answer()
 
-            def _body(self, request: Request, content: Content, body: bytes) -> None:
-                end = len(body)
-                if content.drops:
-                    end = min(end, content.drops.pop(0))
-                    self.close_connection = True
-                while request.sent < end:
-                    if content.stall_after is not None and request.sent >= content.stall_after:
-                        content.stalled.set()
-                        content.released.wait()
-                    chunk = body[request.sent : min(request.sent + CHUNK, end)]
-                    try:
-                        self.wfile.write(chunk)
-                    except OSError:
-                        self.close_connection = True
-                        return
-                    request.sent += len(chunk)
+    def do_HEAD(self) -> None:
+        self._answer()
 
-            def _start(self, content: Content, headers: dict[str, str]) -> int | None:
-                asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
-                if asked is None or not content.ranges:
-                    return None
-                if headers.get("if-range", content.tag) != content.tag:
-                    return None
-                return int(asked[1])
+    def log_message(self, *_: object) -> None:
+        pass
 
-        return Handler
+    def _answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers["host"], headers)
+        self.server.owner.requests.append(request)
+        content = self.server.owner.contents.get(self.path)
+        if content is None:
+            self._short(request, 404)
+        elif content.refusals:
+            self._short(request, *content.refusals.pop(0))
+        elif content.token and headers.get("authorization") != f"Bearer {content.token}":
+            self._short(request, 401)
+        elif content.redirect:
+            self._short(request, 302, {"Location": content.redirect, **content.headers})
+        else:
+            self._send(request, content, headers)
+
+    def _short(self, request: Request, status: int, headers: dict[str, str] | None = None) -> None:
+        request.status = status
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _send(self, request: Request, content: Content, headers: dict[str, str]) -> None:
+        start = self._start(content, headers)
+        if start is not None and start >= len(content.body):
+            self._short(request, 416, {"Content-Range": f"bytes */{len(content.body)}"})
+            return
+        request.status = 200 if start is None else 206
+        body = content.body[start or 0 :]
+        self.send_response(request.status)
+        self.send_header("Content-Type", content.content_type)
+        if content.tag:
+            self.send_header("ETag", content.tag)
+        if content.disposition:
+            self.send_header("Content-Disposition", content.disposition)
+        for name, value in content.headers.items():
+            self.send_header(name, value)
+        if start is not None:
+            last, total = len(content.body) - 1, len(content.body)
+            self.send_header("Content-Range", f"bytes {start}-{last}/{total}")
+        if content.promised_length:
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        if self.command == "GET":
+            self._body(request, content, body)
+
+    def _body(self, request: Request, content: Content, body: bytes) -> None:
+        end = len(body)
+        if content.drops:
+            end = min(end, content.drops.pop(0))
+            self.close_connection = True
+        while request.sent < end:
+            if content.stall_after is not None and request.sent >= content.stall_after:
+                content.stalled.set()
+                content.released.wait()
+            chunk = body[request.sent : min(request.sent + CHUNK, end)]
+            try:
+                self.wfile.write(chunk)
+            except OSError:
+                self.close_connection = True
+                return
+            request.sent += len(chunk)
+
+    def _start(self, content: Content, headers: dict[str, str]) -> int | None:
+        asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
+        if asked is None or not content.ranges:
+            return None
+        if headers.get("if-range", content.tag) != content.tag:
+            return None
+        return int(asked[1])
