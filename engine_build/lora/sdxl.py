@@ -94,8 +94,8 @@ def _sgm(module: str, modules: frozenset[str]) -> str | None:
         return f"input_blocks.{number}.{place}.{rest}"
     number = block * (layers + 1) + (layers if match["what"] == "upsamplers" else index)
     attends = any(name.startswith(f"up_blocks.{block}.attentions.") for name in modules)
-    place = {"resnets": 0, "attentions": 1, "upsamplers": 2 if attends else 1}[match["what"]]
-    return f"output_blocks.{number}.{place}.{_SGM_RESNET.get(rest, rest)}"
+    part = {"resnets": 0, "attentions": 1, "upsamplers": 2 if attends else 1}[match["what"]]
+    return f"output_blocks.{number}.{part}.{_SGM_RESNET.get(rest, rest)}"
 
 
 def _is_first_resnet(name: str) -> bool:

@@ -61,7 +61,8 @@ def _dora(factors: Factors, base: NDArray[np.float32], scale: float) -> NDArray[
     rows = (base + _fitted(_lora(factors), base.shape) * np.float32(scale)).reshape(len(base), -1)
     norms = np.sqrt(np.square(rows).sum(axis=1))
     magnitudes = factors["magnitude"].reshape(len(base))
-    return (rows * (magnitudes / norms)[:, np.newaxis]).reshape(base.shape) - base
+    merged = (rows * (magnitudes / norms)[:, np.newaxis]).reshape(base.shape)
+    return np.asarray(merged - base, dtype=np.float32)
 
 
 def _loha(factors: Factors) -> Matrix:
