@@ -39,7 +39,7 @@ class Facts:
     loras: bool
     clip_skip: bool
     prompt_weighting: bool
-    """The default: whether its users write weights into their prompts."""
+    """Whether weights in a prompt act; where they do, that is the default."""
 
 
 @dataclass(frozen=True, slots=True)

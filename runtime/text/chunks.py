@@ -1,12 +1,15 @@
 """Weighted pieces of a prompt to chunks: token ids of exactly an encoder's length.
 
-A prompt of any length becomes as many chunks as it needs, split as AUTOMATIC1111's web UI splits
-it. What the encoders make of them, and what the weights do there, belongs elsewhere.
+Where a model reads chunks, a prompt of any length becomes as many as it needs, split as
+AUTOMATIC1111's web UI splits it (`chunk`). Where it reads one input alone, a text fits or is
+refused (`whole`), or its beginning is read (`beginning`). What the encoders make of them, and what
+the weights do there, belongs elsewhere.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from runtime.errors import RequestError
 from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
 from runtime.text.weighting import Break, Piece
 
@@ -16,10 +19,12 @@ COMMA_REACH = 20
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One input of an encoder: `max_length` ids, framed and filled, and a weight for each."""
+    """One input of an encoder: ids, framed and filled as it wants them, and a weight for each."""
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
+    filling: int = 0
+    """How many of the last ids only fill the encoder's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,27 @@ def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, .
         for section in sections
         for tokens in _split(section, room, comma)
     )
+
+
+def whole(text: str, tokenizer: PromptTokenizer, pointer: str) -> Chunk:
+    """A text, as it stands, as the one input of its encoder.
+
+    Raises RequestError at `pointer`, the request's field that holds the text, where it is too long.
+    """
+    tokens = tokenizer.ids(text)
+    room = tokenizer.spec.room
+    if len(tokens) > room:
+        raise RequestError(
+            pointer,
+            f"{len(tokens)} tokens, but this model reads at most {room}; "
+            f"shorten it by {len(tokens) - room}",
+        )
+    return _framed(_unweighted(tokens), tokenizer.spec)
+
+
+def beginning(text: str, tokenizer: PromptTokenizer) -> Chunk:
+    """As much of a text's beginning as its encoder reads, as transformers truncates it."""
+    return _framed(_unweighted(tokenizer.ids(text)[: tokenizer.spec.room]), tokenizer.spec)
 
 
 def empty_chunk(spec: TokenizerSpec) -> Chunk:
@@ -96,6 +122,10 @@ def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> 
     return full
 
 
+def _unweighted(tokens: Sequence[int]) -> list[_Token]:
+    return [_Token(token, 1.0) for token in tokens]
+
+
 def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
     # One end token always, and pads only after it: text encoders pool at the first end token.
     begin = () if spec.bos is None else (spec.bos,)
@@ -103,4 +133,5 @@ def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
     return Chunk(
         ids=(*begin, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
         weights=(*[1.0] * len(begin), *(token.weight for token in tokens), *[1.0] * (1 + fill)),
+        filling=fill,
     )
