@@ -1,19 +1,35 @@
 """Tiny models, saved and built once for the whole session: building one takes most of a minute."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from engine_build.export.role import Choices
+from tests.flow_models import (
+    chroma_pipeline,
+    flux_dev_pipeline,
+    flux_schnell_pipeline,
+    save_flow_source,
+)
 from tests.models import SourceOptions, save_source
+from tests.zimage_models import zimage_pipeline
 
 # A loaded machine is slow; what a test says must not depend on it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-PackageBuilder = Callable[[Path, str], Path]
+
+class PackageBuilder(Protocol):
+    """Builds `name` from a source, if it is not there yet; returns the engines folder."""
+
+    def __call__(self, source: Path, name: str, choices: Choices | None = None) -> Path: ...
+
+
+SMALL = Choices(width=64, height=96, max_size=256)
+"""For models whose own pictures are of 1024x1024, whatever their networks' size."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,11 +45,10 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> PackageBuilder:
 
     engines = tmp_path_factory.mktemp("engines")
 
-    def build(source: Path, name: str) -> Path:
+    def build(source: Path, name: str, choices: Choices | None = None) -> Path:
         if not (engines / name).is_dir():
-            build_package(
-                BuildRequest(source=source, name=name, engines=engines), show_progress=False
-            )
+            request = BuildRequest(source, name, engines, choices=choices or Choices())
+            build_package(request, show_progress=False)
         return engines
 
     return build
@@ -83,3 +98,52 @@ def tiny_half_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_half_package(tiny_half_source: Path, build_once: PackageBuilder) -> Path:
     """An engines folder with the package `tiny_half` of `tiny_half_source`."""
     return build_once(tiny_half_source, "tiny_half")
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.1 dev: told its guidance, shifted by the picture's size."""
+    return save_flow_source(tmp_path_factory.mktemp("sources") / "tiny_flux", flux_dev_pipeline())
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_package(tiny_flux_source: Path, build_once: PackageBuilder) -> Path:
+    """An engines folder with the package `tiny_flux` of `tiny_flux_source`."""
+    return build_once(tiny_flux_source, "tiny_flux", SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_schnell_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.1 schnell: no guidance, no shift."""
+    folder = tmp_path_factory.mktemp("sources") / "tiny_schnell"
+    return save_flow_source(folder, flux_schnell_pipeline())
+
+
+@pytest.fixture(scope="session")
+def tiny_schnell_package(tiny_schnell_source: Path, build_once: PackageBuilder) -> Path:
+    """An engines folder with the package `tiny_schnell` of `tiny_schnell_source`."""
+    return build_once(tiny_schnell_source, "tiny_schnell", SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_chroma_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chroma, with real guidance."""
+    return save_flow_source(tmp_path_factory.mktemp("sources") / "tiny_chroma", chroma_pipeline())
+
+
+@pytest.fixture(scope="session")
+def tiny_chroma_package(tiny_chroma_source: Path, build_once: PackageBuilder) -> Path:
+    """An engines folder with the package `tiny_chroma` of `tiny_chroma_source`."""
+    return build_once(tiny_chroma_source, "tiny_chroma", SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_zimage_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Z-Image Turbo: Qwen3 with a chat template, a fixed shift, no guidance."""
+    return save_flow_source(tmp_path_factory.mktemp("sources") / "tiny_zimage", zimage_pipeline())
+
+
+@pytest.fixture(scope="session")
+def tiny_zimage_package(tiny_zimage_source: Path, build_once: PackageBuilder) -> Path:
+    """An engines folder with the package `tiny_zimage` of `tiny_zimage_source`."""
+    return build_once(tiny_zimage_source, "tiny_zimage", SMALL)

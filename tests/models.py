@@ -83,9 +83,9 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
     tokenizer_2 = clip_tokenizer(pad_token="!")
     pipeline = StableDiffusionXLPipeline(
         vae=autoencoder(options.seed),
-        text_encoder=randomise(CLIPTextModel(_clip_config(0, tokenizer)), options.seed + 1),
+        text_encoder=randomise(CLIPTextModel(clip_config(0, tokenizer)), options.seed + 1),
         text_encoder_2=randomise(
-            CLIPTextModelWithProjection(_clip_config(1, tokenizer_2)), options.seed + 2
+            CLIPTextModelWithProjection(clip_config(1, tokenizer_2)), options.seed + 2
         ),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
@@ -191,7 +191,8 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
 
 
-def _clip_config(which: int, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+def clip_config(which: int, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    """Of SDXL's first or second text encoder; the first is Flux's too."""
     # SDXL's own files say eos_token_id 2; transformers then takes the highest id for the end.
     return CLIPTextConfig(
         vocab_size=len(tokenizer),

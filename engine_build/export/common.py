@@ -48,6 +48,19 @@ class ClipTextEncoder(nn.Module):
         return (chosen, answer.text_embeds) if self.projected else chosen
 
 
+class PooledTextEncoder(nn.Module):
+    """A CLIP text encoder that answers with its pooled text alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Token ids `[B, L]` int64 to `[B, C]`: the end token's state after the final norm."""
+        pooled: torch.Tensor = self.network(input_ids).pooler_output
+        return pooled
+
+
 class PictureDecoder(nn.Module):
     """A latent decoder that ends in 8-bit pictures, rounded as diffusers rounds them."""
 
@@ -137,6 +150,20 @@ def clip_text_encoder(
         reduced=Reduced(
             {"num_hidden_layers": 3},
             lambda smaller: clip_text_encoder(role, smaller, length, projected=projected),
+        ),
+    )
+
+
+def pooled_text_encoder(role: str, component: Component, length: int) -> RoleExport:
+    """Export a CLIP text encoder without a projection for its pooled text alone."""
+    encoder = clip_text_encoder(role, component, length, projected=False)
+    return replace(
+        encoder,
+        wrap=PooledTextEncoder,
+        inputs=tuple(item for item in encoder.inputs if item.name == "input_ids"),
+        outputs=("pooled_text",),
+        reduced=Reduced(
+            {"num_hidden_layers": 3}, lambda smaller: pooled_text_encoder(role, smaller, length)
         ),
     )
 

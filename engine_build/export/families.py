@@ -1,12 +1,18 @@
 """The families that can be built: one row each, by the pipeline class that diffusers gives them."""
 
+from engine_build.export.chroma import ChromaExporter
+from engine_build.export.flux import FluxExporter
 from engine_build.export.role import FamilyExporter
 from engine_build.export.sdxl import SdxlExporter
+from engine_build.export.zimage import ZImageExporter
 from engine_build.sources import ModelSource
 from runtime.errors import SourceError
 
 _EXPORTERS: dict[str, type[FamilyExporter]] = {
     "StableDiffusionXLPipeline": SdxlExporter,
+    "FluxPipeline": FluxExporter,
+    "ChromaPipeline": ChromaExporter,
+    "ZImagePipeline": ZImageExporter,
 }
 
 

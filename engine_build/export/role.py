@@ -119,6 +119,8 @@ class Choices:
     steps: int | None = None
     cfg_scale: float | None = None
     sampler: str | None = None
+    guidance_baked_in: bool = False
+    """The weights were distilled to need no guidance, which no file of the checkpoint says."""
 
 
 class FamilyExporter(Protocol):

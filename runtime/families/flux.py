@@ -1,0 +1,76 @@
+"""FLUX.1: dev, which is told its guidance, and schnell, which has none.
+
+T5 reads the prompt, and CLIP's pooled text conditions the timestep. As `FluxPipeline` of diffusers
+does it, with one difference: a prompt that is too long for T5 is refused, not cut off. CLIP, which
+reads far less, gets the beginning of a long prompt, as it does in diffusers: of its answer only the
+pooled text is used, and T5 reads the whole prompt.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from runtime.backends.protocol import Engine
+from runtime.families.family import Conditioning, Facts, Guidance, Prompt
+from runtime.families.flow import packed_step_table
+from runtime.manifest import Manifest
+from runtime.request import GenerateRequest
+from runtime.sampling.table import StepTable
+from runtime.text.chunks import beginning, whole
+from runtime.text.tokenizer import PromptTokenizer
+
+
+class Flux:
+    """The family `flux`."""
+
+    name = "flux"
+    text_roles = ("text_encoder", "text_encoder_2")
+
+    def facts(self, manifest: Manifest) -> Facts:
+        """Dev embeds a guidance scale that it was distilled with; schnell takes none."""
+        told = bool(manifest.family_options["guidance_embeds"])
+        return Facts(
+            title="FLUX.1 dev" if told else "FLUX.1 schnell",
+            samplers=("euler",),
+            schedules=("default",),
+            guidance=Guidance.DISTILLED if told else Guidance.NONE,
+            negative_prompt=False,
+            loras=False,
+            clip_skip=False,
+            prompt_weighting=False,
+        )
+
+    def prompts(
+        self,
+        request: GenerateRequest,
+        manifest: Manifest,  # noqa: ARG002 - the same for every checkpoint
+        tokenizers: Mapping[str, PromptTokenizer],
+    ) -> tuple[Prompt, ...]:
+        """One evaluation. Raises RequestError for a prompt that is too long for T5."""
+        pooled = beginning(request.prompt, tokenizers["tokenizer"])
+        read = whole(request.prompt, tokenizers["tokenizer_2"], "/prompt")
+        return (Prompt((("tokenizer", (pooled,)), ("tokenizer_2", (read,)))),)
+
+    def mix(self, request: GenerateRequest) -> tuple[float, ...]:  # noqa: ARG002
+        """One evaluation, as it is."""
+        return (1.0,)
+
+    def table(self, request: GenerateRequest, manifest: Manifest) -> StepTable:
+        """Euler's steps, shifted by the picture's size where the checkpoint says so."""
+        return packed_step_table(request, manifest)
+
+    def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
+        """Every token's hidden state by T5, its padding included, and CLIP's pooled text."""
+        (pooled,), (read,) = prompt.of("tokenizer"), prompt.of("tokenizer_2")
+        clip = engines["text_encoder"].run({"input_ids": np.array([pooled.ids], np.int64)})
+        t5 = engines["text_encoder_2"].run({"input_ids": np.array([read.ids], np.int64)})
+        return {
+            "encoder_hidden_states": t5["hidden_states"],
+            "pooled_projections": clip["pooled_text"],
+        }
+
+    def settings(self, request: GenerateRequest) -> Conditioning:
+        """The guidance scale `[1]`, where the checkpoint is told one."""
+        if request.cfg_scale is None:
+            return {}
+        return {"guidance": np.array([request.cfg_scale], np.float32)}
