@@ -57,16 +57,14 @@ class ModulationInputs(nn.Module):
 
     def forward(self, timestep: torch.Tensor) -> torch.Tensor:
         """Timesteps `[B]` to `[B, M, 4 * channels]`, one row for each of the M modulations."""
-        batch, modulations = timestep.shape[0], self.get_buffer("modulations")
-        guidance = self.get_buffer("no_guidance").expand(batch, -1)
-        same = torch.cat([self.sinusoids(timestep), guidance], dim=-1)
-        return torch.cat(
-            [
-                same[:, None].expand(-1, modulations.shape[0], -1),
-                modulations[None].expand(batch, -1, -1),
-            ],
-            dim=-1,
-        )
+        modulations = self.get_buffer("modulations")
+        batch, count = timestep.shape[0], modulations.shape[0]
+        # Sinusoids of every row, though all of a sample are the same: of so few numbers, a CPU
+        # would round the last ones otherwise than in a longer batch.
+        rows = timestep[:, None].expand(-1, count).reshape(-1)
+        times = self.sinusoids(rows).reshape(batch, count, -1)
+        guidance = self.get_buffer("no_guidance").expand(batch, count, -1)
+        return torch.cat([times, guidance, modulations.expand(batch, -1, -1)], dim=-1)
 
 
 class ChromaDenoiser(PackedDenoiser):
