@@ -25,9 +25,14 @@ def flow_scheduler(source: ModelSource) -> Mapping[str, Any]:
     if raw.get("_class_name") != _SCHEDULER:
         raise SourceError(f"{where}: of class {raw.get('_class_name')}, expected {_SCHEDULER}")
     try:
-        FlowConfig.from_mapping(raw)
+        config = FlowConfig.from_mapping(raw)
     except PackageError as error:
         raise SourceError(f"{where}: {error}") from error
+    if config.base_image_seq_len == config.max_image_seq_len:
+        raise SourceError(
+            f"{where}: base_image_seq_len and max_image_seq_len are both "
+            f"{config.max_image_seq_len}, expected two, between which the shift grows"
+        )
     return raw
 
 

@@ -1,0 +1,66 @@
+"""Every family is served by the same code: a real server, a request, a picture."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.api.conftest import Starter
+from tests.api.live import Options, refused, small
+
+TOO_LONG = " ".join(["rain"] * 600)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A package of a family, and what is particular to it."""
+
+    package: str
+    fields: dict[str, Any]
+    """Put into the request beside what every family takes."""
+    defaults: dict[str, Any]
+    """What the finished job's complete request must say without having been asked."""
+    refused: dict[str, Any]
+    """One field that this family refuses."""
+
+
+FAMILIES = (
+    Served(
+        "tiny",
+        {"negative_prompt": "blurry"},
+        {"cfg_scale": 7.0, "sampler": "euler_a"},
+        {"clip_skip": 99},
+    ),
+    Served("tiny_flux", {}, {"cfg_scale": 3.5, "sampler": "euler"}, {"prompt": TOO_LONG}),
+    Served("tiny_schnell", {}, {"cfg_scale": None, "sampler": "euler"}, {"cfg_scale": 3.5}),
+    Served(
+        "tiny_chroma",
+        {"negative_prompt": "blurry"},
+        {"cfg_scale": 4.0, "sampler": "euler"},
+        {"negative_prompt": TOO_LONG},
+    ),
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.package)
+def test_a_family_is_served(
+    request: pytest.FixtureRequest, start: Starter, tmp_path: Path, family: Served
+) -> None:
+    engines: Path = request.getfixturevalue(f"{family.package}_package")
+    api = start(Options(engines, tmp_path / "data", family.package)).api
+    body = {"width": 64, "height": 96, "steps": 2, "seed": 7, **family.fields}
+    job_id = api.submit(**body)
+    events = api.events(job_id)
+    assert [event.data["step"] for event in events if event.data.get("preview")] == [1, 2]
+    job = api.job(job_id)
+    assert {name: job["request"][name] for name in family.defaults} == family.defaults
+    picture = Image.open(BytesIO(api.picture(job)))
+    assert picture.size == (64, 96)
+    assert np.asarray(picture).std() > 1
+    answer = api.client.post("/api/generate", json=small(**family.refused))
+    (error,) = refused(answer, 422)["errors"]
+    assert error["pointer"].removeprefix("/") in family.refused
