@@ -1,0 +1,90 @@
+"""Z-Image Turbo: a flow transformer that reads the hidden states of Qwen3.
+
+As `ZImagePipeline` of diffusers does it with `guidance_scale=0`, which is how the distilled model
+is meant to be used.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from runtime.backends.protocol import Engine
+from runtime.errors import RequestError
+from runtime.families.family import Conditioning, Facts, Guidance, Prompt
+from runtime.families.flow import packed_step_table
+from runtime.manifest import Manifest
+from runtime.request import GenerateRequest
+from runtime.sampling.table import StepTable
+from runtime.text.chunks import Chunk
+from runtime.text.tokenizer import PromptTokenizer
+
+CAPTION_MULTIPLE = 32
+"""The transformer fills a caption up to a multiple of so many tokens."""
+
+
+class ZImage:
+    """The family `zimage`."""
+
+    name = "zimage"
+    text_roles = ("text_encoder",)
+
+    def facts(self, manifest: Manifest) -> Facts:  # noqa: ARG002 - the same for every checkpoint
+        """One evaluation a step, of the prompt as it was written."""
+        return Facts(
+            title="Z-Image Turbo",
+            samplers=("euler",),
+            schedules=("default",),
+            guidance=Guidance.NONE,
+            negative_prompt=False,
+            loras=False,
+            clip_skip=False,
+            prompt_weighting=False,
+        )
+
+    def prompts(
+        self,
+        request: GenerateRequest,
+        manifest: Manifest,
+        tokenizers: Mapping[str, PromptTokenizer],
+    ) -> tuple[Prompt, ...]:
+        """The prompt inside the chat template, at its own length.
+
+        The pipeline fills it up to the longest length and drops the filling again: a causal
+        encoder's tokens never see what comes after them. Raises RequestError for a caption that
+        the pipeline would cut off.
+        """
+        before, after = manifest.family_options["chat_frame"]
+        tokenizer = tokenizers["tokenizer"]
+        ids = tuple(tokenizer.ids(f"{before}{request.prompt}{after}"))
+        longest = tokenizer.spec.max_length
+        if len(ids) > longest:
+            frame = len(tokenizer.ids(before + after))
+            raise RequestError(
+                "/prompt",
+                f"{len(ids)} tokens, {frame} of them the frame that the model puts around it; "
+                f"expected at most {longest}: shorten it by {len(ids) - longest} tokens",
+            )
+        return (Prompt((("tokenizer", (Chunk(ids, (1.0,) * len(ids)),)),)),)
+
+    def mix(self, request: GenerateRequest) -> tuple[float, ...]:  # noqa: ARG002 - never guided
+        """One evaluation: guidance is distilled into the weights."""
+        return (1.0,)
+
+    def table(self, request: GenerateRequest, manifest: Manifest) -> StepTable:
+        """Euler's steps from 1 to 1 / steps, shifted as the checkpoint says."""
+        return packed_step_table(request, manifest)
+
+    def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
+        """The caption's hidden states `[1, S, D]`, filled up with zeros, and its length `[1]`."""
+        (chunk,) = prompt.of("tokenizer")
+        length = len(chunk.ids)
+        outputs = engines["text_encoder"].run({"input_ids": np.array([chunk.ids], np.int64)})
+        filling = -length % CAPTION_MULTIPLE
+        return {
+            "caption": np.pad(outputs["hidden_states"], ((0, 0), (0, filling), (0, 0))),
+            "caption_length": np.array([length], np.int64),
+        }
+
+    def settings(self, request: GenerateRequest) -> Conditioning:  # noqa: ARG002 - it has none
+        """Nothing: the transformer sees the picture's size in its latents."""
+        return {}
