@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from runtime.text.chunks import COMMA_REACH, Chunk, align, chunk, empty_chunk
+from runtime.errors import RequestError
+from runtime.text.chunks import (
+    COMMA_REACH,
+    Chunk,
+    align,
+    beginning,
+    chunk,
+    empty_chunk,
+    whole,
+)
 from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
 from runtime.text.weighting import Break, Piece, Span, parse, plain
 
@@ -249,3 +258,29 @@ def test_align_leaves_equal_counts_alone(pair: Pair) -> None:
     chunks = chunk(parse("a BREAK a"), pair.ours)
     assert align([[chunks, chunks]], [pair.ours.spec]) == ((chunks, chunks),)
     assert align([[]], [pair.ours.spec]) == ((),)
+
+
+@given(prompt=st.lists(st.sampled_from(["a", ",", "cat"]), max_size=120).map(" ".join))
+def test_the_beginning_of_a_text_is_what_transformers_truncates_to(pair: Pair, prompt: str) -> None:
+    theirs = pair.theirs(prompt, padding="max_length", max_length=LENGTH, truncation=True)
+    read = beginning(prompt, pair.ours)
+    assert list(read.ids) == theirs.input_ids
+    assert LENGTH - read.filling == sum(theirs.attention_mask)
+
+
+@pytest.mark.parametrize("words", [0, 1, ROOM])
+def test_a_text_that_fits_is_read_whole(pair: Pair, words: int) -> None:
+    text = "a " * words
+    read = whole(text, pair.ours, "/prompt")
+    assert (read,) == chunk(plain(text), pair.ours)
+    assert read.filling == ROOM - words
+
+
+def test_a_text_that_does_not_fit_is_refused_where_it_stands(pair: Pair) -> None:
+    with pytest.raises(RequestError) as refusal:
+        whole("a " * (ROOM + 3), pair.ours, "/negative_prompt")
+    (fault,) = refusal.value.faults
+    assert fault.pointer == "/negative_prompt"
+    assert (
+        fault.detail == f"{ROOM + 3} tokens, but this model reads at most {ROOM}; shorten it by 3"
+    )
