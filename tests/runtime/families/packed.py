@@ -1,4 +1,4 @@
-"""What diffusers draws with a pipeline of packed latents: FLUX.1's and Chroma's."""
+"""What the comparisons of the flow families share: diffusers' pictures, and what none can do."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,6 +10,19 @@ import torch
 from diffusers import DiffusionPipeline
 
 SIZES = [(64, 64), (128, 96), (80, 112)]
+
+REFUSALS = [
+    ({"loras": [{"id": "style"}]}, "/loras", "cannot honour this field"),
+    ({"negative_prompt": "blurry"}, "/negative_prompt", "cannot honour this field"),
+    ({"clip_skip": 1}, "/clip_skip", "cannot honour this field"),
+    ({"guidance_rescale": 0.5}, "/guidance_rescale", "cannot honour this field"),
+    ({"guidance_interval": [0, 1]}, "/guidance_interval", "cannot honour this field"),
+    ({"prompt_weighting": True}, "/prompt_weighting", "cannot honour this field"),
+    ({"sampler": "euler_a"}, "/sampler", "is not one of euler"),
+    ({"schedule": "karras"}, "/schedule", "is not one of default"),
+    ({"width": 72}, "/width", "is no multiple of 16"),
+    ({"height": 272}, "/height", "is more than the maximum, 256"),
+]
 
 
 @lru_cache(maxsize=3)
@@ -25,7 +38,7 @@ def reference(
     """diffusers' final latents `[1, C, h, w]` and pixels `[H, W, 3]`; `options` are its own."""
     pipeline: Any = pipeline_of(source)
     with torch.no_grad():
-        packed = pipeline(
+        latents = pipeline(
             body["prompt"],
             width=body["width"],
             height=body["height"],
@@ -34,9 +47,10 @@ def reference(
             output_type="latent",
             **options,
         ).images
-        latents = pipeline._unpack_latents(
-            packed, body["height"], body["width"], pipeline.vae_scale_factor
-        )
+        if latents.ndim == 3:  # packed, as FLUX.1's and Chroma's pipelines give them
+            latents = pipeline._unpack_latents(
+                latents, body["height"], body["width"], pipeline.vae_scale_factor
+            )
         scaled = latents / pipeline.vae.config.scaling_factor + pipeline.vae.config.shift_factor
         decoded = pipeline.vae.decode(scaled).sample
     pixels = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]

@@ -17,7 +17,7 @@ from tests.parity import (
     generator_of,
     ours,
 )
-from tests.runtime.families.packed import SIZES, body_of, reference
+from tests.runtime.families.packed import REFUSALS, SIZES, body_of, reference
 
 SCHNELL_TOKENS = 256
 
@@ -102,20 +102,6 @@ def test_samples_have_the_same_bits_alone_and_in_company(dev: Generator) -> None
         {**body_of("", steps=3), "seed": 3},
     ]
     assert_same_in_company(dev, bodies)
-
-
-REFUSALS = [
-    ({"loras": [{"id": "style"}]}, "/loras", "cannot honour this field"),
-    ({"negative_prompt": "blurry"}, "/negative_prompt", "cannot honour this field"),
-    ({"clip_skip": 1}, "/clip_skip", "cannot honour this field"),
-    ({"guidance_rescale": 0.5}, "/guidance_rescale", "cannot honour this field"),
-    ({"guidance_interval": [0, 1]}, "/guidance_interval", "cannot honour this field"),
-    ({"prompt_weighting": True}, "/prompt_weighting", "cannot honour this field"),
-    ({"sampler": "euler_a"}, "/sampler", "is not one of euler"),
-    ({"schedule": "karras"}, "/schedule", "is not one of default"),
-    ({"width": 72}, "/width", "is no multiple of 16"),
-    ({"height": 272}, "/height", "is more than the maximum, 256"),
-]
 
 
 @pytest.mark.parametrize(("fields", "pointer", "detail"), REFUSALS)
