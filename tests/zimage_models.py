@@ -70,7 +70,7 @@ def text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3Model:
     return randomise(Qwen3Model(config), seed=301)
 
 
-def qwen_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Qwen2Tokenizer:
+def qwen_tokenizer() -> Qwen2Tokenizer:
     """A byte-level BPE laid out as Qwen's: bytes, merges, then the special tokens."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -86,5 +86,5 @@ def qwen_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Qwen2Tokenizer:
         # As Qwen's own says; the pipeline fills up to 512 all the same.
         model_max_length=131072,
     )
-    tokenizer.chat_template = chat_template
+    tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -98,14 +98,20 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
 def chat_frame(path: Path) -> tuple[str, str]:
     """What the tokenizer's chat template puts before and after a user's text.
 
-    Raises SourceError for a tokenizer without a template, and for a template that does anything to
-    the text but surround it: the runtime knows no templates.
+    Raises SourceError for a tokenizer without a template, for a template that does anything to the
+    text but surround it, since the runtime knows no templates, and for a tokenizer that puts tokens
+    of its own around it besides.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         rendered = {text: _render(tokenizer, text) for text in (_PLACEHOLDER, *_PROBES)}
     except Exception as error:  # of transformers, tokenizers, json and jinja: no base but this
         raise SourceError(f"{path}: the chat template cannot be rendered: {error}") from error
+    added = tokenizer.num_special_tokens_to_add()
+    if added:
+        raise SourceError(
+            f"{path}: the tokenizer adds {added} tokens of its own to every text, expected none"
+        )
     before, found, after = rendered.pop(_PLACEHOLDER).partition(_PLACEHOLDER)
     for text, whole in rendered.items():
         if not found or whole != f"{before}{text}{after}":

@@ -1,6 +1,5 @@
 """Sources of FLUX.1 and Chroma: what a package takes from them, and what is refused by name."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,25 +8,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices, ModelExport
-from engine_build.sources import open_folder
+from engine_build.export.role import Choices
 from engine_build.tracing import parameter_shapes
 from engine_build.weights import match_parameters
 from runtime.errors import BuildError, SourceError
-
-
-def read(source: Path, choices: Choices | None = None) -> ModelExport:
-    folder = open_folder(source)
-    return exporter_for(folder).read(folder, choices or Choices())
-
-
-def spoilt(source: Path, target: Path, file: str, **changes: Any) -> Path:
-    """A copy of a source with other values in one of its JSON files."""
-    shutil.copytree(source, target)
-    content = json.loads((target / file).read_text())
-    (target / file).write_text(json.dumps({**content, **changes}))
-    return target
+from tests.engine_build.export.reading import read, spoilt
 
 
 @pytest.mark.parametrize(

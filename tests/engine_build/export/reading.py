@@ -1,0 +1,23 @@
+"""What the tests of sources share: reading one as a build does, and spoiling a copy of it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine_build.export.families import exporter_for
+from engine_build.export.role import Choices, ModelExport
+from engine_build.sources import open_folder
+
+
+def read(source: Path, choices: Choices | None = None) -> ModelExport:
+    folder = open_folder(source)
+    return exporter_for(folder).read(folder, choices or Choices())
+
+
+def spoilt(source: Path, target: Path, file: str, **changes: Any) -> Path:
+    """A copy of a source with other values in one of its JSON files."""
+    shutil.copytree(source, target)
+    content = json.loads((target / file).read_text())
+    (target / file).write_text(json.dumps({**content, **changes}))
+    return target
