@@ -61,11 +61,11 @@ class Sinusoids(nn.Module):
 class PackedDenoiser(nn.Module):
     """A transformer of packed latents with its positions; families add how it is called."""
 
-    def __init__(self, network: nn.Module, positions: int) -> None:
+    def __init__(self, network: Any, positions: int) -> None:
         """`positions`: how many patches a side a picture may have."""
         super().__init__()
-        self.network: Any = network
-        self.network.pos_embed = RotaryTable(tuple(self.network.config.axes_dims_rope), positions)
+        self.network = network
+        network.pos_embed = RotaryTable(tuple(network.config.axes_dims_rope), positions)
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
