@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.backends.protocol import Denoiser, Row
-from runtime.batch import BatchLimits, choose
+from runtime.batch import BatchLimits, Loaded, choose
 from runtime.families.family import Conditioning
+from runtime.lora.pack import LoraSet
+from runtime.lora.switch import LoraSwitch
 from runtime.plan import Plan
 from runtime.sampling.noise import Draws
 
@@ -32,6 +34,11 @@ class Sample:
             plan.latent_shape,
             tuple((name, array.shape) for name, array in sorted(conditioning[0].items())),
         )
+
+    @property
+    def loras(self) -> LoraSet:
+        """What acts on it."""
+        return self.plan.loras
 
     @property
     def next_evaluations(self) -> int:
@@ -85,17 +92,26 @@ Arrivals = Callable[[int], Sequence[Sample]]
 
 
 def denoise(
-    denoiser: Denoiser, arrivals: Arrivals, limits: BatchLimits
+    denoiser: Denoiser,
+    arrivals: Arrivals,
+    limits: BatchLimits,
+    loras: LoraSwitch,
 ) -> Iterator[tuple[StepEvent, ...]]:
-    """Advance samples until none is left and none arrives; yields the events of each turn."""
+    """Advance samples until none is left and none arrives; yields the events of each turn.
+
+    `loras` puts LoRA sets on the denoiser.
+    """
     running: list[Sample] = []
+    loaded = Loaded(loras.loaded)
     try:
         while True:
             running = _without_canceled(running, denoiser)
             running += arrivals(limits.samples - len(running))
             if not running:
                 return
-            turn = choose(running, limits)
+            turn = choose(running, limits, loaded)
+            loras.apply(turn[0].loras)
+            loaded = loaded.after(turn[0].loras)
             denoiser.advance([sample.next_row() for sample in turn])
             events = tuple(_events(turn))
             # Those that were advanced go to the back, so that other shapes get their turn.

@@ -12,6 +12,8 @@ from runtime.batch import BatchLimits
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
 from runtime.families.family import Conditioning
+from runtime.lora.switch import LoraSwitch
+from runtime.lora.weights import EffectiveWeights
 from runtime.manifest import MatrixPreview
 from runtime.model import Model
 from runtime.plan import Plan
@@ -19,12 +21,24 @@ from runtime.preview import Previewer
 
 Latents = NDArray[np.float32]
 
+LORA_BYTES = 512 * 2**20
+"""What weights of recent LoRA sets may take, where nobody says."""
+
 
 class Generator:
     """A model with its engines open on one device."""
 
-    def __init__(self, model: Model, backend: Backend, max_batch: int | None = None) -> None:
-        """Open every engine. `max_batch` None: as many samples a call as the graph takes."""
+    def __init__(
+        self,
+        model: Model,
+        backend: Backend,
+        max_batch: int | None = None,
+        lora_bytes: int = LORA_BYTES,
+    ) -> None:
+        """Open every engine. `max_batch` None: as many samples a call as the graph takes.
+
+        `lora_bytes` is the memory in which weights of recent LoRA sets are kept.
+        """
         limits = model.package.manifest.limits
         self.model = model
         self.backend = backend
@@ -33,6 +47,12 @@ class Generator:
         )
         self._text_engines = {role: backend.open(role) for role in model.family.text_roles}
         self._denoiser = backend.open_denoiser()
+        self.effective_weights = EffectiveWeights(model.package, lora_bytes)
+        self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
+        self._text_loras = [
+            LoraSwitch(self.effective_weights, role, engine)
+            for role, engine in self._text_engines.items()
+        ]
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
 
@@ -42,12 +62,16 @@ class Generator:
         return self._limits.samples
 
     def start(self, plan: Plan) -> Sample:
-        """Encode a plan's prompts, draw its noise, and hand it to the denoiser."""
+        """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
+
+        Raises PackageError where one of its LoRAs cannot be read.
+        """
+        self.effective_weights.open(plan.loras)
         return Sample(plan, self._denoiser, self.conditioning(plan))
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over whatever `arrivals` lets in."""
-        return denoise(self._denoiser, arrivals, self._limits)
+        return denoise(self._denoiser, arrivals, self._limits, self._denoiser_loras)
 
     def steps(self, plan: Plan) -> Iterator[StepEvent]:
         """The loop for one picture alone."""
@@ -71,13 +95,17 @@ class Generator:
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:
-        """One step of a small picture, so that the first request finds everything in place."""
+        """One step of a picture without and with a LoRA, so that requests find all in place."""
         body: dict[str, Any] = {"prompt": "", "steps": 1, "seed": 0}
-        for event in self.steps(self.model.plan(self.model.read(body))):
-            self.decode(self.latents(event.sample))
+        first = [{"id": offer.id, "weight": 1} for offer in self.model.loras[:1]]
+        for loras in ([], first) if first else ([],):
+            for event in self.steps(self.model.plan(self.model.read({**body, "loras": loras}))):
+                self.decode(self.latents(event.sample))
 
     def conditioning(self, plan: Plan) -> list[Conditioning]:
-        """Each evaluation's conditioning: the text encoders run here."""
+        """Each evaluation's conditioning: the text encoders run here, with the plan's LoRAs."""
+        for switch in self._text_loras:
+            switch.apply(plan.loras)
         settings = self.model.family.settings(plan.request)
         return [
             {**self.model.family.encode(prompt, self._text_engines), **settings}

@@ -42,6 +42,11 @@ class Parameter:
     dtype: str
     """As safetensors names it: F32, F16, BF16. Arithmetic is fp32 whatever is stored."""
 
+    @property
+    def replaceable(self) -> bool:
+        """Whether it may get other values while the model is open: matrices and kernels may."""
+        return len(self.shape) >= 2
+
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class GraphCheck:
@@ -62,9 +67,12 @@ class RoleRecord:
     """One network of the model: its graph, its weights, and how it was checked."""
 
     graph: str
-    weights: str
+    weights: str | None
+    """The package's own file of weights; None where they were left in place."""
     check: GraphCheck
     parameters: Mapping[str, Parameter]
+    external_folder: str | None = None
+    """Where the weights were left in place: the absolute path of the folder that holds them."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -160,6 +168,8 @@ class Manifest:
     defaults: Defaults
     built_with: Mapping[str, str]
     files: Mapping[str, FileRecord]
+    external_files: Mapping[str, FileRecord] = field(default_factory=dict)
+    """Weights that were left in place, by absolute path."""
     format: int = FORMAT
 
 
@@ -202,7 +212,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
 
 
 def load_package(engines: Path, name: str) -> ModelPackage:
-    """Read the package `engines/name` and check every file's size and hash.
+    """Read the package `engines/name` and check every file's size and hash, wherever it lies.
 
     Raises PackageError naming the first file that is gone or changed.
     """
@@ -214,10 +224,12 @@ def load_package(engines: Path, name: str) -> ModelPackage:
             f"build it with: engine-build build SOURCE --name {name} --engines {engines}"
         )
     manifest, digest = read_manifest(directory)
+    # An external file's name is an absolute path, which stays as it is behind the directory.
+    files = {**manifest.files, **manifest.external_files}
     with ThreadPoolExecutor() as pool:
         faults = pool.map(
             lambda item: file_fault(directory / item[0], item[1], "build the package again"),
-            manifest.files.items(),
+            files.items(),
         )
         for fault in faults:
             if fault:

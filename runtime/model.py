@@ -4,13 +4,14 @@ No engine is open in it. The API process holds one to refuse what is wrong; the 
 inside its generator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.families import family_named
 from runtime.families.family import Family
+from runtime.lora.shelf import LoraShelf
 from runtime.manifest import ModelPackage, TokenizerRecord, load_package
 from runtime.parameters import LoraOffer, parameters_schema
 from runtime.plan import Plan, make_plan
@@ -25,14 +26,25 @@ class Model:
     package: ModelPackage
     family: Family
     tokenizers: Mapping[str, PromptTokenizer]
-    parameters: Mapping[str, Any]
-    """The JSON Schema of a request."""
-    loras: Sequence[LoraOffer]
+    shelf: LoraShelf
 
     @property
     def name(self) -> str:
         """The package's name."""
         return self.package.manifest.name
+
+    @property
+    def loras(self) -> tuple[LoraOffer, ...]:
+        """The LoRA packs that there are now; none where the family takes none."""
+        if not self.family.facts(self.package.manifest).loras:
+            return ()
+        return tuple(LoraOffer.of(pack.record) for pack in self.shelf.packs())
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of a request, with the LoRAs of this moment."""
+        manifest = self.package.manifest
+        return parameters_schema(manifest, self.family.facts(manifest), self.loras)
 
     def read(self, body: object) -> GenerateRequest:
         """A parsed body as a complete request. Raises RequestError."""
@@ -40,14 +52,15 @@ class Model:
 
     def plan(self, request: GenerateRequest) -> Plan:
         """A request's plan. Raises RequestError."""
-        return make_plan(request, self.package.manifest, self.family, self.tokenizers)
+        return make_plan(
+            request, self.package.manifest, self.family, self.tokenizers, self.shelf.packs()
+        )
 
 
 def open_model(engines: Path, name: str) -> Model:
     """Read the package `engines/name`, every file of it checked. Raises PackageError."""
     package = load_package(engines, name)
     family = family_named(package.manifest.family)
-    loras: tuple[LoraOffer, ...] = ()
     return Model(
         package=package,
         family=family,
@@ -55,8 +68,7 @@ def open_model(engines: Path, name: str) -> Model:
             key: PromptTokenizer.load(package.file(record.file), _spec(record))
             for key, record in package.manifest.tokenizers.items()
         },
-        parameters=parameters_schema(package.manifest, family.facts(package.manifest), loras),
-        loras=loras,
+        shelf=LoraShelf(package),
     )
 
 

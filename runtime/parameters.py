@@ -7,9 +7,10 @@ model cannot honour stays in it, allows only its empty value, and says why (`x-r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from runtime.families.family import Facts, Guidance
+from runtime.lora.pack import PackRecord
 from runtime.manifest import Manifest
 from runtime.request import MAX_SEED
 
@@ -27,6 +28,11 @@ class LoraOffer:
     triggers: str
     weight: float
     trigger_weight: float
+
+    @classmethod
+    def of(cls, record: PackRecord) -> Self:
+        """A pack's offer."""
+        return cls(record.id, record.name, record.triggers, record.weight, record.trigger_weight)
 
 
 def parameters_schema(

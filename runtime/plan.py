@@ -4,10 +4,13 @@ Pure and cheap: the API plans a request to find the user's last errors before it
 the worker plans it again from the stored request, with the same result.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from runtime.errors import RequestError
 from runtime.families.family import Family, Prompt
+from runtime.lora.pack import LoraPack, LoraSet
+from runtime.lora.triggers import with_triggers
 from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
 from runtime.sampling.table import StepTable
@@ -19,6 +22,7 @@ class Plan:
     """All that is needed to draw one picture with the engines of its model."""
 
     request: GenerateRequest
+    loras: LoraSet
     prompts: tuple[Prompt, ...]
     table: StepTable
     mixes: tuple[tuple[float, ...], ...]
@@ -47,20 +51,37 @@ def make_plan(
     manifest: Manifest,
     family: Family,
     tokenizers: Mapping[str, PromptTokenizer],
+    packs: Sequence[LoraPack] = (),
 ) -> Plan:
-    """Resolve a request. Raises RequestError for what its schema could not rule out."""
+    """Resolve a request; `packs` are those that the model has now.
+
+    Raises RequestError for what its schema could not rule out.
+    """
     table = family.table(request, manifest)
     guided = family.mix(request)
     scale = manifest.latents.scale_factor
+    loras = _loras(request, packs)
+    prompted = replace(request, prompt=with_triggers(request, loras))
     return Plan(
         request=request,
-        prompts=family.prompts(request, manifest, tokenizers),
+        loras=loras,
+        prompts=family.prompts(prompted, manifest, tokenizers),
         table=table,
         mixes=tuple(
             guided if _guides(request, int(step), table.steps) else (1.0,) for step in table.step
         ),
         latent_shape=(manifest.latents.channels, request.height // scale, request.width // scale),
     )
+
+
+def _loras(request: GenerateRequest, packs: Sequence[LoraPack]) -> LoraSet:
+    """The packs that act. In the order of their ids: a sum in fp32 depends on its order."""
+    found = {pack.id: pack for pack in packs}
+    for index, choice in enumerate(request.loras):
+        if choice.id not in found:
+            raise RequestError(f"/loras/{index}/id", f"{choice.id!r} is no LoRA of this model now")
+    acting = sorted((choice.id, choice.weight) for choice in request.loras if choice.weight)
+    return tuple((found[each], weight) for each, weight in acting)
 
 
 def _guides(request: GenerateRequest, step: int, steps: int) -> bool:

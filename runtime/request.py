@@ -147,6 +147,11 @@ def _schema_faults(body: object, schema: Mapping[str, Any]) -> Iterator[Fault]:
 def _explain(error: ValidationError) -> Iterator[Fault]:
     pointer = _pointer(error.absolute_path)
     rule = error.schema if isinstance(error.schema, Mapping) else {}
+    if error.validator == "oneOf":
+        meant = _branch_errors(error)
+        if meant:
+            yield from chain.from_iterable(_explain(each) for each in meant)
+            return
     if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
         known = rule["properties"]
         for name in sorted(set(error.instance) - set(known)):
@@ -160,6 +165,14 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
         yield Fault(pointer, f"{_shown(error.instance)}: {rule['x-refusal']}")
     else:
         yield Fault(pointer, f"{_shown(error.instance)} {_expectation(error)}")
+
+
+def _branch_errors(error: ValidationError) -> list[ValidationError]:
+    """What is wrong by the one alternative whose id the value has; nothing where none has it."""
+    identity = error.instance.get("id") if isinstance(error.instance, Mapping) else None
+    alternatives = enumerate(error.validator_value)
+    index = next((i for i, a in alternatives if a["properties"]["id"]["const"] == identity), None)
+    return [each for each in error.context or () if each.schema_path[0] == index]
 
 
 _EXPECTATIONS = {

@@ -10,10 +10,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
-from runtime.backends.protocol import Array
+from numpy.typing import NDArray
 
 # As they lie on disk, little endian.
 _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
@@ -28,7 +28,7 @@ class Tensor:
 
     dtype: str
     """As safetensors names it."""
-    values: Array
+    values: NDArray[Any]
 
     def fp32(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Its numbers, in memory of their own."""
@@ -47,7 +47,7 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
     return {name: _tensor(content, entry) for name, entry in header.items()}
 
 
-def _tensor(content: Array | None, entry: Mapping[str, object]) -> Tensor:
+def _tensor(content: NDArray[Any] | None, entry: Mapping[str, object]) -> Tensor:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     assert content is not None
     assert isinstance(dtype, str)
@@ -57,7 +57,7 @@ def _tensor(content: Array | None, entry: Mapping[str, object]) -> Tensor:
     return Tensor(dtype, np.asarray(stored).reshape(shape))
 
 
-def stored(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dtype: str) -> Array:
+def stored(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dtype: str) -> NDArray[Any]:
     """fp32 numbers rounded to nearest, ties to even, as a parameter of that dtype is stored."""
     if dtype == "BF16":
         bits = values.view(np.uint32)

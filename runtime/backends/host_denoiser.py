@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Array, Engine, Row
+from runtime.tensors import Tensor
 
 HISTORY = 3
 
@@ -46,6 +47,10 @@ class HostDenoiser:
             state.latents = outputs["next_latents"][index : index + 1]
             state.history = outputs["next_history"][index : index + 1]
             state.predicted = outputs["predicted"][index : index + 1]
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Let these weights of the graph hold from the next call on."""
+        self._engine.replace_weights(weights)
 
     def latents(self, slot: int) -> NDArray[np.float32]:
         """The sample as it is now, `[1, C, h, w]`."""

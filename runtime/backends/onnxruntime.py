@@ -1,20 +1,92 @@
 """ONNX Runtime on the CPU: runs a package's graphs as the build stage wrote them."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runtime.backends.host_denoiser import HostDenoiser
+from runtime.backends.onnx_graph import ELEMENT_TYPES, with_inputs
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage
+from runtime.tensors import Tensor
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 PROVIDER = "CPUExecutionProvider"
 
 
+def open_session(
+    graph: Path | bytes, options: "onnxruntime.SessionOptions", external_folder: Path | None
+) -> "onnxruntime.InferenceSession":
+    """Open a graph whose weights lie beside it, or in `external_folder`. Raises ONNX Runtime's own.
+
+    ONNX Runtime reads no weights outside a graph's folder, unless the graph is handed over as bytes
+    together with the folder.
+    """
+    import onnxruntime
+
+    if external_folder is None:
+        return onnxruntime.InferenceSession(graph, options, providers=[PROVIDER])
+    key = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(key, str(external_folder))
+    model = graph.read_bytes() if isinstance(graph, Path) else graph
+    return onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
+
+
 class OnnxEngine:
-    """One graph, open in ONNX Runtime."""
+    """One graph, open in ONNX Runtime.
+
+    While weights are replaced, a second session runs it, whose matrices are inputs: no session is
+    opened for another set of them, and what the first one made of the package's own stays as it is.
+    """
 
     def __init__(self, package: ModelPackage, role: str, threads: int | None) -> None:
         """Open the role's graph. `threads` None: as many as there are cores."""
+        self._role = role
+        self._record = package.manifest.roles[role]
+        self._graph = package.file(self._record.graph)
+        self._threads = threads
+        self._session = self._open(replaceable=False)
+        self._adaptable: onnxruntime.InferenceSession | None = None
+        self._replaced: dict[str, Any] = {}
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays in, named arrays out."""
+        session = self._adaptable if self._replaced and self._adaptable else self._session
+        try:
+            values = session.run(self._outputs, {**inputs, **self._replaced})
+        except Exception as error:
+            raise BackendError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Hand these over in every call from now on. The first ones open the second session."""
+        if weights and self._adaptable is None:
+            self._adaptable = self._open(replaceable=True)
+        self._replaced = {name: _value(tensor) for name, tensor in weights.items()}
+
+    def _open(self, *, replaceable: bool) -> "onnxruntime.InferenceSession":
+        path = self._graph
+        folder = self._record.external_folder
+        external = None if folder is None else Path(folder)
+        try:
+            if replaceable:
+                matrices = [each for each in self._record.parameters.values() if each.replaceable]
+                model = with_inputs(path.read_bytes(), matrices)
+                session = open_session(model, self._options(), external or path.parent)
+            else:
+                session = open_session(path, self._options(), external)
+        except Exception as error:
+            raise BackendError(f"{path}: ONNX Runtime cannot open it: {_line(error)}") from error
+        if session.get_providers() != [PROVIDER]:
+            found = ", ".join(session.get_providers())
+            raise BackendError(f"{path}: ONNX Runtime took {found}, asked for {PROVIDER}")
+        return session
+
+    def _options(self) -> "onnxruntime.SessionOptions":
         # Vendors are imported where they are opened, so that importing the runtime stays cheap.
         import onnxruntime
 
@@ -23,26 +95,9 @@ class OnnxEngine:
         # Several sessions share the cores (steps, previews, the VAE): a thread that spins while it
         # has nothing to do takes them from the others. Measured: a third of the time of a step.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._role = role
-        path = package.file(package.manifest.roles[role].graph)
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=[PROVIDER])
-        except Exception as error:
-            raise BackendError(f"{path}: ONNX Runtime cannot open it: {_line(error)}") from error
-        if self._session.get_providers() != [PROVIDER]:
-            found = ", ".join(self._session.get_providers())
-            raise BackendError(f"{path}: ONNX Runtime took {found}, asked for {PROVIDER}")
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays in, named arrays out."""
-        try:
-            values = self._session.run(self._outputs, dict(inputs))
-        except Exception as error:
-            raise BackendError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
-        return dict(zip(self._outputs, values, strict=True))
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        return options
 
 
 class OnnxRuntimeCpu:
@@ -64,6 +119,17 @@ class OnnxRuntimeCpu:
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays in host memory."""
         return HostDenoiser(self.open("denoiser"))
+
+
+def _value(tensor: Tensor) -> Any:
+    """A tensor as ONNX Runtime takes it; NumPy has no name for bf16."""
+    import onnxruntime
+
+    if tensor.dtype != "BF16":
+        return tensor.values
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+        tensor.values, ELEMENT_TYPES[tensor.dtype]
+    )
 
 
 def _line(error: Exception) -> str:

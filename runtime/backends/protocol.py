@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.tensors import Tensor
+
 Array = NDArray[Any]
 
 
@@ -15,6 +17,15 @@ class Engine(Protocol):
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Named host arrays in, named host arrays out. Raises BackendError."""
+        ...
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """From now on these initializers hold these values, and all others the package's own.
+
+        An engine that keeps its weights on a device rewrites the union of those that it replaced
+        before and those that it is to replace now, each from what is given here or from the
+        package: nothing of what was there before stays. Raises BackendError.
+        """
         ...
 
 
@@ -56,6 +67,10 @@ class Denoiser(Protocol):
 
     def advance(self, rows: Sequence[Row]) -> None:
         """One call of the step graph: each of these samples, all of one shape, goes one row on."""
+        ...
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """As of an Engine; the samples in it stay. Raises BackendError."""
         ...
 
     def latents(self, slot: int) -> NDArray[np.float32]:

@@ -128,6 +128,11 @@ def fit_fault(record: PackRecord, manifest: Manifest) -> str | None:
     """Why a pack cannot be laid on a package, as after the model was built anew from others."""
     for target in record.targets:
         role = manifest.roles.get(target.role)
+        if role and role.weights is None:
+            return (
+                f"{record.id}: the weights of {manifest.name} were left in place; "
+                "build it with weights of its own to lay LoRAs on them"
+            )
         parameter = role.parameters.get(target.parameter) if role else None
         if parameter is None:
             return f"{record.id}: {target.role} has no {target.parameter}; {_REMEDY}"

@@ -12,9 +12,9 @@ from api.metrics import Metrics
 from api.services import Services
 from runtime.broker.local import LocalBroker
 from runtime.families import family_named
+from runtime.lora.shelf import LoraShelf
 from runtime.manifest import ModelPackage
 from runtime.model import Model
-from runtime.parameters import parameters_schema
 from runtime.supervisor import Supervisor, WorkerSettings
 from tests.manifests import MANIFEST
 
@@ -43,12 +43,12 @@ def write_snapshot(path: Path = SNAPSHOT) -> None:
 
 def _services() -> Services:
     family = family_named(MANIFEST.family)
+    package = ModelPackage(Path("paper"), MANIFEST, digest="")
     model = Model(
-        package=ModelPackage(Path("paper"), MANIFEST, digest=""),
+        package=package,
         family=family,
         tokenizers={},
-        parameters=parameters_schema(MANIFEST, family.facts(MANIFEST)),
-        loras=(),
+        shelf=LoraShelf(package),
     )
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)

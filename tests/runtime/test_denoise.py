@@ -12,6 +12,7 @@ from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.batch import BatchLimits
 from runtime.denoise import Sample, StepEvent, denoise
 from runtime.generate import Generator
+from runtime.lora.switch import LoraSwitch
 from runtime.model import Model, open_model
 
 BODIES: list[dict[str, Any]] = [
@@ -114,7 +115,8 @@ def test_leaving_the_loop_early_frees_every_slot(model: Model) -> None:
     donor = start(generator, BODIES[0])
     conditioning = generator.conditioning(donor.plan)
     waiting = [Sample(donor.plan, denoiser, conditioning)]
-    loop = denoise(denoiser, lambda _: [waiting.pop()] if waiting else [], BatchLimits(4, 8))
+    loras = LoraSwitch(generator.effective_weights, "denoiser", denoiser)
+    loop = denoise(denoiser, lambda _: [waiting.pop()] if waiting else [], BatchLimits(4, 8), loras)
     events: tuple[StepEvent, ...] = next(loop)
     assert events[0].step == 1
     assert denoiser.held == 1

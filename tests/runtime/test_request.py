@@ -102,7 +102,9 @@ def test_lora_takes_its_own_defaults() -> None:
     ("loras", "detail"),
     [
         ([{"id": "oil"}], "no LoRA that this model has: ink"),
-        ([{"id": "ink", "weight": 3}], "no LoRA that this model has: ink"),
+        ([{"id": "ink", "weight": 3}], "loras.0.weight: 3 is more than the maximum, 2"),
+        ([{"id": "ink", "strength": 1}], "loras.0.strength: unknown field"),
+        ([{"weight": 1}], "no LoRA that this model has: ink"),
         ([{"id": "ink"}, {"id": "ink"}], "named twice"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from engine_build.cli import run
 from runtime.manifest import ModelPackage
-from tests.engine_build.lora.lora_files import LoraWriter
+from tests.lora_files import LoraWriter
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 

@@ -11,7 +11,7 @@ from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.lora.deltas import change
 from runtime.lora.pack import LoraPack
 from runtime.manifest import ModelPackage
-from tests.engine_build.lora.lora_files import (
+from tests.lora_files import (
     DIFFUSERS,
     KOHYA,
     PEFT,

@@ -12,7 +12,7 @@ from runtime.errors import PackageError, SourceError
 from runtime.lora.pack import FACTORS_NAME, PACK_NAME
 from runtime.lora.shelf import LoraShelf
 from runtime.manifest import ModelPackage
-from tests.engine_build.lora.lora_files import KOHYA, LoraWriter, Spelling
+from tests.lora_files import KOHYA, LoraWriter, Spelling
 
 LINEAR = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 WIDTH = 48

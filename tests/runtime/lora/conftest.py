@@ -1,0 +1,59 @@
+"""The committed demo model with six random LoRAs of every kind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+from runtime.manifest import ModelPackage
+from tests.lora_files import LoraWriter, Spelling
+
+ENGINES = Path(__file__).parents[3] / "engines"
+ATTENTION = "attentions.0.transformer_blocks.0"
+PLACES = (
+    f"down_blocks.1.{ATTENTION}.attn1.to_q",
+    f"down_blocks.2.{ATTENTION}.ff.net.0.proj",
+    f"mid_block.{ATTENTION}.attn2.to_v",
+    f"up_blocks.0.{ATTENTION}.attn1.to_out.0",
+    "down_blocks.0.resnets.0.conv1",
+    "up_blocks.1.resnets.1.conv2",
+    "conv_out",
+)
+TEXT = "text_model.encoder.layers.0.mlp.fc1"
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engines folder with `demo` and the packs `lora0` to `lora5`, that overlap in places."""
+    engines = tmp_path_factory.mktemp("engines")
+    shutil.copytree(ENGINES / "demo", engines / "demo")
+    package = open_listed(engines, "demo")
+    for number in range(6):
+        writer = LoraWriter(seed=number)
+        for place in (*PLACES[number : number + 3], PLACES[-1]):
+            _write(writer, package, place, dora=number == 4, loha=number == 5)
+        if number >= 3:
+            writer.spelling = Spelling("lora_te2_")
+            shape = package.manifest.roles["text_encoder_2"].parameters[f"{TEXT}.weight"].shape
+            writer.lora(TEXT, shape, 2, 2.0)
+        path = writer.save(engines / f"lora{number}.safetensors")
+        add_pack(package, LoraRequest(path, path.name))
+    return engines
+
+
+def _write(
+    writer: LoraWriter, package: ModelPackage, place: str, *, dora: bool, loha: bool
+) -> None:
+    shape = package.manifest.roles["denoiser"].parameters[f"{place}.weight"].shape
+    if loha:
+        width = 1
+        for extent in shape[1:]:
+            width *= extent
+        for half in "12":
+            writer.add(place, f".hada_w{half}_a", shape[0], 2)
+            writer.add(place, f".hada_w{half}_b", 2, width)
+        return
+    writer.lora(place, shape, 2, 1.0)
+    if dora:
+        writer.add(place, ".dora_scale", shape[0], *[1] * (len(shape) - 1))
