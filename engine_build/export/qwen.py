@@ -64,10 +64,11 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
 
     def skeleton() -> nn.Module:
         config = Qwen3Config.from_dict(dict(component.config))
-        return Qwen3Model(config).eval().requires_grad_(False)
+        network: nn.Module = Qwen3Model(config)
+        return network.eval().requires_grad_(False)
 
     def load() -> nn.Module:
-        network = Qwen3Model.from_pretrained(
+        network: nn.Module = Qwen3Model.from_pretrained(
             component.path,
             dtype=torch.float32,
             variant=component.variant,

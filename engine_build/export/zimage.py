@@ -77,16 +77,12 @@ class ZImageDenoiser(nn.Module):
     diffusers' own forward takes lists and cuts them apart in Python; the layers are the same.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network: Any = network
-        for block in (
-            *self.network.noise_refiner,
-            *self.network.context_refiner,
-            *self.network.layers,
-        ):
+        self.network = network
+        for block in (*network.noise_refiner, *network.context_refiner, *network.layers):
             block.attention.set_processor(RotaryAttention())
-        embedder = self.network.rope_embedder
+        embedder = network.rope_embedder
         tables = embedder.precompute_freqs_cis(
             embedder.axes_dims, embedder.axes_lens, embedder.theta
         )
@@ -161,8 +157,8 @@ class ZImageDenoiser(nn.Module):
 
     def rotations(self, *places: torch.Tensor) -> torch.Tensor:
         """Cosines and sines `[N, head / 2, 2]` of tokens at these places `[N]` along each axis."""
-        tables = (getattr(self, f"rotations_{axis}") for axis in range(len(places)))
-        return torch.cat([table[at] for table, at in zip(tables, places, strict=True)], dim=1)
+        looked_up = [self.get_buffer(f"rotations_{axis}")[at] for axis, at in enumerate(places)]
+        return torch.cat(looked_up, dim=1)
 
 
 def _rotate(states: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
@@ -177,7 +173,8 @@ def _patch(latents: torch.Tensor) -> torch.Tensor:
     """`[R, C, h, w]` to `[R, h / 2 * w / 2, 4 * C]`, the channels innermost."""
     rows, columns = latents.shape[2] // PATCH, latents.shape[3] // PATCH
     split = latents.unflatten(3, (columns, PATCH)).unflatten(2, (rows, PATCH))
-    return split.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    ordered: torch.Tensor = split.permute(0, 2, 4, 3, 5, 1)
+    return ordered.flatten(3).flatten(1, 2)
 
 
 def _unpatch(patches: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -185,7 +182,8 @@ def _unpatch(patches: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     rows, columns = shape[2] // PATCH, shape[3] // PATCH
     split = patches[:, : rows * columns].unflatten(2, (PATCH, PATCH, -1))
     split = split.unflatten(1, (rows, columns))
-    return split.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+    ordered: torch.Tensor = split.permute(0, 5, 1, 3, 2, 4)
+    return ordered.flatten(4).flatten(2, 3)
 
 
 class ZImageExporter:

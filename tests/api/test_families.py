@@ -43,6 +43,7 @@ FAMILIES = (
         {"cfg_scale": 4.0, "sampler": "euler"},
         {"negative_prompt": TOO_LONG},
     ),
+    Served("tiny_zimage", {}, {"cfg_scale": None, "sampler": "euler"}, {"prompt": TOO_LONG}),
 )
 
 
