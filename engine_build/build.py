@@ -13,6 +13,17 @@ from transformers import AutoTokenizer
 from engine_build.export.common import preview_decoder
 from engine_build.export.families import exporter_for
 from engine_build.export.role import Choices, ModelExport, RoleExport, TokenizerExport
+from engine_build.placing import (
+    PlacedWeights,
+    Weights,
+    check_space,
+    clone,
+    copied,
+    in_clone,
+    in_place,
+    size_of,
+    whole_file,
+)
 from engine_build.preview import fit_preview
 from engine_build.progress import Progress
 from engine_build.publish import staged
@@ -21,7 +32,7 @@ from engine_build.reduced import check_role
 from engine_build.single_file.open import open_source
 from engine_build.sources import ModelSource, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
-from engine_build.weights import StoredTensor, copy_tensors, match_parameters
+from engine_build.weights import match_parameters
 from runtime.errors import BuildError, SourceError
 from runtime.manifest import (
     Defaults,
@@ -36,8 +47,6 @@ from runtime.manifest import (
     record_file,
     write_manifest,
 )
-
-Weights = Mapping[str, tuple[str, StoredTensor]]
 
 _BUILT_WITH = (
     "calotype",
@@ -57,6 +66,7 @@ class _Parts:
     roles: Mapping[str, RoleRecord]
     tokenizers: Mapping[str, TokenizerRecord]
     preview: NetworkPreview | MatrixPreview
+    external_files: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,8 @@ class BuildRequest:
     preview_decoder: Path | None = None
     base: Path | None = None
     """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
+    in_place: bool = False
+    """Whether the weights stay where they are, instead of becoming the package's own."""
     choices: Choices = field(default_factory=Choices)
 
 
@@ -87,13 +99,19 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
         roles = model.roles if preview is None else (*model.roles, preview)
         check_defaults(model.limits, model.defaults)
         weights = {role.role: _match(role) for role in roles}
+        placed = {name: in_place(found) for name, found in weights.items() if request.in_place}
         tokenizers = {item.name: load_tokenizer(item) for item in model.tokenizers}
         with (
             Progress(3 * len(roles) + 2, shown=show_progress) as progress,
             staged(request.engines, request.name, replace=request.replace) as folder,
         ):
+            if not request.in_place:
+                placed = _clone_whole_files(weights, folder)
             records = {
-                role.role: _build_role(role, weights[role.role], folder, progress) for role in roles
+                role.role: _build_role(
+                    role, weights[role.role], placed.get(role.role), folder, progress
+                )
+                for role in roles
             }
             with progress.step("tokenizers and preview"):
                 for tokenizer, record in tokenizers.values():
@@ -103,7 +121,8 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                 )
             with progress.step("manifest: hash every file"):
                 cut = {name: record for name, (_, record) in tokenizers.items()}
-                parts = _Parts(records, cut, shown)
+                external = {file for item in placed.values() for file in item.external_files}
+                parts = _Parts(records, cut, shown, frozenset(external))
                 write_manifest(folder, _manifest(request, model, parts, folder))
     return request.engines / request.name
 
@@ -135,29 +154,48 @@ def _match(role: RoleExport) -> Weights:
     return match_parameters(parameter_shapes(role), role.parameter_names, role.component.checkpoint)
 
 
-def _build_role(role: RoleExport, weights: Weights, folder: Path, progress: Progress) -> RoleRecord:
-    """Write `ROLE.onnx` and `ROLE.safetensors`, and check them."""
-    graph, tensors = folder / f"{role.role}.onnx", folder / f"{role.role}.safetensors"
+def _clone_whole_files(weights: Mapping[str, Weights], folder: Path) -> dict[str, PlacedWeights]:
+    """Clone what takes no room on the disk, and check that there is enough for all else."""
+    placed = {}
+    for role, found in weights.items():
+        file, target = whole_file(found), folder / f"{role}.safetensors"
+        if file is not None and clone(file, target):
+            placed[role] = in_clone(found, target)
+    check_space(
+        folder, sum(size_of(found) for role, found in weights.items() if role not in placed)
+    )
+    return placed
+
+
+def _build_role(
+    role: RoleExport,
+    weights: Weights,
+    placed: PlacedWeights | None,
+    folder: Path,
+    progress: Progress,
+) -> RoleRecord:
+    """Write `ROLE.onnx`, and `ROLE.safetensors` where the weights have no place yet; check them."""
+    graph = folder / f"{role.role}.onnx"
     with progress.step(f"{role.role}: trace"):
         traced = trace(role)
-    read = {parameter: weights[parameter] for parameter in traced.parameters}
-    with progress.step(f"{role.role}: copy weights"):
-        chosen = dict(read.values())
-        size = sum(tensor.size_bytes for tensor in chosen.values())
-        with progress.bytes(size) as advance:
-            copied = copy_tensors(chosen, tensors, advance)
-        here = {parameter: (name, copied[name]) for parameter, (name, _) in read.items()}
-        ir.save(link(traced, here, folder), graph)
+    with progress.step(f"{role.role}: place weights"):
+        if placed is None:
+            read = {parameter: weights[parameter] for parameter in traced.parameters}
+            with progress.bytes(size_of(read)) as advance:
+                placed = copied(read, folder / f"{role.role}.safetensors", advance)
+        ir.save(link(traced, placed.weights, placed.folder), graph)
     with progress.step(f"{role.role}: check against PyTorch"):
-        check = check_role(role, graph)
+        check = check_role(role, graph, placed.external_folder)
+    tensors = dict(placed.weights[parameter] for parameter in traced.parameters)
     return RoleRecord(
         graph=graph.name,
-        weights=tensors.name,
+        weights=placed.own,
         check=check,
         parameters={
             name: Parameter(initializer=name, shape=tensor.shape, dtype=tensor.dtype)
-            for name, tensor in copied.items()
+            for name, tensor in tensors.items()
         },
+        external_folder=None if placed.external_folder is None else str(placed.external_folder),
     )
 
 
@@ -200,6 +238,7 @@ def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: 
         defaults=model.defaults,
         built_with={name: _version(name) for name in _BUILT_WITH},
         files={path.name: record_file(path) for path in sorted(folder.iterdir())},
+        external_files={str(path): record_file(path) for path in sorted(parts.external_files)},
     )
 
 

@@ -25,11 +25,14 @@ LARGEST_WHOLE = 200_000_000
 """So many parameters take 0.8 GB in fp32 in PyTorch, and more in ONNX Runtime."""
 
 
-def check_role(role: RoleExport, graph: Path) -> GraphCheck:
-    """Check a role's graph whole, or its architecture at reduced size. Raises BuildError."""
+def check_role(role: RoleExport, graph: Path, external_folder: Path | None = None) -> GraphCheck:
+    """Check a role's graph whole, or its architecture at reduced size. Raises BuildError.
+
+    `external_folder` holds the graph's weights where they do not lie beside it.
+    """
     size = sum(math.prod(shape) for shape in parameter_shapes(role).values())
     if role.reduced is None or size <= LARGEST_WHOLE:
-        return check_graph(role, graph)
+        return check_graph(role, graph, external_folder)
     return check_reduced(role, role.reduced)
 
 

@@ -1,12 +1,15 @@
 """What the commands `list` and `inspect` print."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engine_build.weights import ITEM_SIZES
 from runtime.errors import PackageError
 from runtime.manifest import (
     Manifest,
     MatrixPreview,
+    Parameter,
     RoleRecord,
     load_package,
     package_directories,
@@ -56,7 +59,7 @@ _ROLE_HEADINGS = ("ROLE", "WEIGHTS", "STORED AS", "PARAMETERS", "LARGEST ERROR",
 
 def _row(path: Path) -> tuple[str, ...]:
     manifest, _ = read_manifest(path)
-    for name, record in manifest.files.items():
+    for name, record in {**manifest.files, **manifest.external_files}.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != record.size_bytes:
             raise PackageError(f"{file}: gone or cut off; build the package again")
@@ -81,6 +84,8 @@ def _facts(manifest: Manifest, path: Path) -> Iterator[tuple[str, str]]:
     yield "family", manifest.family
     yield "path", str(path)
     yield "source", f"{manifest.source.kind}: {manifest.source.reference}"
+    for file in manifest.external_files:
+        yield "weights in place", file
     yield "sizes", f"{limits.min_size} to {limits.max_size}, multiples of {limits.multiple_of}"
     yield "at once", f"{limits.max_batch} samples, {limits.max_evaluations} evaluations"
     size = f"{defaults.width}x{defaults.height}"
@@ -99,12 +104,16 @@ def _role(manifest: Manifest, name: str) -> tuple[str, ...]:
     role = manifest.roles[name]
     return (
         name,
-        _size(manifest.files[role.weights].size_bytes),
+        _size(sum(map(_bytes, role.parameters.values()))),
         _dtypes(role),
         str(len(role.parameters)),
         f"{role.check.largest_error:.1e}",
         f"{role.check.tolerance:.1e}",
     )
+
+
+def _bytes(parameter: Parameter) -> int:
+    return math.prod(parameter.shape) * ITEM_SIZES[parameter.dtype]
 
 
 def _dtypes(role: RoleRecord) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
@@ -21,7 +22,7 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from engine_build.export.role import Axis, GraphInput, RoleExport
-from engine_build.weights import StoredTensor
+from engine_build.weights import Layout, StoredTensor, read_pieces
 from runtime.errors import BuildError
 
 # Attention and normalisation operators of later opsets fail in today's backends.
@@ -92,7 +93,8 @@ def trace(role: RoleExport) -> TracedGraph:
 def link(
     traced: TracedGraph, weights: Mapping[str, tuple[str, StoredTensor]], directory: Path
 ) -> ir.Model:
-    """Point the graph's weights to where they lie below `directory`.
+    """Point the graph's weights to where they lie below `directory`; those whose bytes must be
+    rearranged first become part of the graph itself.
 
     `weights` gives, for each parameter that the graph reads, its name in the package, which its
     initializer takes, and its tensor. Raises BuildError when one is left without.
@@ -142,17 +144,21 @@ def _cast(narrow: ir.Value, like: ir.Value) -> ir.Node:
 def _initializer(name: str, tensor: StoredTensor, directory: Path) -> ir.Value:
     dtype = _DTYPES[tensor.dtype]
     shape = ir.Shape(tensor.shape)
-    location = tensor.path.relative_to(directory)
-    external = ir.ExternalTensor(
-        location,
-        tensor.offset,
-        tensor.size_bytes,
-        dtype,
-        shape=shape,
-        name=name,
-        base_dir=directory,
-    )
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=external)
+    value: ir.TensorProtocol
+    if tensor.layout is Layout.AS_STORED:
+        value = ir.ExternalTensor(
+            tensor.path.relative_to(directory),
+            tensor.offset,
+            tensor.size_bytes,
+            dtype,
+            shape=shape,
+            name=name,
+            base_dir=directory,
+        )
+    else:
+        numbers = np.frombuffer(b"".join(read_pieces(tensor)), dtype.numpy())
+        value = ir.Tensor(numbers.reshape(tensor.shape), dtype=dtype, name=name)
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=value)
 
 
 def _check_linked(model: ir.Model) -> None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine_build.export.role import RoleExport
+from runtime.backends.onnxruntime import open_session
 from runtime.errors import BuildError
 from runtime.manifest import GraphCheck
 
@@ -20,8 +21,10 @@ PICTURE_TOLERANCE = 1 / 255
 PICTURE_SHARE = 0.999
 
 
-def check_graph(role: RoleExport, graph: Path) -> GraphCheck:
+def check_graph(role: RoleExport, graph: Path, external_folder: Path | None = None) -> GraphCheck:
     """Compare the graph with PyTorch at all of the role's check sizes.
+
+    `external_folder` holds the graph's weights where they do not lie beside it.
 
     Raises BuildError when an output is further away than the role's tolerance. PyTorch's side runs
     first and is let go before the graph is opened, so that only one of them is in memory.
@@ -29,7 +32,7 @@ def check_graph(role: RoleExport, graph: Path) -> GraphCheck:
     runs = [role.draw_inputs(sizes, seed) for seed, sizes in enumerate(role.checked_at, start=1)]
     expected = _run_reference(role, runs)
     gc.collect()
-    found = run_graph(graph, [_arrays(inputs) for inputs in runs])
+    found = run_graph(graph, [_arrays(inputs) for inputs in runs], external_folder)
     errors: dict[str, float] = {}
     tolerance = role.tolerance
     for reference, answer in zip(expected, found, strict=True):
@@ -64,16 +67,16 @@ def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> f
     return float(difference.max() / scale)
 
 
-def run_graph(graph: Path, runs: Sequence[Arrays]) -> list[dict[str, NDArray[np.generic]]]:
+def run_graph(
+    graph: Path, runs: Sequence[Arrays], external_folder: Path | None = None
+) -> list[dict[str, NDArray[np.generic]]]:
     """Run a graph on ONNX Runtime's CPU provider, once for each set of inputs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Buffers of one shape are of no use to the next: the check runs once per shape.
     options.enable_mem_pattern = False
     try:
-        session = onnxruntime.InferenceSession(
-            graph, sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(graph, options, external_folder)
         names = [output.name for output in session.get_outputs()]
         accepted = {item.name for item in session.get_inputs()}
         return [

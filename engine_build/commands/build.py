@@ -5,15 +5,27 @@ import math
 from pathlib import Path
 
 from engine_build.commands.arguments import add_engines, package_name, positive, size
-from engine_build.sources import open_folder
+from engine_build.single_file.open import open_source
 from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.sampling.samplers import SAMPLERS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = "Build DIR/NAME from a diffusers folder and check it against PyTorch."
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="the diffusers folder")
+    parser.description = "Build DIR/NAME from a checkpoint and check it against PyTorch."
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="a diffusers folder, or a single-file checkpoint (.safetensors) with --base",
+    )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="DIR",
+        help="of a single file: the diffusers folder that its configurations, tokenizers and "
+        "scheduler come from, and the networks that the file does not hold",
+    )
     parser.add_argument(
         "--name", required=True, type=package_name, help="what requests will call the model"
     )
@@ -28,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--replace", action="store_true", help="build anew a package that is already there"
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="leave the weights where they are: the package takes next to no room, depends on them "
+        "and takes no LoRA",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     _add_choices(parser.add_argument_group("limits and defaults, written into the package"))
@@ -53,7 +71,7 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
 def run(options: argparse.Namespace) -> None:
     """Build it and print its path."""
     # Loading PyTorch takes seconds: nobody waits for it to hear of a path that is mistyped.
-    open_folder(options.source)
+    open_source(options.source, options.base)
     from engine_build.build import BuildRequest, build_package
     from engine_build.export.role import Choices
 
@@ -66,6 +84,8 @@ def run(options: argparse.Namespace) -> None:
             description=options.description,
             replace=options.replace,
             preview_decoder=options.preview_decoder,
+            base=options.base,
+            in_place=options.in_place,
             choices=Choices(
                 max_size=options.max_size,
                 width=width,

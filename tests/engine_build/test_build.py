@@ -15,6 +15,7 @@ from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from tokenizers import Tokenizer
 
 import engine_build.build
+import engine_build.placing
 from engine_build.build import BuildRequest, build_package, load_tokenizer
 from engine_build.export.role import Choices, TokenizerExport
 from engine_build.verify import run_graph
@@ -294,7 +295,9 @@ def test_a_graph_that_differs_from_pytorch_is_never_published(
             stream.write(np.ones(tensor.size_bytes // 4, np.float32).tobytes())
         return copied
 
-    monkeypatch.setattr(engine_build.build, "copy_tensors", damage)
+    monkeypatch.setattr(engine_build.placing, "copy_tensors", damage)
+    # A file that the disk can clone would not be copied.
+    monkeypatch.setattr(engine_build.build, "clone", lambda *_: False)
     with pytest.raises(BuildError, match="text_encoder: the graph does not match PyTorch"):
         build_package(BuildRequest(shallow_source, "bad", tmp_path), show_progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -318,7 +321,7 @@ def kill_at(process: "subprocess.Popen[str]", step: str) -> None:
     assert process.wait() == -9, f"ended before {step!r}"
 
 
-KILLED_AT = ["text_encoder: trace", "text_encoder: check", "denoiser: copy"]
+KILLED_AT = ["text_encoder: trace", "text_encoder: check", "denoiser: place"]
 
 
 def test_a_killed_build_leaves_no_package_and_the_next_one_works(

@@ -1,0 +1,103 @@
+"""However a model is stored, it draws the same picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+from safetensors.torch import save_file
+
+from engine_build.build import BuildRequest, build_package
+from runtime.manifest import load_package
+from tests.engine_build.single_file import sgm
+from tests.parity import assert_same, generator_of, ours
+
+BODY: dict[str, Any] = {
+    "prompt": "a photo of a red apple",
+    "negative_prompt": "blurry",
+    "width": 64,
+    "height": 96,
+    "steps": 4,
+    "seed": 3,
+    "cfg_scale": 4.0,
+    "sampler": "euler",
+}
+
+
+def build(source: Path, engines: Path, **options: Any) -> Path:
+    request = BuildRequest(source, source.stem, engines, **options)
+    return build_package(request, show_progress=False)
+
+
+def assert_draws_the_same(engines: Path, name: str, other: Path) -> None:
+    found, expected = (
+        ours(generator_of(*where), BODY) for where in ((engines, name), (other, "rounded"))
+    )
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1], expected[1])
+
+
+def test_a_single_file_draws_what_its_folder_draws(
+    rounded_pipeline: StableDiffusionXLPipeline,
+    rounded_source: Path,
+    rounded_package: Path,
+    tmp_path: Path,
+) -> None:
+    state = {name: value.bfloat16() for name, value in sgm.state(rounded_pipeline).items()}
+    save_file(state, tmp_path / "single.safetensors")
+    package = build(tmp_path / "single.safetensors", tmp_path / "engines", base=rounded_source)
+    manifest = load_package(package.parent, "single").manifest
+    assert manifest.source.kind == "single file"
+    assert manifest.source.reference == "single.safetensors, with rounded"
+    folder = load_package(rounded_package, "rounded").manifest
+    for role, record in manifest.roles.items():
+        assert record.parameters.keys() == folder.roles[role].parameters.keys()
+        assert {parameter.dtype for parameter in record.parameters.values()} == {"BF16"}
+    assert_draws_the_same(package.parent, "single", rounded_package)
+
+
+def test_shards_in_bf16_draw_what_whole_files_in_fp32_draw(
+    sharded_source: Path, rounded_package: Path, tmp_path: Path
+) -> None:
+    package = build(sharded_source, tmp_path)
+    assert_draws_the_same(package.parent, "sharded", rounded_package)
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["own weights", "in place"])
+def test_v_prediction_with_zero_terminal_snr_is_diffusers_own(
+    rounded_pipeline: StableDiffusionXLPipeline,
+    rounded_source: Path,
+    tmp_path: Path,
+    in_place: bool,
+) -> None:
+    markers = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
+    save_file({**sgm.state(rounded_pipeline), **markers}, tmp_path / "noob.safetensors")
+    package = build(
+        tmp_path / "noob.safetensors", tmp_path / "engines", base=rounded_source, in_place=in_place
+    )
+    pipeline = StableDiffusionXLPipeline.from_pretrained(rounded_source, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(
+        pipeline.scheduler.config,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    with torch.no_grad():
+        latents = pipeline(
+            BODY["prompt"],
+            negative_prompt=BODY["negative_prompt"],
+            width=BODY["width"],
+            height=BODY["height"],
+            num_inference_steps=BODY["steps"],
+            guidance_scale=BODY["cfg_scale"],
+            generator=torch.Generator().manual_seed(BODY["seed"]),
+            output_type="latent",
+        ).images
+        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        picture = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+    assert_same(
+        ours(generator_of(package.parent, "noob"), BODY), (latents.numpy(), np.asarray(picture))
+    )
