@@ -1,5 +1,6 @@
 """The ASGI app: every route, every error, the documentation."""
 
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -10,6 +11,7 @@ from api.metrics import CountAnswers
 from api.openapi import openapi
 from api.routes import generate, health, images, info, jobs, streams
 from api.services import Services
+from runtime.parameters import LoraOffer
 
 DESCRIPTION = """Text to image from compiled engines, with a preview at every step.
 
@@ -32,12 +34,11 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(routes.router)
     handle_errors(app)
     app.add_middleware(CountAnswers, metrics=services.metrics)
-    document: dict[str, Any] = {}
 
-    def document_once() -> dict[str, Any]:
-        if not document:
-            document.update(openapi(app, services.model))
-        return document
+    @lru_cache(maxsize=1)
+    def document_with(_loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
+        return openapi(app, services.model)
 
-    app.openapi = document_once  # type: ignore[method-assign]
+    # LoRA packs come and go while the server runs.
+    app.openapi = lambda: document_with(services.model.loras)  # type: ignore[method-assign]
     return app

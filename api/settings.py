@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     max_batch: int | None = Field(
         None, ge=1, description="the most pictures drawn together; by default what the engines take"
     )
+    lora_memory_mb: int = Field(
+        512, ge=0, description="the memory for weights of recent LoRA sets, in MB"
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"

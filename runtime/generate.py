@@ -13,16 +13,13 @@ from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
 from runtime.families.family import Conditioning
 from runtime.lora.switch import LoraSwitch
-from runtime.lora.weights import EffectiveWeights
+from runtime.lora.weights import LORA_BYTES, EffectiveWeights
 from runtime.manifest import MatrixPreview
 from runtime.model import Model
 from runtime.plan import Plan
 from runtime.preview import Previewer
 
 Latents = NDArray[np.float32]
-
-LORA_BYTES = 512 * 2**20
-"""What weights of recent LoRA sets may take, where nobody says."""
 
 
 class Generator:

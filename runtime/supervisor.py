@@ -21,6 +21,7 @@ from runtime.broker.local import LocalBroker
 from runtime.broker.messages import Broken, Ready
 from runtime.broker.session import WorkerSession
 from runtime.errors import CalotypeError
+from runtime.lora.weights import LORA_BYTES
 from runtime.worker_main import WorkerOptions
 
 FIRST_PAUSE = 0.5
@@ -45,6 +46,8 @@ class WorkerSettings:
     data: Path
     max_batch: int | None = None
     """How many jobs it makes at once; None for as many as the model's graph takes."""
+    lora_bytes: int = LORA_BYTES
+    """What weights of recent LoRA sets may take."""
 
 
 class Supervisor:
@@ -176,6 +179,7 @@ class Supervisor:
             model=self._settings.model,
             data=self._settings.data,
             max_batch=self._settings.max_batch,
+            lora_bytes=self._settings.lora_bytes,
             heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
         )
         command = [sys.executable, "-m", "runtime.worker_main"]

@@ -38,6 +38,7 @@ class WorkerOptions:
     model: str
     data: Path
     max_batch: int | None
+    lora_bytes: int
     heartbeat_seconds: float
 
     def arguments(self, descriptor: int) -> list[str]:
@@ -45,6 +46,7 @@ class WorkerOptions:
         arguments = [
             *("--engines", str(self.engines), "--model", self.model, "--data", str(self.data)),
             *("--heartbeat-seconds", str(self.heartbeat_seconds), "--link", str(descriptor)),
+            *("--lora-bytes", str(self.lora_bytes)),
         ]
         if self.max_batch is not None:
             arguments += ["--max-batch", str(self.max_batch)]
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=arguments.model,
         data=arguments.data,
         max_batch=arguments.max_batch,
+        lora_bytes=arguments.lora_bytes,
         heartbeat_seconds=arguments.heartbeat_seconds,
     )
     link = WorkerLink(socket.socket(fileno=arguments.link))
@@ -79,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
     beat(link, options.heartbeat_seconds)
     model = open_model(options.engines, options.model)
-    generator = Generator(model, OnnxRuntimeCpu(model.package), options.max_batch)
+    backend = OnnxRuntimeCpu(model.package)
+    generator = Generator(model, backend, options.max_batch, options.lora_bytes)
     generator.warm_up()
     gallery = Gallery(options.data)
     gallery.remove_unfinished()
@@ -89,7 +93,6 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
         worker.stop()
 
     signal.signal(signal.SIGTERM, terminate)
-    backend = generator.backend
     link.send(Ready(backend.name, backend.name, backend.device, "fp32", CPU_NOTE))
     worker.run(generator.places)
 
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--max-batch", type=int)
+    parser.add_argument("--lora-bytes", type=int, required=True)
     parser.add_argument("--heartbeat-seconds", type=float, required=True)
     parser.add_argument("--link", type=int, required=True)
     return parser

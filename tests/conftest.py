@@ -14,6 +14,7 @@ from tests.flow_models import (
     flux_schnell_pipeline,
     save_flow_source,
 )
+from tests.lora_packs import demo_with_loras
 from tests.models import SourceOptions, save_source
 from tests.zimage_models import zimage_pipeline
 
@@ -147,3 +148,9 @@ def tiny_zimage_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_zimage_package(tiny_zimage_source: Path, build_once: PackageBuilder) -> Path:
     """An engines folder with the package `tiny_zimage` of `tiny_zimage_source`."""
     return build_once(tiny_zimage_source, "tiny_zimage", SMALL)
+
+
+@pytest.fixture(scope="session")
+def lora_engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engines folder with the committed `demo` and six LoRA packs, `lora0` to `lora5`."""
+    return demo_with_loras(tmp_path_factory.mktemp("lora_engines"))

@@ -22,12 +22,19 @@ class _State:
 
 
 class HostDenoiser:
-    """A Denoiser whose samples' latents and history are NumPy arrays."""
+    """A Denoiser whose samples' latents and history are NumPy arrays.
+
+    While weights are replaced, each sample has a call of its own. An engine cannot pack matrices
+    beforehand that it gets with the call, and a product of unpacked ones is rounded differently for
+    another number of rows (ONNX Runtime's MLAS chooses the blocks in which it sums by all three
+    extents): a sample's bits would depend on its company.
+    """
 
     def __init__(self, engine: Engine) -> None:
         """`engine` runs the step graph."""
         self._engine = engine
         self._states: dict[int, _State] = {}
+        self._apart = False
         self._slots = count()
 
     def admit(
@@ -40,17 +47,14 @@ class HostDenoiser:
         return slot
 
     def advance(self, rows: Sequence[Row]) -> None:
-        """Stack the samples, call the graph once, take them apart again."""
-        states = [self._states[row.slot] for row in rows]
-        outputs = self._engine.run(_inputs(rows, states))
-        for index, state in enumerate(states):
-            state.latents = outputs["next_latents"][index : index + 1]
-            state.history = outputs["next_history"][index : index + 1]
-            state.predicted = outputs["predicted"][index : index + 1]
+        """Stack the samples, call the graph, take them apart again."""
+        for together in [[row] for row in rows] if self._apart else [rows]:
+            self._call(together)
 
     def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Let these weights of the graph hold from the next call on."""
         self._engine.replace_weights(weights)
+        self._apart = bool(weights)
 
     def latents(self, slot: int) -> NDArray[np.float32]:
         """The sample as it is now, `[1, C, h, w]`."""
@@ -63,6 +67,14 @@ class HostDenoiser:
     def release(self, slot: int) -> None:
         """Forget a sample."""
         del self._states[slot]
+
+    def _call(self, rows: Sequence[Row]) -> None:
+        states = [self._states[row.slot] for row in rows]
+        outputs = self._engine.run(_inputs(rows, states))
+        for index, state in enumerate(states):
+            state.latents = outputs["next_latents"][index : index + 1]
+            state.history = outputs["next_history"][index : index + 1]
+            state.predicted = outputs["predicted"][index : index + 1]
 
 
 def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:

@@ -18,6 +18,9 @@ from runtime.tensors import Tensor, map_tensors, stored
 Weights: TypeAlias = Mapping[str, Tensor]
 """What a network's initializers are to hold, by name; all others hold the package's own."""
 
+LORA_BYTES = 512 * 2**20
+"""What weights of recent sets may take, where nobody says."""
+
 _OPENED = 64
 """Packs that stay mapped: that takes addresses, not memory."""
 

@@ -23,9 +23,9 @@ LORAS = [f"lora{number}" for number in range(6)]
 
 
 @pytest.fixture(scope="module")
-def generator(engines: Path) -> Generator:
-    model = open_model(engines, "demo")
-    return Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+def generator(lora_engines: Path) -> Generator:
+    model = open_model(lora_engines, "demo")
+    return Generator(model, OnnxRuntimeCpu(model.package))
 
 
 def plan(generator: Generator, *loras: tuple[str, float], **fields: Any) -> Plan:
@@ -92,9 +92,11 @@ def test_fifty_switches_leave_no_residue(generator: Generator) -> None:
         assert all((picture != other).any() for i, other in pictures.items() if i != index)
 
 
-def test_no_lora_is_the_model_that_was_never_given_one(generator: Generator, engines: Path) -> None:
-    model = open_model(engines, "demo")
-    fresh = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+def test_no_lora_is_the_model_that_was_never_given_one(
+    generator: Generator, lora_engines: Path
+) -> None:
+    model = open_model(lora_engines, "demo")
+    fresh = Generator(model, OnnxRuntimeCpu(model.package))
     expected = draw(fresh, plan(fresh))
     draw(generator, plan(generator, ("lora2", 1.0), ("lora4", 1.0)))
     np.testing.assert_array_equal(draw(generator, plan(generator)), expected)
@@ -148,11 +150,11 @@ def test_recent_sets_are_kept_within_the_budget(generator: Generator) -> None:
     assert effective.of(plans[0].loras, "denoiser") is not first or sizes[2] <= sizes[1]
 
 
-def test_a_lora_that_went_away_is_named(engines: Path, tmp_path: Path) -> None:
+def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
-    shutil.copytree(engines, folder)
+    shutil.copytree(lora_engines, folder)
     model = open_model(folder, "demo")
-    generator = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
     waits, changes = plan(generator, ("lora0", 1.0)), plan(generator, ("lora1", 1.0))
     remove_pack(open_listed(folder, "demo"), "lora0")
     with pytest.raises(PackageError, match=r"lora0/factors\.safetensors: gone"):

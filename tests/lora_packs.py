@@ -1,15 +1,14 @@
-"""The committed demo model with six random LoRAs of every kind."""
+"""The committed demo model with six random LoRAs, over some networks and of some kinds."""
 
+import math
 import shutil
 from pathlib import Path
-
-import pytest
 
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
 from runtime.manifest import ModelPackage
 from tests.lora_files import LoraWriter, Spelling
 
-ENGINES = Path(__file__).parents[3] / "engines"
+ENGINES = Path(__file__).parent.parent / "engines"
 ATTENTION = "attentions.0.transformer_blocks.0"
 PLACES = (
     f"down_blocks.1.{ATTENTION}.attn1.to_q",
@@ -23,10 +22,8 @@ PLACES = (
 TEXT = "text_model.encoder.layers.0.mlp.fc1"
 
 
-@pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engines folder with `demo` and the packs `lora0` to `lora5`, that overlap in places."""
-    engines = tmp_path_factory.mktemp("engines")
+def demo_with_loras(engines: Path) -> Path:
+    """Fill an engines folder: `demo` and the packs `lora0` to `lora5`, that overlap in places."""
     shutil.copytree(ENGINES / "demo", engines / "demo")
     package = open_listed(engines, "demo")
     for number in range(6):
@@ -47,9 +44,7 @@ def _write(
 ) -> None:
     shape = package.manifest.roles["denoiser"].parameters[f"{place}.weight"].shape
     if loha:
-        width = 1
-        for extent in shape[1:]:
-            width *= extent
+        width = math.prod(shape[1:])
         for half in "12":
             writer.add(place, f".hada_w{half}_a", shape[0], 2)
             writer.add(place, f".hada_w{half}_b", 2, width)
