@@ -25,6 +25,7 @@ example:
 
 A source is a folder that diffusers saved: it holds model_index.json, unet/, vae/, text_encoder/,
 text_encoder_2/, tokenizer/, tokenizer_2/ and scheduler/, with weights as .safetensors files.
+Or it is a single-file checkpoint of SDXL, Flux or Chroma, with such a folder as its --base.
 A build of SDXL takes some minutes, 16 GB of memory and as much disk as the source.
 """
 
