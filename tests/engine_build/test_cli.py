@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from diffusers import StableDiffusionXLPipeline
 
 from engine_build.cli import run
+from runtime.manifest import load_package
+from tests.engine_build.single_file import sgm
 
 COMMAND = Path(sys.executable).parent / "engine-build"
 
@@ -63,6 +66,23 @@ def test_a_wrong_source_ends_with_1_and_one_line(tmp_path: Path) -> None:
         f"engine-build: {tmp_path}/nowhere: there is no such folder; expected a diffusers folder "
         "(with a model_index.json) of an SDXL pipeline\n"
     )
+
+
+def test_a_single_file_is_built_with_its_base(
+    rounded_pipeline: StableDiffusionXLPipeline,
+    rounded_source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = sgm.write(rounded_pipeline, tmp_path / "model.safetensors")
+    build = ["build", str(file), "--name", "single", "--engines", str(tmp_path / "engines")]
+    assert run([*build, "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert "checkpoint of SDXL holds no configurations" in told
+    assert told.count("\n") == 1
+    assert run([*build, "--base", str(rounded_source), "--in-place", "--quiet"]) == 0
+    manifest = load_package(tmp_path / "engines", "single").manifest
+    assert list(manifest.external_files) == [str(file)]
 
 
 def test_a_name_that_is_taken_ends_with_1(

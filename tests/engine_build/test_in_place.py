@@ -28,7 +28,7 @@ BODY = {
 
 @pytest.fixture(scope="module")
 def linked_source(sharded_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As a download cache lays it out: every weight file is a link to a folder of blobs."""
+    """As a download cache lays it out: every weight file is a link into a folder of blobs."""
     folder = tmp_path_factory.mktemp("cache")
     source = Path(shutil.copytree(sharded_source, folder / "source"))
     (folder / "blobs").mkdir()
@@ -86,7 +86,7 @@ def spoil(path: Path) -> None:
 def test_a_source_that_is_no_more_what_it_was_is_named(
     external_package: Path, linked_source: Path, tmp_path: Path, harm: object, message: str
 ) -> None:
-    (blob,) = (linked_source.parent / "blobs").glob("vae-*-00001-of-*")
+    blob = min((linked_source.parent / "blobs").iterdir())
     kept = shutil.copy(blob, tmp_path / "kept")
     assert callable(harm)
     harm(blob)
