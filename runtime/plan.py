@@ -75,13 +75,12 @@ def make_plan(
 
 
 def _loras(request: GenerateRequest, packs: Sequence[LoraPack]) -> LoraSet:
-    """The packs that act. In the order of their ids: a sum in fp32 depends on its order."""
+    """The packs that act, in the request's order: a DoRA rescales what came before it."""
     found = {pack.id: pack for pack in packs}
     for index, choice in enumerate(request.loras):
         if choice.id not in found:
             raise RequestError(f"/loras/{index}/id", f"{choice.id!r} is no LoRA of this model now")
-    acting = sorted((choice.id, choice.weight) for choice in request.loras if choice.weight)
-    return tuple((found[each], weight) for each, weight in acting)
+    return tuple((found[choice.id], choice.weight) for choice in request.loras if choice.weight)
 
 
 def _guides(request: GenerateRequest, step: int, steps: int) -> bool:

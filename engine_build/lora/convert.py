@@ -10,7 +10,7 @@ from engine_build.lora.guess import guess
 from engine_build.lora.naming import Naming, Place
 from runtime.backends.protocol import Array
 from runtime.errors import PackageError, SourceError
-from runtime.lora.deltas import change
+from runtime.lora.deltas import laid
 from runtime.lora.pack import Target
 from runtime.manifest import Manifest
 from runtime.tensors import Tensor
@@ -64,7 +64,8 @@ def _target(place: Place, layer: Layer, manifest: Manifest, file: LoraFile) -> T
     factors = {factor: tensor.fp32() for factor, tensor in layer.factors.items()}
     try:
         # DoRA divides by the norm of a row, so that zeros would not do.
-        tried = change(layer.kind, factors, np.ones(parameter.shape, np.float32), layer.scale)
+        base = np.ones(parameter.shape, np.float32)
+        tried = laid(layer.kind, factors, base, base, layer.scale)
     except (PackageError, KeyError) as error:
         raise SourceError(
             f"{file.path}: {layer.module}: {error} of {name}, so it is not for {manifest.name}; "

@@ -1,14 +1,14 @@
 """What a LoRA's factors do to a weight: the published formulas, in fp32.
 
-    lora   scale * up @ down                              Hu et al., arXiv 2106.09685
-    dora   magnitude / |W + lora| * (W + lora) - W        Liu et al., arXiv 2402.09353
-    loha   scale * (w1_a @ w1_b) * (w2_a @ w2_b)          Hyeon-Woo et al., arXiv 2108.06098
-    lokr   scale * kron(w1, w2)                           Yeh et al., arXiv 2309.14859
+    lora   W + scale * up @ down                          Hu et al., arXiv 2106.09685
+    dora   magnitude / |base + lora| * (W + lora)         Liu et al., arXiv 2402.09353
+    loha   W + scale * (w1_a @ w1_b) * (w2_a @ w2_b)      Hyeon-Woo et al., arXiv 2108.06098
+    lokr   W + scale * kron(w1, w2)                       Yeh et al., arXiv 2309.14859
 
 A convolution's `down` holds the kernel, `[r, in, kh, kw]`, and `up` is `[out, r, 1, 1]`. With a
 core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies there, `[r, r, kh, kw]`. DoRA's
-norms are those of the rows, each over all inputs of an output, and the weight that a request gives
-goes into its `scale`, as PEFT applies it; two DoRAs then add up what each makes of W alone.
+norms are those of the base's rows, each over all inputs of an output, and it rescales what others
+have made of the weight before it, as PEFT applies it: there, order matters.
 """
 
 import math
@@ -24,18 +24,23 @@ Factors = Mapping[str, NDArray[np.float32]]
 Matrix = NDArray[np.float32]
 
 
-def change(
-    kind: Kind, factors: Factors, base: NDArray[np.float32], scale: float
+def laid(
+    kind: Kind,
+    factors: Factors,
+    base: NDArray[np.float32],
+    so_far: NDArray[np.float32],
+    scale: float,
 ) -> NDArray[np.float32]:
-    """What is to be added to `base`. `scale` is the target's times the weight of the request.
+    """The weight `so_far`, which others may have been laid on, with this change laid on it too.
 
+    `base` is the package's own weight, and `scale` the target's times the weight of the request.
     Raises PackageError where the factors' shapes give no change of the shape of `base`.
     """
     try:
         if kind == "dora":
-            return _dora(factors, base, scale)
+            return _dora(factors, base, so_far, scale)
         delta = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
-        return _fitted(delta, base.shape) * np.float32(scale)
+        return so_far + _fitted(delta, base.shape) * np.float32(scale)
     except ValueError as error:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
         raise PackageError(f"{shapes} do not fit {list(base.shape)}") from error
@@ -57,12 +62,13 @@ def _lora(factors: Factors) -> Matrix:
     return _flat(up) @ _flat(down)
 
 
-def _dora(factors: Factors, base: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    rows = (base + _fitted(_lora(factors), base.shape) * np.float32(scale)).reshape(len(base), -1)
-    norms = np.sqrt(np.square(rows).sum(axis=1))
+def _dora(
+    factors: Factors, base: NDArray[np.float32], so_far: NDArray[np.float32], scale: float
+) -> NDArray[np.float32]:
+    delta = _fitted(_lora(factors), base.shape) * np.float32(scale)
+    norms = np.sqrt(np.square(base + delta).reshape(len(base), -1).sum(axis=1))
     magnitudes = factors["magnitude"].reshape(len(base))
-    merged = (rows * (magnitudes / norms)[:, np.newaxis]).reshape(base.shape)
-    return np.asarray(merged - base, dtype=np.float32)
+    return (so_far + delta) * (magnitudes / norms).reshape(-1, *[1] * (base.ndim - 1))
 
 
 def _loha(factors: Factors) -> Matrix:

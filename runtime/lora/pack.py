@@ -108,7 +108,7 @@ class LoraPack:
 
 
 LoraSet: TypeAlias = tuple[tuple[LoraPack, float], ...]
-"""The packs that act on a picture with their weights, none of them 0, in the order of their ids."""
+"""The packs that act on a picture with their weights, none of them 0, in the request's order."""
 
 _REMEDY = "remove the pack and add it again with: engine-build lora"
 

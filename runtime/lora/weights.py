@@ -1,4 +1,4 @@
-"""The effective weights of a LoRA set: base + sum of weight * change, in fp32, stored as the base.
+"""The effective weights of a LoRA set: base + sum of weight * delta, in fp32, stored as the base.
 
 Always from the base, never from another set: whichever sets came before, a set's weights are the
 same to the bit. Those of recent sets are kept within a budget of memory.
@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from typing import TypeAlias
 
 from runtime.errors import PackageError
-from runtime.lora.deltas import change
+from runtime.lora.deltas import laid
 from runtime.lora.pack import LoraPack, LoraSet, Target, fit_fault
 from runtime.manifest import ModelPackage
 from runtime.tensors import Tensor, map_tensors, stored
@@ -92,7 +92,8 @@ class EffectiveWeights:
         for pack, target, weight in parts:
             tensors = self._factors(pack)
             factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
-            effective = effective + change(target.kind, factors, base, target.scale * weight)
+            scale = target.scale * weight
+            effective = laid(target.kind, factors, base, effective, scale)
         return parameter.initializer, Tensor(parameter.dtype, stored(effective, parameter.dtype))
 
     def _map_base(self, role: str) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine_build.lora.packs import LoraRequest, add_pack
-from runtime.lora.deltas import change
+from runtime.lora.deltas import laid
 from runtime.lora.pack import LoraPack
 from runtime.manifest import ModelPackage
 from tests.lora_files import (
@@ -57,18 +57,19 @@ def shape_of(package: ModelPackage, path: str, role: str = "denoiser") -> tuple[
     return package.manifest.roles[role].parameters[f"{path}.weight"].shape
 
 
-def changes(pack: LoraPack, base: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """What the pack does at weight 1 to each parameter, without its `.weight`."""
+def changes(
+    pack: LoraPack, base: np.ndarray | None = None, role: str = "denoiser"
+) -> dict[str, np.ndarray]:
+    """What the pack does at weight 1 to each parameter of a role, without its `.weight`."""
     factors = pack.factors()
-    return {
-        target.parameter.removesuffix(".weight"): change(
-            target.kind,
-            {name: factors[target.tensor_name(name)].fp32() for name in target.factors},
-            np.zeros(target.shape, np.float32) if base is None else base,
-            target.scale,
-        )
-        for target in pack.record.targets
-    }
+    found = {}
+    for target in pack.record.targets:
+        if target.role == role:
+            read = {name: factors[target.tensor_name(name)].fp32() for name in target.factors}
+            of = np.zeros(target.shape, np.float32) if base is None else base
+            laid_on = laid(target.kind, read, of, of, target.scale)
+            found[target.parameter.removesuffix(".weight")] = laid_on - of
+    return found
 
 
 def added(package: ModelPackage, writer: LoraWriter, metadata: dict[str, str] | None = None):
@@ -137,16 +138,8 @@ def test_text_encoders_in_both_namings(demo: ModelPackage) -> None:
         file = writer.save(demo.path / "text.safetensors")
         pack = add_pack(demo, LoraRequest(file, "file", id=prefix.strip("_.")))
         assert pack.record.roles == {"text_encoder", "text_encoder_2"}
-        for target in pack.record.targets:
-            (found,) = [
-                change(
-                    "lora",
-                    {n: pack.factors()[target.tensor_name(n)].fp32() for n in target.factors},
-                    np.zeros(target.shape, np.float32),
-                    target.scale,
-                )
-            ]
-            np.testing.assert_allclose(found, expected[target.role], rtol=1e-5, atol=1e-6)
+        for role, change in expected.items():
+            assert_changes(changes(pack, role=role), {path: change})
 
 
 def test_alpha_scales_by_each_layers_rank(demo: ModelPackage) -> None:
