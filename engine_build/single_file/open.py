@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine_build.fetch.references import refuse_pickle
 from engine_build.single_file.family import SingleFileFamily, SingleFileHeader
 from engine_build.single_file.recognise import recognise
 from engine_build.sources import (
@@ -89,8 +90,14 @@ def open_source(path: Path, base: Path | None = None) -> ModelSource:
 
 def open_single_file(path: Path, base: Path | None) -> SingleFile:
     """Open a single-file checkpoint. Raises SourceError that names what the file is instead."""
+    refuse_pickle(str(path))
+    if path.suffix.lower() == ".gguf":
+        raise SourceError(
+            f"{path}: GGUF weights are quantised, which is not read; fetch the .safetensors file in "
+            "fp16, bf16 or fp32"
+        )
     if path.suffix.lower() != ".safetensors":
-        raise SourceError(f"{path}: {_REFUSED.get(path.suffix.lower(), 'no .safetensors file')}")
+        raise SourceError(f"{path}: no .safetensors file")
     header = SingleFileHeader(path, read_header(path), read_metadata(path))
     family = recognise(header)
     if base is None:
@@ -106,14 +113,3 @@ def open_single_file(path: Path, base: Path | None) -> SingleFile:
             f"{family.usual_base}"
         )
     return SingleFile(header, family, folder)
-
-
-_PICKLE = (
-    "weights in Python's pickle format are not read, since opening them can run code; fetch the "
-    ".safetensors file of the model"
-)
-_REFUSED = {
-    **dict.fromkeys((".ckpt", ".pt", ".pth", ".bin"), _PICKLE),
-    ".gguf": "GGUF weights are quantised, which is not read; fetch the .safetensors file in fp16, "
-    "bf16 or fp32",
-}

@@ -118,8 +118,8 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "index a list": (write("model_index.json", b"[]"), "a JSON list, expected an object"),
     "index without class": (index(_class_name=None), "no _class_name in it"),
     "another pipeline": (
-        index(_class_name="FluxPipeline"),
-        "of class FluxPipeline, expected StableDiffusionXLPipeline",
+        index(_class_name="KolorsPipeline"),
+        "of class KolorsPipeline, expected StableDiffusionXLPipeline",
     ),
     "refiner": (index(requires_aesthetics_score=True), "it is SDXL's refiner"),
     "component not listed": (

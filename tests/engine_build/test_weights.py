@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.weights import copy_tensors, match_parameters, read_checkpoint, read_header
+from engine_build.weights import (
+    copy_tensors,
+    match_parameters,
+    read_checkpoint,
+    read_header,
+    read_metadata,
+)
 from runtime.errors import SourceError
 
 TENSORS = {
@@ -56,6 +62,32 @@ def test_copied_tensors_are_aligned_to_their_items(file: Path, tmp_path: Path) -
     assert min(tensor.offset for tensor in copied.values()) % 64 == 0
     for name, tensor in copied.items():
         assert tensor.offset % TENSORS[name].itemsize == 0
+
+
+def test_parts_of_a_tensor_are_copied_as_tensors(tmp_path: Path) -> None:
+    path, target = tmp_path / "fused.safetensors", tmp_path / "parts.safetensors"
+    fused = torch.arange(24, dtype=torch.bfloat16).reshape(6, 4)
+    save_file({"first": torch.ones(3), "fused": fused}, path)
+    stored = read_header(path)["fused"]
+    parts = {
+        "rows": stored.rows(2, 4),
+        "swapped": stored.swapped(),
+        "transposed": stored.transposed(),
+    }
+    copied = copy_tensors(parts, target, lambda _: None)
+    loaded = load_file(target)
+    assert torch.equal(loaded["rows"], fused[2:4])
+    assert torch.equal(loaded["swapped"], torch.cat([fused[3:], fused[:3]]))
+    assert torch.equal(loaded["transposed"], fused.T)
+    assert {name: tensor.shape for name, tensor in copied.items()} == {
+        name: tensor.shape for name, tensor in parts.items()
+    }
+
+
+def test_what_a_file_says_of_itself_is_read(file: Path, tmp_path: Path) -> None:
+    assert read_metadata(file) == {"format": "pt"}
+    save_file(TENSORS, tmp_path / "silent.safetensors")
+    assert read_metadata(tmp_path / "silent.safetensors") == {}
 
 
 def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
