@@ -170,8 +170,9 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
 def _branch_errors(error: ValidationError) -> list[ValidationError]:
     """What is wrong by the one alternative whose id the value has; nothing where none has it."""
     identity = error.instance.get("id") if isinstance(error.instance, Mapping) else None
-    alternatives = enumerate(error.validator_value)
-    index = next((i for i, a in alternatives if a["properties"]["id"]["const"] == identity), None)
+    alternatives: Any = error.validator_value
+    known = [alternative["properties"]["id"]["const"] for alternative in alternatives]
+    index = known.index(identity) if identity in known else None
     return [each for each in error.context or () if each.schema_path[0] == index]
 
 

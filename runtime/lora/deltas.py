@@ -67,8 +67,8 @@ def _dora(
 ) -> NDArray[np.float32]:
     delta = _fitted(_lora(factors), base.shape) * np.float32(scale)
     norms = np.sqrt(np.square(base + delta).reshape(len(base), -1).sum(axis=1))
-    magnitudes = factors["magnitude"].reshape(len(base))
-    return (so_far + delta) * (magnitudes / norms).reshape(-1, *[1] * (base.ndim - 1))
+    growth = (factors["magnitude"].reshape(len(base)) / norms).astype(np.float32)
+    return (so_far + delta) * growth.reshape(-1, *[1] * (base.ndim - 1))
 
 
 def _loha(factors: Factors) -> Matrix:
