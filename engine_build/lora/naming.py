@@ -11,7 +11,7 @@ Place: TypeAlias = tuple[str, str]
 """A role and one of its parameters."""
 
 _NAMINGS: Mapping[str, Callable[[Manifest], Iterator[tuple[str, Place]]]] = {
-    "sdxl": sdxl.spellings,
+    sdxl.FAMILY: sdxl.spellings,
 }
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from runtime.manifest import Manifest
 
+FAMILY = "sdxl"
+
 # A text encoder's role: its prefix in kohya's files, and in diffusers'.
 _ENCODERS = {
     "text_encoder": ("lora_te1", "text_encoder"),

@@ -58,7 +58,7 @@ def test_the_fitted_matrix_shows_roughly_what_the_vae_decodes(tiny_v_source: Pat
     shown = torch.einsum("bchw,cr->brhw", latents, torch.tensor(preview.matrix))
     shown = shown + torch.tensor(preview.bias)[:, None, None]
     flat = colours.mean(dim=(2, 3), keepdim=True)
-    assert (shown - colours).square().mean() < 0.95 * (flat - colours).square().mean()
+    assert (shown - colours).square().mean() < 0.98 * (flat - colours).square().mean()
     assert 0.1 < preview.explained <= 1
 
 
