@@ -93,8 +93,8 @@ def open_single_file(path: Path, base: Path | None) -> SingleFile:
     refuse_pickle(str(path))
     if path.suffix.lower() == ".gguf":
         raise SourceError(
-            f"{path}: GGUF weights are quantised, which is not read; fetch the .safetensors file in "
-            "fp16, bf16 or fp32"
+            f"{path}: GGUF weights are quantised, which is not read; fetch the .safetensors file "
+            "in fp16, bf16 or fp32"
         )
     if path.suffix.lower() != ".safetensors":
         raise SourceError(f"{path}: no .safetensors file")

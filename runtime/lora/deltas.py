@@ -68,7 +68,8 @@ def _dora(
     delta = _fitted(_lora(factors), base.shape) * np.float32(scale)
     norms = np.sqrt(np.square(base + delta).reshape(len(base), -1).sum(axis=1))
     growth = (factors["magnitude"].reshape(len(base)) / norms).astype(np.float32)
-    return (so_far + delta) * growth.reshape(-1, *[1] * (base.ndim - 1))
+    grown = (so_far + delta) * growth.reshape(-1, *[1] * (base.ndim - 1))
+    return np.asarray(grown, dtype=np.float32)
 
 
 def _loha(factors: Factors) -> Matrix:
