@@ -1,0 +1,222 @@
+"""What it takes to change the LoRA that acts on a model, and what one costs while it acts.
+
+    python -m benchmarks.lora --model demo --engines engines
+
+makes two random LoRAs on every matrix and kernel of the denoiser and times the changes between
+them: computed anew (nothing is kept), and kept from before. Beside each stands what it moved, and
+how long this machine's memory takes to copy as much. Nothing is written into the package.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.machine import machine
+from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.generate import Generator
+from runtime.lora.pack import LoraPack, LoraSet
+from runtime.lora.switch import LoraSwitch
+from runtime.lora.weights import EffectiveWeights
+from runtime.manifest import ModelPackage
+from runtime.model import open_model
+from runtime.plan import Plan
+
+RESULTS = Path(__file__).parent / "results"
+ROLE = "denoiser"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One kind of change, over its repetitions."""
+
+    title: str
+    milliseconds: float
+    worst_milliseconds: float
+    moved_mb: float
+    """The base read and the effective weights written, as both are stored."""
+    copied_in_milliseconds: float
+    """What this machine's memory takes to copy as many bytes."""
+
+
+def main() -> None:
+    """Measure, print a table, and write the result."""
+    arguments = _parser().parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        package = open_listed(arguments.engines, arguments.model)
+        packs = [_random_pack(package, Path(folder), arguments.rank, seed) for seed in range(2)]
+        model = open_model(arguments.engines, arguments.model)
+        generator = Generator(model, OnnxRuntimeCpu(model.package), lora_bytes=0)
+        opened, changes = _changes(generator, package, packs, arguments.repetitions)
+        steps = _steps(generator, packs[0], arguments.repetitions)
+    picture = {key: steps[key] * model.package.manifest.defaults.steps for key in steps}
+    result = {
+        "model": arguments.model,
+        "backend": generator.backend.name,
+        "parameters": sum(_size(each.shape) for each in _matrices(package).values()),
+        "targets": len(packs[0].record.targets),
+        "rank": arguments.rank,
+        "first_lora_ever_ms": round(opened, 1),
+        "changes": [asdict(change) for change in changes],
+        "step_ms": steps,
+        "change_at_every_job": round(changes[1].milliseconds / picture["with"], 4),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    _print(result)
+    output = arguments.output or RESULTS / f"lora_{arguments.model}.json"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _matrices(package: ModelPackage) -> dict[str, Any]:
+    parameters = package.manifest.roles[ROLE].parameters
+    return {name: each for name, each in parameters.items() if each.replaceable}
+
+
+def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> LoraPack:
+    """A LoRA in diffusers' naming, in fp16 as most are published."""
+    chance = np.random.default_rng(seed)
+    tensors = {}
+    for name, parameter in _matrices(package).items():
+        module = f"unet.{name.removesuffix('.weight')}"
+        out, *inputs = parameter.shape
+        up = (out, rank, *[1] * (len(inputs) - 1))
+        for factor, shape in (("A", (rank, *inputs)), ("B", up)):
+            values = 0.01 * chance.standard_normal(shape, np.float32)
+            tensors[f"{module}.lora_{factor}.weight"] = values.astype(np.float16)
+    path = folder / f"random{seed}.safetensors"
+    save_file(tensors, path)
+    apart = ModelPackage(folder, package.manifest, package.digest)
+    return add_pack(apart, LoraRequest(path, path.name))
+
+
+def _changes(
+    generator: Generator, package: ModelPackage, packs: list[LoraPack], repetitions: int
+) -> tuple[float, list[Change]]:
+    """What the first LoRA ever takes, in milliseconds, and the changes after it."""
+    engine = generator.backend.open(ROLE)
+    anew = LoraSwitch(EffectiveWeights(package, 0), ROLE, engine)
+    kept = LoraSwitch(EffectiveWeights(package, 2**40), ROLE, engine)
+    none: LoraSet = ()
+    a, b = (((pack, 1.0),) for pack in packs)
+    opened = _milliseconds(lambda: anew.apply(a))
+    for each in (a, b):
+        kept.apply(each)
+    # With a budget of nothing only the newest set is kept: B drives A out.
+    plan = (
+        ("base to A, computed", anew, (b, none), a),
+        ("A to B, computed", anew, (b, a), b),
+        ("A to base", anew, (b, a), none),
+        ("A to B, kept", kept, (b, a), b),
+    )
+    moved = 2 * _kept_bytes(package, a)
+    copying = _copying(moved)
+    changes = []
+    for title, switch, before, after in plan:
+        times = []
+        for _ in range(repetitions):
+            for each in before:
+                switch.apply(each)
+            times.append(_milliseconds(lambda switch=switch, after=after: switch.apply(after)))
+        computed = title.endswith("computed")
+        changes.append(
+            Change(
+                title,
+                round(median(times), 2),
+                round(max(times), 2),
+                round(moved / 1e6, 2) if computed else 0.0,
+                round(copying, 2) if computed else 0.0,
+            )
+        )
+    return opened, changes
+
+
+def _kept_bytes(package: ModelPackage, loras: LoraSet) -> int:
+    """What a set's effective weights take."""
+    effective = EffectiveWeights(package, 2**40)
+    effective.of(loras, ROLE)
+    return effective.kept_bytes
+
+
+def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, float]:
+    """Milliseconds of a step of the default picture, without and with a LoRA on every matrix."""
+    model = generator.model
+    without = model.plan(model.read({"prompt": "a red heart", "seed": 1, "steps": 8}))
+    plans = {"without": without, "with": replace(without, loras=((pack, 1.0),))}
+    times: dict[str, list[float]] = {name: [] for name in plans}
+    for _ in range(repetitions):
+        for name, plan in plans.items():
+            times[name] += _step_times(generator, plan)
+    return {name: round(median(each), 2) for name, each in times.items()}
+
+
+def _step_times(generator: Generator, plan: Plan) -> list[float]:
+    times, before = [], None
+    for _ in generator.steps(plan):
+        now = time.perf_counter()
+        if before is not None:
+            times.append(1e3 * (now - before))
+        before = now
+    return times
+
+
+def _copying(size_bytes: int) -> float:
+    """Milliseconds to copy half as many bytes: each is read once and written once."""
+    source = np.ones(size_bytes // 2, np.uint8)
+    target = np.empty_like(source)
+    return min(_milliseconds(lambda: np.copyto(target, source)) for _ in range(5))
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - begun)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(
+        f"{result['model']} on {result['backend']}: {result['targets']} matrices and kernels, "
+        f"{result['parameters'] / 1e6:.2f} M numbers, rank {result['rank']}"
+    )
+    print(f"{'change':<24}{'median ms':>11}{'worst ms':>11}{'moved MB':>11}{'copy ms':>11}")
+    for change in result["changes"]:
+        print(
+            f"{change['title']:<24}{change['milliseconds']:>11.2f}"
+            f"{change['worst_milliseconds']:>11.2f}{change['moved_mb']:>11.2f}"
+            f"{change['copied_in_milliseconds']:>11.2f}"
+        )
+    print(f"the first LoRA of a process takes {result['first_lora_ever_ms']:.0f} ms")
+    steps = result["step_ms"]
+    print(f"a step takes {steps['without']} ms without, {steps['with']} ms with a LoRA")
+    share = result["change_at_every_job"]
+    print(f"changing to another LoRA at every job adds {100 * share:.1f} % to its steps")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lora", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--model", default="demo", help="the model package; default: demo")
+    parser.add_argument("--engines", type=Path, default=Path("engines"), metavar="DIR")
+    parser.add_argument("--rank", type=int, default=16, help="of the LoRAs; default: 16")
+    parser.add_argument("--repetitions", type=int, default=20, metavar="N")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
