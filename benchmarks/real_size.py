@@ -19,7 +19,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from tqdm import tqdm
 
-from tests import models
+from tests import flow_models, models, zimage_models
 
 SHARD_BYTES = 4 * 10**9
 _PIECE = 2**24
@@ -47,6 +47,8 @@ class Network:
             else:
                 network_class = getattr(transformers, self.class_name)
                 network = network_class(network_class.config_class.from_dict(config))
+                # Parameters without memory come untied.
+                network.tie_weights()
         return {name: tuple(value.shape) for name, value in network.named_parameters()}
 
 
@@ -85,6 +87,56 @@ _SDXL_UNET = {
 }
 _VAE = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32}
 
+_T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+}
+_QWEN3_4B = {
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "layer_types": ["full_attention"] * 36,
+    "max_window_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+_PACKED = {
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "axes_dims_rope": [16, 56, 56],
+}
+_APPROXIMATOR = {
+    "approximator_num_channels": 64,
+    "approximator_hidden_dim": 5120,
+    "approximator_layers": 5,
+}
+_Z_IMAGE = {
+    "dim": 3840,
+    "n_layers": 30,
+    "n_refiner_layers": 2,
+    "n_heads": 30,
+    "n_kv_heads": 30,
+    "cap_feat_dim": 2560,
+    "axes_dims": [32, 48, 48],
+    "axes_lens": [1536, 512, 512],
+}
+
+
+def _folder(make: Callable[[], diffusers.DiffusionPipeline]) -> Callable[[Path], Path]:
+    return lambda directory: flow_models.save_flow_source(directory, make())
+
+
+_FLOW_VAE = Network("vae", "AutoencoderKL", _VAE, "BF16")
+
 MODELS: Mapping[str, RealModel] = {
     "sdxl": RealModel(
         models.save_source,
@@ -93,6 +145,38 @@ MODELS: Mapping[str, RealModel] = {
             Network("text_encoder", "CLIPTextModel", _CLIP_L, "F16"),
             Network("text_encoder_2", "CLIPTextModelWithProjection", _CLIP_G, "F16"),
             Network("vae", "AutoencoderKL", _VAE, "F16"),
+        ),
+    ),
+    "flux-dev": RealModel(
+        _folder(flow_models.flux_dev_pipeline),
+        (
+            Network(
+                "transformer",
+                "FluxTransformer2DModel",
+                {**_PACKED, "pooled_projection_dim": 768},
+                "BF16",
+            ),
+            Network("text_encoder", "CLIPTextModel", _CLIP_L, "BF16"),
+            Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16"),
+            _FLOW_VAE,
+        ),
+    ),
+    "chroma": RealModel(
+        _folder(flow_models.chroma_pipeline),
+        (
+            Network(
+                "transformer", "ChromaTransformer2DModel", {**_PACKED, **_APPROXIMATOR}, "BF16"
+            ),
+            Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16"),
+            _FLOW_VAE,
+        ),
+    ),
+    "zimage": RealModel(
+        _folder(zimage_models.zimage_pipeline),
+        (
+            Network("transformer", "ZImageTransformer2DModel", _Z_IMAGE, "BF16"),
+            Network("text_encoder", "Qwen3Model", _QWEN3_4B, "BF16"),
+            _FLOW_VAE,
         ),
     ),
 }
