@@ -5,7 +5,7 @@ Nothing is loaded here but small JSON files and the headers of the weight files.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,7 +156,7 @@ def open_folder(path: Path) -> DiffusersFolder:
 def open_network(path: Path, library: str, class_name: str) -> Component:
     """Open the folder of one network: its configuration and the headers of its weights."""
     config = read_json(path / "config.json")
-    files, variant = _weight_files(path, _WEIGHTS_STEM.get(library, "model"))
+    files, variant = _weight_files(path, weights_stem(library))
     return Component(path.name, path, class_name, config, read_checkpoint(files), variant)
 
 
@@ -183,27 +183,41 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weight_files(folder: Path, stem: str) -> tuple[tuple[Path, ...], str | None]:
-    """The weight files of a network, and the variant that they are of.
+def weights_stem(library: str) -> str:
+    """What the weight files of a network of this library are called, without their endings."""
+    return _WEIGHTS_STEM.get(library, "model")
+
+
+def chosen_weights(
+    names: Iterable[str], stem: str, folder: object
+) -> tuple[str, str | None] | None:
+    """The weight file of a network among the files of its folder, and the variant that it is of.
 
     Plain files win; where there are none, a variant is taken if it is the only one. An index file
     lists shards: `STEM.safetensors.index.json`, with a variant `STEM.safetensors.index.fp16.json`.
+    None where there are no weights; raises SourceError where several variants could be meant.
     """
     whole = re.compile(rf"{re.escape(stem)}(?:\.(?P<variant>\w+))?\.safetensors")
     index = re.compile(rf"{re.escape(stem)}\.safetensors\.index(?:\.(?P<variant>\w+))?\.json")
-    found: dict[str | None, Path] = {}
-    for path in sorted(folder.iterdir()):
-        match = whole.fullmatch(path.name) or index.fullmatch(path.name)
+    found: dict[str | None, str] = {}
+    for name in sorted(names):
+        match = whole.fullmatch(name) or index.fullmatch(name)
         if match:
-            found.setdefault(match["variant"], path)
-    if None not in found and len(found) > 1:
-        names = ", ".join(sorted(path.name for path in found.values()))
-        raise SourceError(f"{folder}: several variants of the weights ({names}); keep one of them")
-    if not found:
+            found.setdefault(match["variant"], name)
+    if None in found:
+        return found[None], None
+    if len(found) > 1:
+        listed = ", ".join(sorted(found.values()))
+        raise SourceError(f"{folder}: several variants of the weights ({listed}); keep one of them")
+    return next(((name, variant) for variant, name in found.items()), None)
+
+
+def _weight_files(folder: Path, stem: str) -> tuple[tuple[Path, ...], str | None]:
+    chosen = chosen_weights((path.name for path in folder.iterdir()), stem, folder)
+    if chosen is None:
         raise SourceError(_no_weights(folder, stem))
-    variant = None if None in found else next(iter(found))
-    chosen = found[variant]
-    return (_shards(chosen) if chosen.suffix == ".json" else (chosen,)), variant
+    name, variant = chosen
+    return (_shards(folder / name) if name.endswith(".json") else (folder / name,)), variant
 
 
 def _no_weights(folder: Path, stem: str) -> str:
@@ -216,11 +230,16 @@ def _no_weights(folder: Path, stem: str) -> str:
     return f"{folder}: no weights in it, expected {stem}.safetensors"
 
 
-def _shards(index: Path) -> tuple[Path, ...]:
+def shards(index: Path) -> tuple[str, ...]:
+    """The names of the files that an index lists. Raises SourceError."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise SourceError(f"{index}: no weight_map in it, so it lists no weight files")
-    names = sorted({str(name) for name in weight_map.values()})
+    return tuple(sorted({str(name) for name in weight_map.values()}))
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    names = shards(index)
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
             raise SourceError(f"{index}: lists {name}, which is not in {index.parent}")

@@ -146,6 +146,10 @@ class Source:
 
     kind: str
     reference: str
+    revision: str | None = None
+    """The version that a host's reference came to: a commit, or the id of a version."""
+    sha256: str | None = None
+    """Of a file that was fetched."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
