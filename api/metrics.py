@@ -92,6 +92,8 @@ def _jobs(counters: Counters) -> Iterator[Metric]:
         "step_seconds": ("Time in calls of the step graph.", counters.step_seconds),
         "job_seconds": ("From lease to end, over completed jobs.", counters.job_seconds),
         "previews": ("Previews made.", counters.previews),
+        "conditioning_hits": ("Prompts not encoded anew.", counters.conditioning_hits),
+        "conditioning_misses": ("Prompts encoded.", counters.conditioning_misses),
     }
     for name, (text, value) in sums.items():
         yield CounterMetricFamily(f"calotype_{name}", text, value=value)

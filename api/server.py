@@ -56,6 +56,7 @@ async def _serve(
         data=settings.data,
         max_batch=settings.max_batch,
         lora_bytes=settings.lora_memory_mb * 2**20,
+        conditioning_bytes=settings.prompt_memory_mb * 2**20,
     )
     async with broker, Supervisor(broker, worker) as supervisor:
         app = create_app(

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     lora_memory_mb: int = Field(
         512, ge=0, description="the memory for weights of recent LoRA sets, in MB"
     )
+    prompt_memory_mb: int = Field(
+        128, ge=0, description="the memory for conditionings of recent prompts, in MB"
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"

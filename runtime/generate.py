@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.protocol import Backend
 from runtime.batch import BatchLimits
+from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
 from runtime.families.family import Conditioning
@@ -31,10 +32,12 @@ class Generator:
         backend: Backend,
         max_batch: int | None = None,
         lora_bytes: int = LORA_BYTES,
+        conditioning_bytes: int = CONDITIONING_BYTES,
     ) -> None:
         """Open every engine. `max_batch` None: as many samples a call as the graph takes.
 
-        `lora_bytes` is the memory in which weights of recent LoRA sets are kept.
+        `lora_bytes` is the memory in which weights of recent LoRA sets are kept, and
+        `conditioning_bytes` that for the conditionings of recent prompts.
         """
         limits = model.package.manifest.limits
         self.model = model
@@ -42,14 +45,15 @@ class Generator:
         self._limits = BatchLimits(
             min(max_batch or limits.max_batch, limits.max_batch), limits.max_evaluations
         )
-        self._text_engines = {role: backend.open(role) for role in model.family.text_roles}
         self._denoiser = backend.open_denoiser()
         self.effective_weights = EffectiveWeights(model.package, lora_bytes)
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
-        self._text_loras = [
-            LoraSwitch(self.effective_weights, role, engine)
-            for role, engine in self._text_engines.items()
-        ]
+        self.conditioner = Conditioner(
+            model.family,
+            {role: backend.open(role) for role in model.family.text_roles},
+            self.effective_weights,
+            conditioning_bytes,
+        )
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
 
@@ -100,14 +104,9 @@ class Generator:
                 self.decode(self.latents(event.sample))
 
     def conditioning(self, plan: Plan) -> list[Conditioning]:
-        """Each evaluation's conditioning: the text encoders run here, with the plan's LoRAs."""
-        for switch in self._text_loras:
-            switch.apply(plan.loras)
+        """Each evaluation's conditioning, its prompt encoded with the plan's LoRAs."""
         settings = self.model.family.settings(plan.request)
-        return [
-            {**self.model.family.encode(prompt, self._text_engines), **settings}
-            for prompt in plan.prompts
-        ]
+        return [{**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts]
 
     def _preview_decoder(self) -> Decoder:
         preview = self.model.package.manifest.preview

@@ -20,6 +20,7 @@ from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
 from runtime.broker.messages import Broken, Ready
 from runtime.broker.session import WorkerSession
+from runtime.conditioning import CONDITIONING_BYTES
 from runtime.errors import CalotypeError
 from runtime.lora.weights import LORA_BYTES
 from runtime.worker_main import WorkerOptions
@@ -48,6 +49,8 @@ class WorkerSettings:
     """How many jobs it makes at once; None for as many as the model's graph takes."""
     lora_bytes: int = LORA_BYTES
     """What weights of recent LoRA sets may take."""
+    conditioning_bytes: int = CONDITIONING_BYTES
+    """What conditionings of recent prompts may take."""
 
 
 class Supervisor:
@@ -180,6 +183,7 @@ class Supervisor:
             data=self._settings.data,
             max_batch=self._settings.max_batch,
             lora_bytes=self._settings.lora_bytes,
+            conditioning_bytes=self._settings.conditioning_bytes,
             heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
         )
         command = [sys.executable, "-m", "runtime.worker_main"]

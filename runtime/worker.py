@@ -22,6 +22,7 @@ from runtime.broker.messages import (
     Cancel,
     Canceled,
     Completed,
+    Conditioned,
     Failed,
     Heartbeat,
     Leaving,
@@ -74,6 +75,7 @@ class Worker:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._running: dict[Sample, Job] = {}
+        self._lookups = generator.conditioner.lookups
         self._stopping = False
         self._reporter = ThreadPoolExecutor(1, "reporter")
         self._finisher = ThreadPoolExecutor(1, "finisher")
@@ -151,10 +153,14 @@ class Worker:
         """Plan a job and admit it; one that cannot be made fails here, and nothing else does."""
         try:
             model = self._generator.model
-            return self._generator.start(model.plan(model.read(job.request)))
+            sample = self._generator.start(model.plan(model.read(job.request)))
         except Exception as error:
             self._fail(job, error)
             return None
+        before, self._lookups = self._lookups, self._generator.conditioner.lookups
+        hits, misses = self._lookups.hits - before.hits, self._lookups.misses - before.misses
+        self._send(Conditioned(hits, misses))
+        return sample
 
     def _stepped(self, event: StepEvent) -> None:
         job = self._running[event.sample]

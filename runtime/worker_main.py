@@ -39,6 +39,7 @@ class WorkerOptions:
     data: Path
     max_batch: int | None
     lora_bytes: int
+    conditioning_bytes: int
     heartbeat_seconds: float
 
     def arguments(self, descriptor: int) -> list[str]:
@@ -47,6 +48,7 @@ class WorkerOptions:
             *("--engines", str(self.engines), "--model", self.model, "--data", str(self.data)),
             *("--heartbeat-seconds", str(self.heartbeat_seconds), "--link", str(descriptor)),
             *("--lora-bytes", str(self.lora_bytes)),
+            *("--conditioning-bytes", str(self.conditioning_bytes)),
         ]
         if self.max_batch is not None:
             arguments += ["--max-batch", str(self.max_batch)]
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data=arguments.data,
         max_batch=arguments.max_batch,
         lora_bytes=arguments.lora_bytes,
+        conditioning_bytes=arguments.conditioning_bytes,
         heartbeat_seconds=arguments.heartbeat_seconds,
     )
     link = WorkerLink(socket.socket(fileno=arguments.link))
@@ -83,7 +86,9 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     beat(link, options.heartbeat_seconds)
     model = open_model(options.engines, options.model)
     backend = OnnxRuntimeCpu(model.package)
-    generator = Generator(model, backend, options.max_batch, options.lora_bytes)
+    generator = Generator(
+        model, backend, options.max_batch, options.lora_bytes, options.conditioning_bytes
+    )
     generator.warm_up()
     gallery = Gallery(options.data)
     gallery.remove_unfinished()
@@ -104,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--max-batch", type=int)
     parser.add_argument("--lora-bytes", type=int, required=True)
+    parser.add_argument("--conditioning-bytes", type=int, required=True)
     parser.add_argument("--heartbeat-seconds", type=float, required=True)
     parser.add_argument("--link", type=int, required=True)
     return parser

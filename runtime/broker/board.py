@@ -123,6 +123,11 @@ class Board:
         self._tally.step_seconds += seconds
         self._tally.previews += preview is not None
 
+    def conditioned(self, hits: int, misses: int) -> None:
+        """So many conditionings of prompts were at hand, and so many had to be made."""
+        self._tally.conditioning_hits += hits
+        self._tally.conditioning_misses += misses
+
     def lost(self, attempts: int) -> None:
         """So many attempts ended with their worker."""
         self._tally.attempts_lost += attempts
@@ -140,6 +145,8 @@ class Board:
             step_seconds=tally.step_seconds,
             job_seconds=tally.job_seconds,
             previews=tally.previews,
+            conditioning_hits=tally.conditioning_hits,
+            conditioning_misses=tally.conditioning_misses,
         )
 
     def _fold(self, stored: StoredJob) -> int:
@@ -209,3 +216,5 @@ class _Tally:
         self.step_seconds = 0.0
         self.job_seconds = 0.0
         self.previews = 0
+        self.conditioning_hits = 0
+        self.conditioning_misses = 0

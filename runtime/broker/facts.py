@@ -57,3 +57,7 @@ class Counters:
     job_seconds: float
     """From the lease to the end, summed over completed jobs."""
     previews: int
+    conditioning_hits: int
+    """Prompts whose conditioning a worker had kept."""
+    conditioning_misses: int
+    """Prompts that went through the text encoders."""

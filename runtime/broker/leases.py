@@ -71,6 +71,10 @@ class Leases:
         leased = await self._database.write(work, self._board.fold)
         return len(leased)
 
+    def conditioned(self, hits: int, misses: int) -> None:
+        """So many conditionings of prompts were at hand, and so many had to be made."""
+        self._board.conditioned(hits, misses)
+
     def step(
         self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None
     ) -> None:

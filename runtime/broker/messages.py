@@ -39,6 +39,14 @@ class Vacant:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditioned:
+    """Worker: it has begun a job; its prompts' conditionings were at hand or had to be made."""
+
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """Worker: a job has finished a step."""
 
@@ -112,15 +120,26 @@ class Cancel:
     job_id: str
 
 
-Report = Ready | Vacant | Stepped | Completed | Failed | Canceled | Leaving | Heartbeat | Broken
+Report = (
+    Ready
+    | Vacant
+    | Conditioned
+    | Stepped
+    | Completed
+    | Failed
+    | Canceled
+    | Leaving
+    | Heartbeat
+    | Broken
+)
 Order = Assignment | Cancel
 Message = Report | Order
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Vacant, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat, Broken),
-        *(Assignment, Cancel),
+        *(Ready, Vacant, Conditioned, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat),
+        *(Broken, Assignment, Cancel),
     )
 }
 

@@ -17,6 +17,7 @@ from runtime.broker.messages import (
     Cancel,
     Canceled,
     Completed,
+    Conditioned,
     Failed,
     Heartbeat,
     Leaving,
@@ -107,6 +108,8 @@ class WorkerSession:
                 self.wake()
             case Leaving():
                 self.leaving = True
+            case Conditioned(hits, misses):
+                self._leases.conditioned(hits, misses)
             case Stepped(job_id, step, seconds, preview):
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.

@@ -39,11 +39,15 @@ def laid(
     try:
         if kind == "dora":
             return _dora(factors, base, so_far, scale)
-        delta = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
-        return so_far + _fitted(delta, base.shape) * np.float32(scale)
+        product = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
+        change = _fitted(product, base.shape)
     except ValueError as error:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
         raise PackageError(f"{shapes} do not fit {list(base.shape)}") from error
+    # In place: all weights of a model pass through here, and new memory is what costs most.
+    change *= np.float32(scale)
+    change += so_far
+    return change
 
 
 def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:

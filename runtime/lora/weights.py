@@ -4,7 +4,7 @@ Always from the base, never from another set: whichever sets came before, a set'
 same to the bit. Those of recent sets are kept within a budget of memory.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import TypeAlias
@@ -13,6 +13,7 @@ from runtime.errors import PackageError
 from runtime.lora.deltas import laid
 from runtime.lora.pack import LoraPack, LoraSet, Target, fit_fault
 from runtime.manifest import ModelPackage
+from runtime.recent import Recent
 from runtime.tensors import Tensor, map_tensors, stored
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -34,16 +35,14 @@ class EffectiveWeights:
         Nothing is read yet.
         """
         self._package = package
-        self._budget_bytes = budget_bytes
-        self._kept: OrderedDict[tuple[str, LoraSet], Weights] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept: Recent[tuple[str, LoraSet], Weights] = Recent(budget_bytes, _size_bytes, 1)
         self._base = cache(self._map_base)
         self._factors = lru_cache(_OPENED)(LoraPack.factors)
 
     @property
     def kept_bytes(self) -> int:
         """The memory that kept weights take."""
-        return self._kept_bytes
+        return self._kept.used_bytes
 
     def open(self, loras: LoraSet) -> None:
         """Open the packs of a set, so that no job meets a missing one halfway.
@@ -62,17 +61,11 @@ class EffectiveWeights:
         if not acting:
             return {}
         key = role, acting
-        if key not in self._kept:
-            self._keep(key, self._merge(acting, role))
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _keep(self, key: tuple[str, LoraSet], weights: Weights) -> None:
-        self._kept[key] = weights
-        self._kept_bytes += _size_bytes(weights)
-        while self._kept_bytes > self._budget_bytes and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= _size_bytes(oldest)
+        weights = self._kept.get(key)
+        if weights is None:
+            weights = self._merge(acting, role)
+            self._kept.keep(key, weights)
+        return weights
 
     def _merge(self, loras: LoraSet, role: str) -> Weights:
         parts: dict[str, list[tuple[LoraPack, Target, float]]] = defaultdict(list)

@@ -46,6 +46,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_PORT": "0",
         "CALOTYPE_MAX_BATCH": "2",
         "CALOTYPE_LORA_MEMORY_MB": "64",
+        "CALOTYPE_PROMPT_MEMORY_MB": "32",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_LEASE_SECONDS": "1.5",
         "CALOTYPE_MAX_ATTEMPTS": "1",

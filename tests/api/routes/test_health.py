@@ -37,6 +37,19 @@ def test_metrics_count_jobs_and_answers(api: Api) -> None:
     assert not any("no-such-job" in value for _, labels in after for _, value in labels)
 
 
+def test_a_prompt_that_returns_is_not_encoded_again(api: Api) -> None:
+    wish = {"prompt": "a prompt that returns", "negative_prompt": "one more"}
+    api.finish(api.submit(**wish))
+    before = figures(api)
+    api.finish(api.submit(**wish))
+    after = figures(api)
+    grown = [
+        after[name, ()] - before[name, ()]
+        for name in ("calotype_conditioning_hits_total", "calotype_conditioning_misses_total")
+    ]
+    assert grown == [2, 0]
+
+
 def figures(api: Api) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample of the page."""
     answer = api.client.get("/metrics")

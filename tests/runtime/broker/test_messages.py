@@ -12,6 +12,7 @@ from runtime.broker.messages import (
     Cancel,
     Canceled,
     Completed,
+    Conditioned,
     Failed,
     Heartbeat,
     Leaving,
@@ -28,6 +29,7 @@ from runtime.broker.messages import (
 MESSAGES: list[Message] = [
     Ready("onnxruntime-cpu", "onnxruntime-cpu", "cpu", "fp32", "said plainly"),
     Vacant(3),
+    Conditioned(1, 2),
     Stepped("a", 1, 0.25),
     Stepped("a", 2, 0.25, b"\xff\xd8 jpeg \0"),
     Completed("a", "a.png", 64, 32, 1000),

@@ -1,0 +1,43 @@
+"""Values that are costly to make, kept while they are used and their memory is within a budget."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """A cache that lets go of what was used longest ago. One thread at a time may use it."""
+
+    def __init__(
+        self, budget_bytes: int, size_bytes: Callable[[Value], int], at_least: int = 0
+    ) -> None:
+        """`at_least` so many values are kept, whatever they take. `size_bytes` measures one."""
+        self._budget_bytes = budget_bytes
+        self._size_bytes = size_bytes
+        self._at_least = at_least
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._used_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """The memory that the values take."""
+        return self._used_bytes
+
+    def get(self, key: Key) -> Value | None:
+        """The value, which was used just now; None where it is not kept."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def keep(self, key: Key, value: Value) -> None:
+        """Keep the value under a key that has none."""
+        assert key not in self._values, "a value is kept once"
+        self._values[key] = value
+        self._used_bytes += self._size_bytes(value)
+        while self._used_bytes > self._budget_bytes and len(self._values) > self._at_least:
+            _, oldest = self._values.popitem(last=False)
+            self._used_bytes -= self._size_bytes(oldest)
