@@ -3,6 +3,7 @@
 Each type that stands for something of the runtime is made from it by its `of`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from runtime.broker import facts, protocol
 from runtime.broker.facts import WorkerState
 from runtime.broker.protocol import JobStatus
 from runtime.parameters import LoraOffer
+from runtime.text.weighting import unsupported
 
 
 class Schema(BaseModel):
@@ -129,6 +131,9 @@ class Job(Schema):
     image: Image | None
     error: JobError | None
     cancel_requested: bool
+    warnings: list[str] = Field(
+        description="What in the prompts is taken as text though other tools give it a meaning."
+    )
 
     @classmethod
     def of(cls, job: protocol.Job) -> "Job":
@@ -148,7 +153,16 @@ class Job(Schema):
             image=Image.of(job.image) if job.image else None,
             error=JobError.of(job.error) if job.error else None,
             cancel_requested=job.cancel_requested,
+            warnings=_warnings(job.request),
         )
+
+
+def _warnings(request: Mapping[str, Any]) -> list[str]:
+    """Where weights do not act, all of a prompt is text, and nobody expects otherwise."""
+    if not request["prompt_weighting"]:
+        return []
+    prompts = request["prompt"], request["negative_prompt"] or ""
+    return [warning for prompt in prompts for warning in unsupported(prompt)]
 
 
 def job_url(job_id: str) -> str:

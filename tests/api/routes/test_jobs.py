@@ -41,8 +41,19 @@ def test_a_job_is_described_whole(api: Api) -> None:
         "image": job["image"],
         "error": None,
         "cancel_requested": False,
+        "warnings": [],
     }
     assert job["created_at"] <= job["started_at"] <= job["finished_at"]
+
+
+def test_syntax_of_other_tools_is_text_with_a_warning_in_the_job(api: Api) -> None:
+    wish = {"prompt": "<lora:ink:0.8> a [cat:dog:0.5]", "negative_prompt": "rain AND fog"}
+    warnings = api.finish(api.submit(**wish))["warnings"]
+    quoted = [warning.partition(" is taken as text: ")[0] for warning in warnings]
+    assert quoted == ["'<lora:ink:0.8>'", "'[cat:dog:0.5]'", "'AND'"]
+    assert "loras" in warnings[0]
+    plain = api.job(api.submit(**wish, prompt_weighting=False))
+    assert plain["warnings"] == []
 
 
 def test_the_request_of_a_job_gives_its_picture_again(api: Api) -> None:
