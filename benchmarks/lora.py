@@ -4,14 +4,19 @@
 
 makes two random LoRAs on every matrix and kernel of the denoiser and times the changes between
 them: computed anew (nothing is kept), and kept from before. Beside each stands what it moved, and
-how long this machine's memory takes to copy as much. Nothing is written into the package.
+how long this machine's memory takes to copy as much. Last comes what prompts take that are encoded,
+and those whose conditioning was kept. Nothing is written into the package.
+
+Every time is given twice, by the clock and as time of the processor. They are the same on a machine
+that does nothing else; where others share it, the processor's is what the work itself takes.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +42,20 @@ ROLE = "denoiser"
 
 
 @dataclass(frozen=True, slots=True)
+class Took:
+    """Milliseconds that something took: medians, where it was repeated."""
+
+    clock: float
+    processor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One kind of change, over its repetitions."""
 
     title: str
     milliseconds: float
+    processor_milliseconds: float
     worst_milliseconds: float
     moved_mb: float
     """The base read and the effective weights written, as both are stored."""
@@ -56,20 +70,25 @@ def main() -> None:
         package = open_listed(arguments.engines, arguments.model)
         packs = [_random_pack(package, Path(folder), arguments.rank, seed) for seed in range(2)]
         model = open_model(arguments.engines, arguments.model)
-        generator = Generator(model, OnnxRuntimeCpu(model.package), lora_bytes=0)
+        backend = OnnxRuntimeCpu(model.package, arguments.threads)
+        generator = Generator(model, backend, lora_bytes=0)
         opened, changes = _changes(generator, package, packs, arguments.repetitions)
         steps = _steps(generator, packs[0], arguments.repetitions)
-    picture = {key: steps[key] * model.package.manifest.defaults.steps for key in steps}
+        prompts = _prompts(generator, arguments.repetitions)
+    picture = steps["with"].clock * model.package.manifest.defaults.steps
     result = {
         "model": arguments.model,
         "backend": generator.backend.name,
         "parameters": sum(_size(each.shape) for each in _matrices(package).values()),
         "targets": len(packs[0].record.targets),
         "rank": arguments.rank,
-        "first_lora_ever_ms": round(opened, 1),
+        "first_lora_ever_ms": asdict(_median([opened])),
         "changes": [asdict(change) for change in changes],
-        "step_ms": steps,
-        "change_at_every_job": round(changes[1].milliseconds / picture["with"], 4),
+        "step_ms": {name: asdict(each) for name, each in steps.items()},
+        "change_at_every_job": round(changes[1].milliseconds / picture, 4),
+        "prompt_ms": {name: asdict(each) for name, each in prompts.items()},
+        "threads": arguments.threads or "as many as there are cores",
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
     }
@@ -103,14 +122,14 @@ def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> L
 
 def _changes(
     generator: Generator, package: ModelPackage, packs: list[LoraPack], repetitions: int
-) -> tuple[float, list[Change]]:
-    """What the first LoRA ever takes, in milliseconds, and the changes after it."""
+) -> tuple[Took, list[Change]]:
+    """What the first LoRA ever takes, and the changes after it."""
     engine = generator.backend.open(ROLE)
     anew = LoraSwitch(EffectiveWeights(package, 0), ROLE, engine)
     kept = LoraSwitch(EffectiveWeights(package, 2**40), ROLE, engine)
     none: LoraSet = ()
     a, b = (((pack, 1.0),) for pack in packs)
-    opened = _milliseconds(lambda: anew.apply(a))
+    opened = _timed(lambda: anew.apply(a))
     for each in (a, b):
         kept.apply(each)
     # With a budget of nothing only the newest set is kept: B drives A out.
@@ -128,13 +147,15 @@ def _changes(
         for _ in range(repetitions):
             for each in before:
                 switch.apply(each)
-            times.append(_milliseconds(lambda switch=switch, after=after: switch.apply(after)))
+            times.append(_timed(lambda switch=switch, after=after: switch.apply(after)))
         computed = title.endswith("computed")
+        took = _median(times)
         changes.append(
             Change(
                 title,
-                round(median(times), 2),
-                round(max(times), 2),
+                took.clock,
+                took.processor,
+                round(max(each.clock for each in times), 2),
                 round(moved / 1e6, 2) if computed else 0.0,
                 round(copying, 2) if computed else 0.0,
             )
@@ -149,39 +170,55 @@ def _kept_bytes(package: ModelPackage, loras: LoraSet) -> int:
     return effective.kept_bytes
 
 
-def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, float]:
-    """Milliseconds of a step of the default picture, without and with a LoRA on every matrix."""
+def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, Took]:
+    """A step of the default picture, without and with a LoRA on every matrix."""
     model = generator.model
     without = model.plan(model.read({"prompt": "a red heart", "seed": 1, "steps": 8}))
     plans = {"without": without, "with": replace(without, loras=((pack, 1.0),))}
-    times: dict[str, list[float]] = {name: [] for name in plans}
+    times: dict[str, list[Took]] = {name: [] for name in plans}
     for _ in range(repetitions):
         for name, plan in plans.items():
             times[name] += _step_times(generator, plan)
-    return {name: round(median(each), 2) for name, each in times.items()}
+    return {name: _median(each) for name, each in times.items()}
 
 
-def _step_times(generator: Generator, plan: Plan) -> list[float]:
-    times, before = [], None
-    for _ in generator.steps(plan):
-        now = time.perf_counter()
-        if before is not None:
-            times.append(1e3 * (now - before))
-        before = now
-    return times
+def _step_times(generator: Generator, plan: Plan) -> list[Took]:
+    steps = generator.steps(plan)
+    # The first one encodes the prompts and lays the LoRA on.
+    next(steps)
+    return [_timed(lambda: next(steps)) for _ in range(plan.steps - 1)]
+
+
+def _prompts(generator: Generator, repetitions: int) -> dict[str, Took]:
+    """A prompt and a negative prompt, of one chunk each: encoded, and kept from before."""
+    model = generator.model
+    times: dict[str, list[Took]] = {"encoded": [], "kept": []}
+    for number in range(repetitions):
+        wish = {"prompt": f"a red heart, {number}", "negative_prompt": f"a blue cat, {number}"}
+        plan = model.plan(model.read(wish))
+        for each in times.values():
+            each.append(_timed(lambda plan=plan: generator.conditioning(plan)))
+    return {name: _median(each) for name, each in times.items()}
 
 
 def _copying(size_bytes: int) -> float:
     """Milliseconds to copy half as many bytes: each is read once and written once."""
     source = np.ones(size_bytes // 2, np.uint8)
     target = np.empty_like(source)
-    return min(_milliseconds(lambda: np.copyto(target, source)) for _ in range(5))
+    return min(_timed(lambda: np.copyto(target, source)).clock for _ in range(5))
 
 
-def _milliseconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _timed(work: Callable[[], object]) -> Took:
+    clock, processor = time.perf_counter(), time.process_time()
     work()
-    return 1e3 * (time.perf_counter() - begun)
+    return Took(1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - processor))
+
+
+def _median(times: Sequence[Took]) -> Took:
+    return Took(
+        round(median(each.clock for each in times), 2),
+        round(median(each.processor for each in times), 2),
+    )
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -193,16 +230,19 @@ def _print(result: dict[str, Any]) -> None:
         f"{result['model']} on {result['backend']}: {result['targets']} matrices and kernels, "
         f"{result['parameters'] / 1e6:.2f} M numbers, rank {result['rank']}"
     )
-    print(f"{'change':<24}{'median ms':>11}{'worst ms':>11}{'moved MB':>11}{'copy ms':>11}")
+    titles = ("median ms", "processor", "worst ms", "moved MB", "copy ms")
+    print("change".ljust(24) + "".join(f"{title:>11}" for title in titles))
     for change in result["changes"]:
         print(
             f"{change['title']:<24}{change['milliseconds']:>11.2f}"
-            f"{change['worst_milliseconds']:>11.2f}{change['moved_mb']:>11.2f}"
+            f"{change['processor_milliseconds']:>11.2f}{change['worst_milliseconds']:>11.2f}{change['moved_mb']:>11.2f}"
             f"{change['copied_in_milliseconds']:>11.2f}"
         )
-    print(f"the first LoRA of a process takes {result['first_lora_ever_ms']:.0f} ms")
-    steps = result["step_ms"]
-    print(f"a step takes {steps['without']} ms without, {steps['with']} ms with a LoRA")
+    parts = {"the first LoRA of a process": result["first_lora_ever_ms"]}
+    parts |= {f"a step {name} a LoRA": each for name, each in result["step_ms"].items()}
+    parts |= {f"two prompts, {name}": each for name, each in result["prompt_ms"].items()}
+    for title, each in parts.items():
+        print(f"{title} takes {each['clock']:.2f} ms, {each['processor']:.2f} of the processor")
     share = result["change_at_every_job"]
     print(f"changing to another LoRA at every job adds {100 * share:.1f} % to its steps")
 
@@ -214,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engines", type=Path, default=Path("engines"), metavar="DIR")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRAs; default: 16")
     parser.add_argument("--repetitions", type=int, default=20, metavar="N")
+    parser.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime; default: cores")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
