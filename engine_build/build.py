@@ -81,6 +81,8 @@ class BuildRequest:
     preview_decoder: Path | None = None
     base: Path | None = None
     """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
+    origin: Source | None = None
+    """Where the source came from; None for what its name says."""
     in_place: bool = False
     """Whether the weights stay where they are, instead of becoming the package's own."""
     choices: Choices = field(default_factory=Choices)
@@ -227,7 +229,7 @@ def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: 
         family=model.family,
         description=request.description,
         # Names alone: paths differ from machine to machine.
-        source=_source_record(request),
+        source=request.origin or _source_record(request),
         roles=parts.roles,
         tokenizers=parts.tokenizers,
         latents=model.latents,

@@ -28,8 +28,8 @@ def staged(engines: Path, name: str, *, replace: bool) -> Iterator[Path]:
         if retired.exists() and not target.exists():
             retired.rename(target)
         shutil.rmtree(retired, ignore_errors=True)
-        if target.exists() and not replace:
-            raise BuildError(f"{target}: already there; build it anew with --replace")
+        if not replace:
+            refuse_taken(engines, name)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
@@ -40,6 +40,12 @@ def staged(engines: Path, name: str, *, replace: bool) -> Iterator[Path]:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def refuse_taken(engines: Path, name: str) -> None:
+    """Raise BuildError if there is such a package already."""
+    if (engines / name).exists():
+        raise BuildError(f"{engines / name}: already there; build it anew with --replace")
 
 
 @contextlib.contextmanager

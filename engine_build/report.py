@@ -7,6 +7,7 @@ from pathlib import Path
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import PackageError
 from runtime.manifest import (
+    Defaults,
     Manifest,
     MatrixPreview,
     Parameter,
@@ -70,7 +71,7 @@ def _row(path: Path) -> tuple[str, ...]:
         manifest.family,
         f"{defaults.width}x{defaults.height}",
         str(defaults.steps),
-        f"{defaults.cfg_scale:g}",
+        _guidance(defaults),
         defaults.sampler,
         _size(size),
         manifest.description,
@@ -84,13 +85,17 @@ def _facts(manifest: Manifest, path: Path) -> Iterator[tuple[str, str]]:
     yield "family", manifest.family
     yield "path", str(path)
     yield "source", f"{manifest.source.kind}: {manifest.source.reference}"
+    if manifest.source.revision is not None:
+        yield "revision", manifest.source.revision
+    if manifest.source.sha256 is not None:
+        yield "source's sha256", manifest.source.sha256
     for file in manifest.external_files:
         yield "weights in place", file
     yield "sizes", f"{limits.min_size} to {limits.max_size}, multiples of {limits.multiple_of}"
     yield "at once", f"{limits.max_batch} samples, {limits.max_evaluations} evaluations"
     size = f"{defaults.width}x{defaults.height}"
     sampling = f"{defaults.steps} steps, {defaults.sampler}, {defaults.schedule}"
-    yield "defaults", f"{size}, {sampling}, cfg {defaults.cfg_scale:g}"
+    yield "defaults", f"{size}, {sampling}, cfg {_guidance(defaults)}"
     if isinstance(preview, MatrixPreview):
         yield "previews", f"by a matrix that explains {preview.explained:.0%} of the variance"
     else:
@@ -110,6 +115,10 @@ def _role(manifest: Manifest, name: str) -> tuple[str, ...]:
         f"{role.check.largest_error:.1e}",
         f"{role.check.tolerance:.1e}",
     )
+
+
+def _guidance(defaults: Defaults) -> str:
+    return "-" if defaults.cfg_scale is None else f"{defaults.cfg_scale:g}"
 
 
 def _bytes(parameter: Parameter) -> int:

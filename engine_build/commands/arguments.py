@@ -1,8 +1,13 @@
 """Flags and types of arguments that several commands share."""
 
 import argparse
+import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine_build.fetch.located import Fetching
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -16,6 +21,27 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder of model packages; default: engines",
     )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add `--cache` and `--quiet`, which `fetching` reads."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where downloads are kept; default: $CALOTYPE_CACHE, or ~/.cache/calotype",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def fetching(options: argparse.Namespace) -> "Fetching":
+    """How the command fetches what it is referred to."""
+    # Here, since commands that fetch nothing need no library of a build.
+    from engine_build.fetch.located import Fetching
+
+    named = os.environ.get("CALOTYPE_CACHE")
+    cache = options.cache or (Path(named) if named else Path.home() / ".cache" / "calotype")
+    return Fetching(cache, show_progress=not options.quiet)
 
 
 def package_name(text: str) -> str:

@@ -2,9 +2,17 @@
 
 import argparse
 import math
-from pathlib import Path
 
-from engine_build.commands.arguments import add_engines, package_name, positive, size
+from engine_build.commands.arguments import (
+    add_cache,
+    add_engines,
+    fetching,
+    package_name,
+    positive,
+    size,
+)
+from engine_build.ingredients import Order, fetch_ingredients
+from engine_build.publish import refuse_taken
 from engine_build.single_file.open import open_source
 from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.sampling.samplers import SAMPLERS
@@ -16,13 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        type=Path,
-        help="a diffusers folder, or a single-file checkpoint (.safetensors) with --base",
+        help="a diffusers folder or a single-file checkpoint (.safetensors): a path, a Hugging "
+        "Face id, an AIR of Civitai, civitai:VERSION, or a URL",
     )
     parser.add_argument(
         "--base",
-        type=Path,
-        metavar="DIR",
+        metavar="SOURCE",
         help="of a single file: the diffusers folder that its configurations, tokenizers and "
         "scheduler come from, and the networks that the file does not hold",
     )
@@ -33,8 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--description", default="", metavar="TEXT", help="a line for people")
     parser.add_argument(
         "--preview-decoder",
-        type=Path,
-        metavar="DIR",
+        metavar="SOURCE",
         help="a small decoder for previews (diffusers' AutoencoderTiny, such as TAESDXL); "
         "default: SOURCE/preview_decoder if it is there, else a matrix fitted to the VAE",
     )
@@ -47,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="leave the weights where they are: the package takes next to no room, depends on them "
         "and takes no LoRA",
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_cache(parser)
     _add_choices(parser.add_argument_group("limits and defaults, written into the package"))
 
 
@@ -70,21 +76,26 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Build it and print its path."""
+    if not options.replace:
+        refuse_taken(options.engines, options.name)
+    order = Order(options.source, options.base, preview_decoder=options.preview_decoder)
+    ingredients = fetch_ingredients(order, fetching(options))
     # Loading PyTorch takes seconds: nobody waits for it to hear of a path that is mistyped.
-    open_source(options.source, options.base)
+    open_source(ingredients.source, ingredients.base)
     from engine_build.build import BuildRequest, build_package
     from engine_build.export.role import Choices
 
     width, height = options.default_size or (None, None)
     path = build_package(
         BuildRequest(
-            source=options.source,
+            source=ingredients.source,
             name=options.name,
             engines=options.engines,
             description=options.description,
             replace=options.replace,
-            preview_decoder=options.preview_decoder,
-            base=options.base,
+            preview_decoder=ingredients.preview_decoder,
+            base=ingredients.base,
+            origin=ingredients.origin,
             in_place=options.in_place,
             choices=Choices(
                 max_size=options.max_size,

@@ -90,16 +90,7 @@ def open_source(path: Path, base: Path | None = None) -> ModelSource:
 
 def open_single_file(path: Path, base: Path | None) -> SingleFile:
     """Open a single-file checkpoint. Raises SourceError that names what the file is instead."""
-    refuse_pickle(str(path))
-    if path.suffix.lower() == ".gguf":
-        raise SourceError(
-            f"{path}: GGUF weights are quantised, which is not read; fetch the .safetensors file "
-            "in fp16, bf16 or fp32"
-        )
-    if path.suffix.lower() != ".safetensors":
-        raise SourceError(f"{path}: no .safetensors file")
-    header = SingleFileHeader(path, read_header(path), read_metadata(path))
-    family = recognise(header)
+    header, family = _read(path)
     if base is None:
         raise SourceError(
             f"{path}: a single-file checkpoint of {family.title} holds no configurations and no "
@@ -113,3 +104,22 @@ def open_single_file(path: Path, base: Path | None) -> SingleFile:
             f"{family.usual_base}"
         )
     return SingleFile(header, family, folder)
+
+
+def networks_in_file(path: Path) -> frozenset[str]:
+    """The networks that a single file of this family holds. Raises SourceError."""
+    _, family = _read(path)
+    return frozenset(family.networks)
+
+
+def _read(path: Path) -> tuple[SingleFileHeader, SingleFileFamily]:
+    refuse_pickle(str(path))
+    if path.suffix.lower() == ".gguf":
+        raise SourceError(
+            f"{path}: GGUF weights are quantised, which is not read; fetch the .safetensors file "
+            "in fp16, bf16 or fp32"
+        )
+    if path.suffix.lower() != ".safetensors":
+        raise SourceError(f"{path}: no .safetensors file")
+    header = SingleFileHeader(path, read_header(path), read_metadata(path))
+    return header, recognise(header)

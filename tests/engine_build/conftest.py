@@ -1,6 +1,7 @@
-"""A model whose weights fp32 and bf16 both hold exactly, so that every way to store it is the same
-model."""
+"""A web server for each test, and a model whose weights fp32 and bf16 both hold exactly, so that
+every way to store it is the same model."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from tests.conftest import PackageBuilder
+from tests.engine_build.fetch.server import Server
 from tests.models import SourceOptions, sdxl_pipeline
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """On loopback; it serves what the test puts into its `contents`."""
+    with Server().running() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

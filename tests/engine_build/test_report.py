@@ -1,0 +1,28 @@
+"""What is said of packages whose manifests lack something that others have."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from engine_build.report import describe, table
+from runtime.manifest import Manifest, Source, write_manifest
+from tests.manifests import MANIFEST, with_defaults
+
+
+def written(engines: Path, manifest: Manifest) -> Path:
+    (engines / "paper").mkdir()
+    write_manifest(engines / "paper", replace(manifest, roles={}, files={}))
+    return engines
+
+
+def test_a_model_without_guidance_has_none(tmp_path: Path) -> None:
+    engines = written(tmp_path, with_defaults(cfg_scale=None))
+    _, row = table(engines).splitlines()
+    assert row.split()[:6] == ["paper", "sdxl", "128x128", "20", "-", "euler_a"]
+    assert "20 steps, euler_a, default, cfg -\n" in describe(engines, "paper")
+
+
+def test_the_origin_is_told(tmp_path: Path) -> None:
+    source = Source("hugging face", "owner/paper", "0123abcd", "f" * 64)
+    shown = describe(written(tmp_path, replace(MANIFEST, source=source)), "paper")
+    for words in ("hugging face: owner/paper", "0123abcd", "f" * 64):
+        assert words in shown
