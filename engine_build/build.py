@@ -1,7 +1,7 @@
 """The steps of a build, in order: from a source to a package that the runtime can trust."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,7 +99,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
         model = exporter_for(source).read(source, request.choices)
         preview = _preview_role(request, source, model)
         roles = model.roles if preview is None else (*model.roles, preview)
-        check_defaults(model.limits, model.defaults)
+        check_defaults(model.limits, model.defaults, request.choices.resolutions)
         weights = {role.role: _match(role) for role in roles}
         placed = {name: in_place(found) for name, found in weights.items() if request.in_place}
         tokenizers = {item.name: load_tokenizer(item) for item in model.tokenizers}
@@ -129,15 +129,20 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
     return request.engines / request.name
 
 
-def check_defaults(limits: Limits, defaults: Defaults) -> None:
-    """Refuse a default size that requests could not ask for. Raises BuildError."""
-    for side in (defaults.width, defaults.height):
-        if not limits.min_size <= side <= limits.max_size or side % limits.multiple_of:
-            raise BuildError(
-                f"default size {defaults.width}x{defaults.height}: sides must be {limits.min_size} "
-                f"to {limits.max_size} pixels, multiples of {limits.multiple_of}; "
-                "choose --default-size or --max-size accordingly"
-            )
+def check_defaults(
+    limits: Limits, defaults: Defaults, resolutions: Sequence[tuple[int, int]] = ()
+) -> None:
+    """Refuse sizes in pixels that requests could not ask for. Raises BuildError."""
+    sizes = [("default size", (defaults.width, defaults.height))]
+    sizes += [("resolution", size) for size in resolutions]
+    for what, (width, height) in sizes:
+        for side in (width, height):
+            if not limits.min_size <= side <= limits.max_size or side % limits.multiple_of:
+                raise BuildError(
+                    f"{what} {width}x{height}: sides must be {limits.min_size} to "
+                    f"{limits.max_size} pixels, multiples of {limits.multiple_of}; "
+                    "choose --default-size or --max-size accordingly"
+                )
 
 
 def _preview_role(

@@ -11,6 +11,7 @@ COMMANDS = {
     "build": "build a model package",
     "list": "list the model packages",
     "inspect": "say what is in a model package, and check it",
+    "presets": "list the presets of published models",
     "lora": "add, list and remove the LoRA packs of a model",
 }
 
@@ -18,6 +19,7 @@ FAILED = 1
 
 _EXAMPLE = """\
 example:
+  engine-build build --preset sdxl-base --name sdxl --engines engines
   engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines
   engine-build list --engines engines
   engine-build inspect sdxl --engines engines
@@ -26,6 +28,9 @@ example:
 A source is a folder that diffusers saved: it holds model_index.json, unet/, vae/, text_encoder/,
 text_encoder_2/, tokenizer/, tokenizer_2/ and scheduler/, with weights as .safetensors files.
 Or it is a single-file checkpoint of SDXL, Flux or Chroma, with such a folder as its --base.
+Either may be a path, a Hugging Face id (owner/name, owner/name@revision,
+owner/name/file.safetensors), urn:air:sdxl:checkpoint:civitai:MODEL@VERSION, civitai:VERSION or a
+URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.
 A build of SDXL takes some minutes, 16 GB of memory and as much disk as the source.
 """
 

@@ -2,6 +2,8 @@
 
 import argparse
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from engine_build.commands.arguments import (
     add_cache,
@@ -12,20 +14,36 @@ from engine_build.commands.arguments import (
     size,
 )
 from engine_build.ingredients import Order, fetch_ingredients
+from engine_build.lora.fetched import fetch_lora
+from engine_build.lora.packs import add_pack, open_listed
+from engine_build.preset import Preset, PresetDefaults, read_preset
 from engine_build.publish import refuse_taken
 from engine_build.single_file.open import open_source
 from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.sampling.samplers import SAMPLERS
 
+if TYPE_CHECKING:
+    from engine_build.export.role import Choices
+
+ValueT = TypeVar("ValueT")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.description = "Build DIR/NAME from a checkpoint and check it against PyTorch."
+    parser.set_defaults(refuse=parser.error)
     parser.add_argument(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="a diffusers folder or a single-file checkpoint (.safetensors): a path, a Hugging "
-        "Face id, an AIR of Civitai, civitai:VERSION, or a URL",
+        "Face id, an AIR of Civitai, civitai:VERSION, or a URL; default: the preset's",
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE.toml",
+        help="take the source, its defaults and its LoRAs from a preset; what is said by other "
+        "flags wins. `engine-build presets` lists them",
     )
     parser.add_argument(
         "--base",
@@ -34,10 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "scheduler come from, and the networks that the file does not hold",
     )
     parser.add_argument(
-        "--name", required=True, type=package_name, help="what requests will call the model"
+        "--name",
+        type=package_name,
+        help="what requests will call the model; default: the preset's name",
     )
     add_engines(parser)
-    parser.add_argument("--description", default="", metavar="TEXT", help="a line for people")
+    parser.add_argument("--description", metavar="TEXT", help="a line for people")
     parser.add_argument(
         "--preview-decoder",
         metavar="SOURCE",
@@ -72,43 +92,96 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--default-sampler", choices=sorted(SAMPLERS), metavar="SAMPLER", help="default: euler_a"
     )
+    group.add_argument(
+        "--default-negative-prompt", metavar="TEXT", help="default: none, where a model takes one"
+    )
+    group.add_argument(
+        "--guidance-baked-in",
+        action="store_true",
+        help="of Chroma: the weights were distilled to need no guidance, as Chroma1-Flash's",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build it and print its path."""
+    """Build it, add its LoRAs, and print its path."""
+    preset = None if options.preset is None else read_preset(options.preset)
+    name = options.name or _preset_name(options)
     if not options.replace:
-        refuse_taken(options.engines, options.name)
-    order = Order(options.source, options.base, preview_decoder=options.preview_decoder)
-    ingredients = fetch_ingredients(order, fetching(options))
+        refuse_taken(options.engines, name)
+    downloads = fetching(options)
+    ingredients = fetch_ingredients(_order(options, preset), downloads)
     # Loading PyTorch takes seconds: nobody waits for it to hear of a path that is mistyped.
     open_source(ingredients.source, ingredients.base)
+    loras = [fetch_lora(lora, downloads) for lora in (preset.loras if preset is not None else ())]
     from engine_build.build import BuildRequest, build_package
-    from engine_build.export.role import Choices
 
-    width, height = options.default_size or (None, None)
     path = build_package(
         BuildRequest(
             source=ingredients.source,
-            name=options.name,
+            name=name,
             engines=options.engines,
-            description=options.description,
+            description=_or(options.description, "" if preset is None else preset.description),
             replace=options.replace,
             preview_decoder=ingredients.preview_decoder,
             base=ingredients.base,
             origin=ingredients.origin,
             in_place=options.in_place,
-            choices=Choices(
-                max_size=options.max_size,
-                width=width,
-                height=height,
-                steps=options.default_steps,
-                cfg_scale=options.default_cfg_scale,
-                sampler=options.default_sampler,
-            ),
+            choices=_choices(options, preset),
         ),
         show_progress=not options.quiet,
     )
+    for lora in loras:
+        add_pack(open_listed(options.engines, name), lora)
     print(path)
+
+
+def _preset_name(options: argparse.Namespace) -> str:
+    if options.preset is None:
+        options.refuse("the following arguments are required: --name")
+    try:
+        return package_name(Path(options.preset).name.removesuffix(".toml"))
+    except argparse.ArgumentTypeError as error:
+        options.refuse(f"{error}; name the package with --name")
+        raise
+
+
+def _order(options: argparse.Namespace, preset: Preset | None) -> Order:
+    if preset is None:
+        if options.source is None:
+            options.refuse("expected SOURCE or --preset")
+        return Order(options.source, options.base, preview_decoder=options.preview_decoder)
+    return Order(
+        source=_or(options.source, preset.source),
+        base=options.base,
+        usual_base=preset.base,
+        preview_decoder=_or(options.preview_decoder, preset.preview_decoder),
+    )
+
+
+def _choices(options: argparse.Namespace, preset: Preset | None) -> "Choices":
+    from engine_build.export.role import Choices
+
+    defaults = preset.defaults if preset is not None else PresetDefaults()
+    resolutions = preset.resolutions if preset is not None else ()
+    if options.max_size is not None:
+        resolutions = tuple(size for size in resolutions if max(size) <= options.max_size)
+    width, height = options.default_size or (resolutions[0] if resolutions else (None, None))
+    return Choices(
+        max_size=options.max_size,
+        width=width,
+        height=height,
+        steps=_or(options.default_steps, defaults.steps),
+        cfg_scale=_or(options.default_cfg_scale, defaults.cfg_scale),
+        sampler=_or(options.default_sampler, defaults.sampler),
+        negative_prompt=_or(options.default_negative_prompt, defaults.negative_prompt),
+        guidance_baked_in=options.guidance_baked_in
+        or (preset is not None and preset.guidance_baked_in),
+        resolutions=resolutions,
+    )
+
+
+def _or(flag: ValueT | None, otherwise: ValueT) -> ValueT:
+    return otherwise if flag is None else flag
 
 
 def _steps(text: str) -> int:

@@ -3,9 +3,8 @@
 import argparse
 import math
 import sys
-from pathlib import Path
 
-from engine_build.commands.arguments import add_engines, package_name
+from engine_build.commands.arguments import add_cache, add_engines, fetching, package_name
 from runtime.lora.pack import LoraPack
 from runtime.lora.shelf import LoraShelf
 
@@ -18,9 +17,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Add, list and remove the LoRA packs of a model, also while it is served."
     actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="make a pack of a LoRA file")
-    add.add_argument("reference", metavar="REF", help="the LoRA: a .safetensors file")
-    add.add_argument("--id", type=package_name, help="what requests call it; default: the file's")
-    add.add_argument("--trigger", metavar="WORDS", help="the words that call up what it learned")
+    add.add_argument(
+        "reference",
+        metavar="REF",
+        help="the LoRA: a .safetensors file, a Hugging Face path, an AIR of Civitai, "
+        "civitai:VERSION, or a URL",
+    )
+    add.add_argument(
+        "--id",
+        type=package_name,
+        help="what requests call it; default: civitai_VERSION, or the file's name",
+    )
+    add.add_argument(
+        "--trigger",
+        metavar="WORDS",
+        help="the words that call up what it learned; default: what Civitai or the file says",
+    )
     add.add_argument(
         "--weight", type=_weight, default=1.0, help="its default weight, -2 to 2; default: 1"
     )
@@ -34,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list a model's packs")
     remove = actions.add_parser("remove", help="remove a pack")
     remove.add_argument("id", metavar="ID", help="the pack's id")
+    add_cache(add)
     for action in (add, listing, remove):
         action.add_argument(
             "--model", required=True, type=package_name, metavar="NAME", help="the model package"
@@ -47,17 +60,19 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _add(options: argparse.Namespace) -> None:
-    from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+    from engine_build.lora.fetched import fetch_lora
+    from engine_build.lora.packs import add_pack, open_listed
+    from engine_build.preset import PresetLora
 
     package = open_listed(options.engines, options.model)
-    request = LoraRequest(
-        path=Path(options.reference),
-        reference=Path(options.reference).name,
+    lora = PresetLora(
+        reference=options.reference,
         id=options.id,
-        triggers=options.trigger,
+        trigger=options.trigger,
         weight=options.weight,
         trigger_weight=options.trigger_weight,
     )
+    request = fetch_lora(lora, fetching(options))
     pack = add_pack(package, request)
     missing = pack.record.not_covered
     if missing:

@@ -103,7 +103,9 @@ class ChromaExporter:
     """The family `chroma`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError."""
+        """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        if choices.guidance_baked_in:
+            choices.refuse("negative_prompt")
         transformer = source.network("transformer", ("ChromaTransformer2DModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         t5 = with_t5_defaults(source.network("text_encoder", ("T5EncoderModel",)))

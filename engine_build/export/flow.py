@@ -91,4 +91,5 @@ def flow_defaults(choices: Choices, *, steps: int, cfg_scale: float | None) -> D
         cfg_scale=cfg_scale if choices.cfg_scale is None else choices.cfg_scale,
         sampler="euler",
         schedule="default",
+        negative_prompt=choices.negative_prompt,
     )

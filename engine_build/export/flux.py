@@ -76,7 +76,8 @@ class FluxExporter:
     """The family `flux`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError."""
+        """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        choices.refuse("guidance_baked_in", "negative_prompt")
         transformer = source.network("transformer", ("FluxTransformer2DModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         clip = with_clip_defaults(source.network("text_encoder", ("CLIPTextModel",)))

@@ -10,6 +10,7 @@ from torch import nn
 
 from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component, ModelSource
+from runtime.errors import BuildError
 from runtime.manifest import Defaults, LatentFormat, Limits
 
 Sizes = Mapping[str, int]
@@ -119,8 +120,19 @@ class Choices:
     steps: int | None = None
     cfg_scale: float | None = None
     sampler: str | None = None
+    negative_prompt: str | None = None
     guidance_baked_in: bool = False
     """The weights were distilled to need no guidance, which no file of the checkpoint says."""
+    resolutions: tuple[tuple[int, int], ...] = ()
+    """Sizes, width and height in pixels, that the package must take."""
+
+    def refuse(self, *names: str) -> None:
+        """Refuse choices that a model has no use for, by name. Raises BuildError."""
+        for name in names:
+            if getattr(self, name):
+                raise BuildError(
+                    f"{name} {getattr(self, name)!r}: this model takes no {name}; leave it out"
+                )
 
 
 class FamilyExporter(Protocol):

@@ -236,6 +236,7 @@ def _limits(
 
 
 def _defaults(unet: Component, latents: LatentFormat, choices: Choices) -> Defaults:
+    choices.refuse("guidance_baked_in")
     native = _native_size(unet, latents)
     return Defaults(
         width=choices.width or native,
@@ -244,4 +245,5 @@ def _defaults(unet: Component, latents: LatentFormat, choices: Choices) -> Defau
         cfg_scale=7.0 if choices.cfg_scale is None else choices.cfg_scale,
         sampler=choices.sampler or "euler_a",
         schedule="default",
+        negative_prompt=choices.negative_prompt,
     )

@@ -191,6 +191,7 @@ class ZImageExporter:
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
         """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        choices.refuse("guidance_baked_in", "negative_prompt")
         transformer = source.network("transformer", ("ZImageTransformer2DModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         text = source.network("text_encoder", ("Qwen3Model", "Qwen3ForCausalLM"))

@@ -46,6 +46,8 @@ def test_what_we_do_not_serve_is_refused_by_name(
     [
         (Choices(cfg_scale=3.5), "takes no guidance scale"),
         (Choices(sampler="euler_a"), "takes 'euler' alone"),
+        (Choices(guidance_baked_in=True), "takes no guidance_baked_in; leave it out"),
+        (Choices(negative_prompt="blurry"), "negative_prompt 'blurry': this model takes no"),
     ],
 )
 def test_a_default_that_no_request_could_have_is_refused(

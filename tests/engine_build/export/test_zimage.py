@@ -50,6 +50,8 @@ def test_what_we_do_not_serve_is_refused_by_name(
     [
         (Choices(cfg_scale=4.0), "takes no guidance scale"),
         (Choices(sampler="euler_a"), "takes 'euler' alone"),
+        (Choices(guidance_baked_in=True), "takes no guidance_baked_in; leave it out"),
+        (Choices(negative_prompt="blurry"), "negative_prompt 'blurry': this model takes no"),
         (Choices(max_size=4096), "4096 pixels a side: this transformer knows places for 2048"),
     ],
 )

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from engine_build.cli import run
+from runtime.lora.shelf import LoraShelf
 from runtime.manifest import ModelPackage
+from tests.engine_build.fetch.civitai import MODEL, VERSION, Published
+from tests.engine_build.fetch.server import Server
 from tests.lora_files import LoraWriter
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -35,6 +38,25 @@ def test_add_list_remove(
     capsys.readouterr()
     assert run(["lora", "list", *where]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_civitai_gives_it_a_name_an_id_and_trigger_words(
+    demo: ModelPackage, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LoraWriter()
+    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
+    Published(writer.save(tmp_path / "ink.safetensors").read_bytes()).on(server)
+    monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
+    monkeypatch.setenv("CALOTYPE_CACHE", str(tmp_path / "cache"))
+    reference = f"urn:air:sdxl:lora:civitai:{MODEL}@{VERSION}"
+    add = ["lora", "add", reference, "--model", "demo", "--engines", str(demo.path.parent)]
+    assert run([*add, "--quiet"]) == 0
+    assert run([*add, "--quiet", "--id", "own", "--trigger", "my words"]) == 0
+    packs = {pack.record.id: pack.record for pack in LoraShelf(demo).packs()}
+    given, own = packs[f"civitai_{VERSION}"], packs["own"]
+    assert (given.name, given.triggers) == ("Paper v2.0", "ink wash, paper")
+    assert (own.name, own.triggers) == ("Paper v2.0", "my words")
+    assert given.source.reference == f"civitai:{VERSION}"
 
 
 @pytest.mark.parametrize(

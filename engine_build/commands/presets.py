@@ -1,0 +1,18 @@
+"""`engine-build presets`: the presets that come with us."""
+
+import argparse
+
+from engine_build.preset import preset_names, read_preset
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Say what it does; it takes no flags."""
+    parser.description = "List the presets that `engine-build build --preset NAME` takes."
+
+
+def run(_options: argparse.Namespace) -> None:
+    """Print a line for each."""
+    presets = {name: read_preset(name) for name in preset_names()}
+    width = max(len(name) for name in presets)
+    for name, preset in presets.items():
+        print(f"{name:<{width}}  {preset.description} ({preset.licence}): {preset.source}")
