@@ -18,6 +18,7 @@ from runtime.broker.messages import Assignment, Broken, Heartbeat, Message, Read
 from runtime.broker.protocol import JobStatus
 from runtime.model import open_model
 from runtime.supervisor import WorkerFailed
+from runtime.worker_main import WorkerOptions
 from tests.runtime.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -172,9 +173,16 @@ def test_an_engine_that_fails_in_a_shared_call_ends_the_worker_with_its_reason(
     model = open_model(tiny_package, "tiny")
     request = model.read({"prompt": "x", "seed": 1, "steps": 20}).to_json()
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-c", WORK_ON_A_BROKEN_DEVICE]
-    command += ["--engines", str(tiny_package), "--model", "tiny", "--data", str(tmp_path)]
-    command += ["--heartbeat-seconds", "60", "--link", str(theirs.fileno())]
+    options = WorkerOptions(
+        engines=tiny_package,
+        model="tiny",
+        data=tmp_path,
+        max_batch=None,
+        lora_bytes=0,
+        conditioning_bytes=0,
+        heartbeat_seconds=60,
+    )
+    command = [sys.executable, "-c", WORK_ON_A_BROKEN_DEVICE, *options.arguments(theirs.fileno())]
     with subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as worker:
         theirs.close()
         link = WorkerLink(ours)

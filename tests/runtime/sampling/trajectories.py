@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import diffusers
 import numpy as np
@@ -68,7 +69,24 @@ def scheduler_of(sampler: str, config: Mapping[str, Any], *, karras: bool = Fals
     """diffusers' scheduler for a sampler, configured as `from_config` does it."""
     name, overrides = CLASSES[sampler]
     changes = {**overrides, **({"use_karras_sigmas": True} if karras else {})}
-    return getattr(diffusers, name).from_config(dict(config), **changes)
+    # torch takes roots and ranges from vector code of the processor it finds. On some the last bit
+    # is off, which rescaling to an SNR of 0 makes thousands of times as large: the reference would
+    # be another one on each machine.
+    with (
+        mock.patch.object(torch.Tensor, "sqrt", _rounded_root),
+        mock.patch.object(torch, "linspace", _rounded_range),
+    ):
+        return getattr(diffusers, name).from_config(dict(config), **changes)
+
+
+def _rounded_root(values: torch.Tensor) -> torch.Tensor:
+    """Each root is the float nearest to the true one, as IEEE 754 asks; NumPy keeps to it."""
+    return torch.from_numpy(np.sqrt(values.numpy()))
+
+
+def _rounded_range(start: float, end: float, steps: int, dtype: torch.dtype) -> torch.Tensor:
+    """Each value is the float nearest to the true one."""
+    return torch.from_numpy(np.linspace(start, end, steps)).to(dtype)
 
 
 def run_scheduler(scheduler: Any, steps: int) -> Array:
