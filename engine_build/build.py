@@ -35,7 +35,9 @@ from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.weights import match_parameters
 from runtime.errors import BuildError, SourceError
 from runtime.manifest import (
+    AxisRecord,
     Defaults,
+    InputRecord,
     Limits,
     Manifest,
     MatrixPreview,
@@ -202,8 +204,28 @@ def _build_role(
             name: Parameter(initializer=name, shape=tensor.shape, dtype=tensor.dtype)
             for name, tensor in tensors.items()
         },
+        inputs=_input_records(role),
+        axes={
+            axis.name: AxisRecord(axis.minimum, axis.maximum, axis.multiple, axis.usual)
+            for item in role.inputs
+            for axis in item.axes.values()
+        },
+        precision=role.precision,
         external_folder=None if placed.external_folder is None else str(placed.external_folder),
     )
+
+
+def _input_records(role: RoleExport) -> dict[str, InputRecord]:
+    drawn = role.draw_inputs(role.traced_at, seed=0)
+    records = {}
+    for item in role.inputs:
+        values = drawn[item.name]
+        shape = [
+            item.axes[at].name if at in item.axes else extent
+            for at, extent in enumerate(values.shape)
+        ]
+        records[item.name] = InputRecord(str(values.numpy().dtype), tuple(shape))
+    return records
 
 
 def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerRecord]:

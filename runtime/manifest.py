@@ -19,8 +19,13 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from runtime.errors import PackageError
 from runtime.sealed import read_sealed, seal
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+BATCH, EVALUATIONS, HEIGHT, WIDTH = "batch", "evaluations", "height", "width"
+"""Axes that mean the same in every family: samples, prompts through the denoiser, latents."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -63,6 +68,27 @@ class GraphCheck:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class AxisRecord:
+    """A dynamic axis of a graph: its extents are multiples of `multiple` within these bounds."""
+
+    minimum: int
+    maximum: int | None
+    multiple: int
+    usual: int | None
+    """The extent that most requests have, where sizes and batches of a request do not say it."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class InputRecord:
+    """An input of a graph."""
+
+    dtype: str
+    """As NumPy names it."""
+    shape: tuple[int | str, ...]
+    """Extents, and the names of dynamic axes."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class RoleRecord:
     """One network of the model: its graph, its weights, and how it was checked."""
 
@@ -71,6 +97,12 @@ class RoleRecord:
     """The package's own file of weights; None where they were left in place."""
     check: GraphCheck
     parameters: Mapping[str, Parameter]
+    inputs: Mapping[str, InputRecord]
+    axes: Mapping[str, AxisRecord]
+    """The dynamic axes of its inputs, by name."""
+    precision: Precision
+    """What an engine for a GPU computes its matrix products in, where nobody asks otherwise. The
+    graph itself computes in fp32."""
     external_folder: str | None = None
     """Where the weights were left in place: the absolute path of the folder that holds them."""
 

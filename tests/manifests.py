@@ -21,7 +21,17 @@ MANIFEST = Manifest(
     family="sdxl",
     description="A model that exists on paper.",
     source=Source("diffusers", "paper"),
-    roles={"denoiser": RoleRecord("denoiser.onnx", "w", GraphCheck(0.0, 1e-4, {}), {})},
+    roles={
+        "denoiser": RoleRecord(
+            graph="denoiser.onnx",
+            weights="w",
+            check=GraphCheck(0.0, 1e-4, {}),
+            parameters={},
+            inputs={},
+            axes={},
+            precision="fp16",
+        )
+    },
     tokenizers={},
     latents=LatentFormat(channels=4, scale_factor=8),
     preview=PREVIEW,

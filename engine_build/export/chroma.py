@@ -148,6 +148,7 @@ def _denoiser(
         lambda network: ChromaDenoiser(network, limits.max_size // limits.multiple_of),
         limits,
         latents,
+        precision="bf16",
         conditioning=_conditioning(transformer, limits, tokens),
         traced_at=DenoiserSizes(2, 3, (4 * grid, 6 * grid)),
         checked_at=(

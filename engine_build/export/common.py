@@ -141,6 +141,7 @@ def clip_text_encoder(
             GraphInput("layer", {}, layer),
         ),
         outputs=("hidden_states", "text_embeds") if projected else ("hidden_states",),
+        precision="fp16",
         traced_at={TEXT_BATCH.name: 2, "layer": -2},
         checked_at=(
             {TEXT_BATCH.name: 1, "layer": -1},
@@ -162,6 +163,8 @@ def pooled_text_encoder(role: str, component: Component, length: int) -> RoleExp
         wrap=PooledTextEncoder,
         inputs=tuple(item for item in encoder.inputs if item.name == "input_ids"),
         outputs=("pooled_text",),
+        # It comes with checkpoints in bf16, whose weights need not fit into fp16.
+        precision="bf16",
         reduced=Reduced(
             {"num_hidden_layers": 3}, lambda smaller: pooled_text_encoder(role, smaller, length)
         ),
@@ -196,6 +199,8 @@ def picture_decoder(
         wrap=wrap,
         inputs=(GraphInput("latents", {0: batch, 2: height, 3: width}, latents),),
         outputs=("image",),
+        # The VAE of SDXL overflows fp16, and small decoders cost little in fp32.
+        precision="fp32",
         traced_at={"batch": 2, "height": 8, "width": 12},
         checked_at=(
             {"batch": 1, "height": 16, "width": 10},

@@ -10,7 +10,7 @@ from engine_build.export.common import load_network, network_skeleton
 from engine_build.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.sources import Component
 from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
-from runtime.manifest import LatentFormat, Limits
+from runtime.manifest import LatentFormat, Limits, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ def denoiser(
     limits: Limits,
     latents: LatentFormat,
     *,
+    precision: Precision,
     conditioning: tuple[GraphInput, ...],
     traced_at: DenoiserSizes,
     checked_at: tuple[DenoiserSizes, ...],
@@ -51,7 +52,7 @@ def denoiser(
     """Export a network of diffusers inside the step graph.
 
     `wrap` makes of it what `StepGraph` calls. Axes count in latents; sizes keep to the grid that
-    `limits` state.
+    `limits` state; on a GPU the network computes in `precision`.
     """
     grid = limits.multiple_of // latents.scale_factor
     largest = limits.max_size // latents.scale_factor
@@ -70,6 +71,7 @@ def denoiser(
             conditioning=conditioning,
         ),
         outputs=OUTPUTS,
+        precision=precision,
         traced_at=traced_at.by_axis(),
         checked_at=tuple(sizes.by_axis() for sizes in checked_at),
         reduced=reduced,

@@ -56,7 +56,7 @@ class QwenTextEncoder(nn.Module):
 def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
     """Export the role `text_encoder`, for texts of at most `max_length` tokens."""
     vocabulary: int = component.setting("vocab_size")
-    tokens = Axis("tokens", 2, max_length)
+    tokens = Axis("tokens", 2, max_length, usual=128)
 
     def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
         shape = (sizes[TEXT_BATCH.name], sizes[tokens.name])
@@ -85,6 +85,8 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
         wrap=QwenTextEncoder,
         inputs=(GraphInput("input_ids", {0: TEXT_BATCH, 1: tokens}, input_ids),),
         outputs=("hidden_states",),
+        # Its activations overflow fp16.
+        precision="bf16",
         traced_at={TEXT_BATCH.name: 2, tokens.name: 12},
         checked_at=(
             {TEXT_BATCH.name: 1, tokens.name: 70},

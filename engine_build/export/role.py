@@ -11,7 +11,7 @@ from torch import nn
 from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component, ModelSource
 from runtime.errors import BuildError
-from runtime.manifest import Defaults, LatentFormat, Limits
+from runtime.manifest import Defaults, LatentFormat, Limits, Precision
 
 Sizes = Mapping[str, int]
 """An extent for each dynamic axis, by the axis's name."""
@@ -28,6 +28,8 @@ class Axis:
     maximum: int | None = None
     multiple: int = 1
     """The extent is a multiple of this; `minimum` and `maximum` bound the extent itself."""
+    usual: int | None = None
+    """What most requests have, where their sizes and batches do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class RoleExport:
 
     The first is the published one, which the package uses; the others are older or newer spellings.
     """
+    precision: Precision = "fp32"
+    """What its engines for a GPU compute in."""
     tolerance: float = 1e-4
     """The largest error, relative to the largest magnitude of PyTorch's output."""
     reduced: "Reduced | None" = None

@@ -88,7 +88,7 @@ class SdxlExporter:
             roles=(
                 clip_text_encoder("text_encoder", text, length, projected=False),
                 clip_text_encoder("text_encoder_2", text_2, length_2, projected=True),
-                _denoiser(unet, limits, latents),
+                _denoiser(unet, limits, latents, length),
                 vae_decoder(vae, scaling, channels, limits.max_size // scale_factor),
             ),
             tokenizers=(
@@ -109,7 +109,7 @@ class SdxlExporter:
         )
 
 
-def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExport:
+def _denoiser(unet: Component, limits: Limits, latents: LatentFormat, length: int) -> RoleExport:
     grid = limits.multiple_of // latents.scale_factor
     evaluations = evaluation_axis(limits)
     return denoiser(
@@ -118,13 +118,14 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat) -> RoleExp
         SdxlDenoiser,
         limits,
         latents,
-        conditioning=_conditioning(unet, evaluations),
+        precision="fp16",
+        conditioning=_conditioning(unet, evaluations, length),
         traced_at=DenoiserSizes(2, 3, (4 * grid, 6 * grid), {"tokens": 77}),
         checked_at=(
             DenoiserSizes(3, 5, (2 * grid, 3 * grid), {"tokens": 154}),
             DenoiserSizes(1, 1, (6 * grid, 4 * grid), {"tokens": 77}),
         ),
-        reduced=Reduced(_narrow(unet), lambda smaller: _denoiser(smaller, limits, latents)),
+        reduced=Reduced(_narrow(unet), lambda smaller: _denoiser(smaller, limits, latents, length)),
     )
 
 
@@ -138,8 +139,8 @@ def _narrow(unet: Component) -> Mapping[str, Any]:
     }
 
 
-def _conditioning(unet: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
-    tokens = Axis("tokens", 2)
+def _conditioning(unet: Component, evaluations: Axis, length: int) -> tuple[GraphInput, ...]:
+    tokens = Axis("tokens", 2, usual=length)
     text_width: int = unet.setting("cross_attention_dim")
     pooled_width = _pooled_width(unet)
 

@@ -72,6 +72,8 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         wrap=T5TextEncoder,
         inputs=(GraphInput("input_ids", {0: BATCH}, input_ids), *mask),
         outputs=("hidden_states",),
+        # Its activations overflow fp16.
+        precision="bf16",
         traced_at={BATCH.name: 2},
         checked_at=({BATCH.name: 1}, {BATCH.name: 3}),
         parameter_names=lambda name: _EMBEDDINGS if name in _EMBEDDINGS else (name,),

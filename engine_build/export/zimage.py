@@ -231,6 +231,7 @@ def _denoiser(transformer: Component, limits: Limits, latents: LatentFormat) -> 
         ZImageDenoiser,
         limits,
         latents,
+        precision="bf16",
         conditioning=_conditioning(transformer, evaluation_axis(limits)),
         traced_at=DenoiserSizes(2, 3, (4 * PATCH, 6 * PATCH), {"caption": 64}),
         checked_at=(
@@ -255,7 +256,7 @@ def _narrow(transformer: Component) -> Mapping[str, Any]:
 
 
 def _conditioning(transformer: Component, evaluations: Axis) -> tuple[GraphInput, ...]:
-    tokens = Axis("caption", CAPTION_MULTIPLE, MAX_CAPTION, CAPTION_MULTIPLE)
+    tokens = Axis("caption", CAPTION_MULTIPLE, MAX_CAPTION, CAPTION_MULTIPLE, usual=128)
     width: int = transformer.setting("cap_feat_dim")
 
     def caption(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
