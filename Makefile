@@ -19,12 +19,8 @@ lint: .venv/test.stamp
 types: .venv/test.stamp .venv/stubs.stamp
 	$(BIN)/mypy
 
-# TensorRT's wheels carry no types; what the generator cannot read of them it leaves untyped.
-.venv/stubs.stamp: .venv/test.stamp
-	$(BIN)/pybind11-stubgen tensorrt_rtx_bindings.tensorrt_rtx --output-dir .venv/stubs \
-		--enum-class-locations '.*:tensorrt_rtx_bindings.tensorrt_rtx' >/dev/null 2>&1
-	mkdir -p .venv/stubs/tensorrt_rtx
-	echo 'from tensorrt_rtx_bindings.tensorrt_rtx import *' >.venv/stubs/tensorrt_rtx/__init__.pyi
+.venv/stubs.stamp: .venv/test.stamp scripts/tensorrt_stubs.py
+	$(BIN)/python -m scripts.tensorrt_stubs .venv/stubs
 	touch $@
 
 imports: .venv/test.stamp

@@ -18,7 +18,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from runtime.errors import BackendError
 from runtime.target import BackendName
@@ -26,7 +26,7 @@ from runtime.target import BackendName
 if TYPE_CHECKING:
     import tensorrt_rtx
 
-    class Api(Protocol):
+    class Api:
         """The vendor's module, as far as we use it."""
 
         Builder = tensorrt_rtx.Builder

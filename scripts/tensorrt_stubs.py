@@ -1,0 +1,46 @@
+"""Makes type stubs of TensorRT for RTX from its binary, for the type checker.
+
+    python -m scripts.tensorrt_stubs FOLDER
+
+The wheels carry no types. What the generator cannot read of them, it leaves untyped and says so;
+what it writes that no Python is, is mended here.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BINARY = "tensorrt_rtx_bindings.tensorrt_rtx"
+PACKAGE = "tensorrt_rtx"
+
+# C++ has parameters called `in`, and some with a default before others that have none.
+_KEYWORD = re.compile(r"\bin: ")
+_UNORDERED = re.compile(r"(\w+: Weights = None, channel_axis: typing\.SupportsInt)\)")
+
+
+def mended(stub: str) -> str:
+    """The generator's stub as the type checker can read it."""
+    return _UNORDERED.sub(r"\1 = ...)", _KEYWORD.sub("in_: ", stub))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the stubs go")
+    folder: Path = parser.parse_args().folder
+    command = [Path(sys.executable).with_name("pybind11-stubgen"), BINARY, "-o", folder]
+    command += ["--enum-class-locations", f".*:{BINARY}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    stub = folder.joinpath(*BINARY.split(".")).with_suffix(".pyi")
+    if done.returncode or not stub.is_file():
+        raise SystemExit(f"pybind11-stubgen failed: {done.stderr}")
+    stub.write_text(mended(stub.read_text()))
+    (folder / PACKAGE).mkdir(exist_ok=True)
+    (folder / PACKAGE / "__init__.pyi").write_text(f"from {BINARY} import *\n\n__version__: str\n")
+
+
+if __name__ == "__main__":
+    main()
