@@ -68,6 +68,8 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
         triggers = file.metadata.get("modelspec.trigger_phrase", "")
     with _staged(place) as folder:
         save_file(dict(conversion.factors), folder / FACTORS_NAME)
+        # safetensors lets only its owner read it, and a server may run as another.
+        (folder / FACTORS_NAME).chmod(0o644)
         record = PackRecord(
             id=identity,
             name=request.name or title or identity,

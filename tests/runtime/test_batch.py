@@ -89,3 +89,14 @@ def test_no_sample_waits_longer_than_its_bound() -> None:
     # Two other sets have their turns, and one turn more where two shapes share a set.
     assert max(longest.values()) <= 2 * MOST_TURNS + 1
     assert switches <= 30
+
+
+def test_newcomers_of_the_set_that_is_loaded_do_not_hold_up_others() -> None:
+    running, loaded, turns = [Waiting("oil", loras=OIL)], Loaded(INK), 0
+    while loaded.loras != OIL:
+        running.append(Waiting(f"ink{turns}", loras=INK))
+        turn = choose(running, BatchLimits(8, 16), loaded)
+        running = [sample for sample in running if sample not in turn]
+        loaded = loaded.after(turn[0].loras)
+        turns += 1
+    assert turns == MOST_TURNS + 1

@@ -1,5 +1,6 @@
 """`engine-build lora` as a person types it."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from engine_build.cli import run
 from runtime.lora.shelf import LoraShelf
 from runtime.manifest import ModelPackage
 from tests.engine_build.fetch.civitai import MODEL, VERSION, Published
-from tests.engine_build.fetch.server import Server
+from tests.engine_build.fetch.hub import COMMIT, publish
+from tests.engine_build.fetch.server import Content, Server
 from tests.lora_files import LoraWriter
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -57,6 +59,43 @@ def test_civitai_gives_it_a_name_an_id_and_trigger_words(
     assert (given.name, given.triggers) == ("Paper v2.0", "ink wash, paper")
     assert (own.name, own.triggers) == ("Paper v2.0", "my words")
     assert given.source.reference == f"civitai:{VERSION}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "identity"),
+    [
+        ("{folder}/ink.safetensors", "ink"),
+        ("file://{folder}/ink.safetensors", "ink"),
+        ("{server}/files/ink.safetensors?key=1", "ink"),
+        ("owner/lora/ink.safetensors", "ink"),
+        (f"owner/lora/ink.safetensors@{COMMIT}", "ink"),
+        (f"urn:air:sdxl:lora:civitai:{MODEL}@{VERSION}", f"civitai_{VERSION}"),
+        (f"urn:air:sdxl:lora:civitai:{MODEL}", f"civitai_{VERSION}"),
+        (f"civitai:{VERSION}", f"civitai_{VERSION}"),
+    ],
+)
+def test_it_is_added_from_wherever_it_lies(
+    demo: ModelPackage,
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: str,
+    identity: str,
+) -> None:
+    writer = LoraWriter()
+    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
+    content = writer.save(tmp_path / "ink.safetensors").read_bytes()
+    server.contents["/files/ink.safetensors?key=1"] = Content(content)
+    publish(server, "owner/lora", {"ink.safetensors": content})
+    Published(content).on(server)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
+    where = reference.format(folder=tmp_path, server=server.url)
+    command = ["lora", "add", where, "--model", "demo", "--engines", str(demo.path.parent)]
+    assert run([*command, "--cache", str(tmp_path / "cache"), "--quiet"]) == 0
+    (pack,) = LoraShelf(demo).packs()
+    assert pack.id == identity
+    assert pack.record.source.sha256 == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ def test_a_pack_says_what_it_is(demo: ModelPackage, good: Path) -> None:
     assert [pack.record for pack in LoraShelf(demo).packs()] == [record]
 
 
+def test_whoever_serves_the_model_may_read_a_pack(demo: ModelPackage, good: Path) -> None:
+    pack = add_pack(demo, LoraRequest(good, "a"))
+    assert {path.stat().st_mode & 0o444 for path in (pack.path, *pack.path.iterdir())} == {0o444}
+
+
 def test_what_the_trainer_wrote_is_the_default(demo: ModelPackage, tmp_path: Path) -> None:
     metadata = {"modelspec.title": "Ink", "modelspec.trigger_phrase": "ink wash"}
     path = linear(LoraWriter(), demo).save(tmp_path / "a.safetensors", metadata)
