@@ -61,6 +61,22 @@ def test_civitai_gives_it_a_name_an_id_and_trigger_words(
     assert given.source.reference == f"civitai:{VERSION}"
 
 
+@pytest.fixture
+def hosts(
+    demo: ModelPackage, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """One LoRA in a folder and on every host that a reference can name: where these are."""
+    writer = LoraWriter()
+    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
+    content = writer.save(tmp_path / "ink.safetensors").read_bytes()
+    server.contents["/files/ink.safetensors?key=1"] = Content(content)
+    publish(server, "owner/lora", {"ink.safetensors": content})
+    Published(content).on(server)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
+    return {"folder": str(tmp_path), "server": server.url}
+
+
 @pytest.mark.parametrize(
     ("reference", "identity"),
     [
@@ -75,26 +91,14 @@ def test_civitai_gives_it_a_name_an_id_and_trigger_words(
     ],
 )
 def test_it_is_added_from_wherever_it_lies(
-    demo: ModelPackage,
-    tmp_path: Path,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    reference: str,
-    identity: str,
+    demo: ModelPackage, tmp_path: Path, hosts: dict[str, str], reference: str, identity: str
 ) -> None:
-    writer = LoraWriter()
-    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
-    content = writer.save(tmp_path / "ink.safetensors").read_bytes()
-    server.contents["/files/ink.safetensors?key=1"] = Content(content)
-    publish(server, "owner/lora", {"ink.safetensors": content})
-    Published(content).on(server)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
-    where = reference.format(folder=tmp_path, server=server.url)
-    command = ["lora", "add", where, "--model", "demo", "--engines", str(demo.path.parent)]
-    assert run([*command, "--cache", str(tmp_path / "cache"), "--quiet"]) == 0
+    command = ["lora", "add", reference.format(**hosts), "--model", "demo"]
+    command += ["--engines", str(demo.path.parent), "--cache", str(tmp_path / "cache"), "--quiet"]
+    assert run(command) == 0
     (pack,) = LoraShelf(demo).packs()
     assert pack.id == identity
+    content = (tmp_path / "ink.safetensors").read_bytes()
     assert pack.record.source.sha256 == hashlib.sha256(content).hexdigest()
 
 
