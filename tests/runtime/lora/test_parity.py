@@ -20,7 +20,7 @@ from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.generate import Generator
 from runtime.manifest import ModelPackage
 from runtime.model import open_model
-from tests.lora_files import DIFFUSERS, KOHYA, LoraWriter, Spelling
+from tests.lora_files import DIFFUSERS, KOHYA, PEFT, LoraWriter, Spelling
 from tests.parity import ours
 
 BODY: dict[str, Any] = {
@@ -81,6 +81,12 @@ def of_diffusers(writer: LoraWriter, package: ModelPackage) -> None:
         writer.lora(path, shape_of(package, path), 2, None)
 
 
+def of_peft(writer: LoraWriter, package: ModelPackage) -> None:
+    writer.spelling = PEFT
+    for path in (*ATTENTION, *CONVOLUTIONS):
+        writer.lora(path, shape_of(package, path), 2, None)
+
+
 def dora(writer: LoraWriter, package: ModelPackage) -> None:
     # Of kohya's naming, diffusers leaves the magnitudes out for SDXL, with a warning.
     writer.spelling = DIFFUSERS
@@ -121,7 +127,7 @@ def text(writer: LoraWriter, package: ModelPackage) -> None:
 
 
 READ_BY_DIFFUSERS = (kohya, stability, locon, of_diffusers, dora)
-MERGED_BY_HAND = (kohya, loha, lokr, text)
+MERGED_BY_HAND = (kohya, of_peft, loha, lokr, text)
 Kind = Callable[[LoraWriter, ModelPackage], None]
 
 
