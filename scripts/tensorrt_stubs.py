@@ -15,6 +15,9 @@ from pathlib import Path
 BINARY = "tensorrt_rtx_bindings.tensorrt_rtx"
 PACKAGE = "tensorrt_rtx"
 
+# A data type of the vendor's, under the name of Python's.
+_HIDING = re.compile(r"^bool: .*\n", re.MULTILINE)
+
 # C++ has parameters called `in`, and some with a default before others that have none.
 _KEYWORD = re.compile(r"\bin: ")
 _UNORDERED = re.compile(r"(\w+: Weights = None, channel_axis: typing\.SupportsInt)\)")
@@ -22,7 +25,8 @@ _UNORDERED = re.compile(r"(\w+: Weights = None, channel_axis: typing\.SupportsIn
 
 def mended(stub: str) -> str:
     """The generator's stub as the type checker can read it."""
-    return _UNORDERED.sub(r"\1 = ...)", _KEYWORD.sub("in_: ", stub))
+    untyped = _HIDING.sub("", stub.replace("-> ...:", "-> typing.Any:"))
+    return _UNORDERED.sub(r"\1 = ...)", _KEYWORD.sub("in_: ", untyped))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ TensorRT 10 and 11 (`tensorrt`) and TensorRT for RTX (`tensorrt-rtx`) share near
 |--------------------|-----------------------|-----------------|---------------------------------|
 | types of a network | strong when asked for | strong          | strong                          |
 | compiles for       | the GPU at hand       | the GPU at hand | GPUs that are named             |
-| without any GPU    | compiles nothing      | compiles nothing| all but the flag REFIT          |
+| without any GPU    | compiles nothing      | compiles nothing| all but replaceable weights     |
 | kernels are made   | when compiled         | when compiled   | when first run, kept in a cache |
 
 Nothing else asks which one it is. `Api` lists every name of the vendor's module that we use, with
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BuilderFlag = tensorrt_rtx.BuilderFlag
         ComputeCapability = tensorrt_rtx.ComputeCapability
         DataType = tensorrt_rtx.DataType
+        Dims = tensorrt_rtx.Dims
         IBuilderConfig = tensorrt_rtx.IBuilderConfig
         ICudaEngine = tensorrt_rtx.ICudaEngine
         IExecutionContext = tensorrt_rtx.IExecutionContext
@@ -62,7 +63,7 @@ class Flavour:
     typed_on_request: bool
     """Whether a network has the graph's own types only when that is asked for."""
     compiles_at_run_time: bool
-    """Whether kernels are made when an engine first runs."""
+    """Whether kernels are made when an engine first runs, and so are not timed before."""
 
     def load(self) -> "Api":
         """The vendor's module. Raises BackendError where its libraries cannot be loaded."""

@@ -1,0 +1,55 @@
+"""A process that compiles one engine and ends: `python -m engine_build.tensorrt.child`.
+
+It reads its job from standard input and reports in lines of JSON on standard output. What the
+vendor's libraries print goes to standard error.
+"""
+
+import os
+import resource
+import sys
+import time
+from typing import TextIO
+
+from engine_build.tensorrt.compiler import compile_engine
+from engine_build.tensorrt.job import JOB, REPORT, Compiled, Failed, Phase
+from runtime.errors import CalotypeError
+
+
+def main() -> int:
+    """Compile; 0 when a report of the outcome was sent."""
+    reports = _own_pipe()
+    job = JOB.validate_json(sys.stdin.buffer.read())
+
+    def report(name: str, step: int, steps: int) -> bool:
+        try:
+            _send(reports, Phase(name, step, steps))
+        except BrokenPipeError:
+            return False  # The parent is gone: an hour of work that nobody waits for ends here.
+        return True
+
+    started = time.monotonic()
+    try:
+        inputs, outputs, warnings = compile_engine(job, report)
+    except CalotypeError as error:
+        _send(reports, Failed(str(error)))
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    seconds = time.monotonic() - started
+    _send(reports, Compiled(inputs, outputs, round(seconds, 1), round(peak, 2), warnings))
+    return 0
+
+
+def _own_pipe() -> TextIO:
+    """Standard output for reports alone: the vendor's libraries print to it too."""
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return reports
+
+
+def _send(reports: TextIO, message: Phase | Compiled | Failed) -> None:
+    reports.write(REPORT.dump_json(message).decode() + "\n")
+    reports.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

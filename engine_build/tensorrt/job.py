@@ -1,0 +1,67 @@
+"""What one child process is to compile, and what it tells its parent: lines of JSON on a pipe."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from runtime.manifest import InputRecord, Precision
+from runtime.target import BackendName, Binding, Profile
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """One role's engine for one GPU."""
+
+    backend: BackendName
+    role: str
+    graph: str
+    weights_folder: str
+    """What the graph's references are relative to."""
+    parameters: tuple[str, ...]
+    """The graph's initializers that are the network's own."""
+    inputs: Mapping[str, InputRecord]
+    precision: Precision
+    profiles: tuple[Profile, ...]
+    refittable: tuple[str, ...]
+    flags: tuple[str, ...]
+    compute_capability: str
+    timing_cache: str
+    engine: str
+    """Where it is written."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far the compiler is in one of its phases; several may run, one inside another."""
+
+    name: str
+    step: int
+    steps: int
+    kind: Literal["phase"] = "phase"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The engine is written."""
+
+    inputs: Mapping[str, Binding]
+    outputs: Mapping[str, Binding]
+    seconds: float
+    peak_gb: float
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+    kind: Literal["compiled"] = "compiled"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It cannot be compiled."""
+
+    detail: str
+    kind: Literal["failed"] = "failed"
+
+
+JOB: TypeAdapter[EngineJob] = TypeAdapter(EngineJob)
+REPORT: TypeAdapter[Phase | Compiled | Failed] = TypeAdapter(Phase | Compiled | Failed)
