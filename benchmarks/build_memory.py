@@ -4,7 +4,7 @@
 
 writes a checkpoint of that size with distinct random weights, builds it as a person would, and
 samples what the building process holds beside the page cache (anonymous memory). The checkpoint
-takes as much disk as the real one; the package takes none with --in-place.
+takes as much disk as the real one, and the package as much again unless --in-place.
 """
 
 import argparse
@@ -98,6 +98,7 @@ def main() -> None:
     )
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("--source", type=Path, help="a folder written before; default: write one")
+    parser.add_argument("--engines", type=Path, help="keep the package in this folder")
     parser.add_argument("--in-place", action="store_true", help="leave the weights where they are")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
     arguments = parser.parse_args()
@@ -105,7 +106,7 @@ def main() -> None:
         source = arguments.source or write_model(arguments.model, Path(scratch) / arguments.model)
         size = sum(path.stat().st_size for path in source.rglob("*.safetensors"))
         flags = ["--in-place"] if arguments.in_place else []
-        steps = measure(source, Path(scratch) / "engines", flags)
+        steps = measure(source, arguments.engines or Path(scratch) / "engines", flags)
     result = {
         "model": arguments.model,
         "weights_gb": round(size / 1e9, 2),

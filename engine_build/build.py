@@ -194,7 +194,7 @@ def _build_role(
                 placed = copied(read, folder / f"{role.role}.safetensors", advance)
         ir.save(link(traced, placed.weights, placed.folder), graph)
     with progress.step(f"{role.role}: check against PyTorch"):
-        check = check_role(role, graph, placed.external_folder)
+        check = check_role(role, graph, placed)
     tensors = dict(placed.weights[parameter] for parameter in traced.parameters)
     return RoleRecord(
         graph=graph.name,

@@ -1,14 +1,16 @@
 """Checks a role whose network is too large to be held in memory beside its graph.
 
-The same exporter makes a small network of the same architecture, with random weights, and that
-one's graph is compared with PyTorch. What it cannot show is that the large network's own weights
-were linked to the right places: those are matched by name and shape.
+Small networks of the same architecture take its place, exported as it was. A narrow one has random
+weights. The others are single blocks in their full width with their own weights, which the graph
+reads from where the package has them, and PyTorch from the checkpoint.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -16,6 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine_build.export.role import Reduced, RoleExport
+from engine_build.placing import PlacedWeights, Weights
+from engine_build.sources import Component
+from engine_build.state import load_state
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.verify import check_graph
 from engine_build.weights import match_parameters, read_checkpoint
@@ -25,42 +30,79 @@ LARGEST_WHOLE = 200_000_000
 """So many parameters take 0.8 GB in fp32 in PyTorch, and more in ONNX Runtime."""
 
 
-def check_role(role: RoleExport, graph: Path, external_folder: Path | None = None) -> GraphCheck:
+def check_role(role: RoleExport, graph: Path, placed: PlacedWeights) -> GraphCheck:
     """Check a role's graph whole, or its architecture at reduced size. Raises BuildError.
 
-    `external_folder` holds the graph's weights where they do not lie beside it.
+    `placed` are the weights that the graph refers to.
     """
     size = sum(math.prod(shape) for shape in parameter_shapes(role).values())
     if role.reduced is None or size <= LARGEST_WHOLE:
-        return check_graph(role, graph, external_folder)
-    return check_reduced(role, role.reduced)
+        return check_graph(role, graph, placed.external_folder)
+    return check_reduced(role, role.reduced, placed)
 
 
-def check_reduced(role: RoleExport, reduced: Reduced) -> GraphCheck:
+def check_reduced(role: RoleExport, reduced: Reduced, placed: PlacedWeights) -> GraphCheck:
     """Export and check the role at reduced size; the answer says with which settings."""
-    component = role.component
-    config = {**component.config, **reduced.settings}
-    small = reduced.export(replace(component, config=config))
+    checks = [check_narrow(role, reduced)]
+    checks += [check_block(role, reduced.export, block, placed) for block in reduced.blocks]
+    outputs = {name: max(check.outputs[name] for check in checks) for name in role.outputs}
+    return GraphCheck(
+        largest_error=max(outputs.values()),
+        tolerance=checks[0].tolerance,
+        outputs=outputs,
+        reduced={"random weights": reduced.settings, "own weights": list(reduced.blocks)},
+    )
+
+
+def check_narrow(role: RoleExport, reduced: Reduced) -> GraphCheck:
+    """Export and check a network with the changed settings, of random weights."""
+    small = _changed(role, reduced.export, reduced.settings)
     network = small.skeleton()
     _randomise(network)
+    with TemporaryDirectory(prefix="calotype-check-") as name:
+        folder = Path(name)
+        weights = _saved(small, network, folder / "weights.safetensors")
+        graph = _export(small, weights, folder, folder)
+        return check_graph(replace(small, load=lambda: network), graph)
+
+
+def check_block(
+    role: RoleExport,
+    export: Callable[[Component], RoleExport],
+    settings: Mapping[str, Any],
+    placed: PlacedWeights,
+) -> GraphCheck:
+    """Check a block: the graph reads the package's weights, PyTorch the checkpoint's."""
+    block = _changed(role, export, settings)
+
+    def load() -> nn.Module:
+        return load_state(block.skeleton, role.component.checkpoint, role.parameter_names)
+
     with TemporaryDirectory(prefix="calotype-check-") as folder:
-        graph = _export(small, network, Path(folder))
-        check = check_graph(replace(small, load=lambda: network), graph)
-    return replace(check, reduced=reduced.settings)
+        graph = _export(block, placed.weights, placed.folder, Path(folder))
+        return check_graph(replace(block, load=load), graph, placed.folder, frugal=True)
 
 
-def _export(role: RoleExport, network: nn.Module, folder: Path) -> Path:
-    file = folder / "weights.safetensors"
+def _changed(
+    role: RoleExport, export: Callable[[Component], RoleExport], settings: Mapping[str, Any]
+) -> RoleExport:
+    component = role.component
+    return export(replace(component, config={**component.config, **settings}))
+
+
+def _saved(role: RoleExport, network: nn.Module, file: Path) -> Weights:
     parameters = {
         role.parameter_names(name)[0]: value.detach() for name, value in network.named_parameters()
     }
     save_file(parameters, file)
+    return match_parameters(parameter_shapes(role), role.parameter_names, read_checkpoint([file]))
+
+
+def _export(role: RoleExport, weights: Weights, weights_folder: Path, folder: Path) -> Path:
     traced = trace(role)
-    weights = match_parameters(
-        parameter_shapes(role), role.parameter_names, read_checkpoint([file])
-    )
+    read = {name: weights[name] for name in traced.parameters}
     graph = folder / "graph.onnx"
-    ir.save(link(traced, {name: weights[name] for name in traced.parameters}, folder), graph)
+    ir.save(link(traced, read, weights_folder), graph)
     return graph
 
 

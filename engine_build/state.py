@@ -4,6 +4,7 @@ The reference of the check for sources that no library loads as they are. It sha
 where each tensor lies; for single files that mapping is tested against diffusers' own converters.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,13 +29,20 @@ def load_state(
         network = skeleton()
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
     matched = match_parameters(shapes, names, checkpoint)
-    state = {name: read_tensor(tensor) for name, (_, tensor) in matched.items()}
+    # Tied parameters are one tensor here too.
+    read = {tensor: read_tensor(tensor) for _, tensor in matched.values()}
+    state = {name: read[tensor] for name, (_, tensor) in matched.items()}
     # Buffers have their values already.
     network.load_state_dict(state, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def read_tensor(tensor: StoredTensor) -> torch.Tensor:
-    """A tensor in fp32."""
-    stored = torch.frombuffer(bytearray(b"".join(read_pieces(tensor))), dtype=_DTYPES[tensor.dtype])
-    return stored.reshape(tensor.shape).to(torch.float32)
+    """A tensor in fp32, with no more than a piece of what is stored beside it in memory."""
+    widened = torch.empty(math.prod(tensor.shape))
+    begin = 0
+    for piece in read_pieces(tensor):
+        stored = torch.frombuffer(bytearray(piece), dtype=_DTYPES[tensor.dtype])
+        widened[begin : begin + len(stored)] = stored
+        begin += len(stored)
+    return widened.reshape(tensor.shape)

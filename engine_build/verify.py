@@ -21,10 +21,13 @@ PICTURE_TOLERANCE = 1 / 255
 PICTURE_SHARE = 0.999
 
 
-def check_graph(role: RoleExport, graph: Path, external_folder: Path | None = None) -> GraphCheck:
+def check_graph(
+    role: RoleExport, graph: Path, external_folder: Path | None = None, *, frugal: bool = False
+) -> GraphCheck:
     """Compare the graph with PyTorch at all of the role's check sizes.
 
-    `external_folder` holds the graph's weights where they do not lie beside it.
+    `external_folder` holds the graph's weights where they do not lie beside it; `frugal` leaves
+    them there and takes more time.
 
     Raises BuildError when an output is further away than the role's tolerance. PyTorch's side runs
     first and is let go before the graph is opened, so that only one of them is in memory.
@@ -32,7 +35,8 @@ def check_graph(role: RoleExport, graph: Path, external_folder: Path | None = No
     runs = [role.draw_inputs(sizes, seed) for seed, sizes in enumerate(role.checked_at, start=1)]
     expected = _run_reference(role, runs)
     gc.collect()
-    found = run_graph(graph, [_arrays(inputs) for inputs in runs], external_folder)
+    options = frugal_options() if frugal else onnxruntime.SessionOptions()
+    found = run_graph(graph, [_arrays(inputs) for inputs in runs], external_folder, options)
     errors: dict[str, float] = {}
     tolerance = role.tolerance
     for reference, answer in zip(expected, found, strict=True):
@@ -67,11 +71,26 @@ def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> f
     return float(difference.max() / scale)
 
 
+def frugal_options() -> onnxruntime.SessionOptions:
+    """Weights stay in their mapped files, and each is widened when its turn comes.
+
+    Folded and packed beforehand they would all be there in fp32, and an arena keeps what it had.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    return options
+
+
 def run_graph(
-    graph: Path, runs: Sequence[Arrays], external_folder: Path | None = None
+    graph: Path,
+    runs: Sequence[Arrays],
+    external_folder: Path | None = None,
+    options: onnxruntime.SessionOptions | None = None,
 ) -> list[dict[str, NDArray[np.generic]]]:
     """Run a graph on ONNX Runtime's CPU provider, once for each set of inputs."""
-    options = onnxruntime.SessionOptions()
+    options = options or onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Buffers of one shape are of no use to the next: the check runs once per shape.
     options.enable_mem_pattern = False

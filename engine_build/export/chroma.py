@@ -163,6 +163,10 @@ def _denoiser(
                 "approximator_hidden_dim": 256,
             },
             lambda smaller: _denoiser(smaller, limits, latents, tokens),
+            blocks=(
+                {"num_layers": 1, "num_single_layers": 0},
+                {"num_layers": 0, "num_single_layers": 1},
+            ),
         ),
     )
 

@@ -151,6 +151,7 @@ def clip_text_encoder(
         reduced=Reduced(
             {"num_hidden_layers": 3},
             lambda smaller: clip_text_encoder(role, smaller, length, projected=projected),
+            blocks=({"num_hidden_layers": 1},),
         ),
     )
 
@@ -166,7 +167,9 @@ def pooled_text_encoder(role: str, component: Component, length: int) -> RoleExp
         # It comes with checkpoints in bf16, whose weights need not fit into fp16.
         precision="bf16",
         reduced=Reduced(
-            {"num_hidden_layers": 3}, lambda smaller: pooled_text_encoder(role, smaller, length)
+            {"num_hidden_layers": 3},
+            lambda smaller: pooled_text_encoder(role, smaller, length),
+            blocks=({"num_hidden_layers": 1},),
         ),
     )
 

@@ -137,6 +137,10 @@ def _denoiser(
         reduced=Reduced(
             {"num_layers": 2, "num_single_layers": 2, "num_attention_heads": 2},
             lambda smaller: _denoiser(smaller, limits, latents, tokens),
+            blocks=(
+                {"num_layers": 1, "num_single_layers": 0},
+                {"num_layers": 0, "num_single_layers": 1},
+            ),
         ),
     )
 

@@ -37,6 +37,9 @@ _NARROW: Mapping[str, Any] = {
     "num_key_value_heads": 2,
 }
 
+# What is read is what the last layer is given.
+_TWO_LAYERS: Mapping[str, Any] = {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
+
 
 class QwenTextEncoder(nn.Module):
     """Qwen3 without its head."""
@@ -92,7 +95,9 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
             {TEXT_BATCH.name: 1, tokens.name: 70},
             {TEXT_BATCH.name: 3, tokens.name: 9},
         ),
-        reduced=Reduced(_NARROW, lambda small: qwen_text_encoder(small, max_length)),
+        reduced=Reduced(
+            _NARROW, lambda small: qwen_text_encoder(small, max_length), blocks=(_TWO_LAYERS,)
+        ),
         # Published as part of a causal language model; transformers 5 saves the encoder without.
         parameter_names=lambda name: (f"model.{name}", name),
     )

@@ -78,12 +78,15 @@ class RoleExport:
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """A small network of a role's architecture, with whatever weights."""
+    """Small networks of a role's architecture."""
 
     settings: Mapping[str, Any]
     """What is changed in config.json."""
     export: Callable[[Component], RoleExport]
     """The function that exported the role, of a component with the changed configuration."""
+    blocks: tuple[Mapping[str, Any], ...] = ()
+    """What is changed in config.json to leave single blocks as wide as they are: a network whose
+    parameters are some of the whole one's, so that it can be given the checkpoint's own weights."""
 
 
 @dataclass(frozen=True, slots=True)

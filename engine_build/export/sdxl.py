@@ -125,7 +125,11 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat, length: in
             DenoiserSizes(3, 5, (2 * grid, 3 * grid), {"tokens": 154}),
             DenoiserSizes(1, 1, (6 * grid, 4 * grid), {"tokens": 77}),
         ),
-        reduced=Reduced(_narrow(unet), lambda smaller: _denoiser(smaller, limits, latents, length)),
+        reduced=Reduced(
+            _narrow(unet),
+            lambda smaller: _denoiser(smaller, limits, latents, length),
+            blocks=(_without_attention(unet),),
+        ),
     )
 
 
@@ -135,6 +139,16 @@ def _narrow(unet: Component) -> Mapping[str, Any]:
     return {
         "block_out_channels": [64 * 2**level for level in levels],
         "attention_head_dim": [2**level for level in levels],
+        "transformer_layers_per_block": 1,
+    }
+
+
+def _without_attention(unet: Component) -> Mapping[str, Any]:
+    """Settings of a UNet with all of its convolutions and one transformer layer, in the middle."""
+    levels = len(unet.setting("block_out_channels"))
+    return {
+        "down_block_types": ["DownBlock2D"] * levels,
+        "up_block_types": ["UpBlock2D"] * levels,
         "transformer_layers_per_block": 1,
     }
 

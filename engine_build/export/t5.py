@@ -80,5 +80,6 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         reduced=Reduced(
             {"num_layers": 2, "d_model": 256, "num_heads": 4, "d_ff": 512},
             lambda smaller: t5_text_encoder(role, smaller, length, masked=masked),
+            blocks=({"num_layers": 1},),
         ),
     )

@@ -239,7 +239,11 @@ def _denoiser(transformer: Component, limits: Limits, latents: LatentFormat) -> 
             # A picture of exactly 32 tokens.
             DenoiserSizes(1, 1, (8 * PATCH, 4 * PATCH), {"caption": 96}),
         ),
-        reduced=Reduced(_narrow(transformer), lambda small: _denoiser(small, limits, latents)),
+        reduced=Reduced(
+            _narrow(transformer),
+            lambda small: _denoiser(small, limits, latents),
+            blocks=({"n_layers": 1, "n_refiner_layers": 0}, {"n_layers": 0, "n_refiner_layers": 1}),
+        ),
     )
 
 
