@@ -1,0 +1,293 @@
+"""Stands in for `cuda-bindings` where there is no GPU: memory, streams, events and graphs.
+
+It is as lazy as the real thing. Work on a stream is done when somebody waits for it, and not
+before: host memory that is written again too early, or read too soon, gives wrong numbers here too.
+Device addresses are no addresses of this process. A captured graph holds the addresses that it was
+captured with. It computes nothing itself: whoever enqueues a kernel passes the function.
+"""
+
+# The names are the vendor's.
+# ruff: noqa: N802, N815
+
+import ctypes
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Work = Callable[[], None]
+Bytes = NDArray[np.uint8]
+
+_FIRST_ADDRESS = 0x7A00_0000_0000
+_ALIGNMENT = 512
+_POISON = 0xCB
+
+
+class FakeError(IntEnum):
+    """Error codes, with the numbers of the real ones."""
+
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorInsufficientDriver = 35
+    cudaErrorNoDevice = 100
+    cudaErrorIllegalAddress = 700
+    cudaErrorStreamCaptureUnsupported = 900
+
+
+class FakeMemcpyKind(IntEnum):
+    """Directions of a copy, with the numbers of the real ones."""
+
+    cudaMemcpyHostToDevice = 1
+    cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
+
+
+class FakeCaptureMode(IntEnum):
+    """What a capture forbids other threads, with the numbers of the real ones."""
+
+    cudaStreamCaptureModeThreadLocal = 1
+
+
+@dataclass(frozen=True)
+class FakeProperties:
+    """What a device says of itself."""
+
+    name: bytes = b"Imagined GPU"
+    major: int = 8
+    minor: int = 9
+    totalGlobalMem: int = 24 * 2**30
+
+
+@dataclass(eq=False)
+class _Stream:
+    waiting: deque[Work] = field(default_factory=deque)
+    captured: list[Work] | None = None
+
+
+@dataclass(eq=False)
+class _Event:
+    stream: _Stream | None = None
+    done: bool = True
+
+
+class FakeCuda:
+    """The module, as far as `runtime.backends.cuda_bindings.CudaBindings` names it."""
+
+    cudaError_t = FakeError
+    cudaMemcpyKind = FakeMemcpyKind
+    cudaStreamCaptureMode = FakeCaptureMode
+    cudaStreamNonBlocking = 1
+    cudaEventDisableTiming = 2
+
+    def __init__(
+        self, devices: tuple[FakeProperties, ...] = (FakeProperties(),), driver: int = 13000
+    ) -> None:
+        """`driver` 0: there is none."""
+        self._devices = devices
+        self._driver = driver
+        self._memory: dict[int, Bytes] = {}
+        self._pinned: dict[int, Bytes] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._events: dict[int, _Event] = {}
+        self._graphs: dict[int, list[Work]] = {}
+        self._next = _FIRST_ADDRESS
+        self._handles = 1
+        self._fault = FakeError.cudaSuccess
+        self._lock = threading.RLock()
+        self.failures: dict[str, FakeError] = {}
+        """What a function answers when it is called next."""
+        self.launches = 0
+        """How often a graph was launched."""
+
+    # What tests and the fake of TensorRT ask of it.
+
+    def enqueue(self, stream: int, work: Work) -> None:
+        """Put a kernel on a stream."""
+        with self._lock:
+            found = self._streams[stream]
+            if found.captured is None:
+                found.waiting.append(work)
+            else:
+                found.captured.append(work)
+
+    def view(self, address: int, size: int) -> Bytes:
+        """Device memory; an address that is no such memory is a fault, as on a device."""
+        for begin, content in self._memory.items():
+            if begin <= address and address + size <= begin + len(content):
+                return content[address - begin : address - begin + size]
+        self._fault = FakeError.cudaErrorIllegalAddress
+        return np.zeros(size, np.uint8)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """The device memory that is in use."""
+        return sum(len(content) for content in self._memory.values())
+
+    # The vendor's functions.
+
+    def cudaGetDeviceCount(self) -> tuple[FakeError, int]:
+        if not self._driver:
+            return FakeError.cudaErrorInsufficientDriver, 0
+        return self._code("cudaGetDeviceCount"), len(self._devices)
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[FakeError, FakeProperties]:
+        return self._code("cudaGetDeviceProperties"), self._devices[device]
+
+    def cudaDriverGetVersion(self) -> tuple[FakeError, int]:
+        return FakeError.cudaSuccess, self._driver
+
+    def cudaGetErrorName(self, error: FakeError) -> tuple[FakeError, bytes]:
+        return FakeError.cudaSuccess, error.name.encode()
+
+    def cudaGetErrorString(self, error: FakeError) -> tuple[FakeError, bytes]:
+        return FakeError.cudaSuccess, f"the words for {error.value}".encode()
+
+    def cudaMemGetInfo(self) -> tuple[FakeError, int, int]:
+        total = self._devices[0].totalGlobalMem
+        return self._code("cudaMemGetInfo"), total - self.allocated_bytes, total
+
+    def cudaMalloc(self, size: int) -> tuple[FakeError, int]:
+        with self._lock:
+            if size > self._devices[0].totalGlobalMem - self.allocated_bytes:
+                return FakeError.cudaErrorMemoryAllocation, 0
+            address = self._next
+            self._next += -(-size // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT
+            self._memory[address] = np.full(size, _POISON, np.uint8)
+            return self._code("cudaMalloc"), address
+
+    def cudaFree(self, devPtr: int) -> tuple[FakeError]:
+        with self._lock:
+            for stream in self._streams.values():
+                self._drain(stream)
+            del self._memory[devPtr]
+            return (self._code("cudaFree"),)
+
+    def cudaMallocHost(self, size: int) -> tuple[FakeError, int]:
+        content = np.full(size, _POISON, np.uint8)
+        with self._lock:
+            self._pinned[content.ctypes.data] = content
+        return self._code("cudaMallocHost"), content.ctypes.data
+
+    def cudaFreeHost(self, ptr: int) -> tuple[FakeError]:
+        with self._lock:
+            del self._pinned[ptr]
+        return (self._code("cudaFreeHost"),)
+
+    def cudaMemcpyAsync(
+        self, dst: int, src: int, count: int, kind: FakeMemcpyKind, stream: int
+    ) -> tuple[FakeError]:
+        to_host = kind is FakeMemcpyKind.cudaMemcpyDeviceToHost
+        from_host = kind is FakeMemcpyKind.cudaMemcpyHostToDevice
+        if (from_host and not self._is_pinned(src)) or (to_host and not self._is_pinned(dst)):
+            return (FakeError.cudaErrorInvalidValue,)
+
+        def copy() -> None:
+            if from_host:
+                target = self.view(dst, count)
+                ctypes.memmove(target.ctypes.data, src, count)
+            elif to_host:
+                ctypes.memmove(dst, self.view(src, count).copy().ctypes.data, count)
+            else:
+                self.view(dst, count)[:] = self.view(src, count)
+
+        self.enqueue(stream, copy)
+        return (self._code("cudaMemcpyAsync"),)
+
+    def cudaMemsetAsync(
+        self,
+        devPtr: int,
+        value: int,
+        count: int,
+        stream: int,
+    ) -> tuple[FakeError]:
+        self.enqueue(stream, lambda: self.view(devPtr, count).fill(value))
+        return (self._code("cudaMemsetAsync"),)
+
+    def cudaStreamCreateWithPriority(self, flags: int, priority: int) -> tuple[FakeError, int]:  # noqa: ARG002
+        return self._code("cudaStreamCreateWithPriority"), self._made(self._streams, _Stream())
+
+    def cudaDeviceGetStreamPriorityRange(self) -> tuple[FakeError, int, int]:
+        return FakeError.cudaSuccess, 0, -5
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[FakeError]:
+        with self._lock:
+            if self._streams[stream].captured is not None:
+                return (FakeError.cudaErrorStreamCaptureUnsupported,)
+            self._drain(self._streams[stream])
+        return (self._code("cudaStreamSynchronize"),)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: FakeCaptureMode) -> tuple[FakeError]:  # noqa: ARG002
+        self._streams[stream].captured = []
+        return (self._code("cudaStreamBeginCapture"),)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int]:
+        found = self._streams[stream]
+        captured, found.captured = found.captured or [], None
+        return self._code("cudaStreamEndCapture"), self._made(self._graphs, captured)
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[FakeError, int]:  # noqa: ARG002
+        return self._code("cudaGraphInstantiate"), self._made(self._graphs, self._graphs[graph])
+
+    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[FakeError]:
+        self.launches += 1
+        for work in self._graphs[graphExec]:
+            self.enqueue(stream, work)
+        return (self._code("cudaGraphLaunch"),)
+
+    def cudaGraphExecDestroy(self, graphExec: int) -> tuple[FakeError]:
+        del self._graphs[graphExec]
+        return (FakeError.cudaSuccess,)
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[FakeError]:
+        del self._graphs[graph]
+        return (FakeError.cudaSuccess,)
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[FakeError, int]:  # noqa: ARG002
+        return self._code("cudaEventCreateWithFlags"), self._made(self._events, _Event())
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[FakeError]:
+        found = self._events[event]
+        found.stream, found.done = self._streams[stream], False
+
+        def reached() -> None:
+            found.done = True
+
+        self.enqueue(stream, reached)
+        return (self._code("cudaEventRecord"),)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[FakeError]:
+        with self._lock:
+            found = self._events[event]
+            while not found.done and found.stream is not None:
+                found.stream.waiting.popleft()()
+        return (self._code("cudaEventSynchronize"),)
+
+    def cudaEventDestroy(self, event: int) -> tuple[FakeError]:
+        del self._events[event]
+        return (FakeError.cudaSuccess,)
+
+    def _code(self, name: str) -> FakeError:
+        """What a function answers: what was asked for, or a fault that stays, as on a device."""
+        return self._fault or self.failures.pop(name, FakeError.cudaSuccess)
+
+    def _drain(self, stream: _Stream) -> None:
+        while stream.waiting:
+            stream.waiting.popleft()()
+
+    def _made(self, kept: dict[int, Any], item: Any) -> int:
+        with self._lock:
+            self._handles += 1
+            kept[self._handles] = item
+            return self._handles
+
+    def _is_pinned(self, address: int) -> bool:
+        with self._lock:
+            return any(
+                begin <= address < begin + len(content) for begin, content in self._pinned.items()
+            )
