@@ -9,6 +9,7 @@ takes as much disk as the real one, and the package as much again unless --in-pl
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.machine import machine
+from benchmarks.memory import held_gb
 from benchmarks.real_size import MODELS, write_model
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,7 +42,6 @@ class Watch:
     """Samples a process's anonymous memory and credits it to the step that it is in."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._status = Path(f"/proc/{process.pid}/status")
         self._process = process
         self.steps = [Step("start")]
         self._lock = threading.Lock()
@@ -49,7 +50,7 @@ class Watch:
         """Until the process ends."""
         before = time.monotonic()
         while self._process.poll() is None:
-            held, now = self._anonymous_gb(), time.monotonic()
+            held, now = held_gb(self._process.pid), time.monotonic()
             with self._lock:
                 self.steps[-1].peak_gb = max(self.steps[-1].peak_gb, held)
                 self.steps[-1].seconds += now - before
@@ -60,17 +61,6 @@ class Watch:
         """The process says that its next step begins."""
         with self._lock:
             self.steps.append(Step(title))
-
-    def _anonymous_gb(self) -> float:
-        try:
-            lines = self._status.read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError):
-            return 0.0
-        values = dict(line.split(":", 1) for line in lines)
-        return (
-            sum(int(values[key].split()[0]) for key in ("RssAnon", "RssShmem") if key in values)
-            / 1e6
-        )
 
 
 def measure(source: Path, engines: Path, arguments: list[str]) -> list[Step]:
@@ -117,6 +107,7 @@ def main() -> None:
             {**asdict(step), "seconds": round(step.seconds, 1), "peak_gb": round(step.peak_gb, 2)}
             for step in steps
         ],
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
     }

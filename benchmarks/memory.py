@@ -1,0 +1,17 @@
+"""What a process holds in memory, as Linux counts it."""
+
+from pathlib import Path
+
+BESIDE_PAGE_CACHE = ("RssAnon", "RssShmem")
+"""All but mapped files, whose pages the system may take back at any time."""
+RESIDENT = ("VmRSS",)
+
+
+def held_gb(pid: int | str, fields: tuple[str, ...] = BESIDE_PAGE_CACHE) -> float:
+    """The sum of these fields of `/proc/PID/status`; 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    values = dict(line.split(":", 1) for line in lines)
+    return sum(int(values[field].split()[0]) for field in fields if field in values) / 1e6

@@ -1,0 +1,204 @@
+"""One guided step of a model of published size on a CPU: seconds, memory, and whether it is finite.
+
+    python -m benchmarks.build_memory sdxl --engines /tmp/engines
+    python -m benchmarks.real_step measured --engines /tmp/engines
+
+A request is read, planned, encoded and denoised by the runtime's own code, and the first step's
+latents are decoded. Only the sessions are opened otherwise: without optimisation and prepacking,
+so that weights stay in the package's files, which are mapped, and each is widened when its turn
+comes. As the runtime opens them, all would be in memory in fp32.
+"""
+
+import argparse
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+from benchmarks.memory import RESIDENT, held_gb
+from engine_build.verify import frugal_options
+from runtime.backends.host_denoiser import HostDenoiser
+from runtime.backends.onnxruntime import open_session
+from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.errors import BackendError
+from runtime.generate import Generator
+from runtime.manifest import ModelPackage
+from runtime.model import Model, open_model
+from runtime.plan import Plan
+from runtime.tensors import Tensor
+
+RESULTS = Path(__file__).parent / "results"
+PROMPT = "a lighthouse on a rock in the sea, evening light"
+_PAUSE = 0.05
+
+
+class FrugalEngine:
+    """One graph, its weights in their mapped file."""
+
+    def __init__(self, package: ModelPackage, role: str) -> None:
+        record = package.manifest.roles[role]
+        folder = package.path if record.external_folder is None else Path(record.external_folder)
+        self._role = role
+        self._session = open_session(package.file(record.graph), frugal_options(), folder)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays in, named arrays out."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """There are no LoRAs here."""
+        if weights:
+            raise BackendError(f"{self._role}: weights cannot be replaced")
+
+
+class FrugalCpu:
+    """A Backend of such engines."""
+
+    name = "onnxruntime-cpu, its weights in mapped files"
+    device = "cpu"
+
+    def __init__(self, package: ModelPackage) -> None:
+        self._package = package
+
+    def open(self, role: str) -> Engine:
+        """Open one of the package's networks."""
+        return FrugalEngine(self._package, role)
+
+    def open_denoiser(self) -> Denoiser:
+        """Open the step graph."""
+        return HostDenoiser(self.open("denoiser"))
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of the work."""
+
+    title: str
+    seconds: float = 0.0
+    peak_gb: float = 0.0
+    """Beside the page cache."""
+    peak_resident_gb: float = 0.0
+    """With the pages of mapped files that were in memory."""
+
+
+class Watch:
+    """Samples what this process holds while a part runs."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    @contextmanager
+    def part(self, title: str) -> Iterator[None]:
+        """Measure the block."""
+        part, ended = Part(title), threading.Event()
+        self.parts.append(part)
+        sampler = threading.Thread(target=self._sample, args=(part, ended))
+        begun = time.monotonic()
+        sampler.start()
+        try:
+            yield
+        finally:
+            part.seconds = time.monotonic() - begun
+            ended.set()
+            sampler.join()
+        print(f"{title:<30} {part.seconds:8.1f} s {part.peak_gb:6.2f} GB", flush=True)
+
+    def _sample(self, part: Part, ended: threading.Event) -> None:
+        while True:
+            part.peak_gb = max(part.peak_gb, held_gb("self"))
+            part.peak_resident_gb = max(part.peak_resident_gb, held_gb("self", RESIDENT))
+            if ended.wait(_PAUSE):
+                return
+
+
+def main() -> None:
+    """Measure, print, and write the result."""
+    arguments = _parser().parse_args()
+    watch = Watch()
+    with watch.part("check the package's files"):
+        model = open_model(arguments.engines, arguments.model)
+    with watch.part("open every graph"):
+        generator = Generator(model, FrugalCpu(model.package))
+    plan = model.plan(model.read(_body(model, arguments.size)))
+    with watch.part("encode the prompts"):
+        generator.conditioning(plan)
+    steps = generator.steps(plan)
+    with watch.part("the first step"):
+        event = next(steps)
+    latents, predicted = generator.latents(event.sample), generator.predicted(event.sample)
+    with watch.part("decode the picture"):
+        picture = generator.decode(predicted)
+    result = {
+        "model": arguments.model,
+        "family": model.package.manifest.family,
+        "backend": generator.backend.name,
+        **_shape(plan),
+        "finite": bool(np.isfinite(latents).all() and np.isfinite(predicted).all()),
+        "latents": _spread(latents),
+        "predicted": _spread(predicted),
+        "picture": {"shape": picture.shape, **_spread(picture)},
+        "peak_gb": round(max(part.peak_gb for part in watch.parts), 2),
+        "parts": [_rounded(part) for part in watch.parts],
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
+    output = arguments.output or RESULTS / f"real_step_{result['family']}.json"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"finite: {result['finite']}; at most {result['peak_gb']} GB beside the page cache")
+    if not result["finite"]:
+        raise SystemExit(f"{arguments.model}: the first step's latents are not finite")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a package's name")
+    parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
+    parser.add_argument("--size", type=int, default=512, help="of a side, in pixels; default: 512")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
+    return parser
+
+
+def _body(model: Model, size: int) -> dict[str, Any]:
+    negative = model.family.facts(model.package.manifest).negative_prompt
+    body = {"prompt": PROMPT, "width": size, "height": size, "seed": 0}
+    return {**body, "negative_prompt": "blurry, low quality"} if negative else body
+
+
+def _shape(plan: Plan) -> dict[str, Any]:
+    request = plan.request
+    return {
+        "size": [request.width, request.height],
+        "evaluations": len(plan.mixes[0]),
+        "sampler": request.sampler,
+        "step": f"1 of {plan.steps}",
+    }
+
+
+def _spread(values: Array) -> dict[str, float]:
+    return {
+        "smallest": float(values.min()),
+        "largest": float(values.max()),
+        "deviation": float(values.std()),
+    }
+
+
+def _rounded(part: Part) -> dict[str, Any]:
+    return {key: round(v, 2) if isinstance(v, float) else v for key, v in asdict(part).items()}
+
+
+if __name__ == "__main__":
+    main()
