@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engine_build.columns import columns, size_text
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import PackageError
 from runtime.manifest import (
@@ -36,7 +37,7 @@ def table(engines: Path) -> str:
         return (
             f"no model packages in {engines}; build one with: engine-build build SOURCE --name NAME"
         )
-    lines = _columns(rows) if len(rows) > 1 else []
+    lines = columns(rows) if len(rows) > 1 else []
     return "\n".join([*lines, *faults])
 
 
@@ -46,16 +47,24 @@ def describe(engines: Path, name: str) -> str:
     manifest = package.manifest
     return "\n".join(
         [
-            *_columns(list(_facts(manifest, package.path))),
+            *columns(list(_facts(manifest, package.path))),
             "",
-            *_columns([_ROLE_HEADINGS, *(_role(manifest, name) for name in manifest.roles)]),
+            *columns([_ROLE_HEADINGS, *(_role(manifest, name) for name in manifest.roles)]),
             "",
             f"every file is as it was built; digest {package.digest}",
         ]
     )
 
 
-_ROLE_HEADINGS = ("ROLE", "WEIGHTS", "STORED AS", "PARAMETERS", "LARGEST ERROR", "ALLOWED")
+_ROLE_HEADINGS = (
+    "ROLE",
+    "WEIGHTS",
+    "STORED AS",
+    "PARAMETERS",
+    "CHECKED",
+    "LARGEST ERROR",
+    "ALLOWED",
+)
 
 
 def _row(path: Path) -> tuple[str, ...]:
@@ -73,7 +82,7 @@ def _row(path: Path) -> tuple[str, ...]:
         str(defaults.steps),
         _guidance(defaults),
         defaults.sampler,
-        _size(size),
+        size_text(size),
         manifest.description,
     )
 
@@ -109,9 +118,10 @@ def _role(manifest: Manifest, name: str) -> tuple[str, ...]:
     role = manifest.roles[name]
     return (
         name,
-        _size(sum(map(_bytes, role.parameters.values()))),
+        size_text(sum(map(_bytes, role.parameters.values()))),
         _dtypes(role),
         str(len(role.parameters)),
+        "whole" if role.check.reduced is None else "at reduced size",
         f"{role.check.largest_error:.1e}",
         f"{role.check.tolerance:.1e}",
     )
@@ -127,19 +137,3 @@ def _bytes(parameter: Parameter) -> int:
 
 def _dtypes(role: RoleRecord) -> str:
     return "+".join(sorted({parameter.dtype for parameter in role.parameters.values()}))
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

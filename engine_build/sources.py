@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from engine_build.weights import Checkpoint, read_checkpoint
 from runtime.errors import SourceError
 
-EXPECTED = "expected a diffusers folder (with a model_index.json) of an SDXL pipeline"
+EXPECTED = "expected a diffusers folder (with a model_index.json) or a .safetensors file"
 
 # How transformers says that a tokenizer has no limit.
 _UNLIMITED = 10**30

@@ -1,5 +1,5 @@
-"""A web server for each test, and a model whose weights fp32 and bf16 both hold exactly, so that
-every way to store it is the same model."""
+"""A web server for each test, and a model whose weights every dtype holds exactly: however it is
+stored, it is the same model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +22,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def rounded_pipeline() -> StableDiffusionXLPipeline:
-    """In fp32, rounded to what bf16 can hold; epsilon prediction."""
+    """In fp32, rounded to what both fp16 and bf16 can hold; epsilon prediction."""
     pipeline = sdxl_pipeline(SourceOptions(shallow=True))
-    return pipeline.to(torch.bfloat16).to(torch.float32)
+    return pipeline.to(torch.float16).to(torch.bfloat16).to(torch.float32)
 
 
 @pytest.fixture(scope="session")
@@ -49,4 +49,13 @@ def sharded_source(rounded_source: Path, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("sources") / "sharded"
     pipeline = StableDiffusionXLPipeline.from_pretrained(rounded_source, dtype=torch.bfloat16)
     pipeline.save_pretrained(path, safe_serialization=True, max_shard_size="200KB")
+    return path
+
+
+@pytest.fixture(scope="session")
+def half_source(rounded_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model in fp16, one file a network, of that variant alone."""
+    path = tmp_path_factory.mktemp("sources") / "half"
+    pipeline = StableDiffusionXLPipeline.from_pretrained(rounded_source, dtype=torch.float16)
+    pipeline.save_pretrained(path, safe_serialization=True, variant="fp16")
     return path

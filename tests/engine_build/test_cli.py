@@ -64,7 +64,7 @@ def test_a_wrong_source_ends_with_1_and_one_line(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr == (
         f"engine-build: {tmp_path}/nowhere: there is no such folder; expected a diffusers folder "
-        "(with a model_index.json) of an SDXL pipeline\n"
+        "(with a model_index.json) or a .safetensors file\n"
     )
 
 

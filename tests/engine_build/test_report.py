@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine_build.report import describe, table
-from runtime.manifest import Manifest, Source, write_manifest
+from runtime.manifest import GraphCheck, Manifest, Source, write_manifest
 from tests.manifests import MANIFEST, with_defaults
 
 
@@ -26,3 +26,13 @@ def test_the_origin_is_told(tmp_path: Path) -> None:
     shown = describe(written(tmp_path, replace(MANIFEST, source=source)), "paper")
     for words in ("hugging face: owner/paper", "0123abcd", "f" * 64):
         assert words in shown
+
+
+def test_a_check_at_reduced_size_is_told(tmp_path: Path) -> None:
+    (tmp_path / "paper").mkdir()
+    role = MANIFEST.roles["denoiser"]
+    check = GraphCheck(0.0, 1e-4, {}, reduced={"random weights": {"num_layers": 2}})
+    for checked, words in ((role.check, "whole"), (check, "at reduced size")):
+        roles = {"denoiser": replace(role, check=checked)}
+        write_manifest(tmp_path / "paper", replace(MANIFEST, roles=roles, files={}))
+        assert words in describe(tmp_path, "paper")

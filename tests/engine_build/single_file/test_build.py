@@ -58,11 +58,14 @@ def test_a_single_file_draws_what_its_folder_draws(
     assert_draws_the_same(package.parent, "single", rounded_package)
 
 
-def test_shards_in_bf16_draw_what_whole_files_in_fp32_draw(
-    sharded_source: Path, rounded_package: Path, tmp_path: Path
+@pytest.mark.parametrize(("name", "dtype"), [("sharded", "BF16"), ("half", "F16")])
+def test_shards_and_halves_draw_what_whole_files_in_fp32_draw(
+    request: pytest.FixtureRequest, rounded_package: Path, tmp_path: Path, name: str, dtype: str
 ) -> None:
-    package = build(sharded_source, tmp_path)
-    assert_draws_the_same(package.parent, "sharded", rounded_package)
+    package = build(request.getfixturevalue(f"{name}_source"), tmp_path)
+    for record in load_package(package.parent, name).manifest.roles.values():
+        assert {parameter.dtype for parameter in record.parameters.values()} == {dtype}
+    assert_draws_the_same(package.parent, name, rounded_package)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["own weights", "in place"])
