@@ -26,6 +26,8 @@ class Served:
     """What the finished job's complete request must say without having been asked."""
     refused: dict[str, Any]
     """One field that this family refuses."""
+    no_lora: str = "cannot honour this field"
+    """Why it takes no LoRA."""
 
 
 FAMILIES = (
@@ -34,6 +36,7 @@ FAMILIES = (
         {"negative_prompt": "blurry"},
         {"cfg_scale": 7.0, "sampler": "euler_a"},
         {"clip_skip": 99},
+        "this model has no LoRA packs",
     ),
     Served("tiny_flux", {}, {"cfg_scale": 3.5, "sampler": "euler"}, {"prompt": TOO_LONG}),
     Served("tiny_schnell", {}, {"cfg_scale": None, "sampler": "euler"}, {"cfg_scale": 3.5}),
@@ -65,3 +68,7 @@ def test_a_family_is_served(
     answer = api.client.post("/api/generate", json=small(**family.refused))
     (error,) = refused(answer, 422)["errors"]
     assert error["pointer"].removeprefix("/") in family.refused
+    answer = api.client.post("/api/generate", json=small(loras=[{"id": "ink"}]))
+    (error,) = refused(answer, 422)["errors"]
+    assert error["pointer"] == "/loras"
+    assert family.no_lora in error["detail"]
