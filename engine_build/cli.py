@@ -10,7 +10,10 @@ from runtime.errors import CalotypeError
 COMMANDS = {
     "build": "build a model package",
     "list": "list the model packages",
-    "inspect": "say what is in a model package, and check it",
+    "inspect": "say what is in a model package or a target of it, and check it",
+    "compile": "compile a package into engines for a GPU",
+    "targets": "list what a package was compiled for",
+    "verify": "check a compiled target on the GPU that it is for",
     "presets": "list the presets of published models",
     "lora": "add, list and remove the LoRA packs of a model",
 }
@@ -23,6 +26,7 @@ example:
   engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines
   engine-build list --engines engines
   engine-build inspect sdxl --engines engines
+  engine-build compile sdxl --gpu auto --sizes 1024x1024 --engines engines
   calotype generate "a red fox in the snow" -o fox.png --model sdxl --engines engines
 
 A source is a folder that diffusers saved: it holds model_index.json, unet/, vae/, text_encoder/,

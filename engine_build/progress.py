@@ -55,6 +55,33 @@ class Progress:
             yield bar.update
 
 
+class Phases:
+    """The compiler's phases as they run, one inside another: the innermost one is shown."""
+
+    def __init__(self, title: str, *, shown: bool, stream: TextIO | None = None) -> None:
+        out = stream or sys.stderr
+        self._title = title
+        self._bar = tqdm(
+            total=1,
+            file=out,
+            leave=False,
+            disable=not shown or not out.isatty(),
+            bar_format="{desc:<60} {bar} {n_fmt}/{total_fmt} [{elapsed}]",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, phase: str, step: int, steps: int) -> None:
+        """A phase is at `step` of `steps`."""
+        self._bar.set_description_str(f"{self._title}: {phase.lower()}", refresh=False)
+        self._bar.total, self._bar.n = steps, step
+        self._bar.refresh()
+
+
 class Transfer:
     """A download as it goes on; one that is resumed begins where it was."""
 

@@ -23,7 +23,7 @@ def staged(engines: Path, name: str, *, replace: bool) -> Iterator[Path]:
     target = engines / name
     staging = engines / f".{name}.building"
     retired = engines / f".{name}.replaced"
-    with _locked(engines / f".{name}.lock", name):
+    with locked(engines / f".{name}.lock", f"{name}: another build of it is running"):
         # A build that was killed while it put a package in another's place.
         if retired.exists() and not target.exists():
             retired.rename(target)
@@ -49,11 +49,14 @@ def refuse_taken(engines: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
+def locked(path: Path, taken: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends.
+
+    Raises BuildError that says `taken` where another process has it.
+    """
     lock = _acquire(path)
     if lock is None:
-        raise BuildError(f"{name}: another build of it is running; wait for it to end")
+        raise BuildError(f"{taken}; wait for it to end")
     with lock:
         try:
             yield

@@ -10,15 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine_build.export.role import RoleExport
+from engine_build.tolerances import GRAPH_PICTURE, PICTURE_SHARE
 from runtime.backends.onnxruntime import open_session
 from runtime.errors import BuildError
 from runtime.manifest import GraphCheck
 
 Arrays = Mapping[str, NDArray[np.generic]]
-
-# A picture may differ by one of 255 levels, in all but one of a thousand values.
-PICTURE_TOLERANCE = 1 / 255
-PICTURE_SHARE = 0.999
 
 
 def check_graph(
@@ -42,7 +39,7 @@ def check_graph(
     for reference, answer in zip(expected, found, strict=True):
         for name in role.outputs:
             if reference[name].dtype == np.uint8:
-                tolerance = PICTURE_TOLERANCE
+                tolerance = GRAPH_PICTURE
             error = output_error(reference[name], answer[name])
             errors[name] = max(errors.get(name, 0.0), error)
     worst = max(errors, key=lambda name: errors[name])

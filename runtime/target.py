@@ -105,6 +105,11 @@ class EngineCheck:
     refit_error: float | None = None
     """Of a refittable engine: its distance from one that was built without that flag."""
 
+    @property
+    def passed(self) -> bool:
+        """Whether the engine may be served."""
+        return max(self.largest_error, self.refit_error or 0.0) <= self.tolerance
+
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class StepTime:
@@ -146,10 +151,8 @@ class TargetRecord:
     @property
     def verified(self) -> bool:
         """Whether every engine was checked on the device, and passed."""
-        return all(
-            engine.check is not None and engine.check.largest_error <= engine.check.tolerance
-            for engine in self.engines.values()
-        )
+        checks = [engine.check for engine in self.engines.values()]
+        return all(check is not None and check.passed for check in checks)
 
 
 _IDENTITY: TypeAdapter[TargetIdentity] = TypeAdapter(TargetIdentity)

@@ -49,3 +49,8 @@ MANIFEST = Manifest(
 def with_defaults(**changes: object) -> Manifest:
     """MANIFEST with other defaults."""
     return replace(MANIFEST, defaults=replace(MANIFEST.defaults, **changes))
+
+
+def with_role(**changes: object) -> Manifest:
+    """MANIFEST with another denoiser."""
+    return replace(MANIFEST, roles={"denoiser": replace(MANIFEST.roles["denoiser"], **changes)})

@@ -1,18 +1,30 @@
-"""`engine-build inspect`: what is in a package, and whether it is whole."""
+"""`engine-build inspect`: what is in a package or in a target of it, and whether it is whole."""
 
 import argparse
 
 from engine_build.commands.arguments import add_engines, package_name
-from engine_build.report import describe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = "Say what is in a model package, and check the hash of every file."
+    parser.description = (
+        "Say what is in a model package, or in one of its targets, and check the hash of every "
+        "file."
+    )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
+    parser.add_argument(
+        "target", metavar="TARGET", nargs="?", help="one of its targets; default: the package"
+    )
     add_engines(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print it."""
-    print(describe(options.engines, options.name))
+    if options.target is None:
+        from engine_build.report import describe
+
+        print(describe(options.engines, options.name))
+    else:
+        from engine_build.target_report import describe_target
+
+        print(describe_target(options.engines, options.name, options.target))

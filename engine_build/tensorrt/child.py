@@ -6,25 +6,28 @@ vendor's libraries print goes to standard error.
 
 import os
 import resource
+import signal
 import sys
 import time
+from ctypes import CDLL
 from typing import TextIO
 
 from engine_build.tensorrt.compiler import compile_engine
 from engine_build.tensorrt.job import JOB, REPORT, Compiled, Failed, Phase
 from runtime.errors import CalotypeError
 
+# From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
+
 
 def main() -> int:
     """Compile; 0 when a report of the outcome was sent."""
+    _end_with_parent()
     reports = _own_pipe()
     job = JOB.validate_json(sys.stdin.buffer.read())
 
     def report(name: str, step: int, steps: int) -> bool:
-        try:
-            _send(reports, Phase(name, step, steps))
-        except BrokenPipeError:
-            return False  # The parent is gone: an hour of work that nobody waits for ends here.
+        _send(reports, Phase(name, step, steps))
         return True
 
     started = time.monotonic()
@@ -33,10 +36,19 @@ def main() -> int:
     except CalotypeError as error:
         _send(reports, Failed(str(error)))
         return 0
+    except OSError as error:
+        where = error.filename or "disk"
+        _send(reports, Failed(f"{job.role}: {where}: {error.strerror or error}"))
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     seconds = time.monotonic() - started
     _send(reports, Compiled(inputs, outputs, round(seconds, 1), round(peak, 2), warnings))
     return 0
+
+
+def _end_with_parent() -> None:
+    """However the parent ends: nobody waits for the hour's work, and its next run would meet us."""
+    CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _own_pipe() -> TextIO:

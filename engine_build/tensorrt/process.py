@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine_build.tensorrt.job import JOB, REPORT, Compiled, EngineJob, Failed, Phase
 from runtime.errors import BuildError
@@ -17,33 +17,37 @@ from runtime.errors import BuildError
 _LINES = 5
 
 
-def run_job(job: EngineJob, progress: Callable[[Phase], object]) -> Compiled:
+CHILD = (sys.executable, "-m", "engine_build.tensorrt.child")
+
+
+def run_job(
+    job: EngineJob, progress: Callable[[Phase], object], child: Sequence[str] = CHILD
+) -> Compiled:
     """Compile in a child process. Raises BuildError, and says whether the child failed or crashed.
 
     Whatever ends the wait for it, KeyboardInterrupt among them, ends the child too.
     """
-    command = [sys.executable, "-m", "engine_build.tensorrt.child"]
     with (
         tempfile.TemporaryFile() as said,
         # A session of its own: Ctrl-C in a terminal is for the parent, which ends the child.
         subprocess.Popen(
-            command,
+            child,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
             start_new_session=True,
-        ) as child,
+        ) as process,
     ):
         try:
-            outcome = _wait(child, job, progress)
+            outcome = _wait(process, job, progress)
         except BaseException:
-            child.kill()
+            process.kill()
             raise
         if isinstance(outcome, Compiled):
             return outcome
         if outcome is not None:
             raise BuildError(outcome.detail)
-        code = child.wait()
+        code = process.wait()
         said.seek(0)
         raise BuildError(f"{job.role}: {job.backend} {_ending(code, said.read())}")
 

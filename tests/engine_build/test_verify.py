@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engine_build.verify import PICTURE_TOLERANCE, check_graph, output_error, run_graph
+from engine_build.tolerances import GRAPH_PICTURE
+from engine_build.verify import check_graph, output_error, run_graph
 from runtime.errors import BuildError
 from tests.engine_build.roles import export, role_of
 
@@ -33,12 +34,12 @@ def test_an_output_of_zeros_proves_nothing() -> None:
 
 @pytest.mark.parametrize(("levels", "share", "passes"), [(1, 1.0, True), (9, 0.0005, True)])
 def test_pictures_may_round_otherwise(levels: int, share: float, passes: bool) -> None:
-    assert (picture_error(levels, share) <= PICTURE_TOLERANCE) is passes
+    assert (picture_error(levels, share) <= GRAPH_PICTURE) is passes
 
 
 @pytest.mark.parametrize(("levels", "share"), [(2, 1.0), (2, 0.01)])
 def test_pictures_may_not_differ(levels: int, share: float) -> None:
-    assert picture_error(levels, share) > PICTURE_TOLERANCE
+    assert picture_error(levels, share) > GRAPH_PICTURE
 
 
 def picture_error(levels: int, share: float) -> float:
@@ -64,7 +65,7 @@ def spoil(graph: Path, change: float) -> None:
 
 def test_a_graph_with_other_weights_does_not_pass(tiny_source: Path, graph: Path) -> None:
     role = role_of(tiny_source, "preview_decoder")
-    assert check_graph(role, graph).largest_error <= PICTURE_TOLERANCE
+    assert check_graph(role, graph).largest_error <= GRAPH_PICTURE
     spoil(graph, 1.5)
     with pytest.raises(
         BuildError, match="preview_decoder: the graph does not match PyTorch: image"

@@ -1,0 +1,136 @@
+"""`engine-build compile`: engines of a package for a GPU."""
+
+import argparse
+import re
+from typing import get_args
+
+from engine_build.commands.arguments import add_engines, package_name, positive, size
+from runtime.backends.tensorrt_flavour import FLAVOURS, installed_flavour
+from runtime.devices import Devices, find_devices
+from runtime.errors import BackendError, BuildError
+from runtime.manifest import Precision, read_manifest
+from runtime.target import BackendName
+
+_GPU = re.compile(r"sm_\d{2,3}")
+NO_GPU = "a machine with no GPU"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = (
+        "Compile a package's graphs into engines for a GPU. What is finished is kept: the same "
+        "command goes on where it was interrupted. Where the GPU is at hand the engines are "
+        "verified against ONNX Runtime; elsewhere that is left to `engine-build verify`."
+    )
+    parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
+    parser.add_argument(
+        "--backend",
+        choices=FLAVOURS,
+        help="default: tensorrt where it is installed, else tensorrt-rtx, which needs no GPU",
+    )
+    parser.add_argument(
+        "--gpu",
+        type=_gpus,
+        default=(),
+        metavar="auto|sm_86,sm_89,...",
+        help="the compute capabilities to compile for; default: auto, this machine's GPU",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="what networks compute in that may compute in 16 bits; default: as the package says, "
+        "fp16 for SDXL and bf16 for Flux, Chroma and Z-Image",
+    )
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        metavar="WxH,...",
+        help="the sizes of pictures, the one served most first; default: the package's own",
+    )
+    parser.add_argument(
+        "--max-batch", type=positive, default=1, metavar="N", help="pictures at once; default: 1"
+    )
+    parser.add_argument(
+        "--fixed-weights",
+        action="store_true",
+        help="compile weights in that cannot be replaced: such a target refuses LoRAs; the only "
+        "kind of SDXL that tensorrt-rtx makes with no GPU at hand",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_engines(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compile for each GPU, one after the other."""
+    # Here, since --help needs no library of a build.
+    from engine_build.compile import CompileRequest, compile_target
+    from engine_build.targets import Wanted
+    from engine_build.tensorrt.profiles import Served
+
+    devices = find_devices()
+    here = devices.first
+    backend = options.backend or default_backend()
+    defaults = read_manifest(options.engines / options.name)[0].defaults
+    sizes = options.sizes or ((defaults.width, defaults.height),)
+    for gpu in options.gpu or (gpu_at_hand(devices),):
+        wanted = Wanted(
+            backend=backend,
+            compute_capability=gpu,
+            served=Served(sizes, options.max_batch),
+            precision=options.precision,
+            fixed_weights=options.fixed_weights,
+        )
+        request = CompileRequest(
+            engines=options.engines,
+            name=options.name,
+            wanted=wanted,
+            gpu_at_hand=None if here is None else here.compute_capability,
+            machine=NO_GPU if here is None else str(here),
+        )
+        try:
+            target = compile_target(request, show_progress=not options.quiet)
+        except KeyboardInterrupt:
+            raise BuildError(
+                "interrupted; finished engines are kept, and the same command goes on behind them"
+            ) from None
+        verify = f"engine-build verify {options.name} {target.name}"
+        state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
+        print(f"{target.name}: {state}")
+
+
+def gpu_at_hand(devices: Devices) -> str:
+    """What `auto` means. Raises BuildError where there is no GPU."""
+    if devices.first is None:
+        raise BuildError(
+            f"--gpu auto: {devices.reason}; name the GPU that it is for, as in --gpu sm_89"
+        )
+    return devices.first.compute_capability
+
+
+def default_backend() -> BackendName:
+    """The first flavour of TensorRT that is installed. Raises BackendError for none."""
+    for name in FLAVOURS:
+        try:
+            return installed_flavour(name).name
+        except BackendError:
+            continue
+    raise BackendError(
+        "neither TensorRT nor TensorRT for RTX is installed; install one with: "
+        'pip install "calotype[tensorrt]" or "calotype[tensorrt-rtx]"'
+    )
+
+
+def _gpus(text: str) -> tuple[str, ...]:
+    if text == "auto":
+        return ()
+    names = tuple(text.split(","))
+    for name in names:
+        if not _GPU.fullmatch(name):
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no compute capability such as sm_89, nor auto"
+            )
+    return names
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple(size(each) for each in text.split(","))

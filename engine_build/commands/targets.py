@@ -1,0 +1,20 @@
+"""`engine-build targets`: what a package was compiled for."""
+
+import argparse
+
+from engine_build.commands.arguments import add_engines, package_name
+from engine_build.target_report import targets_table
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = (
+        "List the targets of a package: what each was compiled for, and whether it may be served."
+    )
+    parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
+    add_engines(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    print(targets_table(options.engines, options.name))

@@ -1,0 +1,82 @@
+"""What a target of a package is to be: its identity, from the package and what was asked for."""
+
+from dataclasses import dataclass
+
+from engine_build.tensorrt.profiles import Served, check_served, profiles_of
+from runtime.families import family_named
+from runtime.manifest import Manifest, Precision
+from runtime.target import (
+    BackendName,
+    EngineIdentity,
+    TargetIdentity,
+    graph_sha256,
+    weights_sha256,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks of a target."""
+
+    backend: BackendName
+    compute_capability: str
+    served: Served
+    precision: Precision | None = None
+    """None for what each role is usually computed in."""
+    fixed_weights: bool = False
+    """Whether its weights cannot be replaced, so that it draws nothing with LoRAs."""
+
+    def command(self, name: str) -> str:
+        """The `engine-build compile` command that asks for it."""
+        parts = [f"engine-build compile {name} --backend {self.backend}"]
+        parts.append(f"--gpu {self.compute_capability}")
+        if self.precision is not None:
+            parts.append(f"--precision {self.precision}")
+        sizes = ",".join(f"{width}x{height}" for width, height in self.served.sizes)
+        parts.append(f"--sizes {sizes} --max-batch {self.served.max_batch}")
+        if self.fixed_weights:
+            parts.append("--fixed-weights")
+        return " ".join(parts)
+
+
+def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) -> TargetIdentity:
+    """The identity of the target that is wanted. Raises BuildError for what no package takes."""
+    check_served(wanted.served, manifest)
+    return TargetIdentity(
+        backend=wanted.backend,
+        backend_version=backend_version,
+        compute_capability=wanted.compute_capability,
+        engines={role: _engine(role, manifest, wanted) for role in manifest.roles},
+    )
+
+
+def takes_loras(role: str, manifest: Manifest) -> bool:
+    """Whether LoRAs of the package's family may lie on this role's weights."""
+    family = family_named(manifest.family)
+    adapted = ("denoiser", *family.text_roles)
+    return family.facts(manifest).loras and role in adapted
+
+
+def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
+    record = manifest.roles[role]
+    refittable: tuple[str, ...] = ()
+    if takes_loras(role, manifest) and not wanted.fixed_weights:
+        matrices = [each for each in record.parameters.values() if each.replaceable]
+        refittable = tuple(sorted(each.initializer for each in matrices))
+    precision = _precision(record.precision, wanted.precision)
+    # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
+    short = precision == "fp32" and wanted.precision != "fp32"
+    flags = [*(["REFIT_INDIVIDUAL"] if refittable else []), *(["TF32"] if short else [])]
+    return EngineIdentity(
+        graph_sha256=graph_sha256(record, manifest),
+        weights_sha256=weights_sha256(record, manifest),
+        precision=precision,
+        profiles=profiles_of(role, manifest, wanted.served),
+        refittable=refittable,
+        flags=tuple(flags),
+    )
+
+
+def _precision(usual: Precision, asked: Precision | None) -> Precision:
+    """A role that must be in fp32, whose range 16 bits do not hold, stays there."""
+    return usual if asked is None or usual == "fp32" else asked

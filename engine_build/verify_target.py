@@ -1,0 +1,216 @@
+"""Verifies a target on the device that it is for: engine against ONNX Runtime, on real inputs.
+
+A target that was not verified, or did not pass, is never served. What is measured goes into its
+record, passed or not.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import numpy as np
+from polygraphy.comparator import IterationResult, SimpleCompareFunc
+from polygraphy.logger import G_LOGGER
+
+from engine_build.capture import Call, captured_calls
+from engine_build.compile import engine_job
+from engine_build.tensorrt.process import run_job
+from engine_build.tolerances import ENGINE_PICTURE, ENGINES, PICTURE_SHARE
+from runtime.backends.protocol import Array
+from runtime.errors import BuildError
+from runtime.manifest import (
+    HEIGHT,
+    WIDTH,
+    Manifest,
+    ModelPackage,
+    Precision,
+    RoleRecord,
+    load_package,
+)
+from runtime.target import (
+    EngineCheck,
+    EngineRecord,
+    StepTime,
+    Target,
+    TargetIdentity,
+    read_target,
+    write_target,
+)
+
+REPEATS = 20
+
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+class OpenEngine(Protocol):
+    """An engine on a device."""
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Named host arrays in and out."""
+        ...
+
+    def milliseconds(self, inputs: Mapping[str, Array]) -> float:
+        """How long one call takes on the device, without copies to and from the host."""
+        ...
+
+
+def verify_target(
+    engines: Path, name: str, target: Target, open_engine: Callable[[Path], OpenEngine]
+) -> Target:
+    """Check every engine of a target and write what was measured into its record.
+
+    `open_engine` opens one on the device that the target is for. Raises BuildError, after it is
+    written, where one is further off than it may be.
+    """
+    package = load_package(engines, name)
+    record, manifest = target.record, package.manifest
+    sizes = served_sizes(record.identity, manifest)
+    calls = captured_calls(engines, name, sizes)
+    checked = {}
+    for role, engine in record.engines.items():
+        identity = record.identity.engines[role]
+        with _fixed(package, target, role, open_engine) as fixed:
+            checked[role] = verified(
+                manifest.roles[role],
+                engine,
+                identity.precision,
+                calls[role],
+                opened=open_engine(target.engine(role)),
+                fixed=fixed,
+            )
+    write_target(target.path, replace(record, engines=checked))
+    for role, engine in checked.items():
+        if engine.check is not None and not engine.check.passed:
+            raise BuildError(f"{target.name}: {role} {_shortfall(engine.check)}")
+    return read_target(target.path)
+
+
+def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
+    """Width and height in pixels of every size that a target was tuned for."""
+    scale = manifest.latents.scale_factor
+    sizes = [
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    ]
+    return list(dict.fromkeys(sizes))
+
+
+@contextmanager
+def _fixed(
+    package: ModelPackage,
+    target: Target,
+    role: str,
+    open_engine: Callable[[Path], OpenEngine],
+) -> Iterator[OpenEngine | None]:
+    """The engine again, with weights that cannot be replaced; None where they cannot anyway."""
+    identity = target.record.identity
+    if not identity.engines[role].refittable:
+        yield None
+        return
+    with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
+        job = engine_job(package, identity, role, Path(folder))
+        flags = tuple(flag for flag in job.flags if flag != "REFIT_INDIVIDUAL")
+        job = replace(job, refittable=(), flags=flags)
+        run_job(job, lambda _: None)
+        yield open_engine(Path(job.engine))
+
+
+def _shortfall(check: EngineCheck) -> str:
+    if check.largest_error > check.tolerance:
+        return (
+            f"is off by {check.largest_error:.1e} of the largest magnitude, allowed is "
+            f"{check.tolerance:.1e}; the target stays out of service"
+        )
+    return (
+        f"is off by {check.refit_error or 0:.1e} from itself compiled with fixed weights, allowed "
+        f"is {check.tolerance:.1e}; the target stays out of service"
+    )
+
+
+def verified(
+    role: RoleRecord,
+    engine: EngineRecord,
+    precision: Precision,
+    calls: Sequence[Call],
+    *,
+    opened: OpenEngine,
+    fixed: OpenEngine | None,
+) -> EngineRecord:
+    """The engine's record with what was measured of it; `calls` must fit its profiles.
+
+    `fixed` is the same engine compiled with weights that cannot be replaced, where `opened` has
+    others: the two flags have been known to give different numbers.
+    """
+    check = check_engine(calls, opened.run, precision)
+    if fixed is not None:
+        reference = [Call(call.inputs, dict(fixed.run(call.inputs))) for call in calls]
+        check = replace(
+            check, refit_error=check_engine(reference, opened.run, precision).largest_error
+        )
+    return replace(engine, check=check, step_times=step_times(role, calls, opened))
+
+
+def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> EngineCheck:
+    """How far an engine is from what is expected of it, over all calls."""
+    tolerance = ENGINES[precision]
+    errors: dict[str, float] = {}
+    for call in calls:
+        found = run(call.inputs)
+        for name, expected in call.outputs.items():
+            if expected.dtype == np.uint8:
+                tolerance = ENGINE_PICTURE
+            errors[name] = max(errors.get(name, 0.0), compared(name, expected, found[name]))
+    return EngineCheck(max(errors.values()), tolerance, errors)
+
+
+def compared(name: str, expected: Array, found: Array) -> float:
+    """How far an output is off, relative to the largest magnitude that was expected, or to 255.
+
+    By Polygraphy's comparison: the largest difference, or of 8-bit pictures the 99.9th percentile.
+    Infinite where shapes differ or one of the two is not finite.
+    """
+    picture = expected.dtype == np.uint8
+    scale = 255.0 if picture else float(np.abs(expected.astype(np.float64)).max())
+    same_shape = expected.shape == found.shape
+    if not (same_shape and scale > 0 and np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    function = SimpleCompareFunc(
+        check_error_stat="quantile" if picture else "max",
+        error_quantile=PICTURE_SHARE if picture else None,
+        # What is allowed is decided by the caller: here it is only measured.
+        atol=float("inf"),
+    )
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        answer = function(
+            IterationResult({name: found.astype(np.float64)}, runner_name="engine"),
+            IterationResult({name: expected.astype(np.float64)}, runner_name="ONNX Runtime"),
+        )[name]
+    difference = answer.quantile_absdiff if picture else answer.max_absdiff
+    return float(difference) / scale
+
+
+def step_times(role: RoleRecord, calls: Sequence[Call], opened: OpenEngine) -> tuple[StepTime, ...]:
+    """The median time of a call, for each set of extents among the calls."""
+    times = {}
+    for call in calls:
+        axes = extents(role, call.inputs)
+        key = tuple(sorted(axes.items()))
+        if key not in times:
+            opened.milliseconds(call.inputs)  # the first one still makes kernels
+            measured = [opened.milliseconds(call.inputs) for _ in range(REPEATS)]
+            times[key] = StepTime(axes, round(statistics.median(measured), 3))
+    return tuple(times.values())
+
+
+def extents(role: RoleRecord, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """What each dynamic axis is in a call."""
+    return {
+        axis: int(inputs[name].shape[at])
+        for name, record in role.inputs.items()
+        for at, axis in enumerate(record.shape)
+        if isinstance(axis, str)
+    }
