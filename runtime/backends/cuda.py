@@ -1,0 +1,229 @@
+"""One GPU: its memory, streams, events and graphs; CUDA's errors become BackendError here.
+
+Everything is enqueued and nothing waits, except where a method says so. Host memory that the device
+reads or writes is pinned, and belongs to the device until an event that was recorded behind it is
+waited for.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from ctypes import c_ubyte
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from runtime.backends.cuda_bindings import CudaBindings, Handle, load_bindings
+from runtime.errors import BackendError
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """A piece of the device's memory."""
+
+    address: int
+    size_bytes: int
+    use: str
+    """What for, as accounts are kept."""
+
+
+class Pinned:
+    """An array in host memory that the device can reach."""
+
+    def __init__(self, cuda: "Cuda", shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        """What it holds at first is not said."""
+        self._cuda = cuda
+        size = max(1, prod(shape) * np.dtype(dtype).itemsize)
+        self.address = int(cuda.call("cudaMallocHost", cuda.bindings.cudaMallocHost(size)))
+        self.array: NDArray[Any] = _array_at(self.address, size, shape, dtype)
+
+    def free(self) -> None:
+        """Give it back; `array` is not to be used any more."""
+        self._cuda.call("cudaFreeHost", self._cuda.bindings.cudaFreeHost(self.address))
+
+
+class Cuda:
+    """The first GPU that CUDA sees. Threads may share it."""
+
+    def __init__(self, bindings: CudaBindings | None = None) -> None:
+        """The real bindings where none are given. Raises BackendError where there is no GPU."""
+        self.bindings = bindings or load_bindings()
+        self._used: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        count = self.call("cudaGetDeviceCount", self.bindings.cudaGetDeviceCount())
+        if not count:
+            raise BackendError("CUDA sees no GPU; look at CUDA_VISIBLE_DEVICES")
+
+    def call(self, what: str, result: tuple[Any, ...]) -> Any:
+        """What a function of the bindings answered. Raises BackendError for an error."""
+        code, *values = result
+        if code != self.bindings.cudaError_t.cudaSuccess:
+            _, name = self.bindings.cudaGetErrorName(code)
+            _, words = self.bindings.cudaGetErrorString(code)
+            raise BackendError(f"{what}: {name.decode()}: {words.decode()}")
+        return values[0] if len(values) == 1 else tuple(values)
+
+    @property
+    def used(self) -> Mapping[str, int]:
+        """Bytes of device memory that are in use, by what for; what CUDA itself takes is not."""
+        with self._lock:
+            return dict(+self._used)
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes of the device, whoever uses them."""
+        free, total = self.call("cudaMemGetInfo", self.bindings.cudaMemGetInfo())
+        return int(free), int(total)
+
+    def account(self, use: str, size_bytes: int) -> None:
+        """A vendor's library has allocated so much by itself, or freed it."""
+        with self._lock:
+            self._used[use] += size_bytes
+
+    def allocate(self, size_bytes: int, use: str) -> DeviceMemory:
+        """Device memory, at least a byte. Raises BackendError that says what is missing."""
+        size_bytes = max(1, size_bytes)
+        code, address = self.bindings.cudaMalloc(size_bytes)
+        if code == self.bindings.cudaError_t.cudaErrorMemoryAllocation:
+            free, total = self.memory()
+            raise BackendError(
+                f"the GPU's memory does not hold {use}: {size_bytes / 1e9:.2f} GB are needed, "
+                f"{free / 1e9:.2f} of {total / 1e9:.2f} GB are free; end other programs that use "
+                "it, or serve fewer pictures at once with --max-batch"
+            )
+        self.call("cudaMalloc", (code, address))
+        self.account(use, size_bytes)
+        return DeviceMemory(int(address), size_bytes, use)
+
+    def free(self, memory: DeviceMemory) -> None:
+        """Give memory back. Waits for the device."""
+        self.call("cudaFree", self.bindings.cudaFree(memory.address))
+        self.account(memory.use, -memory.size_bytes)
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> Pinned:
+        """Host memory for copies that do not wait."""
+        return Pinned(self, shape, dtype)
+
+    def stream(self, *, urgent: bool) -> "Stream":
+        """A stream of its own; what is `urgent` goes first where the device has a choice."""
+        least, greatest = self.call(
+            "cudaDeviceGetStreamPriorityRange", self.bindings.cudaDeviceGetStreamPriorityRange()
+        )
+        handle = self.call(
+            "cudaStreamCreateWithPriority",
+            self.bindings.cudaStreamCreateWithPriority(
+                self.bindings.cudaStreamNonBlocking, greatest if urgent else least
+            ),
+        )
+        return Stream(self, handle)
+
+
+class Event:
+    """A point on a stream."""
+
+    def __init__(self, cuda: Cuda, stream: Handle) -> None:
+        """Behind everything that is on the stream now."""
+        self._cuda = cuda
+        flags = cuda.bindings.cudaEventDisableTiming
+        self._event = cuda.call(
+            "cudaEventCreateWithFlags", cuda.bindings.cudaEventCreateWithFlags(flags)
+        )
+        cuda.call("cudaEventRecord", cuda.bindings.cudaEventRecord(self._event, stream))
+
+    def wait(self) -> None:
+        """Wait until the device is there; once. Raises BackendError for what failed before it."""
+        bindings = self._cuda.bindings
+        self._cuda.call("cudaEventSynchronize", bindings.cudaEventSynchronize(self._event))
+        self._cuda.call("cudaEventDestroy", bindings.cudaEventDestroy(self._event))
+
+
+class Graph:
+    """Work that was captured from a stream, at the addresses that it had then."""
+
+    def __init__(self, cuda: Cuda, handle: Handle) -> None:
+        self._cuda = cuda
+        self._handle = handle
+
+    def launch(self, stream: "Stream") -> None:
+        """Enqueue all of it at once."""
+        launched = self._cuda.bindings.cudaGraphLaunch(self._handle, stream.handle)
+        self._cuda.call("cudaGraphLaunch", launched)
+
+    def destroy(self) -> None:
+        """It is not to be launched any more, nor running."""
+        destroyed = self._cuda.bindings.cudaGraphExecDestroy(self._handle)
+        self._cuda.call("cudaGraphExecDestroy", destroyed)
+
+
+class Stream:
+    """Work for the device, done in the order in which it was enqueued."""
+
+    def __init__(self, cuda: Cuda, handle: Handle) -> None:
+        self._cuda = cuda
+        self.handle = handle
+
+    @property
+    def address(self) -> int:
+        """As other libraries take it."""
+        return int(self.handle)
+
+    def upload(self, target: int, source: Pinned) -> None:
+        """Copy pinned memory to the device."""
+        kind = self._cuda.bindings.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._copy(target, source.address, source.array.nbytes, kind)
+
+    def download(self, target: Pinned, source: int) -> None:
+        """Copy from the device into pinned memory, as much as that holds."""
+        kind = self._cuda.bindings.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._copy(target.address, source, target.array.nbytes, kind)
+
+    def copy(self, target: int, source: int, size_bytes: int) -> None:
+        """Copy within the device."""
+        kind = self._cuda.bindings.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._copy(target, source, size_bytes, kind)
+
+    def zero(self, target: int, size_bytes: int) -> None:
+        """Fill with zeros."""
+        filled = self._cuda.bindings.cudaMemsetAsync(target, 0, size_bytes, self.handle)
+        self._cuda.call("cudaMemsetAsync", filled)
+
+    def event(self) -> Event:
+        """A point behind everything that is on it now."""
+        return Event(self._cuda, self.handle)
+
+    def synchronize(self) -> None:
+        """Wait for all of it. Raises BackendError for what failed."""
+        bindings = self._cuda.bindings
+        self._cuda.call("cudaStreamSynchronize", bindings.cudaStreamSynchronize(self.handle))
+
+    def capture(self, enqueue: Callable[[], None]) -> Graph:
+        """What `enqueue` puts on this stream, as a graph; none of it is done.
+
+        Other threads go on meanwhile with streams of their own.
+        """
+        cuda, bindings = self._cuda, self._cuda.bindings
+        mode = bindings.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        cuda.call("cudaStreamBeginCapture", bindings.cudaStreamBeginCapture(self.handle, mode))
+        try:
+            enqueue()
+        finally:
+            ended = bindings.cudaStreamEndCapture(self.handle)
+        graph = cuda.call("cudaStreamEndCapture", ended)
+        handle = cuda.call("cudaGraphInstantiate", bindings.cudaGraphInstantiate(graph, 0))
+        cuda.call("cudaGraphDestroy", bindings.cudaGraphDestroy(graph))
+        return Graph(cuda, handle)
+
+    def _copy(self, target: int, source: int, size_bytes: int, kind: Any) -> None:
+        bindings = self._cuda.bindings
+        copied = bindings.cudaMemcpyAsync(target, source, size_bytes, kind, self.handle)
+        self._cuda.call("cudaMemcpyAsync", copied)
+
+
+def _array_at(
+    address: int, size_bytes: int, shape: tuple[int, ...], dtype: DTypeLike
+) -> NDArray[Any]:
+    content = np.ctypeslib.as_array((c_ubyte * size_bytes).from_address(address))
+    stored = np.dtype(dtype)
+    return content[: prod(shape) * stored.itemsize].view(stored).reshape(shape)

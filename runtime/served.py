@@ -1,0 +1,45 @@
+"""What a target lets a model do: fewer sizes and smaller batches than its graphs take, perhaps."""
+
+from dataclasses import dataclass
+
+from runtime.batch import BatchLimits
+from runtime.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
+from runtime.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What can be drawn by the engines that were chosen."""
+
+    limits: BatchLimits
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Width and height in pixels of what engines were tuned for, the most usual first; none where
+    every size is as good."""
+    fixed_weights: str | None = None
+    """Why LoRAs are refused, where weights cannot be replaced."""
+
+
+def served_by(target: Target | None, manifest: Manifest) -> Served:
+    """What a target's denoiser takes; all that the graphs take where there is none."""
+    limits = BatchLimits(manifest.limits.max_batch, manifest.limits.max_evaluations)
+    if target is None:
+        return Served(limits)
+    engine = target.record.identity.engines["denoiser"]
+    if not engine.profiles:
+        return Served(limits)
+    scale = manifest.latents.scale_factor
+    sizes = dict.fromkeys(
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale) for profile in engine.profiles
+    )
+    fixed = (
+        f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
+        f"LoRAs; compile it without --fixed-weights"
+    )
+    return Served(
+        limits=BatchLimits(
+            samples=max(profile[BATCH].largest for profile in engine.profiles),
+            evaluations=max(profile[EVALUATIONS].largest for profile in engine.profiles),
+        ),
+        sizes=tuple(sizes),
+        fixed_weights=None if engine.refittable else fixed,
+    )

@@ -1,0 +1,137 @@
+"""Targets of a package as the runtime's tests need them: their engines are plans of the fake."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runtime.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
+from runtime.target import (
+    FOLDER,
+    BackendName,
+    EngineCheck,
+    EngineIdentity,
+    EngineRecord,
+    Profile,
+    Range,
+    StepTime,
+    Target,
+    TargetIdentity,
+    TargetRecord,
+    graph_sha256,
+    read_target,
+    weights_sha256,
+    write_target,
+)
+
+PASSED = EngineCheck(largest_error=1e-3, tolerance=1e-2, outputs={})
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a target is to be."""
+
+    backend: BackendName = "tensorrt"
+    version: str = "11.4.0"
+    compute_capability: str = "sm_89"
+    sizes: tuple[tuple[int, int], ...] = ((128, 128),)
+    """Width and height in pixels."""
+    samples: int = 1
+    texts: int = 4
+    """How many texts an encoder reads at once."""
+    fixed_weights: bool = False
+    check: EngineCheck | None = PASSED
+    milliseconds: float | None = None
+
+
+def add_target(package: Path, made: Made) -> Target:
+    """Write a target of the package; its engines take what `made` says."""
+    manifest, _ = read_manifest(package)
+    engines = {role: _identity(manifest, role, made) for role in manifest.roles}
+    identity = TargetIdentity(made.backend, made.version, made.compute_capability, engines)
+    folder = package / FOLDER / identity.name
+    folder.mkdir(parents=True)
+    records = {role: _engine(package, folder, role, engines[role], made) for role in engines}
+    record = TargetRecord(
+        identity=identity,
+        engines=records,
+        compiled_on="a test",
+        command=f"engine-build compile {manifest.name} --backend {made.backend}",
+    )
+    write_target(folder, record)
+    return read_target(folder)
+
+
+def _identity(manifest: Manifest, role: str, made: Made) -> EngineIdentity:
+    record = manifest.roles[role]
+    matrices = [each.initializer for each in record.parameters.values() if each.replaceable]
+    adapted = role.startswith("text_encoder") or role == "denoiser"
+    return EngineIdentity(
+        graph_sha256=graph_sha256(record, manifest),
+        weights_sha256=weights_sha256(record, manifest),
+        precision=record.precision,
+        profiles=tuple(_profiles(manifest, role, made)),
+        refittable=tuple(sorted(matrices)) if adapted and not made.fixed_weights else (),
+        flags=(),
+    )
+
+
+def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
+    axes = manifest.roles[role].axes
+    if HEIGHT not in axes:
+        return [{"batch": Range(1, 1, made.texts)}]
+    scale = manifest.latents.scale_factor
+    fixed = [
+        {
+            HEIGHT: Range(height // scale, height // scale, height // scale),
+            WIDTH: Range(width // scale, width // scale, width // scale),
+        }
+        for width, height in made.sizes
+    ]
+    if "evaluations" not in axes:
+        return [{**size, "batch": Range(1, 1, 1)} for size in fixed]
+    tokens = axes["tokens"].usual or 1
+    text = {"tokens": Range(tokens, tokens, 2 * tokens)}
+    if made.samples == 1:
+        alone = Range(1, 1, 1)
+        return [
+            {**size, **text, "batch": alone, "evaluations": Range(count, count, count)}
+            for size in fixed
+            for count in (2, 1)
+        ]
+    batches = {
+        "batch": Range(1, 1, made.samples),
+        "evaluations": Range(1, 2, 2 * made.samples),
+    }
+    return [{**size, **text, **batches} for size in fixed]
+
+
+def _engine(
+    package: Path, folder: Path, role: str, identity: EngineIdentity, made: Made
+) -> EngineRecord:
+    path = folder / f"{role}.engine"
+    plan = {
+        "package": str(package),
+        "role": role,
+        "profiles": [
+            {
+                name: [extent.smallest, extent.best, extent.largest]
+                for name, extent in profile.items()
+            }
+            for profile in identity.profiles
+        ],
+        "refittable": identity.refittable,
+    }
+    path.write_text(json.dumps(plan))
+    record = EngineRecord(
+        file=path.name,
+        content=record_file(path),
+        inputs={},
+        outputs={},
+        build_seconds=1.0,
+        build_peak_gb=1.0,
+        check=made.check,
+    )
+    if role == "denoiser" and made.milliseconds is not None:
+        record = replace(record, step_times=(StepTime({"batch": 1}, made.milliseconds),))
+    return record
