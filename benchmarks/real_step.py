@@ -5,8 +5,8 @@
 
 A request is read, planned, encoded and denoised by the runtime's own code, and the first step's
 latents are decoded. Only the sessions are opened otherwise: without optimisation and prepacking,
-so that weights stay in the package's files, which are mapped, and each is widened when its turn
-comes. As the runtime opens them, all would be in memory in fp32.
+so that weights stay in the package's files, which are mapped, and are widened while a graph runs.
+As the runtime opens them, all would be in memory in fp32 for as long as they are open.
 """
 
 import argparse

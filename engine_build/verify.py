@@ -69,7 +69,7 @@ def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> f
 
 
 def frugal_options() -> onnxruntime.SessionOptions:
-    """Weights stay in their mapped files, and each is widened when its turn comes.
+    """Weights stay in their mapped files, and are widened to fp32 while the graph runs.
 
     Folded and packed beforehand they would all be there in fp32, and an arena keeps what it had.
     """
