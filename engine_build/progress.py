@@ -56,11 +56,15 @@ class Progress:
 
 
 class Phases:
-    """The compiler's phases as they run, one inside another: the innermost one is shown."""
+    """The compiler's phases as they run, one inside another: the innermost one is shown. A log has
+    a line when each of them is first heard of."""
 
     def __init__(self, title: str, *, shown: bool, stream: TextIO | None = None) -> None:
         out = stream or sys.stderr
         self._title = title
+        self._stream = out
+        self._shown = shown
+        self._heard: set[str] = set()
         self._bar = tqdm(
             total=1,
             file=out,
@@ -77,6 +81,11 @@ class Phases:
 
     def show(self, phase: str, step: int, steps: int) -> None:
         """A phase is at `step` of `steps`."""
+        if self._bar.disable:
+            if self._shown and phase not in self._heard:
+                print(f"{self._title}: {phase.lower()}", file=self._stream, flush=True)
+            self._heard.add(phase)
+            return
         self._bar.set_description_str(f"{self._title}: {phase.lower()}", refresh=False)
         self._bar.total, self._bar.n = steps, step
         self._bar.refresh()

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from engine_build.progress import Progress
+from engine_build.progress import Phases, Progress
 
 
 class Terminal(io.StringIO):
@@ -49,3 +49,25 @@ def test_a_failed_step_is_not_counted_as_done() -> None:
 def fail_in(progress: Progress) -> None:
     with progress.step("fails"):
         raise ZeroDivisionError
+
+
+def phases(stream: io.StringIO, *, shown: bool = True) -> str:
+    with Phases("denoiser", shown=shown, stream=stream) as found:
+        for name, step in (("Building engine", 1), ("Cloning", 1), ("Cloning", 2)):
+            found.show(name, step, 2)
+    return stream.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_phase_once() -> None:
+    assert phases(io.StringIO()) == "denoiser: building engine\ndenoiser: cloning\n"
+
+
+def test_a_terminal_sees_how_far_a_phase_is() -> None:
+    shown = phases(Terminal())
+    assert "denoiser: cloning" in shown
+    assert "2/2" in shown
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["log", "terminal"])
+def test_quiet_phases_are_quiet(stream: io.StringIO) -> None:
+    assert phases(stream, shown=False) == ""
