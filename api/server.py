@@ -54,6 +54,7 @@ async def _serve(
         engines=settings.engines,
         model=model.name,
         data=settings.data,
+        backend=settings.backend,
         max_batch=settings.max_batch,
         lora_bytes=settings.lora_memory_mb * 2**20,
         conditioning_bytes=settings.prompt_memory_mb * 2**20,

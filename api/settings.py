@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.catalog import WISHES, BackendWish
 from runtime.errors import CalotypeError
 
 ENV_PREFIX = "CALOTYPE_"
@@ -37,6 +38,9 @@ class Settings(BaseSettings):
     model: Name = Field("demo", description="the package's name")
     engines: Path = Field(Path("engines"), description="the directory of model packages")
     data: Path = Field(Path("data"), description="where jobs and pictures are kept")
+    backend: BackendWish = Field(
+        "auto", description=f"what draws: {', '.join(WISHES)}; auto takes the best that can run"
+    )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
     max_batch: int | None = Field(

@@ -12,6 +12,7 @@ from runtime.batch import BatchLimits
 from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
+from runtime.errors import RequestError
 from runtime.families.family import Conditioning
 from runtime.lora.switch import LoraSwitch
 from runtime.lora.weights import LORA_BYTES, EffectiveWeights
@@ -19,6 +20,7 @@ from runtime.manifest import MatrixPreview
 from runtime.model import Model
 from runtime.plan import Plan
 from runtime.preview import Previewer
+from runtime.served import Served, served_by
 
 Latents = NDArray[np.float32]
 
@@ -31,19 +33,23 @@ class Generator:
         model: Model,
         backend: Backend,
         max_batch: int | None = None,
+        *,
         lora_bytes: int = LORA_BYTES,
         conditioning_bytes: int = CONDITIONING_BYTES,
+        served: Served | None = None,
     ) -> None:
-        """Open every engine. `max_batch` None: as many samples a call as the graph takes.
+        """Open every engine. `max_batch` None: as many samples a call as the engines take.
 
         `lora_bytes` is the memory in which weights of recent LoRA sets are kept, and
-        `conditioning_bytes` that for the conditionings of recent prompts.
+        `conditioning_bytes` that for the conditionings of recent prompts. `served` None: all that
+        the graphs take.
         """
-        limits = model.package.manifest.limits
+        self._served = served or served_by(None, model.package.manifest)
+        limits = self._served.limits
         self.model = model
         self.backend = backend
         self._limits = BatchLimits(
-            min(max_batch or limits.max_batch, limits.max_batch), limits.max_evaluations
+            min(max_batch or limits.samples, limits.samples), limits.evaluations
         )
         self._denoiser = backend.open_denoiser()
         self.effective_weights = EffectiveWeights(model.package, lora_bytes)
@@ -65,8 +71,11 @@ class Generator:
     def start(self, plan: Plan) -> Sample:
         """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
 
-        Raises PackageError where one of its LoRAs cannot be read.
+        Raises RequestError for LoRAs that the engines refuse, PackageError where one cannot be
+        read, and BackendError for a size or a length that no engine takes.
         """
+        if plan.loras and self._served.fixed_weights:
+            raise RequestError("/loras", self._served.fixed_weights)
         self.effective_weights.open(plan.loras)
         return Sample(plan, self._denoiser, self.conditioning(plan))
 
@@ -96,11 +105,19 @@ class Generator:
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:
-        """One step of a picture without and with a LoRA, so that requests find all in place."""
-        body: dict[str, Any] = {"prompt": "", "steps": 1, "seed": 0}
-        first = [{"id": offer.id, "weight": 1} for offer in self.model.loras[:1]]
-        for loras in ([], first) if first else ([],):
-            for event in self.steps(self.model.plan(self.model.read({**body, "loras": loras}))):
+        """One step of a picture of each size that engines were tuned for, and one with a LoRA, so
+        that requests find all in place.
+        """
+        offers = [] if self._served.fixed_weights else self.model.loras[:1]
+        sizes: list[dict[str, Any]] = [
+            {"width": width, "height": height} for width, height in self._served.sizes
+        ] or [{}]
+        loras = [{"loras": [{"id": offer.id, "weight": 1}], **sizes[0]} for offer in offers]
+        for body in (*sizes, *loras):
+            request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
+            for event in self.steps(self.model.plan(request)):
+                size = (request.width, request.height)
+                self.previewer.jpeg(self.predicted(event.sample), *size)
                 self.decode(self.latents(event.sample))
 
     def conditioning(self, plan: Plan) -> list[Conditioning]:

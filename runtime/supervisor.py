@@ -20,6 +20,7 @@ from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
 from runtime.broker.messages import Broken, Ready
 from runtime.broker.session import WorkerSession
+from runtime.catalog import BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
 from runtime.errors import CalotypeError
 from runtime.lora.weights import LORA_BYTES
@@ -45,6 +46,7 @@ class WorkerSettings:
     engines: Path
     model: str
     data: Path
+    backend: BackendWish = "auto"
     max_batch: int | None = None
     """How many jobs it makes at once; None for as many as the model's graph takes."""
     lora_bytes: int = LORA_BYTES
@@ -181,6 +183,7 @@ class Supervisor:
             engines=self._settings.engines,
             model=self._settings.model,
             data=self._settings.data,
+            backend=self._settings.backend,
             max_batch=self._settings.max_batch,
             lora_bytes=self._settings.lora_bytes,
             conditioning_bytes=self._settings.conditioning_bytes,

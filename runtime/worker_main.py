@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.broker.link import WorkerLink
 from runtime.broker.messages import Broken, LinkError, Ready
+from runtime.catalog import WISHES, BackendWish, choose, open_backend
+from runtime.devices import find_devices
 from runtime.errors import PackageError
 from runtime.gallery import Gallery
 from runtime.generate import Generator
 from runtime.model import open_model
+from runtime.served import served_by
 from runtime.worker import Worker, beat
 
 EXIT_BROKEN = 1
-
-CPU_NOTE = "ONNX Runtime on the CPU: this server has no compiled engine for a GPU"
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class WorkerOptions:
     engines: Path
     model: str
     data: Path
+    backend: BackendWish
     max_batch: int | None
     lora_bytes: int
     conditioning_bytes: int
@@ -47,6 +48,7 @@ class WorkerOptions:
         arguments = [
             *("--engines", str(self.engines), "--model", self.model, "--data", str(self.data)),
             *("--heartbeat-seconds", str(self.heartbeat_seconds), "--link", str(descriptor)),
+            *("--backend", self.backend),
             *("--lora-bytes", str(self.lora_bytes)),
             *("--conditioning-bytes", str(self.conditioning_bytes)),
         ]
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         engines=arguments.engines,
         model=arguments.model,
         data=arguments.data,
+        backend=arguments.backend,
         max_batch=arguments.max_batch,
         lora_bytes=arguments.lora_bytes,
         conditioning_bytes=arguments.conditioning_bytes,
@@ -85,9 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
     beat(link, options.heartbeat_seconds)
     model = open_model(options.engines, options.model)
-    backend = OnnxRuntimeCpu(model.package)
+    choice = choose(model.package, options.backend, find_devices())
+    logger.info("%s", choice.note)
     generator = Generator(
-        model, backend, options.max_batch, options.lora_bytes, options.conditioning_bytes
+        model,
+        open_backend(model.package, choice),
+        options.max_batch,
+        lora_bytes=options.lora_bytes,
+        conditioning_bytes=options.conditioning_bytes,
+        served=served_by(choice.target, model.package.manifest),
     )
     generator.warm_up()
     gallery = Gallery(options.data)
@@ -98,7 +107,9 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
         worker.stop()
 
     signal.signal(signal.SIGTERM, terminate)
-    link.send(Ready(backend.name, backend.name, backend.device, "fp32", CPU_NOTE))
+    link.send(
+        Ready(choice.backend, choice.target_name, choice.device, choice.precision, choice.note)
+    )
     worker.run(generator.places)
 
 
@@ -107,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engines", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backend", choices=WISHES, required=True)
     parser.add_argument("--max-batch", type=int)
     parser.add_argument("--lora-bytes", type=int, required=True)
     parser.add_argument("--conditioning-bytes", type=int, required=True)

@@ -1,6 +1,7 @@
 """`calotype generate`: draw one picture on this machine, without a server."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ from tqdm import tqdm
 
 from api.commands.model_flags import add_model_flags
 from api.request_flags import add_request_flags, body_from_flags
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from api.settings import read_settings, variable
+from runtime.catalog import WISHES, choose, open_backend
+from runtime.devices import find_devices
 from runtime.errors import RequestError
 from runtime.generate import Generator, Latents
 from runtime.model import open_model
 from runtime.plan import Plan
 from runtime.recipe import encode_picture
+from runtime.served import served_by
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'Example: calotype generate "a red heart on a blue background" -o heart.png --seed 1'
     )
     add_model_flags(parser)
+    parser.add_argument(
+        "--backend",
+        choices=WISHES,
+        help=f"what draws ({variable('backend')}; default: auto, the best that can run)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture's file")
     parser.add_argument(
         "--latents", type=Path, metavar="FILE.npy", help="also write the final latents [1, C, h, w]"
@@ -34,11 +43,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    wish = read_settings({"backend": arguments.backend} if arguments.backend else {}).backend
     model = open_model(arguments.engines, arguments.model)
     request = model.read(body_from_flags(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
-    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    choice = choose(model.package, wish, find_devices())
+    print(choice.note, file=sys.stderr)
+    generator = Generator(
+        model,
+        open_backend(model.package, choice),
+        served=served_by(choice.target, model.package.manifest),
+    )
     latents = _draw(generator, plan, arguments.previews)
     picture = encode_picture(generator.decode(latents), request, model.name)
     if arguments.latents:

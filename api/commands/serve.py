@@ -6,6 +6,8 @@ import logging
 from api.commands.settings_flags import add_settings_flags, settings_flags
 from api.server import serve
 from api.settings import read_settings
+from runtime.catalog import choose
+from runtime.devices import find_devices
 from runtime.model import open_model
 
 
@@ -16,12 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """A model that cannot be loaded is refused before the port is opened."""
+    """A model or a backend that cannot be had is refused before the port is opened."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = read_settings(settings_flags(arguments))
     model = open_model(settings.engines, settings.model)
+    choose(model.package, settings.backend, find_devices())
     serve(settings, model, announce=_announce)
 
 

@@ -177,6 +177,7 @@ def test_an_engine_that_fails_in_a_shared_call_ends_the_worker_with_its_reason(
         engines=tiny_package,
         model="tiny",
         data=tmp_path,
+        backend="auto",
         max_batch=None,
         lora_bytes=0,
         conditioning_bytes=0,
