@@ -26,8 +26,14 @@ types: .venv/test.stamp .venv/stubs.stamp
 imports: .venv/test.stamp
 	$(BIN)/lint-imports
 
-unit: .venv/test.stamp
+unit: .venv/test.stamp .venv/bindings.stamp
 	$(BIN)/pytest
+
+# Of TensorRT itself only the bindings can be had here: a binary in which names can be looked up.
+.venv/bindings.stamp: Makefile | .venv/test.stamp
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
+	touch $@
 
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix .
