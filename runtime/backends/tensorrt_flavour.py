@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ComputeCapability = tensorrt_rtx.ComputeCapability
         DataType = tensorrt_rtx.DataType
         Dims = tensorrt_rtx.Dims
+        ExecutionContextAllocationStrategy = tensorrt_rtx.ExecutionContextAllocationStrategy
         IBuilderConfig = tensorrt_rtx.IBuilderConfig
         ICudaEngine = tensorrt_rtx.ICudaEngine
         IExecutionContext = tensorrt_rtx.IExecutionContext
@@ -49,6 +50,15 @@ if TYPE_CHECKING:
         TensorIOMode = tensorrt_rtx.TensorIOMode
         TensorLocation = tensorrt_rtx.TensorLocation
         Weights = tensorrt_rtx.Weights
+
+    class RunTimeCompilerApi(Api):
+        """What a flavour that makes kernels at run time has besides."""
+
+        DynamicShapesKernelSpecializationStrategy = (
+            tensorrt_rtx.DynamicShapesKernelSpecializationStrategy
+        )
+        IRuntimeCache = tensorrt_rtx.IRuntimeCache
+        IRuntimeConfig = tensorrt_rtx.IRuntimeConfig
 
 
 @dataclass(frozen=True, slots=True)
