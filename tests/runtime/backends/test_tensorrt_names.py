@@ -25,8 +25,13 @@ RTX_ONLY = {
     "num_compute_capabilities",
     "set_compute_capability",
     "DynamicShapesKernelSpecializationStrategy",
+    "EAGER",
     "IRuntimeCache",
     "LAZY",
+    "create_runtime_cache",
+    "deserialize",
+    "dynamic_shapes_kernel_specialization_strategy",
+    "set_runtime_cache",
 }
 
 

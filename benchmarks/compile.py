@@ -1,0 +1,118 @@
+"""What compiling the denoiser of a model of published size takes: seconds, memory and disk.
+
+    python -m benchmarks.build_memory sdxl --engines /tmp/engines
+    python -m benchmarks.compile measured --engines /tmp/engines --gpu sm_89
+
+By TensorRT for RTX, which needs no GPU, in a process of its own, as `engine-build compile` does it.
+The engine is written beside the package, measured, and removed.
+"""
+
+import argparse
+import json
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from benchmarks.machine import machine
+from engine_build.compile import engine_job
+from engine_build.targets import Wanted, target_identity
+from engine_build.tensorrt.job import Phase
+from engine_build.tensorrt.process import run_job
+from engine_build.tensorrt.profiles import Served
+from runtime.backends.tensorrt_flavour import installed_flavour
+from runtime.manifest import load_package
+
+RESULTS = Path(__file__).parent / "results"
+BACKEND = "tensorrt-rtx"
+_PAUSE = 0.1
+
+
+class Watch:
+    """Samples the largest memory of this process's children, with and without mapped files."""
+
+    def __init__(self) -> None:
+        self.resident_gb = 0.0
+        self.anonymous_gb = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PAUSE):
+            for child in psutil.Process().children():
+                try:
+                    memory = child.memory_info()
+                except psutil.NoSuchProcess:
+                    continue
+                self.resident_gb = max(self.resident_gb, memory.rss / 1e9)
+                self.anonymous_gb = max(self.anonymous_gb, (memory.rss - memory.shared) / 1e9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="the package")
+    parser.add_argument("--engines", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--gpu", default="sm_89")
+    parser.add_argument("--size", type=int, default=1024, help="of a square picture, in pixels")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
+    arguments = parser.parse_args()
+    package = load_package(arguments.engines, arguments.name)
+    wanted = Wanted(
+        backend=BACKEND,
+        compute_capability=arguments.gpu,
+        served=Served(((arguments.size, arguments.size),), max_batch=1),
+        fixed_weights=True,
+    )
+    version = installed_flavour(BACKEND).version
+    identity = target_identity(package.manifest, wanted, version)
+    weights = package.manifest.roles["denoiser"].weights
+    heard: dict[str, float] = {}
+    with TemporaryDirectory(dir=package.path) as folder, Watch() as watch:
+        job = engine_job(package, identity, "denoiser", Path(folder))
+        started = time.monotonic()
+
+        def progress(phase: Phase) -> None:
+            if phase.name not in heard:
+                heard[phase.name] = round(time.monotonic() - started, 1)
+                print(f"{heard[phase.name]:8.1f} s  {phase.name}", flush=True)
+
+        compiled = run_job(job, progress)
+        size = Path(job.engine).stat().st_size
+    result = {
+        "model": package.manifest.family,
+        "role": "denoiser",
+        "backend": f"{BACKEND} {version}",
+        "gpu": arguments.gpu,
+        "precision": identity.engines["denoiser"].precision,
+        "profiles": len(job.profiles),
+        "size": f"{arguments.size}x{arguments.size}",
+        "weights_gb": round(package.file(weights).stat().st_size / 1e9, 2) if weights else None,
+        "seconds": compiled.seconds,
+        "peak_resident_gb": round(max(watch.resident_gb, compiled.peak_gb), 2),
+        "peak_anonymous_gb": round(watch.anonymous_gb, 2),
+        "engine_gb": round(size / 1e9, 2),
+        "phases_begun_at_seconds": heard,
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
+    print(json.dumps({name: result[name] for name in result if name != "machine"}, indent=1))
+    output = arguments.output or RESULTS / f"compile_{package.manifest.family}_{arguments.gpu}.json"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
