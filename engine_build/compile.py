@@ -14,6 +14,7 @@ import psutil
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from engine_build.activations import check_range
 from engine_build.progress import Phases, Progress
 from engine_build.publish import locked
 from engine_build.targets import Wanted, target_identity
@@ -80,6 +81,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     final = folder / identity.name
     if final.is_dir():
         return _checked(final)
+    check_range(request.engines, package, request.wanted)
     folder.mkdir(exist_ok=True)
     staging = folder / f".{identity.name}.compiling"
     with locked(folder / f".{identity.name}.lock", f"{identity.name} is being compiled already"):
