@@ -84,7 +84,9 @@ def open_backend(package: ModelPackage, choice: Choice, threads: int | None = No
         from runtime.backends.onnxruntime import OnnxRuntimeCpu
 
         return OnnxRuntimeCpu(package, threads)
-    raise BackendError(f"{choice.backend} cannot be opened")
+    from runtime.backends.tensorrt import open_tensorrt
+
+    return open_tensorrt(package, choice.target, choice.device)
 
 
 def compile_command(package: ModelPackage, backend: str) -> str:

@@ -5,7 +5,8 @@ CalotypeError
 ├── PackageError     a model package is missing, damaged, or cannot do what is asked
 ├── SourceError      what was handed to the build stage is no checkpoint that we serve
 ├── BuildError       a build failed: a graph does not match PyTorch, the disk is full
-└── BackendError     an inference backend cannot be opened, or failed while running
+└── BackendError     an inference backend cannot be opened, or cannot run what it was given
+    └── DeviceError  the device failed: what is on it is lost, and its process has to end
 
 A message names the thing, its value, what was expected and the remedy, in one line.
 """
@@ -60,3 +61,7 @@ class BuildError(CalotypeError):
 
 class BackendError(CalotypeError):
     """An inference backend that is not there, or that failed; the vendor's words are quoted."""
+
+
+class DeviceError(BackendError):
+    """The device failed while it ran: nothing that is on it can be trusted any more."""

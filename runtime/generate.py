@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.protocol import Backend
+from runtime.backends.protocol import Backend, Reading
 from runtime.batch import BatchLimits
 from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
@@ -94,10 +94,18 @@ class Generator:
 
     def latents(self, sample: Sample) -> Latents:
         """The sample's latents `[1, C, h, w]`, while its event is current."""
+        return self.reading(sample)()
+
+    def reading(self, sample: Sample) -> Reading:
+        """The same, without waiting for the device."""
         return self._denoiser.latents(sample.slot)
 
     def predicted(self, sample: Sample) -> Latents:
         """The latents of the picture that its last step predicted, `[1, C, h, w]`."""
+        return self.reading_predicted(sample)()
+
+    def reading_predicted(self, sample: Sample) -> Reading:
+        """The same, without waiting for the device."""
         return self._denoiser.predicted(sample.slot)
 
     def decode(self, latents: Latents) -> Pixels:

@@ -14,8 +14,10 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
+from runtime.backends.protocol import Reading
 from runtime.broker.link import WorkerLink
 from runtime.broker.messages import (
     Assignment,
@@ -32,9 +34,9 @@ from runtime.broker.messages import (
     Vacant,
 )
 from runtime.denoise import Sample, StepEvent
-from runtime.errors import RequestError
+from runtime.errors import DeviceError, RequestError
 from runtime.gallery import Gallery, picture_name, thumbnail
-from runtime.generate import Generator, Latents
+from runtime.generate import Generator
 from runtime.recipe import EXTENSIONS, encode_picture
 
 PREVIEWS_WAITING = 4
@@ -63,6 +65,13 @@ class Stop:
     """Among the orders: the process was asked to exit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Among the orders: the device failed on another thread than the loop's."""
+
+    error: DeviceError
+
+
 class Worker:
     """Runs a generator over the jobs that come through a link."""
 
@@ -71,7 +80,7 @@ class Worker:
         self._generator = generator
         self._gallery = gallery
         self._link = link
-        self._inbox: queue.SimpleQueue[Message | Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message | Stop | Lost] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._running: dict[Sample, Job] = {}
@@ -117,6 +126,8 @@ class Worker:
                     self._cancel(job_id)
                 case Stop():
                     self._stopping = True
+                case Lost(error):
+                    raise error
                 case message:
                     raise LinkError(f"{type(message).__name__} is nothing that a server says")
         return not self._stopping
@@ -154,6 +165,8 @@ class Worker:
         try:
             model = self._generator.model
             sample = self._generator.start(model.plan(model.read(job.request)))
+        except DeviceError:
+            raise
         except Exception as error:
             self._fail(job, error)
             return None
@@ -168,43 +181,47 @@ class Worker:
         seconds, job.last_step_at = now - job.last_step_at, now
         predicted = None
         if event.sample.plan.wants_preview(event.step) and job.previews.acquire(blocking=False):
-            predicted = self._generator.predicted(event.sample)
+            predicted = self._generator.reading_predicted(event.sample)
         self._reporter.submit(self._report_step, job, event.step, seconds, predicted)
         if event.finished:
             del self._running[event.sample]
-            latents = self._generator.latents(event.sample)
+            latents = self._generator.reading(event.sample)
             job.finishing = self._finisher.submit(self._finish, job, event.sample, latents)
 
-    def _report_step(self, job: Job, step: int, seconds: float, predicted: Latents | None) -> None:
+    def _report_step(self, job: Job, step: int, seconds: float, predicted: Reading | None) -> None:
         preview = b""
         if predicted is not None:
             preview = self._preview(job, predicted)
             job.previews.release()
         self._send(Stepped(job.job_id, step, seconds, preview))
 
-    def _preview(self, job: Job, predicted: Latents) -> bytes:
-        if job.canceled:
-            return b""
+    def _preview(self, job: Job, predicted: Reading) -> bytes:
         size = (job.request["width"], job.request["height"])
         try:
-            return self._generator.previewer.jpeg(predicted, *size)
+            latents = predicted()
+            return b"" if job.canceled else self._generator.previewer.jpeg(latents, *size)
+        except DeviceError as error:
+            self._inbox.put(Lost(error))
+            return b""
         except Exception:
             logger.exception("job %s: no preview", job.job_id)
             return b""
 
-    def _finish(self, job: Job, sample: Sample, latents: Latents) -> None:
+    def _finish(self, job: Job, sample: Sample, latents: Reading) -> None:
         # Only now: pictures that wait to be finished are bounded by the places in the batch.
         self._send(Vacant(1))
         try:
             done = self._picture(job, sample, latents)
+        except DeviceError as error:
+            self._inbox.put(Lost(error))
         except Exception as error:
             self._fail(job, error)
         else:
             self._end(job, done)
 
-    def _picture(self, job: Job, sample: Sample, latents: Latents) -> Completed | Canceled:
+    def _picture(self, job: Job, sample: Sample, latents: Reading) -> Completed | Canceled:
         request = sample.plan.request
-        pixels = self._generator.decode(latents)
+        pixels = self._generator.decode(latents())
         picture = encode_picture(pixels, request, self._generator.model.name)
         small = thumbnail(pixels)
         if job.canceled:

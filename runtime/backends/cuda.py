@@ -1,4 +1,4 @@
-"""One GPU: its memory, streams, events and graphs; CUDA's errors become BackendError here.
+"""One GPU: its memory, streams, events and graphs; CUDA's errors become DeviceError here.
 
 Everything is enqueued and nothing waits, except where a method says so. Host memory that the device
 reads or writes is pinned, and belongs to the device until an event that was recorded behind it is
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from runtime.backends.cuda_bindings import CudaBindings, Handle, load_bindings
-from runtime.errors import BackendError
+from runtime.errors import BackendError, DeviceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Cuda:
             raise BackendError("CUDA sees no GPU; look at CUDA_VISIBLE_DEVICES")
 
     def call(self, what: str, result: tuple[Any, ...]) -> Any:
-        """What a function of the bindings answered. Raises BackendError for an error."""
+        """What a function of the bindings answered. Raises DeviceError for an error."""
         code, *values = result
         if code != self.bindings.cudaError_t.cudaSuccess:
             _, name = self.bindings.cudaGetErrorName(code)
             _, words = self.bindings.cudaGetErrorString(code)
-            raise BackendError(f"{what}: {name.decode()}: {words.decode()}")
+            raise DeviceError(f"{what}: {name.decode()}: {words.decode()}")
         return values[0] if len(values) == 1 else tuple(values)
 
     @property
@@ -133,7 +133,7 @@ class Event:
         cuda.call("cudaEventRecord", cuda.bindings.cudaEventRecord(self._event, stream))
 
     def wait(self) -> None:
-        """Wait until the device is there; once. Raises BackendError for what failed before it."""
+        """Wait until the device is there; once. Raises DeviceError for what failed before it."""
         bindings = self._cuda.bindings
         self._cuda.call("cudaEventSynchronize", bindings.cudaEventSynchronize(self._event))
         self._cuda.call("cudaEventDestroy", bindings.cudaEventDestroy(self._event))
@@ -194,7 +194,7 @@ class Stream:
         return Event(self._cuda, self.handle)
 
     def synchronize(self) -> None:
-        """Wait for all of it. Raises BackendError for what failed."""
+        """Wait for all of it. Raises DeviceError for what failed."""
         bindings = self._cuda.bindings
         self._cuda.call("cudaStreamSynchronize", bindings.cudaStreamSynchronize(self.handle))
 

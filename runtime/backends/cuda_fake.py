@@ -124,6 +124,10 @@ class FakeCuda:
         self._fault = FakeError.cudaErrorIllegalAddress
         return np.zeros(size, np.uint8)
 
+    def is_capturing(self, stream: int) -> bool:
+        """Whether work on a stream is recorded and not done."""
+        return self._streams[stream].captured is not None
+
     @property
     def allocated_bytes(self) -> int:
         """The device memory that is in use."""
@@ -192,7 +196,8 @@ class FakeCuda:
                 target = self.view(dst, count)
                 ctypes.memmove(target.ctypes.data, src, count)
             elif to_host:
-                ctypes.memmove(dst, self.view(src, count).copy().ctypes.data, count)
+                source = self.view(src, count)
+                ctypes.memmove(dst, source.ctypes.data, count)
             else:
                 self.view(dst, count)[:] = self.view(src, count)
 

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.protocol import Array, Engine, Row
+from runtime.backends.protocol import Array, Engine, Reading, Row
 from runtime.tensors import Tensor
 
 HISTORY = 3
@@ -56,13 +56,15 @@ class HostDenoiser:
         self._engine.replace_weights(weights)
         self._apart = bool(weights)
 
-    def latents(self, slot: int) -> NDArray[np.float32]:
+    def latents(self, slot: int) -> Reading:
         """The sample as it is now, `[1, C, h, w]`."""
-        return self._states[slot].latents
+        latents = self._states[slot].latents
+        return lambda: latents
 
-    def predicted(self, slot: int) -> NDArray[np.float32]:
+    def predicted(self, slot: int) -> Reading:
         """The picture that the last row predicted, `[1, C, h, w]`."""
-        return self._states[slot].predicted
+        predicted = self._states[slot].predicted
+        return lambda: predicted
 
     def release(self, slot: int) -> None:
         """Forget a sample."""
@@ -77,24 +79,29 @@ class HostDenoiser:
             state.predicted = outputs["predicted"][index : index + 1]
 
 
-def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:
+def row_inputs(rows: Sequence[Row]) -> dict[str, Array]:
+    """What the step graph is told of the rows themselves: a few numbers for each sample."""
     counts = [len(row.mix) for row in rows]
     first = np.cumsum([0, *counts[:-1]])
     mix = np.zeros((len(rows), sum(counts)), np.float32)
     for index, row in enumerate(rows):
         mix[index, first[index] : first[index] + counts[index]] = row.mix
-    silence = np.zeros_like(states[0].latents)
-    inputs: dict[str, Array] = {
-        "latents": np.concatenate([state.latents for state in states]),
+    return {
         "timestep": np.array([row.timestep for row in rows], np.float32),
         "coefficients": np.stack([row.coefficients for row in rows]),
-        "history": np.concatenate([state.history for state in states]),
-        "noise": np.concatenate([silence if row.noise is None else row.noise for row in rows]),
         "evaluation_sample": np.repeat(np.arange(len(rows)), counts),
         "mix": mix,
         "guidance_rescale": np.array([row.guidance_rescale for row in rows], np.float32),
         "positive_evaluation": first.astype(np.int64),
     }
+
+
+def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:
+    silence = np.zeros_like(states[0].latents)
+    inputs = row_inputs(rows)
+    inputs["latents"] = np.concatenate([state.latents for state in states])
+    inputs["history"] = np.concatenate([state.history for state in states])
+    inputs["noise"] = np.concatenate([silence if row.noise is None else row.noise for row in rows])
     called = [
         evaluation
         for row, state in zip(rows, states, strict=True)

@@ -1,6 +1,6 @@
 """What the runtime asks of an inference backend: the seam between the loop and a vendor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from runtime.tensors import Tensor
 
 Array = NDArray[Any]
+
+Reading = Callable[[], NDArray[np.float32]]
+"""An array on its way from a device: calling it waits for it. To be called once, in any thread."""
 
 
 class Engine(Protocol):
@@ -61,23 +64,26 @@ class Denoiser(Protocol):
         """Take a sample in: latents `[1, C, h, w]` and each evaluation's conditioning.
 
         A conditioning is a mapping from the step graph's own input names to arrays `[1, ...]`.
-        Returns the sample's slot.
+        Returns the sample's slot. Raises BackendError for what no engine takes.
         """
         ...
 
     def advance(self, rows: Sequence[Row]) -> None:
-        """One call of the step graph: each of these samples, all of one shape, goes one row on."""
+        """One call of the step graph: each of these samples, all of one shape, goes one row on.
+
+        It may still be under way on return; then the call before it is not. Raises BackendError.
+        """
         ...
 
     def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
         """As of an Engine; the samples in it stay. Raises BackendError."""
         ...
 
-    def latents(self, slot: int) -> NDArray[np.float32]:
-        """The sample as it is now, `[1, C, h, w]`."""
+    def latents(self, slot: int) -> Reading:
+        """The sample as it is now, `[1, C, h, w]`, whatever becomes of it meanwhile."""
         ...
 
-    def predicted(self, slot: int) -> NDArray[np.float32]:
+    def predicted(self, slot: int) -> Reading:
         """The picture that the last row predicted, as latents `[1, C, h, w]`."""
         ...
 

@@ -1,0 +1,102 @@
+"""Copies between host arrays and a device that nobody waits for: through pinned memory, reused."""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.cuda import Cuda, DeviceMemory, Event, Pinned, Stream
+from runtime.backends.protocol import Array
+
+_ROUNDS = 2
+"""So many rounds of copies may be under way; before another one, the oldest is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An array on the device; rows of its first axis lie one after the other."""
+
+    memory: DeviceMemory
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return prod(self.shape[1:]) * self.dtype.itemsize
+
+    def row(self, index: int) -> int:
+        """A row's address."""
+        return self.memory.address + index * self.row_bytes
+
+
+class PinnedPool:
+    """Pinned blocks by their size; making one stops the device, so that none is given up."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        """Empty; threads may share it."""
+        self._cuda = cuda
+        self._free: dict[int, list[Pinned]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def take(self, size_bytes: int) -> Pinned:
+        """A block of bytes."""
+        with self._lock:
+            if self._free[size_bytes]:
+                return self._free[size_bytes].pop()
+        return self._cuda.pinned((size_bytes,), np.uint8)
+
+    def give_back(self, block: Pinned) -> None:
+        """The device is done with it."""
+        with self._lock:
+            self._free[block.array.nbytes].append(block)
+
+
+class Uploads:
+    """Host arrays on their way to the device, on one stream; for one thread."""
+
+    def __init__(self, pool: PinnedPool, stream: Stream) -> None:
+        """Nothing is under way."""
+        self._pool = pool
+        self._stream = stream
+        self._round: list[Pinned] = []
+        self._rounds: deque[tuple[Event, list[Pinned]]] = deque()
+
+    def put(self, array: Array, address: int) -> None:
+        """Copy an array to an address; it may be changed as soon as this returns."""
+        if not array.nbytes:
+            return
+        block = self._pool.take(array.nbytes)
+        block.array[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._stream.upload(address, block)
+        self._round.append(block)
+
+    def end_round(self) -> None:
+        """What belongs together has been enqueued. Raises DeviceError for what failed before."""
+        self._rounds.append((self._stream.event(), self._round))
+        self._round = []
+        while len(self._rounds) > _ROUNDS:
+            event, blocks = self._rounds.popleft()
+            event.wait()
+            for block in blocks:
+                self._pool.give_back(block)
+
+
+def reading(pool: PinnedPool, stream: Stream, buffer: Buffer) -> Callable[[], NDArray[Any]]:
+    """Enqueue the copy of a buffer to the host; what is returned waits for it, once, anywhere."""
+    block = pool.take(prod(buffer.shape) * buffer.dtype.itemsize)
+    stream.download(block, buffer.memory.address)
+    event = stream.event()
+
+    def read() -> NDArray[Any]:
+        event.wait()
+        array: NDArray[Any] = block.array.copy().view(buffer.dtype).reshape(buffer.shape)
+        pool.give_back(block)
+        return array
+
+    return read

@@ -1,0 +1,69 @@
+"""TensorRT, of whichever flavour: runs a target's engines on a GPU, with no PyTorch."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from runtime.backends.cuda import Cuda
+from runtime.backends.device_denoiser import DeviceDenoiser
+from runtime.backends.protocol import Denoiser, Engine
+from runtime.backends.tensorrt_engine import DeviceEngine, TensorRtEngine
+from runtime.backends.tensorrt_flavour import installed_flavour
+from runtime.backends.tensorrt_vendor import Vendor, open_vendor
+from runtime.errors import PackageError
+from runtime.manifest import ModelPackage, file_fault
+from runtime.target import Target
+
+
+def open_tensorrt(package: ModelPackage, target: Target, device: str) -> "TensorRt":
+    """The backend of a target, on the first GPU, which is called `device`. Raises BackendError."""
+    cuda = Cuda()  # Before TensorRT: its runtime ends the process where there is no device.
+    flavour = installed_flavour(target.record.identity.backend)
+    return TensorRt(package, target, open_vendor(flavour, flavour.load(), cuda), device)
+
+
+class TensorRt:
+    """The backends `tensorrt` and `tensorrt-rtx`."""
+
+    def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
+        """Engines' files are read and checked from here on, while others are opened already."""
+        self.name: str = target.record.identity.backend
+        self.device = device
+        self._package = package
+        self._target = target
+        self._vendor = vendor
+        pool = ThreadPoolExecutor(thread_name_prefix="engine files")
+        self._faults: Mapping[str, Future[str | None]] = {
+            role: pool.submit(self._fault, role) for role in target.record.engines
+        }
+        pool.shutdown(wait=False)
+
+    @property
+    def memory(self) -> Mapping[str, int]:
+        """Bytes of the device by what for; `free` and `total` whoever uses it."""
+        cuda: Cuda = self._vendor.cuda
+        free, total = cuda.memory()
+        return {**cuda.used, "free": free, "total": total}
+
+    def open(self, role: str) -> Engine:
+        """Open one of the package's networks, on a stream of its own. Raises BackendError."""
+        # Text is on the way to the first step of a picture; previews and the VAE are behind it.
+        urgent = not role.endswith("decoder")
+        return TensorRtEngine(
+            self._device_engine(role, urgent=urgent), self._package.manifest.roles[role].inputs
+        )
+
+    def open_denoiser(self) -> Denoiser:
+        """Open the step graph; the samples' state stays on the device."""
+        return DeviceDenoiser(self._device_engine("denoiser", urgent=True), self._vendor.cuda)
+
+    def _device_engine(self, role: str, *, urgent: bool) -> DeviceEngine:
+        fault = self._faults[role].result()
+        if fault:
+            raise PackageError(fault)
+        return DeviceEngine(self._vendor, self._package, self._target, role, urgent=urgent)
+
+    def _fault(self, role: str) -> str | None:
+        remedy = f"remove {self._target.path} and run: {self._target.record.command}"
+        return file_fault(
+            self._target.engine(role), self._target.record.engines[role].content, remedy
+        )

@@ -1,0 +1,118 @@
+"""One engine at one shape: a context, a buffer for every input and output, a CUDA graph.
+
+Buffers are allocated once, and stay where they are: a captured graph fixes its addresses.
+"""
+
+import logging
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.backends.cuda import Graph, Stream
+from runtime.backends.profiles import Shape
+from runtime.backends.staging import Buffer
+from runtime.backends.tensorrt_vendor import Contexts, Vendor
+from runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as trt
+
+logger = logging.getLogger(__name__)
+
+# The vendor's names of the dtypes that our graphs take and give, as NumPy has them.
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32"} | {
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+
+
+class Call:
+    """Ready to run at one shape, on one stream."""
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        engine: "trt.ICudaEngine",
+        contexts: Contexts,
+        stream: Stream,
+        role: str,
+    ) -> None:
+        """Its context is its own: what was captured of one must not be changed."""
+        self._vendor = vendor
+        self._engine = engine
+        self._contexts = contexts
+        self._context = contexts.make()
+        self._stream = stream
+        self._role = role
+        self._graph: Graph | None = None
+        self._capturable = True
+        self._ran = False
+        self.inputs: dict[str, Buffer] = {}
+        self.outputs: dict[str, Buffer] = {}
+
+    def prepare(self, profile: int, shapes: Mapping[str, Shape]) -> None:
+        """Take this shape: allocate every buffer. Raises BackendError."""
+        check, context = self._vendor.check, self._context
+        chosen = context.set_optimization_profile_async(profile, self._stream.address)
+        check(chosen, self._role, f"take its profile {profile}")
+        for name, shape in shapes.items():
+            check(context.set_input_shape(name, shape), self._role, f"take {name} {list(shape)}")
+        missing = context.infer_shapes()
+        check(not missing, self._role, f"do without {', '.join(missing)}")
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            mode = self._engine.get_tensor_mode(name)
+            is_input = mode == self._vendor.api.TensorIOMode.INPUT
+            (self.inputs if is_input else self.outputs)[name] = buffer = self._buffer(name)
+            given = context.set_tensor_address(name, buffer.memory.address)
+            check(given, self._role, f"take the address of {name}")
+
+    def run(self) -> None:
+        """Enqueue the engine: as a graph, from the second time on.
+
+        The first time it is run as it is, which settles what the context had put off, and captured
+        behind that.
+        """
+        if self._graph is not None:
+            self._graph.launch(self._stream)
+            return
+        self._enqueue()
+        if self._capturable:
+            self._capture()
+        if not self._ran:
+            self._ran = True
+            self._contexts.keep_kernels()
+
+    def forget_graph(self) -> None:
+        """Capture anew at the next run. Whether a graph sees weights that were replaced after it
+        was captured, the vendor does not say.
+        """
+        if self._graph is not None:
+            self._graph.destroy()
+            self._graph = None
+
+    def free(self) -> None:
+        """Give all of it back; nothing of it may be running."""
+        self.forget_graph()
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            self._vendor.cuda.free(buffer.memory)
+
+    def _enqueue(self) -> None:
+        done = self._context.execute_async_v3(self._stream.address)
+        self._vendor.check(done, self._role, "run")
+
+    def _capture(self) -> None:
+        try:
+            self._graph = self._stream.capture(self._enqueue)
+        except BackendError as error:
+            self._capturable = False
+            logger.warning("%s runs without a CUDA graph: %s", self._role, error)
+
+    def _buffer(self, name: str) -> Buffer:
+        extents = self._context.get_tensor_shape(name)
+        shape = tuple(extents[at] for at in range(len(extents)))
+        dtype = np.dtype(_DTYPES[self._engine.get_tensor_dtype(name).name])
+        size = prod(shape) * dtype.itemsize
+        return Buffer(self._vendor.cuda.allocate(size, "buffers"), shape, dtype)

@@ -1,0 +1,124 @@
+"""What all engines of a target share: the vendor's module, the device, and how engines open."""
+
+import logging
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from runtime.backends.cuda import Cuda
+from runtime.backends.staging import PinnedPool
+from runtime.backends.tensorrt_flavour import Flavour
+from runtime.backends.tensorrt_log import VendorLog
+from runtime.errors import BackendError, DeviceError
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as trt
+
+    from runtime.backends.tensorrt_flavour import Api, RunTimeCompilerApi
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """TensorRT on a device that was found."""
+
+    flavour: Flavour
+    api: "Api"
+    cuda: Cuda
+    log: VendorLog
+    runtime: "trt.Runtime"
+    pinned: PinnedPool
+
+    def deserialize(self, path: Path, role: str) -> "trt.ICudaEngine":
+        """Put an engine's weights on the device. Raises BackendError."""
+        free, total = self.cuda.memory()
+        size = path.stat().st_size
+        if size > free:
+            raise BackendError(
+                f"{role}: its engine takes some {size / 1e9:.2f} GB, and {free / 1e9:.2f} of "
+                f"{total / 1e9:.2f} GB of the GPU are free; end other programs that use it, or "
+                "draw with --backend onnxruntime-cpu"
+            )
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            engine = self.runtime.deserialize_cuda_engine(content)
+        # Where it cannot, it returns None, which its stub does not say.
+        if cast("object", engine) is None:
+            raise BackendError(
+                f"{path}: {self.flavour.name} {self.flavour.version} cannot open it: "
+                f"{self.log.last_error}"
+            )
+        self.cuda.account("weights", max(0, free - self.cuda.memory()[0]))
+        return engine
+
+    def check(self, done: bool, role: str, what: str) -> None:  # noqa: FBT001 - the vendor's answer
+        """Raises DeviceError where the vendor answered no."""
+        if not done:
+            raise DeviceError(f"{role}: {self.flavour.name} cannot {what}: {self.log.last_error}")
+
+
+def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda) -> Vendor:
+    """`cuda` comes first: TensorRT's runtime ends the process where there is no device."""
+    log = VendorLog(api)
+    return Vendor(flavour, api, cuda, log, api.Runtime(log.logger), PinnedPool(cuda))
+
+
+class Contexts:
+    """Makes an engine's contexts, all over one workspace: they run one after another.
+
+    Each has a workspace of the vendor's own otherwise, as large as the largest profile's. A flavour
+    that makes kernels at run time keeps them in a file beside the engine.
+    """
+
+    def __init__(self, vendor: Vendor, engine: "trt.ICudaEngine", role: str, kernels: Path) -> None:
+        """`kernels` is that file."""
+        self._vendor = vendor
+        self._engine = engine
+        self._kernels = kernels
+        self._workspace = vendor.cuda.allocate(engine.device_memory_size_v2, "workspaces")
+        self._role = role
+        self._config, self._cache = self._run_time_compiler()
+
+    def make(self) -> "trt.IExecutionContext":
+        """A context that has no shapes yet. Raises DeviceError."""
+        user_managed = self._vendor.api.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._config is None:
+            context = self._engine.create_execution_context(strategy=user_managed)
+        else:
+            context = self._engine.create_execution_context(runtime_config=self._config)
+        self._vendor.check(cast("object", context) is not None, self._role, "make a context")
+        context.set_device_memory(self._workspace.address, self._workspace.size_bytes)
+        return context
+
+    def keep_kernels(self) -> None:
+        """Write what was compiled at run time, so that the next start finds it."""
+        if self._cache is None:
+            return
+        unfinished = self._kernels.with_name(f".{self._kernels.name}")
+        try:
+            # It has the buffer protocol, which its stub does not say.
+            unfinished.write_bytes(memoryview(cast("Any", self._cache.serialize())))
+            unfinished.replace(self._kernels)
+        except OSError as error:
+            logger.warning("kernels of %s are not kept: %s", self._role, error)
+
+    def _run_time_compiler(
+        self,
+    ) -> "tuple[trt.IRuntimeConfig | None, trt.IRuntimeCache | None]":
+        if not self._vendor.flavour.compiles_at_run_time:
+            return None, None
+        api = cast("RunTimeCompilerApi", self._vendor.api)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(
+            api.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        # A graph would keep the stopgap kernels that it was captured with.
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            api.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        cache: trt.IRuntimeCache = config.create_runtime_cache()
+        if self._kernels.is_file() and not cache.deserialize(self._kernels.read_bytes()):
+            logger.info("%s is of another version or GPU, and is made again", self._kernels)
+        self._vendor.check(config.set_runtime_cache(cache), self._role, "use a cache of kernels")
+        return config, cache
