@@ -4,13 +4,14 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
 import uvloop
 
 from api.app import create_app
+from api.compilation import Compilation
 from api.metrics import Metrics
 from api.services import Services
 from api.settings import Settings
@@ -28,8 +29,15 @@ class CannotListen(CalotypeError):
     """The address cannot be listened on."""
 
 
-def serve(settings: Settings, model: Model, announce: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings,
+    model: Model,
+    announce: Callable[[str], None],
+    compilation: Compilation | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is told the address once it is open.
+
+    With a `compilation`, whatever can run serves until that has made what was asked for.
 
     Raises CannotListen; CalotypeError when the data directory cannot be used.
     """
@@ -37,11 +45,15 @@ def serve(settings: Settings, model: Model, announce: Callable[[str], None]) -> 
         _listen(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(settings, model, listener, announce))
+        runner.run(_serve(settings, model, listener, announce, compilation))
 
 
 async def _serve(
-    settings: Settings, model: Model, listener: socket.socket, announce: Callable[[str], None]
+    settings: Settings,
+    model: Model,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+    compilation: Compilation | None,
 ) -> None:
     broker = LocalBroker(
         settings.data,
@@ -54,7 +66,7 @@ async def _serve(
         engines=settings.engines,
         model=model.name,
         data=settings.data,
-        backend=settings.backend,
+        backend="auto" if compilation else settings.backend,
         max_batch=settings.max_batch,
         lora_bytes=settings.lora_memory_mb * 2**20,
         conditioning_bytes=settings.prompt_memory_mb * 2**20,
@@ -79,7 +91,9 @@ async def _serve(
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         url = _url(settings.host, listener)
-        await _Server(config, lambda: announce(url), broker.end_streams).serve([listener])
+        server = _Server(config, lambda: announce(url), broker.end_streams)
+        async with compilation.beside(supervisor) if compilation else nullcontext():
+            await server.serve([listener])
 
 
 class _Server(uvicorn.Server):

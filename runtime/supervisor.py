@@ -66,6 +66,8 @@ class Supervisor:
         self._engine: EngineFacts | None = None
         self._broken: Broken | None = None
         self._process: Process | None = None
+        self._session: WorkerSession | None = None
+        self._renewing = False
         self._settled = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -110,12 +112,27 @@ class Supervisor:
         if self._facts.state is WorkerState.FAILED:
             raise WorkerFailed(self._facts.error or "the worker failed")
 
+    async def renew(self, backend: BackendWish) -> None:
+        """Replace the worker, between two jobs, by one that draws with this backend.
+
+        It begins no job more, and what it has begun it finishes.
+        """
+        await self.wait_ready()
+        self._settings = replace(self._settings, backend=backend)
+        if self._session is not None:
+            await self._session.drain()
+            self._renewing = True
+            self._signal(signal.SIGTERM)
+
     async def _watch(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopped.is_set():
             was_ready = await self._run_once()
             if self._stopped.is_set():
                 return
+            if self._renewing:
+                self._renewing = False
+                continue
             if self._broken and self._broken.lasting:
                 logger.error("the worker cannot start: %s", self._facts.error)
                 self._facts = replace(self._facts, state=WorkerState.FAILED)
@@ -143,7 +160,9 @@ class Supervisor:
             self._signal(signal.SIGKILL)
         link = await ServerLink.open(ours)
         session = WorkerSession(self._broker.leases, link, self._broker.lease_seconds)
+        self._session = session
         reason = await session.run(self._hear)
+        self._session = None
         was_ready = self.ready
         self._signal(signal.SIGKILL)
         ending = _ended(process.pid, await process.wait())

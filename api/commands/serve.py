@@ -4,6 +4,7 @@ import argparse
 import logging
 
 from api.commands.settings_flags import add_settings_flags, settings_flags
+from api.compilation import missing_target
 from api.server import serve
 from api.settings import read_settings
 from runtime.catalog import choose
@@ -24,8 +25,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
     settings = read_settings(settings_flags(arguments))
     model = open_model(settings.engines, settings.model)
-    choose(model.package, settings.backend, find_devices())
-    serve(settings, model, announce=_announce)
+    devices = find_devices()
+    compilation = None
+    if settings.compile:
+        compilation = missing_target(settings, model.package, devices)
+    if compilation is None:
+        choose(model.package, settings.backend, devices)
+    serve(settings, model, announce=_announce, compilation=compilation)
 
 
 def _announce(url: str) -> None:

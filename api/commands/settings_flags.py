@@ -9,12 +9,23 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every setting. Its value stays text: `Settings` alone reads values."""
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"; default: {field.default}"
+        text = f"{field.description} ({variable(name)}{default})"
+        if field.annotation is bool:
+            parser.add_argument(
+                flag(name),
+                dest=name,
+                action="store_const",
+                const="true",
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+            continue
         parser.add_argument(
             flag(name),
             dest=name,
             metavar="DIR" if name in {"engines", "data"} else name.split("_")[-1].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} ({variable(name)}{default})",
+            help=text,
         )
 
 

@@ -56,6 +56,10 @@ class Leases:
         """A job that this worker has the lease of. Raises StaleLease."""
         return self._board.held_job(worker.name, job_id)
 
+    def holds(self, worker: Holder) -> bool:
+        """Whether a worker has any job."""
+        return bool(self._board.held(worker.name))
+
     async def lease(self, worker: Holder, count: int) -> int:
         """Lease up to `count` jobs, each handed to `worker.assign`; says how many."""
         held = self._board.held(worker.name)

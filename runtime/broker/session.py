@@ -47,6 +47,10 @@ class WorkerSession:
         self.leaving = False
         """Whether the worker was asked to stop: what it still holds was handed back, not lost."""
         self._ready = False
+        self._draining = False
+        self._gone = False
+        self._ended = asyncio.Event()
+        """Set whenever a job has ended, and when the worker is gone."""
         self._vacancies = 0
         self._awake = asyncio.Event()
 
@@ -61,6 +65,13 @@ class WorkerSession:
     def wake(self) -> None:
         """There may be jobs to lease."""
         self._awake.set()
+
+    async def drain(self) -> None:
+        """Lease nothing more, and return when every job has ended or the worker is gone."""
+        self._draining = True
+        while self._leases.holds(self) and not self._gone:
+            self._ended.clear()
+            await self._ended.wait()
 
     async def run(self, listener: Callable[[Ready | Broken], None]) -> str:
         """Serve the worker until it is gone; returns why, for people.
@@ -80,6 +91,8 @@ class WorkerSession:
                 task.cancel()
             await asyncio.gather(receiving, *helpers, return_exceptions=True)
             self._link.close()
+            self._gone = True
+            self._ended.set()
 
     async def _receive(self, listener: Callable[[Ready | Broken], None]) -> None:
         while True:
@@ -114,14 +127,20 @@ class WorkerSession:
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.
                 await asyncio.sleep(0)
+            case Completed() | Failed() | Canceled():
+                await self._end(message)
+                self._ended.set()
+            case _:
+                raise LinkError(f"{type(message).__name__} is nothing that a worker says")
+
+    async def _end(self, message: Completed | Failed | Canceled) -> None:
+        match message:
             case Completed():
                 await self._complete(message)
             case Failed(job_id, title, detail):
                 await self._leases.fail(self, job_id, JobError(title, detail))
             case Canceled(job_id):
                 await self._leases.canceled(self, job_id)
-            case _:
-                raise LinkError(f"{type(message).__name__} is nothing that a worker says")
 
     async def _complete(self, done: Completed) -> None:
         job = self._leases.job_of(self, done.job_id)
@@ -132,7 +151,7 @@ class WorkerSession:
         while True:
             await self._awake.wait()
             self._awake.clear()
-            while self._vacancies and not self.leaving:
+            while self._vacancies and not self.leaving and not self._draining:
                 leased = await self._leases.lease(self, self._vacancies)
                 self._vacancies -= leased
                 if not leased:

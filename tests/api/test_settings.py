@@ -43,6 +43,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_ENGINES": "packages",
         "CALOTYPE_DATA": "elsewhere",
         "CALOTYPE_BACKEND": "onnxruntime-cpu",
+        "CALOTYPE_COMPILE": "True",
         "CALOTYPE_HOST": "::1",
         "CALOTYPE_PORT": "0",
         "CALOTYPE_MAX_BATCH": "2",
@@ -111,8 +112,8 @@ def test_config_prints_every_setting_with_where_it_came_from(
 def test_what_config_prints_is_an_environment_that_serves_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = {"port": "9", "lease_seconds": "2"}
-    main(["config", "--port", "9", "--lease-seconds", "2"])
+    flags = {"port": "9", "lease_seconds": "2", "compile": "true"}
+    main(["config", "--port", "9", "--lease-seconds", "2", "--compile"])
     for line in capsys.readouterr().out.splitlines():
         name, _, value = line.partition("  #")[0].partition("=")
         monkeypatch.setenv(name, value)

@@ -29,7 +29,7 @@ class Server:
         """Queue a picture of few steps; returns the job's id."""
         request = self.model.read({"prompt": "a red apple", "steps": 3, "seed": 7, **fields})
         steps = self.model.plan(request).steps
-        return (await self.broker.submit(MODEL, request.to_json(), steps)).job_id
+        return (await self.broker.submit(self.model.name, request.to_json(), steps)).job_id
 
     async def finish(self, job_id: str) -> Job:
         """The job, once it has ended."""
@@ -65,18 +65,22 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    engines: Path, data: Path, lease_seconds: float = 60, max_attempts: int = 3
+    engines: Path,
+    data: Path,
+    lease_seconds: float = 60,
+    max_attempts: int = 3,
+    name: str = MODEL,
 ) -> AsyncIterator[Server]:
     """A server whose worker is starting; a test that hangs fails."""
     broker = LocalBroker(
         data,
-        MODEL,
+        name,
         queue_limit=100,
         lease_seconds=lease_seconds,
         max_attempts=max_attempts,
     )
-    model = await asyncio.to_thread(open_model, engines, MODEL)
-    settings = WorkerSettings(engines, MODEL, data)
+    model = await asyncio.to_thread(open_model, engines, name)
+    settings = WorkerSettings(engines, name, data)
     async with (
         asyncio.timeout(240),
         broker,

@@ -1,0 +1,121 @@
+"""Compiles the target that is missing while the server serves by what there is, and moves over.
+
+The build stage is a program of its own to the server: a command that runs at low priority.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from api.settings import Settings
+from runtime.catalog import CPU, BackendWish, Choice, choose
+from runtime.devices import Devices, find_devices
+from runtime.errors import BackendError
+from runtime.manifest import ModelPackage
+
+LOWEST_PRIORITY = 19
+
+logger = logging.getLogger(__name__)
+
+
+class Renewable(Protocol):
+    """What is asked of the supervisor."""
+
+    async def renew(self, backend: BackendWish) -> None:
+        """Replace the worker, between two jobs, by one that draws with this backend."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A command that makes a target, and what to serve with then."""
+
+    command: Sequence[str]
+    backend: BackendWish
+    choice: Callable[[], Choice]
+    """What there is to serve with now. Raises BackendError for what was asked for and is not."""
+
+    @asynccontextmanager
+    async def beside(self, workers: Renewable) -> AsyncIterator[None]:
+        """Let it run while the body does; what is not finished then is interrupted, and goes on
+        where it was when it is begun again.
+        """
+        running = asyncio.create_task(self.run(workers))
+        try:
+            yield
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    async def run(self, workers: Renewable) -> None:
+        """Compile, and move over where a target came of it; what did not, the log says."""
+        logger.info("compiling in the background: %s", " ".join(self.command))
+        code, last = await self._compile()
+        if code != 0:
+            logger.error("the compilation failed (code %d): %s; serving goes on", code, last)
+            return
+        try:
+            choice = await asyncio.to_thread(self.choice)
+        except BackendError as error:
+            logger.error("compiled, and yet %s; serving goes on", error)  # noqa: TRY400
+            return
+        if choice.target is None:
+            logger.error("compiled, and yet: %s; serving goes on", choice.note)
+            return
+        logger.info("moving over to %s between two jobs", choice.target_name)
+        await workers.renew(self.backend)
+
+    async def _compile(self) -> tuple[int, str]:
+        """Run the command; returns its code and the last line that it said."""
+        process = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            # A session of its own: Ctrl-C in a terminal is for the server.
+            start_new_session=True,
+        )
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+        last = ""
+        try:
+            assert process.stderr is not None
+            async for line in process.stderr:
+                last = line.decode(errors="replace").strip() or last
+            return await process.wait(), last
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.terminate()
+                await process.wait()
+
+
+def missing_target(
+    settings: Settings, package: ModelPackage, devices: Devices
+) -> Compilation | None:
+    """What makes the target that is missing; None where none is. Raises BackendError where nothing
+    could be compiled for.
+    """
+    if devices.first is None:
+        raise BackendError(f"--compile has nothing to compile for: {devices.reason}")
+    if settings.backend == CPU:
+        raise BackendError(f"--compile has nothing to compile: --backend {CPU} needs no target")
+
+    def choice() -> Choice:
+        return choose(package, settings.backend, find_devices())
+
+    with suppress(BackendError):
+        if choose(package, settings.backend, devices).target is not None:
+            return None
+    command = [sys.executable, "-m", "engine_build", "compile", package.manifest.name]
+    command += ["--engines", str(settings.engines), "--quiet"]
+    if settings.backend != "auto":
+        command += ["--backend", settings.backend]
+    return Compilation(command, settings.backend, choice)
