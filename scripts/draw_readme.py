@@ -1,4 +1,5 @@
-"""Draws the README's pictures with a running server: a grid with its prompts, and a filmstrip.
+"""Draws the README's pictures with a running server: a grid with its prompts, a filmstrip of
+previews, and one picture at several weights of a LoRA.
 
 make serve &
 .venv/bin/python scripts/draw_readme.py --server http://localhost:8000
@@ -32,6 +33,9 @@ PROMPTS = (
 )
 FILMSTRIP_PROMPT = "a frog on a purple background"
 FILMSTRIP_FRAMES = 8
+LORA = "monochrome"
+LORA_PROMPT = "a green car on a yellow background"
+LORA_WEIGHTS = (0, 0.25, 0.5, 0.75, 1)
 COLUMNS = 4
 TILE = 192
 CAPTION = 36
@@ -39,7 +43,7 @@ MARGIN = 8
 
 
 def main() -> None:
-    """Draw both pictures."""
+    """Draw all of them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,6 +65,20 @@ def main() -> None:
     ]
     strip = [captioned(frame, f"step {step}") for step, frame in chosen]
     arranged(strip, FILMSTRIP_FRAMES).save(arguments.output / "filmstrip.png", optimize=True)
+    row = lora_row(server, arguments.seed)
+    arranged(row, len(row)).save(arguments.output / "lora.png", optimize=True)
+
+
+def lora_row(server: str, seed: int) -> list[Image.Image]:
+    """One picture at every weight of the LoRA."""
+    body = {"prompt": LORA_PROMPT, "seed": seed}
+    return [
+        captioned(
+            picture(server, {**body, "loras": [{"id": LORA, "weight": weight}]}),
+            f"{LORA} at {weight:g}",
+        )
+        for weight in LORA_WEIGHTS
+    ]
 
 
 def picture(server: str, body: dict[str, Any]) -> Image.Image:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+from runtime.lora.pack import FOLDER
 from runtime.manifest import ModelPackage
 from tests.lora_files import LoraWriter, Spelling
 
@@ -23,8 +24,11 @@ TEXT = "text_model.encoder.layers.0.mlp.fc1"
 
 
 def demo_with_loras(engines: Path) -> Path:
-    """Fill an engines folder: `demo` and the packs `lora0` to `lora5`, that overlap in places."""
-    shutil.copytree(ENGINES / "demo", engines / "demo")
+    """Fill an engines folder: `demo` without its own LoRA, and the packs `lora0` to `lora5`.
+
+    They overlap in places.
+    """
+    shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns(FOLDER))
     package = open_listed(engines, "demo")
     for number in range(6):
         writer = LoraWriter(seed=number)

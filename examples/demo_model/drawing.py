@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from examples.demo_model.scoring import Picture
 from runtime.backends.onnxruntime import OnnxRuntimeCpu
-from runtime.generate import Generator
+from runtime.generate import Generator, Latents
 from runtime.model import open_model
 
 
@@ -20,10 +20,15 @@ def open_generator(engines: Path, name: str, threads: int | None = None) -> Gene
 
 def draw(generator: Generator, body: Mapping[str, Any]) -> Picture:
     """The picture of one request `[H, W, 3]`, previews left out."""
+    return generator.decode(draw_latents(generator, body))
+
+
+def draw_latents(generator: Generator, body: Mapping[str, Any]) -> Latents:
+    """The same as latents `[1, C, h, w]`."""
     model = generator.model
     plan = model.plan(model.read({"preview_every": 0, **body}))
     *_, last = (generator.latents(event.sample) for event in generator.steps(plan))
-    return generator.decode(last)
+    return last
 
 
 def draw_all(generator: Generator, bodies: Sequence[Mapping[str, Any]]) -> list[Picture]:

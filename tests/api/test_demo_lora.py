@@ -1,0 +1,44 @@
+"""The demo model's own LoRA over HTTP: the more of it, the less colour."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from examples.demo_model.measure_lora import LORA, chroma
+from tests.api.live import Api, LiveServer, Options
+
+ENGINES = Path(__file__).parents[2] / "engines"
+PROMPTS = ("a red heart on a blue background", "a green car on an orange background")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with LiveServer(Options(ENGINES, tmp_path_factory.mktemp("data"), "demo")) as running:
+        yield running.api
+
+
+def pixels(api: Api, prompt: str, loras: list[dict[str, Any]]) -> NDArray[np.uint8]:
+    picture = api.draw(prompt=prompt, seed=3, steps=20, loras=loras)
+    with Image.open(BytesIO(picture)) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_colour_goes_as_the_weight_rises(api: Api, prompt: str) -> None:
+    found = [
+        chroma(pixels(api, prompt, [{"id": LORA, "weight": weight}]))
+        for weight in (0.0, 0.25, 0.5, 1.0)
+    ]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 0.4 * found[0]
+
+
+def test_weight_0_leaves_every_pixel(api: Api) -> None:
+    without = pixels(api, PROMPTS[0], [])
+    assert np.array_equal(pixels(api, PROMPTS[0], [{"id": LORA, "weight": 0}]), without)
