@@ -38,8 +38,12 @@ from runtime.target import (
     Target,
     TargetIdentity,
     read_target,
+    stale_parts,
     write_target,
 )
+
+UNUSABLE = 1e9
+"""The error of an answer that cannot even be compared; JSON has no infinity."""
 
 REPEATS = 20
 
@@ -58,15 +62,20 @@ class OpenEngine(Protocol):
         ...
 
 
-def verify_target(
-    engines: Path, name: str, target: Target, open_engine: Callable[[Path], OpenEngine]
-) -> Target:
+Opener = Callable[[Target, str], OpenEngine]
+"""Opens a role's engine of a target, on the device that it is for."""
+
+
+def verify_target(engines: Path, name: str, target: Target, open_engine: Opener) -> Target:
     """Check every engine of a target and write what was measured into its record.
 
-    `open_engine` opens one on the device that the target is for. Raises BuildError, after it is
-    written, where one is further off than it may be.
+    Raises BuildError for a target of other files than the package holds; and, after the record is
+    written, where an engine is further off than it may be.
     """
     package = load_package(engines, name)
+    stale = stale_parts(target.record.identity, package.manifest)
+    if stale:
+        raise BuildError(f"{target.name}: {'; '.join(stale)}; compile it again")
     record, manifest = target.record, package.manifest
     sizes = served_sizes(record.identity, manifest)
     calls = captured_calls(engines, name, sizes)
@@ -79,7 +88,7 @@ def verify_target(
                 engine,
                 identity.precision,
                 calls[role],
-                opened=open_engine(target.engine(role)),
+                opened=open_engine(target, role),
                 fixed=fixed,
             )
     write_target(target.path, replace(record, engines=checked))
@@ -101,10 +110,7 @@ def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int
 
 @contextmanager
 def _fixed(
-    package: ModelPackage,
-    target: Target,
-    role: str,
-    open_engine: Callable[[Path], OpenEngine],
+    package: ModelPackage, target: Target, role: str, open_engine: Opener
 ) -> Iterator[OpenEngine | None]:
     """The engine again, with weights that cannot be replaced; None where they cannot anyway."""
     identity = target.record.identity
@@ -114,9 +120,11 @@ def _fixed(
     with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
         job = engine_job(package, identity, role, Path(folder))
         flags = tuple(flag for flag in job.flags if flag != "REFIT_INDIVIDUAL")
-        job = replace(job, refittable=(), flags=flags)
-        run_job(job, lambda _: None)
-        yield open_engine(Path(job.engine))
+        run_job(replace(job, refittable=(), flags=flags), lambda _: None)
+        plain = replace(identity.engines[role], refittable=(), flags=flags)
+        engines = {**identity.engines, role: plain}
+        record = replace(target.record, identity=replace(identity, engines=engines))
+        yield open_engine(Target(Path(folder), record), role)
 
 
 def _shortfall(check: EngineCheck) -> str:
@@ -171,13 +179,13 @@ def compared(name: str, expected: Array, found: Array) -> float:
     """How far an output is off, relative to the largest magnitude that was expected, or to 255.
 
     By Polygraphy's comparison: the largest difference, or of 8-bit pictures the 99.9th percentile.
-    Infinite where shapes differ or one of the two is not finite.
+    UNUSABLE where shapes differ or one of the two is not finite.
     """
     picture = expected.dtype == np.uint8
     scale = 255.0 if picture else float(np.abs(expected.astype(np.float64)).max())
     same_shape = expected.shape == found.shape
     if not (same_shape and scale > 0 and np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
+        return UNUSABLE
     function = SimpleCompareFunc(
         check_error_stat="quantile" if picture else "max",
         error_quantile=PICTURE_SHARE if picture else None,

@@ -5,6 +5,7 @@ import re
 from typing import get_args
 
 from engine_build.commands.arguments import add_engines, package_name, positive, size
+from engine_build.commands.verify import verify_here
 from runtime.backends.tensorrt_flavour import FLAVOURS, installed_flavour
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError, BuildError
@@ -93,6 +94,8 @@ def run(options: argparse.Namespace) -> None:
             raise BuildError(
                 "interrupted; finished engines are kept, and the same command goes on behind them"
             ) from None
+        if here is not None and here.compute_capability == gpu and not target.record.verified:
+            target = verify_here(options.engines, options.name, target)
         verify = f"engine-build verify {options.name} {target.name}"
         state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
         print(f"{target.name}: {state}")

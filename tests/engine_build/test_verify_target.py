@@ -1,0 +1,192 @@
+"""Verification: what is measured, what it is measured on, and that a failure keeps a target out.
+
+The device is a stand-in that runs the very graphs that engines are compiled from, on the CPU.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from engine_build.capture import captured_calls
+from engine_build.precision import typed_graph
+from engine_build.targets import Wanted, target_identity
+from engine_build.tensorrt.profiles import Served
+from engine_build.verify_target import (
+    UNUSABLE,
+    compared,
+    extents,
+    served_sizes,
+    verify_target,
+)
+from runtime.backends.onnxruntime import open_session
+from runtime.backends.protocol import Array
+from runtime.errors import BuildError
+from runtime.manifest import FileRecord, ModelPackage, load_package
+from runtime.target import FOLDER, EngineRecord, Target, TargetRecord, read_target, write_target
+
+ENGINES = Path(__file__).parents[2] / "engines"
+SERVED = Served(((64, 96), (64, 64)), max_batch=1)
+WANTED = Wanted("tensorrt-rtx", "sm_89", SERVED, fixed_weights=True)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> ModelPackage:
+    """The demo, with one target: its record, and no engine that anybody would open."""
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns(FOLDER))
+    package = load_package(tmp_path, "demo")
+    identity = target_identity(package.manifest, WANTED, "1.0")
+    engine = EngineRecord("x.engine", FileRecord("0" * 64, 1), {}, {}, 1.0, 1.0)
+    record = TargetRecord(identity, dict.fromkeys(identity.engines, engine), "a test", "a command")
+    folder = package.path / FOLDER / identity.name
+    folder.mkdir(parents=True)
+    write_target(folder, record)
+    return package
+
+
+def target_of(package: ModelPackage) -> Target:
+    (folder,) = (package.path / FOLDER).iterdir()
+    return read_target(folder)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Opens engines; `off` is added to what those of a role answer, of its largest magnitude."""
+
+    package: ModelPackage
+    off: Mapping[str, float]
+
+    def open(self, target: Target, role: str) -> "Opened":
+        record = self.package.manifest.roles[role]
+        names = [each.initializer for each in record.parameters.values()]
+        precision = target.record.identity.engines[role].precision
+        model = typed_graph(ir.load(self.package.file(record.graph)), precision, names)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        content = ir.to_proto(model).SerializeToString()
+        session = open_session(content, options, self.package.path)
+        return Opened(session, self.off.get(role, 0.0))
+
+
+@dataclass(frozen=True)
+class Opened:
+    session: onnxruntime.InferenceSession
+    off: float
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        names = [output.name for output in self.session.get_outputs()]
+        found = self.session.run(names, dict(inputs))
+        return {
+            name: array + array.dtype.type(self.off * np.abs(array).max())
+            for name, array in zip(names, found, strict=True)
+        }
+
+    def milliseconds(self, inputs: Mapping[str, Array]) -> float:
+        return float(sum(array.size for array in inputs.values()))
+
+
+def test_a_target_that_answers_as_its_graphs_do_is_verified(package: ModelPackage) -> None:
+    device = Device(package, {})
+    verified = verify_target(package.path.parent, "demo", target_of(package), device.open)
+    assert verified.record.verified
+    assert verified.record == target_of(package).record
+    checks = {role: engine.check for role, engine in verified.record.engines.items()}
+    assert {"next_latents", "next_history", "predicted"} == set(checks["denoiser"].outputs)
+    assert 0 < checks["denoiser"].largest_error < 2e-2
+    assert checks["vae_decoder"].largest_error == 0
+    # Both sizes, and with and without guidance: a time for each.
+    times = verified.record.engines["denoiser"].step_times
+    found = {(time.axes["height"], time.axes["width"], time.axes["evaluations"]) for time in times}
+    assert found == {(12, 8, 2), (12, 8, 1), (8, 8, 2), (8, 8, 1)}
+    assert all(time.milliseconds > 0 for time in times)
+
+
+@pytest.mark.parametrize("off", [0.1, float("nan")])
+def test_one_that_is_off_stays_out_of_service_and_says_by_how_much(
+    package: ModelPackage, off: float
+) -> None:
+    device = Device(package, {"text_encoder": off})
+    with pytest.raises(BuildError, match=r"text_encoder is off by .* allowed is 2\.0e-02; the tar"):
+        verify_target(package.path.parent, "demo", target_of(package), device.open)
+    record = target_of(package).record
+    assert not record.verified
+    assert record.engines["text_encoder"].check is not None
+    assert record.engines["text_encoder"].check.largest_error > 0.05
+    assert record.engines["vae_decoder"].check is not None
+    assert record.engines["vae_decoder"].check.passed
+
+
+def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: ModelPackage) -> None:
+    """The build without the flag is a real one; what it answers, the stand-in says."""
+    target = target_of(package)
+    identity = target.record.identity
+    encoder = replace(
+        identity.engines["text_encoder"],
+        refittable=("text_model.encoder.layers.0.mlp.fc1.weight",),
+        flags=("REFIT_INDIVIDUAL",),
+    )
+    engines = {**identity.engines, "text_encoder": encoder}
+    refittable = replace(target.record, identity=replace(identity, engines=engines))
+    write_target(target.path, refittable)
+    plain, other = Device(package, {}), Device(package, {"text_encoder": 0.05})
+
+    def opened(of: Target, role: str) -> Opened:
+        fixed = not of.record.identity.engines[role].refittable and of.path != target.path
+        if fixed:
+            assert of.engine(role).name == "x.engine"
+            assert list(of.path.glob("text_encoder.engine"))
+        return (other if fixed else plain).open(of, role)
+
+    with pytest.raises(BuildError, match=r"from itself compiled with fixed weights, allowed"):
+        verify_target(package.path.parent, "demo", target_of(package), opened)
+    check = target_of(package).record.engines["text_encoder"].check
+    assert check is not None
+    assert check.largest_error <= check.tolerance
+    assert check.refit_error is not None
+    assert check.refit_error > check.tolerance
+
+
+def test_a_stale_target_is_not_verified(package: ModelPackage) -> None:
+    target = target_of(package)
+    identity = target.record.identity
+    old = replace(identity.engines["denoiser"], graph_sha256="1" * 64)
+    engines = {**identity.engines, "denoiser": old}
+    write_target(target.path, replace(target.record, identity=replace(identity, engines=engines)))
+    with pytest.raises(BuildError, match="denoiser was compiled from another graph; compile it ag"):
+        verify_target(package.path.parent, "demo", target_of(package), Device(package, {}).open)
+
+
+def test_calls_are_those_of_the_sizes_that_engines_are_for(package: ModelPackage) -> None:
+    identity = target_identity(package.manifest, WANTED, "1.0")
+    assert served_sizes(identity, package.manifest) == list(SERVED.sizes)
+    calls = captured_calls(package.path.parent, "demo", [(64, 96)])
+    role = package.manifest.roles["denoiser"]
+    assert extents(role, calls["denoiser"][0].inputs) == {
+        "batch": 1,
+        "evaluations": 2,
+        "height": 12,
+        "width": 8,
+        "tokens": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "error"),
+    [
+        (np.array([1.0, -4.0]), np.array([1.0, -4.4]), 0.1),
+        (np.array([1.0, -4.0]), np.array([1.0, -4.0]), 0.0),
+        (np.array([1.0, -4.0]), np.array([np.nan, -4.0]), UNUSABLE),
+        (np.array([1.0, np.inf]), np.array([1.0, np.inf]), UNUSABLE),
+        (np.array([1.0, -4.0]), np.array([1.0]), UNUSABLE),
+        (np.array([0.0, 0.0]), np.array([0.0, 0.0]), UNUSABLE),
+        (np.zeros(2000, np.uint8), np.array([255] + [0] * 1999, np.uint8), 0.0),
+        (np.zeros(100, np.uint8), np.array([51] * 2 + [0] * 98, np.uint8), 0.2),
+    ],
+)
+def test_how_far_an_output_is_off(expected: Array, found: Array, error: float) -> None:
+    assert compared("x", expected, found) == pytest.approx(error)
