@@ -191,13 +191,33 @@ def write_model(name: str, folder: Path) -> Path:
     return folder
 
 
+def write_weights(name: str, component: str, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Write one network's weights alone, as `folder/COMPONENT.safetensors` in fp16 or bf16.
+
+    Returns the shapes of its parameters, by name.
+    """
+    model = MODELS[name]
+    (network,) = (each for each in model.networks if each.name == component)
+    model.save_tiny(folder / "tiny")
+    _configure(network, folder / "tiny")
+    shapes = network.parameters(folder / "tiny")
+    total = 2 * sum(math.prod(shape) for shape in shapes.values())
+    path = folder / f"{component}.safetensors"
+    with tqdm(total=total, unit="B", unit_scale=True, desc=component) as bar:
+        _write_shard(path, shapes, network.dtype, np.random.default_rng(0), bar.update)
+    return shapes
+
+
+def _configure(network: Network, folder: Path) -> None:
+    path = folder / network.name / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **network.settings}, indent=2))
+
+
 def _write_network(network: Network, folder: Path) -> None:
     directory = folder / network.name
     for old in directory.glob("*.safetensors*"):
         old.unlink()
-    config_path = directory / "config.json"
-    config = {**json.loads(config_path.read_text()), **network.settings}
-    config_path.write_text(json.dumps(config, indent=2))
+    _configure(network, folder)
     stem = "diffusion_pytorch_model" if hasattr(diffusers, network.class_name) else "model"
     shards = list(_shards(network.parameters(folder)))
     total = sum(math.prod(shape) for shard in shards for shape in shard.values()) * 2
