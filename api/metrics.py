@@ -104,3 +104,12 @@ def _workers(workers: tuple[WorkerFacts, ...]) -> Iterator[Metric]:
     yield GaugeMetricFamily("calotype_workers_ready", "Workers that draw.", value=ready)
     restarts = sum(worker.restarts for worker in workers)
     yield CounterMetricFamily("calotype_worker_restarts", "Workers replaced.", value=restarts)
+    memory = GaugeMetricFamily(
+        "calotype_device_memory_bytes",
+        "Memory of the workers' devices: what they use it for, what is free, the total.",
+        labels=["worker", "use"],
+    )
+    for number, worker in enumerate(workers):
+        for use, size in worker.device_memory.items():
+            memory.add_metric([str(number), use], size)
+    yield memory

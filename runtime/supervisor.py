@@ -18,7 +18,7 @@ from typing import Self
 from runtime.broker.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
-from runtime.broker.messages import Broken, Ready
+from runtime.broker.messages import Broken, Heartbeat, Ready
 from runtime.broker.session import WorkerSession
 from runtime.catalog import BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
@@ -174,7 +174,12 @@ class Supervisor:
     def _lost(self, reason: str) -> None:
         self._settled.clear()
         self._facts = replace(
-            self._facts, pid=None, state=WorkerState.STARTING, device=None, error=reason
+            self._facts,
+            pid=None,
+            state=WorkerState.STARTING,
+            device=None,
+            error=reason,
+            device_memory={},
         )
 
     async def _release(self, session: WorkerSession) -> None:
@@ -217,9 +222,12 @@ class Supervisor:
             start_new_session=True,
         )
 
-    def _hear(self, message: Ready | Broken) -> None:
+    def _hear(self, message: Ready | Broken | Heartbeat) -> None:
         if isinstance(message, Broken):
             self._broken = message
+            return
+        if isinstance(message, Heartbeat):
+            self._facts = replace(self._facts, device_memory=message.device_memory)
             return
         self._facts = replace(
             self._facts, state=WorkerState.READY, device=message.device, error=None

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.backends.protocol import Reading
+from runtime.backends.protocol import OnDevice, Reading
 from runtime.broker.link import WorkerLink
 from runtime.broker.messages import (
     Assignment,
@@ -256,15 +256,27 @@ class Worker:
         self._reporter.shutdown()
 
 
-def beat(link: WorkerLink, seconds: float) -> None:
-    """Let the server hear from this process every so many seconds, on a thread of its own."""
+class Pulse:
+    """Lets the server hear from this process every so many seconds, on a thread of its own."""
 
-    def beat_on() -> None:
+    def __init__(self, link: WorkerLink, seconds: float) -> None:
+        """It begins at once."""
+        self._link = link
+        self._seconds = seconds
+        self.device: OnDevice | None = None
+        """Whose memory is told; None until it is open, and for a CPU."""
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
         pause = threading.Event()
         try:
-            while not pause.wait(seconds):
-                link.send(Heartbeat())
+            while not pause.wait(self._seconds):
+                self._link.send(Heartbeat(self._device_memory()))
         except LinkError:
             os._exit(EXIT_SERVER_GONE)
 
-    threading.Thread(target=beat_on, name="heartbeat", daemon=True).start()
+    def _device_memory(self) -> Mapping[str, int]:
+        try:
+            return self.device.device_memory() if self.device else {}
+        except DeviceError:
+            return {}  # The loop hears of it by itself.

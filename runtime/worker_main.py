@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from runtime.backends.protocol import OnDevice
 from runtime.broker.link import WorkerLink
 from runtime.broker.messages import Broken, LinkError, Ready
 from runtime.catalog import WISHES, BackendWish, choose, open_backend
@@ -23,7 +24,7 @@ from runtime.gallery import Gallery
 from runtime.generate import Generator
 from runtime.model import open_model
 from runtime.served import served_by
-from runtime.worker import Worker, beat
+from runtime.worker import Pulse, Worker
 
 EXIT_BROKEN = 1
 
@@ -86,13 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
-    beat(link, options.heartbeat_seconds)
+    pulse = Pulse(link, options.heartbeat_seconds)
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.backend, find_devices())
     logger.info("%s", choice.note)
+    backend = open_backend(model.package, choice)
+    if isinstance(backend, OnDevice):
+        pulse.device = backend
     generator = Generator(
         model,
-        open_backend(model.package, choice),
+        backend,
         options.max_batch,
         lora_bytes=options.lora_bytes,
         conditioning_bytes=options.conditioning_bytes,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,4 +104,16 @@ class Backend(Protocol):
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph. Raises BackendError."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A Backend that accounts for a device's memory."""
+
+    def device_memory(self) -> Mapping[str, int]:
+        """Bytes by what they are used for; `free` and `total` whoever uses them.
+
+        Raises DeviceError. May be called in any thread.
+        """
         ...

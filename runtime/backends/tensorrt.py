@@ -37,8 +37,7 @@ class TensorRt:
         }
         pool.shutdown(wait=False)
 
-    @property
-    def memory(self) -> Mapping[str, int]:
+    def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""
         cuda: Cuda = self._vendor.cuda
         free, total = cuda.memory()

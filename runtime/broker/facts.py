@@ -1,7 +1,7 @@
 """What is known about the workers and counted about the jobs, for health pages and metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -26,6 +26,8 @@ class WorkerFacts:
     restarts: int
     error: str | None
     """One line: why the last run ended; None while nothing has gone wrong."""
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of its device by what they are used for, as it said last; none for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)

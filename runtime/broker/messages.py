@@ -7,7 +7,7 @@ as the second one says: a preview, which JSON would only make larger.
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from runtime.errors import CalotypeError
@@ -93,7 +93,10 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Worker: it lives."""
+    """Worker: it lives, and this is what it has of its device."""
+
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by what they are used for; none for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ _KINDS: dict[str, type[Message]] = {
 
 def encode(message: Message) -> bytes:
     """A message as a frame."""
-    content = {field.name: getattr(message, field.name) for field in fields(message)}
+    content = {each.name: getattr(message, each.name) for each in fields(message)}
     payload: bytes = content.pop("payload", b"")
     body = json.dumps({"kind": type(message).__name__, **content}).encode()
     return HEADER.pack(len(body), len(payload)) + body + payload

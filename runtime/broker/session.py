@@ -73,7 +73,7 @@ class WorkerSession:
             self._ended.clear()
             await self._ended.wait()
 
-    async def run(self, listener: Callable[[Ready | Broken], None]) -> str:
+    async def run(self, listener: Callable[[Ready | Broken | Heartbeat], None]) -> str:
         """Serve the worker until it is gone; returns why, for people.
 
         `listener` hears how the worker itself is doing.
@@ -94,7 +94,7 @@ class WorkerSession:
             self._gone = True
             self._ended.set()
 
-    async def _receive(self, listener: Callable[[Ready | Broken], None]) -> None:
+    async def _receive(self, listener: Callable[[Ready | Broken | Heartbeat], None]) -> None:
         while True:
             try:
                 # Loading a model may hold up the heartbeat, and nothing is leased yet.
@@ -103,8 +103,9 @@ class WorkerSession:
             except TimeoutError:
                 detail = f"it said nothing for {self._lease_seconds:g} s"
                 raise LinkError(detail) from None
-            if isinstance(message, Ready | Broken):
-                self._ready = isinstance(message, Ready)
+            if isinstance(message, Ready | Broken | Heartbeat):
+                if not isinstance(message, Heartbeat):
+                    self._ready = isinstance(message, Ready)
                 listener(message)
                 continue
             try:
@@ -114,8 +115,6 @@ class WorkerSession:
 
     async def _take(self, message: Message) -> None:
         match message:
-            case Heartbeat():
-                pass
             case Vacant(count):
                 self._vacancies += count
                 self.wake()

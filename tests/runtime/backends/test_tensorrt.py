@@ -189,7 +189,7 @@ def test_memory_is_accounted(model: Model, targets: Callable[[Made], Target]) ->
     machine = Machine()
     backend = machine.backend(model, targets(SMALL))
     drawn(Generator(model, backend))
-    memory = backend.memory
+    memory = backend.device_memory()
     assert set(memory) == {"weights", "workspaces", "buffers", "samples", "free", "total"}
     used = sum(memory[use] for use in ("weights", "workspaces", "buffers", "samples"))
     assert memory["total"] - memory["free"] == used == machine.cuda.allocated_bytes

@@ -37,6 +37,7 @@ MESSAGES: list[Message] = [
     Canceled("a"),
     Leaving(),
     Heartbeat(),
+    Heartbeat({"weights": 5_000_000_000, "free": 1}),
     Broken("no package", lasting=True),
     Assignment("a", {"prompt": "x", "loras": [{"id": "y", "weight": 0.5}]}),
     Cancel("a"),

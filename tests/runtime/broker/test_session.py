@@ -84,7 +84,7 @@ def test_a_worker_gets_jobs_and_reports_them(tmp_path: Path) -> None:
             peer.say(Stepped(job.job_id, 1, 0.1, b"jpeg"), Heartbeat(), Stepped(job.job_id, 2, 0.1))
             peer.say(Completed(job.job_id, f"{job.job_id}.png", 64, 32, 10))
             assert [shown(event) for event in await events][-1] == ("completed", None)
-            assert peer.heard == [READY]
+            assert peer.heard == [READY, Heartbeat()]
             done = await broker.job(job.job_id)
             assert done.image is not None
             assert (done.image.width, done.image.height, done.image.seed) == (64, 32, 7)
