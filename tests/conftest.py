@@ -29,7 +29,7 @@ class PackageBuilder(Protocol):
     def __call__(self, source: Path, name: str, choices: Choices | None = None) -> Path: ...
 
 
-SMALL = Choices(width=64, height=96, max_size=256)
+SMALL = Choices(width=64, height=96, max_size=1024)
 """For models whose own pictures are of 1024x1024, whatever their networks' size."""
 
 

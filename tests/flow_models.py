@@ -22,7 +22,7 @@ from tests.models import CORPUS, TEXT_WIDTHS, autoencoder, clip_config, clip_tok
 
 CHANNELS = 16
 T5_WIDTH = 24
-T5_TOKENS = 48
+T5_TOKENS = 64
 
 
 def save_flow_source(directory: Path, pipeline: DiffusionPipeline) -> Path:

@@ -21,7 +21,7 @@ REFUSALS = [
     ({"sampler": "euler_a"}, "/sampler", "is not one of euler"),
     ({"schedule": "karras"}, "/schedule", "is not one of default"),
     ({"width": 72}, "/width", "is no multiple of 16"),
-    ({"height": 272}, "/height", "is more than the maximum, 256"),
+    ({"height": 1040}, "/height", "is more than the maximum, 1024"),
 ]
 
 

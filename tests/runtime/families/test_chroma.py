@@ -120,7 +120,7 @@ def test_a_prompt_that_is_too_long_is_refused(generator: Generator, field: str) 
         generator.model.plan(generator.model.read(body))
     (fault,) = refusal.value.faults
     assert fault.pointer == f"/{field}"
-    assert fault.detail == "49 tokens, but this model reads at most 47; shorten it by 2"
+    assert fault.detail == "65 tokens, but this model reads at most 63; shorten it by 2"
 
 
 REFUSALS = [

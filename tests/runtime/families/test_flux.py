@@ -92,7 +92,7 @@ def test_a_prompt_may_fill_t5_and_no_more(tiny_flux_source: Path, dev: Generator
         dev.model.plan(dev.model.read(body_of(filled + " a a")))
     (fault,) = refusal.value.faults
     assert fault.pointer == "/prompt"
-    assert fault.detail == "49 tokens, but this model reads at most 47; shorten it by 2"
+    assert fault.detail == "65 tokens, but this model reads at most 63; shorten it by 2"
 
 
 def test_samples_have_the_same_bits_alone_and_in_company(dev: Generator) -> None:
