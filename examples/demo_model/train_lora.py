@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", type=Path, default=Path("engines"))
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--scenes", type=int, default=512)
     parser.add_argument("--decolourer-steps", type=int, default=300)
