@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.cuda import Cuda, DeviceMemory, Event
+from runtime.backends.device_engine import DeviceCall, DeviceEngine
 from runtime.backends.host_denoiser import HISTORY, row_inputs
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array, Reading, Row
 from runtime.backends.staging import Buffer, Uploads, reading
-from runtime.backends.tensorrt_call import Call
-from runtime.backends.tensorrt_engine import DeviceEngine
 from runtime.tensors import Tensor
 
 # Where a sample's state is, and what a call makes of it.
@@ -55,7 +54,9 @@ class DeviceDenoiser:
         self._uploads = Uploads(engine.pinned, engine.stream)
         self._states: dict[int, _State] = {}
         self._free: dict[int, list[DeviceMemory]] = defaultdict(list)
-        self._conditioned: WeakKeyDictionary[Call, list[tuple[int, int]]] = WeakKeyDictionary()
+        self._conditioned: WeakKeyDictionary[DeviceCall, list[tuple[int, int]]] = (
+            WeakKeyDictionary()
+        )
         self._slots = count()
         self._last: Event | None = None
 
@@ -64,7 +65,7 @@ class DeviceDenoiser:
     ) -> int:
         """Take a sample in. Raises BackendError where no engine takes it, even alone."""
         for called in range(1, len(evaluations) + 1):
-            self._engine.profile(self._shapes(latents.shape, evaluations[0], 1, called))
+            self._engine.check(self._shapes(latents.shape, evaluations[0], 1, called))
         shape = latents.shape
         arrays = {
             "latents": self._uploaded(latents),
@@ -113,13 +114,13 @@ class DeviceDenoiser:
         for memory in self._states.pop(slot).memory:
             self._free[memory.size_bytes].append(memory)
 
-    def _call(self, rows: Sequence[Row], states: Sequence[_State]) -> Call:
+    def _call(self, rows: Sequence[Row], states: Sequence[_State]) -> DeviceCall:
         conditioning = {name: buffer.shape for name, buffer in states[0].evaluations[0].items()}
         evaluations = sum(len(row.mix) for row in rows)
         latents = states[0].arrays["latents"].shape
         return self._engine.call(self._at(latents, conditioning, len(rows), evaluations))
 
-    def _gather(self, call: Call, rows: Sequence[Row], states: Sequence[_State]) -> None:
+    def _gather(self, call: DeviceCall, rows: Sequence[Row], states: Sequence[_State]) -> None:
         for index, (row, state) in enumerate(zip(rows, states, strict=True)):
             for name in _NEXT:
                 self._fill(call.inputs[name], index, state.arrays[name])
@@ -136,7 +137,7 @@ class DeviceDenoiser:
                 self._fill(call.inputs[name], index, buffer)
         self._conditioned[call] = called
 
-    def _put_back(self, call: Call, states: Sequence[_State]) -> None:
+    def _put_back(self, call: DeviceCall, states: Sequence[_State]) -> None:
         for index, state in enumerate(states):
             for name, made in (*_NEXT.items(), ("predicted", "predicted")):
                 source, kept = call.outputs[made], state.arrays[name]

@@ -5,8 +5,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.backends.cuda import Cuda
 from runtime.backends.device_denoiser import DeviceDenoiser
-from runtime.backends.protocol import Denoiser, Engine
-from runtime.backends.tensorrt_engine import DeviceEngine, TensorRtEngine
+from runtime.backends.device_engine import HostArrayEngine
+from runtime.backends.protocol import Denoiser
+from runtime.backends.tensorrt_engine import TensorRtEngine
 from runtime.backends.tensorrt_flavour import installed_flavour
 from runtime.backends.tensorrt_vendor import Vendor, open_vendor
 from runtime.errors import PackageError
@@ -43,11 +44,11 @@ class TensorRt:
         free, total = cuda.memory()
         return {**cuda.used, "free": free, "total": total}
 
-    def open(self, role: str) -> Engine:
+    def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
         # Text is on the way to the first step of a picture; previews and the VAE are behind it.
         urgent = not role.endswith("decoder")
-        return TensorRtEngine(
+        return HostArrayEngine(
             self._device_engine(role, urgent=urgent), self._package.manifest.roles[role].inputs
         )
 
@@ -55,11 +56,11 @@ class TensorRt:
         """Open the step graph; the samples' state stays on the device."""
         return DeviceDenoiser(self._device_engine("denoiser", urgent=True), self._vendor.cuda)
 
-    def _device_engine(self, role: str, *, urgent: bool) -> DeviceEngine:
+    def _device_engine(self, role: str, *, urgent: bool) -> TensorRtEngine:
         fault = self._faults[role].result()
         if fault:
             raise PackageError(fault)
-        return DeviceEngine(self._vendor, self._package, self._target, role, urgent=urgent)
+        return TensorRtEngine(self._vendor, self._package, self._target, role, urgent=urgent)
 
     def _fault(self, role: str) -> str | None:
         remedy = f"remove {self._target.path} and run: {self._target.record.command}"

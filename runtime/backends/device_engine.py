@@ -1,0 +1,116 @@
+"""An engine on a device, whatever library runs it; and one of them as an Engine for host arrays."""
+
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+
+from runtime.backends.cuda import Stream
+from runtime.backends.profiles import Shape
+from runtime.backends.protocol import Array
+from runtime.backends.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.manifest import BATCH, InputRecord
+from runtime.tensors import Tensor
+
+
+class DeviceCall(Protocol):
+    """An engine at one shape; its buffers stay where they are."""
+
+    @property
+    def inputs(self) -> Mapping[str, Buffer]:
+        """What is read when it runs."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Buffer]:
+        """What is written when it runs."""
+        ...
+
+    def run(self) -> None:
+        """Enqueue it on its engine's stream. Raises DeviceError."""
+        ...
+
+
+class DeviceEngine(Protocol):
+    """One engine with a stream of its own. For one thread at a time."""
+
+    @property
+    def stream(self) -> Stream:
+        """Where everything of it is enqueued."""
+        ...
+
+    @property
+    def pinned(self) -> PinnedPool:
+        """Where blocks for copies come from."""
+        ...
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The largest batch that it takes; None where there is no bound or no batch."""
+        ...
+
+    def check(self, shapes: Mapping[str, Shape]) -> None:
+        """Raises BackendError, with a remedy, for shapes that it does not take."""
+        ...
+
+    def call(self, shapes: Mapping[str, Shape]) -> DeviceCall:
+        """The call at these shapes, made at the first use. Raises BackendError."""
+        ...
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """As of an Engine. Raises BackendError."""
+        ...
+
+
+class HostArrayEngine:
+    """An Engine over one on a device: named arrays of the host in, named arrays out."""
+
+    def __init__(self, engine: DeviceEngine, inputs: Mapping[str, InputRecord]) -> None:
+        """`inputs` are those of the role, as the manifest has them."""
+        self._engine = engine
+        self._inputs = inputs
+        self._uploads = Uploads(engine.pinned, engine.stream)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run it, a batch that is larger than any profile's in pieces. Raises BackendError."""
+        made = [self._run(piece) for piece in self._pieces(inputs)]
+        return {name: np.concatenate([outputs[name] for outputs in made]) for name in made[0]}
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """From now on these weights hold, and the package's own for all others."""
+        self._engine.replace_weights(weights)
+
+    def milliseconds(self, inputs: Mapping[str, Array]) -> float:
+        """How long the device takes for a call, without copies; its first one comes before that."""
+        self._run(inputs)
+        call = self._engine.call({name: array.shape for name, array in inputs.items()})
+        began = perf_counter()
+        call.run()
+        self._engine.stream.synchronize()
+        return (perf_counter() - began) * 1000
+
+    def _pieces(self, inputs: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
+        batched = [name for name, record in self._inputs.items() if record.shape[0] == BATCH]
+        most = self._engine.largest_batch
+        if most is None or not batched:
+            yield inputs
+            return
+        for begin in range(0, len(inputs[batched[0]]), most):
+            yield {
+                name: array[begin : begin + most] if name in batched else array
+                for name, array in inputs.items()
+            }
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        call = self._engine.call({name: array.shape for name, array in inputs.items()})
+        for name, array in inputs.items():
+            buffer = call.inputs[name]
+            self._uploads.put(array.astype(buffer.dtype, copy=False), buffer.memory.address)
+        self._uploads.end_round()
+        call.run()
+        readings = {
+            name: reading(self._engine.pinned, self._engine.stream, buffer)
+            for name, buffer in call.outputs.items()
+        }
+        return {name: read() for name, read in readings.items()}
