@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from benchmarks.machine import machine
-from engine_build.compile import engine_job
 from engine_build.targets import Wanted, target_identity
+from engine_build.tensorrt.engine import engine_job
 from engine_build.tensorrt.job import Phase
 from engine_build.tensorrt.process import run_job
 from engine_build.tensorrt.profiles import Served

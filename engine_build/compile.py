@@ -15,15 +15,13 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from engine_build.activations import check_range
+from engine_build.compiler import Compiler, compiler_for
 from engine_build.progress import Phases, Progress
 from engine_build.publish import locked
 from engine_build.targets import Wanted, target_identity
-from engine_build.tensorrt.job import Compiled, EngineJob
-from engine_build.tensorrt.process import run_job
 from engine_build.weights import ITEM_SIZES
-from runtime.backends.tensorrt_flavour import installed_flavour
 from runtime.errors import BuildError, PackageError
-from runtime.manifest import Manifest, ModelPackage, file_fault, load_package, record_file
+from runtime.manifest import Manifest, file_fault, load_package
 from runtime.sealed import read_sealed, seal
 from runtime.target import (
     FOLDER,
@@ -74,9 +72,9 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     BuildError for what cannot be compiled, before any work where that can be known.
     """
     package = load_package(request.engines, request.name)
-    flavour = installed_flavour(request.wanted.backend)
-    identity = target_identity(package.manifest, request.wanted, flavour.version)
-    _check_gpu(request, identity, names_gpus=flavour.names_gpus)
+    compiler = compiler_for(request.wanted.backend)
+    identity = target_identity(package.manifest, request.wanted, compiler.version)
+    _check_gpu(request, identity, compiler)
     folder = package.path / FOLDER
     final = folder / identity.name
     if final.is_dir():
@@ -94,8 +92,10 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
                 title = f"{role}: compile" if role in missing else f"{role}: kept"
                 with progress.step(title):
                     if role in missing:
-                        job = engine_job(package, identity, role, staging)
-                        engines[role] = _compile(job, staging, show_progress=show_progress)
+                        with Phases(role, shown=show_progress) as phases:
+                            engine = compiler.compile(package, identity, role, staging, phases)
+                        _keep(staging, role, engine)
+                        engines[role] = engine
         record = TargetRecord(
             identity=identity,
             engines=engines,
@@ -107,29 +107,6 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
             _record_path(staging, role).unlink(missing_ok=True)
         staging.rename(final)
     return read_target(final)
-
-
-def engine_job(
-    package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
-) -> EngineJob:
-    """What a child process needs to know to compile one role."""
-    record, engine = package.manifest.roles[role], identity.engines[role]
-    timings = f"{identity.backend}-{identity.backend_version}-{identity.compute_capability}.timing"
-    return EngineJob(
-        backend=identity.backend,
-        role=role,
-        graph=str(package.file(record.graph).resolve()),
-        weights_folder=record.external_folder or str(package.path.resolve()),
-        parameters=tuple(each.initializer for each in record.parameters.values()),
-        inputs=record.inputs,
-        precision=engine.precision,
-        profiles=engine.profiles,
-        refittable=engine.refittable,
-        flags=engine.flags,
-        compute_capability=identity.compute_capability,
-        timing_cache=str((package.path.parent / f".{timings}").resolve()),
-        engine=str((folder / f"{role}.engine").resolve()),
-    )
 
 
 def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
@@ -163,15 +140,16 @@ def _weights_bytes(manifest: Manifest, role: str) -> int:
     return total
 
 
-def _check_gpu(request: CompileRequest, identity: TargetIdentity, *, names_gpus: bool) -> None:
+def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Compiler) -> None:
     wanted, here = identity.compute_capability, request.gpu_at_hand
-    if not names_gpus and here != wanted:
+    if not compiler.names_gpus and here != wanted:
         found = f"this one has {here}" if here else "this machine has none"
         raise BuildError(
             f"{identity.backend} compiles only on the GPU that it is for, {wanted}, and {found}; "
             "run the command there, or compile with --backend tensorrt-rtx"
         )
-    if here is None and any(engine.refittable for engine in identity.engines.values()):
+    refittable = any(engine.refittable for engine in identity.engines.values())
+    if here is None and refittable and not compiler.refits_without_gpu:
         raise BuildError(
             f"{identity.backend} makes engines whose weights can be replaced, as LoRAs need it, "
             "only on a machine with a GPU; compile there, or with --fixed-weights, and the target "
@@ -221,22 +199,9 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
     return None if fault else kept.engine
 
 
-def _compile(job: EngineJob, staging: Path, *, show_progress: bool) -> EngineRecord:
-    with Phases(job.role, shown=show_progress) as phases:
-        compiled: Compiled = run_job(
-            job, lambda phase: phases.show(phase.name, phase.step, phase.steps)
-        )
-    path = Path(job.engine)
-    engine = EngineRecord(
-        file=path.name,
-        content=record_file(path),
-        inputs=compiled.inputs,
-        outputs=compiled.outputs,
-        build_seconds=compiled.seconds,
-        build_peak_gb=compiled.peak_gb,
-    )
-    record = _record_path(staging, job.role)
+def _keep(staging: Path, role: str, engine: EngineRecord) -> None:
+    """Write an engine's record beside it, in one step: from here on it is finished."""
+    record = _record_path(staging, role)
     unfinished = record.with_name(f".{record.name}")
     unfinished.write_bytes(seal(_KEPT, _Kept(engine)))
     unfinished.replace(record)
-    return engine

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
+from runtime.backends.tensorrt_flavour import FLAVOURS
 from runtime.families import family_named
-from runtime.manifest import Manifest, Precision
+from runtime.manifest import HEIGHT, WIDTH, Manifest, Precision
 from runtime.target import (
     BackendName,
     EngineIdentity,
@@ -50,6 +51,16 @@ def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) ->
     )
 
 
+def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
+    """Width and height in pixels of every size that a target was tuned for."""
+    scale = manifest.latents.scale_factor
+    sizes = [
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    ]
+    return list(dict.fromkeys(sizes))
+
+
 def takes_loras(role: str, manifest: Manifest) -> bool:
     """Whether LoRAs of the package's family may lie on this role's weights."""
     family = family_named(manifest.family)
@@ -67,13 +78,14 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
     short = precision == "fp32" and wanted.precision != "fp32"
     flags = [*(["REFIT_INDIVIDUAL"] if refittable else []), *(["TF32"] if short else [])]
+    told = wanted.backend in FLAVOURS
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),
         precision=precision,
         profiles=profiles_of(role, manifest, wanted.served),
         refittable=refittable,
-        flags=tuple(flags),
+        flags=tuple(flags) if told else (),
     )
 
 

@@ -17,26 +17,18 @@ from polygraphy.comparator import IterationResult, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
 from engine_build.capture import Call, captured_calls
-from engine_build.compile import engine_job
+from engine_build.targets import served_sizes
+from engine_build.tensorrt.engine import REFIT, fixed_job
 from engine_build.tensorrt.process import run_job
 from engine_build.tolerances import ENGINE_PICTURE, ENGINES, PICTURE_SHARE
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
-from runtime.manifest import (
-    HEIGHT,
-    WIDTH,
-    Manifest,
-    ModelPackage,
-    Precision,
-    RoleRecord,
-    load_package,
-)
+from runtime.manifest import ModelPackage, Precision, RoleRecord, load_package
 from runtime.target import (
     EngineCheck,
     EngineRecord,
     StepTime,
     Target,
-    TargetIdentity,
     read_target,
     stale_parts,
     write_target,
@@ -98,30 +90,19 @@ def verify_target(engines: Path, name: str, target: Target, open_engine: Opener)
     return read_target(target.path)
 
 
-def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
-    """Width and height in pixels of every size that a target was tuned for."""
-    scale = manifest.latents.scale_factor
-    sizes = [
-        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
-        for profile in identity.engines["denoiser"].profiles
-    ]
-    return list(dict.fromkeys(sizes))
-
-
 @contextmanager
 def _fixed(
     package: ModelPackage, target: Target, role: str, open_engine: Opener
 ) -> Iterator[OpenEngine | None]:
     """The engine again, with weights that cannot be replaced; None where they cannot anyway."""
     identity = target.record.identity
-    if not identity.engines[role].refittable:
+    if REFIT not in identity.engines[role].flags:
         yield None
         return
     with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
-        job = engine_job(package, identity, role, Path(folder))
-        flags = tuple(flag for flag in job.flags if flag != "REFIT_INDIVIDUAL")
-        run_job(replace(job, refittable=(), flags=flags), lambda _: None)
-        plain = replace(identity.engines[role], refittable=(), flags=flags)
+        job = fixed_job(package, identity, role, Path(folder))
+        run_job(job, lambda _: None)
+        plain = replace(identity.engines[role], refittable=(), flags=job.flags)
         engines = {**identity.engines, role: plain}
         record = replace(target.record, identity=replace(identity, engines=engines))
         yield open_engine(Target(Path(folder), record), role)

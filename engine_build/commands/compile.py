@@ -10,7 +10,7 @@ from runtime.backends.tensorrt_flavour import FLAVOURS, installed_flavour
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError, BuildError
 from runtime.manifest import Precision, read_manifest
-from runtime.target import BackendName
+from runtime.target import BACKENDS, BackendName
 
 _GPU = re.compile(r"sm_\d{2,3}")
 NO_GPU = "a machine with no GPU"
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument(
         "--backend",
-        choices=FLAVOURS,
+        choices=BACKENDS,
         help="default: tensorrt where it is installed, else tensorrt-rtx, which needs no GPU",
     )
     parser.add_argument(

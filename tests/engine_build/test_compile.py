@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 import pytest
 
-from engine_build.compile import CompileRequest, compile_target, engine_job
+from engine_build.compile import CompileRequest, compile_target
 from engine_build.targets import Wanted, takes_loras, target_identity
 from engine_build.tensorrt.compiler import parse
+from engine_build.tensorrt.engine import engine_job
 from engine_build.tensorrt.logger import VendorLog
 from engine_build.tensorrt.profiles import Served
 from runtime.backends.tensorrt_flavour import installed_flavour
@@ -79,6 +81,24 @@ def test_every_role_of_every_line_compiles_for_every_gpu(
     assert record.identity.engines["vae_decoder"].precision == "fp32"
     assert not record.verified
     assert target.path == engines / name / FOLDER / record.identity.name
+
+
+def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path) -> None:
+    """Written and held to the package's own on the CPU; LoRAs find their weights in it."""
+    served = Served(((64, 64),), 1)
+    asked = request_of(demo, "demo", backend="onnxruntime-cuda", served=served, fixed_weights=False)
+    target = compile_target(asked, show_progress=False)
+    manifest = load_package(demo, "demo").manifest
+    assert target.name.startswith(f"onnxruntime-cuda-{version('onnxruntime')}-sm_89-fp16-")
+    for role, engine in target.record.engines.items():
+        assert engine.file == f"{role}.onnx"
+        assert engine.inputs == {
+            each: binding(found) for each, found in manifest.roles[role].inputs.items()
+        }
+    identity = target.record.identity.engines["denoiser"]
+    assert len(identity.refittable) > 100
+    assert identity.flags == ()
+    assert not target.record.verified
 
 
 @pytest.mark.parametrize(("engines", "name"), [(ENGINES, "demo")])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.compile import engine_job
 from engine_build.targets import Wanted, target_identity
+from engine_build.tensorrt.engine import engine_job
 from engine_build.tensorrt.job import EngineJob, Phase
 from engine_build.tensorrt.process import run_job
 from engine_build.tensorrt.profiles import Served
