@@ -1,0 +1,105 @@
+"""Writes the graph of one role for ONNX Runtime's CUDA provider.
+
+The graph lies in its target's folder. Its weights stay where the package has them: it refers to
+them by the names that the package's own graph has, and is opened as bytes together with
+`weights_folder(package, role)`, as `runtime.backends.onnxruntime.open_session` does. Every
+initializer that the manifest names keeps its name, shape and dtype, so that LoRAs find it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from engine_build.onnxruntime_cuda.attention import fuse_attention
+from engine_build.onnxruntime_cuda.casts import narrow_early
+from engine_build.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
+from engine_build.onnxruntime_cuda.layout import put_channels_last
+from engine_build.precision import typed_graph
+from runtime.errors import BuildError
+from runtime.manifest import ModelPackage, Precision
+from runtime.target import Binding
+
+FUSIONS = "calotype.fusions"
+"""The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says was fused."""
+
+FUSED = ("MultiHeadAttention", "GroupNorm", "NhwcConv")
+PLAIN = ("Softmax", "InstanceNormalization", "Conv")
+"""What each of FUSED is made of, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """A graph that was written."""
+
+    path: Path
+    inputs: Mapping[str, Binding]
+    outputs: Mapping[str, Binding]
+    fused: Mapping[str, int]
+    """How many there are of each operator of FUSED."""
+    left: Mapping[str, int]
+    """How many there still are of each operator of PLAIN."""
+
+
+def compile_role(
+    package: ModelPackage, role: str, precision: Precision, folder: Path
+) -> CompiledGraph:
+    """Write `folder/ROLE.onnx`, in one step. Raises BuildError for a graph that cannot be read."""
+    record = package.manifest.roles[role]
+    parameters = [each.initializer for each in record.parameters.values()]
+    model = optimised(ir.load(package.file(record.graph)), precision, parameters)
+    missing = set(parameters) - set(model.graph.initializers)
+    if missing:
+        raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
+    fused, left = (_counts(model, operators) for operators in (FUSED, PLAIN))
+    model.metadata_props[FUSIONS] = json.dumps({"fused": fused, "left": left})
+    path = folder / f"{role}.onnx"
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_bytes(ir.to_proto(model).SerializeToString())
+    unfinished.replace(path)
+    return CompiledGraph(
+        path=path,
+        inputs=_bindings(model.graph.inputs),
+        outputs=_bindings(model.graph.outputs),
+        fused=fused,
+        left=left,
+    )
+
+
+def optimised(model: ir.Model, precision: Precision, parameters: list[str]) -> ir.Model:
+    """The graph in a precision and with all fusions, in place. Returns it."""
+    # Attention's rules know no Casts, and the norms' operator takes 16 bits and sums in 32.
+    fuse_attention(model)
+    typed_graph(model, precision, parameters)
+    narrow_early(model)
+    fuse_group_norms(model)
+    put_channels_last(model)
+    model.opset_imports[DOMAIN] = 1
+    passes.RemoveUnusedNodesPass()(model)
+    passes.NameFixPass()(model)
+    return model
+
+
+def weights_folder(package: ModelPackage, role: str) -> Path:
+    """What a compiled graph's references are relative to."""
+    external = package.manifest.roles[role].external_folder
+    return package.path.resolve() if external is None else Path(external)
+
+
+def _counts(model: ir.Model, operators: tuple[str, ...]) -> dict[str, int]:
+    found = Counter(node.op_type for node in model.graph)
+    return {operator: found[operator] for operator in operators}
+
+
+def _bindings(values: Iterable[ir.Value]) -> dict[str, Binding]:
+    bindings = {}
+    for value in values:
+        assert value.dtype is not None
+        assert value.shape is not None
+        shape = tuple(extent if isinstance(extent, int) else -1 for extent in value.shape)
+        bindings[str(value.name)] = Binding(str(value.dtype.numpy()), shape)
+    return bindings
