@@ -84,6 +84,11 @@ def open_backend(package: ModelPackage, choice: Choice, threads: int | None = No
         from runtime.backends.onnxruntime import OnnxRuntimeCpu
 
         return OnnxRuntimeCpu(package, threads)
+    if choice.backend == "onnxruntime-cuda":
+        from runtime.backends.cuda import Cuda
+        from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+
+        return OnnxRuntimeCuda(package, choice.target, Cuda(), choice.device)
     from runtime.backends.tensorrt import open_tensorrt
 
     return open_tensorrt(package, choice.target, choice.device)

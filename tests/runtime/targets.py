@@ -109,6 +109,11 @@ def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
 def _engine(
     package: Path, folder: Path, role: str, identity: EngineIdentity, made: Made
 ) -> EngineRecord:
+    if made.backend == "onnxruntime-cuda":
+        # A compiled graph would be fused; the package's own computes the same.
+        path = folder / f"{role}.onnx"
+        path.write_bytes((package / f"{role}.onnx").read_bytes())
+        return _record(path, role, made)
     path = folder / f"{role}.engine"
     plan = {
         "package": str(package),
@@ -123,6 +128,10 @@ def _engine(
         "refittable": identity.refittable,
     }
     path.write_text(json.dumps(plan))
+    return _record(path, role, made)
+
+
+def _record(path: Path, role: str, made: Made) -> EngineRecord:
     record = EngineRecord(
         file=path.name,
         content=record_file(path),
