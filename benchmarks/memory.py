@@ -14,4 +14,5 @@ def held_gb(pid: int | str, fields: tuple[str, ...] = BESIDE_PAGE_CACHE) -> floa
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     values = dict(line.split(":", 1) for line in lines)
-    return sum(int(values[field].split()[0]) for field in fields if field in values) / 1e6
+    kibibytes = sum(int(values[field].split()[0]) for field in fields if field in values)
+    return kibibytes * 1024 / 1e9

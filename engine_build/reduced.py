@@ -21,7 +21,7 @@ from engine_build.export.role import Reduced, RoleExport
 from engine_build.placing import PlacedWeights, Weights
 from engine_build.sources import Component
 from engine_build.state import load_state
-from engine_build.tracing import link, parameter_shapes, trace
+from engine_build.tracing import TracedGraph, link, parameter_shapes, trace
 from engine_build.verify import check_graph
 from engine_build.weights import match_parameters, read_checkpoint
 from runtime.manifest import GraphCheck
@@ -62,7 +62,7 @@ def check_narrow(role: RoleExport, reduced: Reduced) -> GraphCheck:
     with TemporaryDirectory(prefix="calotype-check-") as name:
         folder = Path(name)
         weights = _saved(small, network, folder / "weights.safetensors")
-        graph = _export(small, weights, folder, folder)
+        graph = _linked(trace(small), weights, folder, folder)
         return check_graph(replace(small, load=lambda: network), graph)
 
 
@@ -74,12 +74,14 @@ def check_block(
 ) -> GraphCheck:
     """Check a block: the graph reads the package's weights, PyTorch the checkpoint's."""
     block = _changed(role, export, settings)
+    traced = trace(block)
 
     def load() -> nn.Module:
-        return load_state(block.skeleton, role.component.checkpoint, role.parameter_names)
+        checkpoint, names = role.component.checkpoint, role.parameter_names
+        return load_state(block.skeleton, checkpoint, names, traced.parameters)
 
     with TemporaryDirectory(prefix="calotype-check-") as folder:
-        graph = _export(block, placed.weights, placed.folder, Path(folder))
+        graph = _linked(traced, placed.weights, placed.folder, Path(folder))
         return check_graph(replace(block, load=load), graph, placed.folder, frugal=True)
 
 
@@ -98,8 +100,7 @@ def _saved(role: RoleExport, network: nn.Module, file: Path) -> Weights:
     return match_parameters(parameter_shapes(role), role.parameter_names, read_checkpoint([file]))
 
 
-def _export(role: RoleExport, weights: Weights, weights_folder: Path, folder: Path) -> Path:
-    traced = trace(role)
+def _linked(traced: TracedGraph, weights: Weights, weights_folder: Path, folder: Path) -> Path:
     read = {name: weights[name] for name in traced.parameters}
     graph = folder / "graph.onnx"
     ir.save(link(traced, read, weights_folder), graph)

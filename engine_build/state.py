@@ -5,7 +5,7 @@ where each tensor lies; for single files that mapping is tested against diffuser
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import torch
 from accelerate import init_empty_weights
@@ -20,18 +20,24 @@ def load_state(
     skeleton: Callable[[], nn.Module],
     checkpoint: Checkpoint,
     names: Callable[[str], tuple[str, ...]] = lambda name: (name,),
+    needed: Container[str] | None = None,
 ) -> nn.Module:
     """Build a network and give it the checkpoint's tensors; `names` as `match_parameters` takes it.
 
-    Raises SourceError where a tensor is missing or does not fit.
+    Parameters that are not `needed` are 0, which takes no memory; None: all are. Raises SourceError
+    where a tensor is missing or does not fit.
     """
     with init_empty_weights(include_buffers=False):
         network = skeleton()
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
     matched = match_parameters(shapes, names, checkpoint)
     # Tied parameters are one tensor here too.
-    read = {tensor: read_tensor(tensor) for _, tensor in matched.values()}
-    state = {name: read[tensor] for name, (_, tensor) in matched.items()}
+    stored = {tensor for name, (_, tensor) in matched.items() if needed is None or name in needed}
+    read = {tensor: read_tensor(tensor) for tensor in stored}
+    state = {
+        name: read[tensor] if tensor in read else torch.zeros(tensor.shape)
+        for name, (_, tensor) in matched.items()
+    }
     # Buffers have their values already.
     network.load_state_dict(state, strict=False, assign=True)
     return network.eval().requires_grad_(False)
