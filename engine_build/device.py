@@ -1,48 +1,26 @@
 """A target's engines on this machine's GPU, as verification calls and times them."""
 
-import time
-from collections.abc import Mapping
+from pathlib import Path
 
 from engine_build.verify_target import Opener
-from runtime.backends.cuda import Cuda
-from runtime.backends.protocol import Array
-from runtime.backends.tensorrt_engine import DeviceEngine, TensorRtEngine
-from runtime.backends.tensorrt_flavour import installed_flavour
-from runtime.backends.tensorrt_vendor import open_vendor
+from runtime.backends.device_engine import HostArrayEngine
+from runtime.backends.protocol import Backend
+from runtime.catalog import Choice, open_backend
+from runtime.devices import Gpu
 from runtime.manifest import ModelPackage
 from runtime.target import Target
 
 
-def device_opener(package: ModelPackage, target: Target) -> Opener:
-    """Opens engines by the flavour that compiled the target. Raises BackendError."""
-    cuda = Cuda()  # Before TensorRT: its runtime ends the process where there is no device.
-    flavour = installed_flavour(target.record.identity.backend)
-    vendor = open_vendor(flavour, flavour.load(), cuda)
+def device_opener(package: ModelPackage, gpu: Gpu) -> Opener:
+    """Opens engines as the server does. What it gives raises BackendError and PackageError."""
+    backends: dict[Path, Backend] = {}
 
-    def opened(of: Target, role: str) -> TimedEngine:
-        engine = DeviceEngine(vendor, package, of, role, urgent=True)
-        return TimedEngine(engine, TensorRtEngine(engine, package.manifest.roles[role].inputs))
+    def opened(target: Target, role: str) -> HostArrayEngine:
+        if target.path not in backends:
+            choice = Choice(target.record.identity.backend, target, gpu, note="to be verified")
+            backends[target.path] = open_backend(package, choice)
+        engine = backends[target.path].open(role)
+        assert isinstance(engine, HostArrayEngine), "a target's engines are on a device"
+        return engine
 
     return opened
-
-
-class TimedEngine:
-    """An engine that says how long its calls take."""
-
-    def __init__(self, device: DeviceEngine, engine: TensorRtEngine) -> None:
-        """`engine` is over `device`."""
-        self._device = device
-        self._engine = engine
-
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Named arrays of the host in and out. Raises BackendError."""
-        return self._engine.run(inputs)
-
-    def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """How long the device takes for one call on what `run` has uploaded before."""
-        call = self._device.call({name: array.shape for name, array in inputs.items()})
-        self._device.stream.synchronize()
-        started = time.perf_counter()
-        call.run()
-        self._device.stream.synchronize()
-        return 1000 * (time.perf_counter() - started)

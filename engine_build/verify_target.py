@@ -23,7 +23,7 @@ from engine_build.tensorrt.process import run_job
 from engine_build.tolerances import ENGINE_PICTURE, ENGINES, PICTURE_SHARE
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
-from runtime.manifest import ModelPackage, Precision, RoleRecord, load_package
+from runtime.manifest import ModelPackage, Precision, RoleRecord, load_package, record_file
 from runtime.target import (
     EngineCheck,
     EngineRecord,
@@ -103,8 +103,14 @@ def _fixed(
         job = fixed_job(package, identity, role, Path(folder))
         run_job(job, lambda _: None)
         plain = replace(identity.engines[role], refittable=(), flags=job.flags)
-        engines = {**identity.engines, role: plain}
-        record = replace(target.record, identity=replace(identity, engines=engines))
+        engine = replace(
+            target.record.engines[role],
+            file=Path(job.engine).name,
+            content=record_file(Path(job.engine)),
+        )
+        record = replace(
+            target.record, identity=replace(identity, engines={role: plain}), engines={role: engine}
+        )
         yield open_engine(Target(Path(folder), record), role)
 
 

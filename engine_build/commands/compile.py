@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
                 "interrupted; finished engines are kept, and the same command goes on behind them"
             ) from None
         if here is not None and here.compute_capability == gpu and not target.record.verified:
-            target = verify_here(options.engines, options.name, target)
+            target = verify_here(options.engines, options.name, target, here)
         verify = f"engine-build verify {options.name} {target.name}"
         state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
         print(f"{target.name}: {state}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from engine_build.commands.arguments import add_engines, package_name
 from engine_build.compile import find_target
 from engine_build.target_report import describe_target
-from runtime.devices import find_devices
+from runtime.devices import Gpu, find_devices
 from runtime.errors import BuildError
 from runtime.manifest import load_package
 from runtime.target import Target
@@ -23,13 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engines(parser)
 
 
-def verify_here(engines: Path, name: str, target: Target) -> Target:
+def verify_here(engines: Path, name: str, target: Target, gpu: Gpu) -> Target:
     """Verify a target on this machine's GPU."""
     # Here, since a listing needs no vendor's library.
     from engine_build.device import device_opener
     from engine_build.verify_target import verify_target
 
-    return verify_target(engines, name, target, device_opener(load_package(engines, name), target))
+    return verify_target(engines, name, target, device_opener(load_package(engines, name), gpu))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -41,5 +41,5 @@ def run(options: argparse.Namespace) -> None:
     if here is None or here.compute_capability != wanted:
         found = devices.reason if here is None else f"this machine has {here}"
         raise BuildError(f"{target.name}: verified only on a GPU of {wanted}, and {found}")
-    verify_here(options.engines, options.name, target)
+    verify_here(options.engines, options.name, target, here)
     print(describe_target(options.engines, options.name, options.target))

@@ -138,8 +138,8 @@ def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: Mo
     def opened(of: Target, role: str) -> Opened:
         fixed = not of.record.identity.engines[role].refittable and of.path != target.path
         if fixed:
-            assert of.engine(role).name == "x.engine"
-            assert list(of.path.glob("text_encoder.engine"))
+            content = of.record.engines[role].content
+            assert of.engine(role).stat().st_size == content.size_bytes > 10_000
         return (other if fixed else plain).open(of, role)
 
     with pytest.raises(BuildError, match=r"from itself compiled with fixed weights, allowed"):

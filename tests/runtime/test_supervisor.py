@@ -83,6 +83,23 @@ def test_a_killed_worker_is_replaced_and_its_job_makes_one_picture(
     asyncio.run(check())
 
 
+def test_products_of_the_worker_leave_the_cores_to_its_steps(
+    tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+
+    async def threads() -> str:
+        async with serving(tiny_package, tmp_path) as server:
+            await server.supervisor.wait_ready()
+            content = Path(f"/proc/{server.pid}/environ").read_bytes().decode()
+            variables = dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+            return variables["OPENBLAS_NUM_THREADS"]
+
+    assert asyncio.run(threads()) == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert asyncio.run(threads()) == "2"
+
+
 def test_a_stopped_server_hands_its_jobs_to_the_next_one(
     tiny_package: Path, tmp_path: Path
 ) -> None:
