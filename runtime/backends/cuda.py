@@ -77,6 +77,21 @@ class Cuda:
         free, total = self.call("cudaMemGetInfo", self.bindings.cudaMemGetInfo())
         return int(free), int(total)
 
+    def check_room(self, sizes: Mapping[str, int]) -> None:
+        """Refuse what cannot fit, before any of it is loaded; `sizes` are bytes of weights by role.
+
+        Raises BackendError. What runs needs more than its weights: room for them is no promise.
+        """
+        free, total = self.memory()
+        needed = sum(sizes.values())
+        if needed > free:
+            parts = ", ".join(f"{role} {size / 1e9:.2f}" for role, size in sorted(sizes.items()))
+            raise BackendError(
+                f"the engines take some {needed / 1e9:.2f} GB ({parts}), and {free / 1e9:.2f} of "
+                f"{total / 1e9:.2f} GB of the GPU are free; end other programs that use it, "
+                "compile a target of a narrower --precision, or draw with --backend onnxruntime-cpu"
+            )
+
     def account(self, use: str, size_bytes: int) -> None:
         """A vendor's library has allocated so much by itself, or freed it."""
         with self._lock:

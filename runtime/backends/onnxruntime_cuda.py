@@ -207,7 +207,12 @@ class OnnxRuntimeCuda:
     name = "onnxruntime-cuda"
 
     def __init__(self, package: ModelPackage, target: Target, cuda: Cuda, device: str) -> None:
-        """Nothing is opened yet."""
+        """Nothing is opened yet. Raises BackendError where the weights do not fit."""
+        manifest = package.manifest
+        owned = {role: record.weights for role, record in manifest.roles.items()}
+        cuda.check_room(
+            {role: manifest.files[name].size_bytes for role, name in owned.items() if name}
+        )
         self.device = device
         self._package = package
         self._target = target

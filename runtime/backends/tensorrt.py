@@ -26,7 +26,12 @@ class TensorRt:
     """The backends `tensorrt` and `tensorrt-rtx`."""
 
     def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
-        """Engines' files are read and checked from here on, while others are opened already."""
+        """Engines' files are read and checked from here on, while others are opened already.
+
+        Raises BackendError where they do not fit.
+        """
+        engines = target.record.engines
+        vendor.cuda.check_room({role: engines[role].content.size_bytes for role in engines})
         self.name: str = target.record.identity.backend
         self.device = device
         self._package = package

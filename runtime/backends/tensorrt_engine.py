@@ -32,7 +32,7 @@ class TensorRtEngine:
             role, record.inputs, identity.profiles, package.manifest.latents.scale_factor
         )
         path = target.engine(role)
-        self._engine = vendor.deserialize(path, role)
+        self._engine = vendor.deserialize(path)
         kernels = path.with_suffix(f".{identity.precision}.kernels")
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role)

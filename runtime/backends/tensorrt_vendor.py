@@ -31,16 +31,9 @@ class Vendor:
     runtime: "trt.Runtime"
     pinned: PinnedPool
 
-    def deserialize(self, path: Path, role: str) -> "trt.ICudaEngine":
+    def deserialize(self, path: Path) -> "trt.ICudaEngine":
         """Put an engine's weights on the device. Raises BackendError."""
-        free, total = self.cuda.memory()
-        size = path.stat().st_size
-        if size > free:
-            raise BackendError(
-                f"{role}: its engine takes some {size / 1e9:.2f} GB, and {free / 1e9:.2f} of "
-                f"{total / 1e9:.2f} GB of the GPU are free; end other programs that use it, or "
-                "draw with --backend onnxruntime-cpu"
-            )
+        free, _ = self.cuda.memory()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             engine = self.runtime.deserialize_cuda_engine(content)
         # Where it cannot, it returns None, which its stub does not say.

@@ -232,8 +232,8 @@ def test_engines_that_do_not_fit_are_refused_before_they_are_opened(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
     machine = Machine(FakeCuda((FakeProperties(totalGlobalMem=100),)))
-    with pytest.raises(BackendError, match=r"its engine takes some .* draw with --backend"):
-        machine.backend(model, targets(SMALL)).open("vae_decoder")
+    with pytest.raises(BackendError, match=r"engines take some .* \(denoiser .* draw with --back"):
+        machine.backend(model, targets(SMALL))
     assert machine.engines == []
 
 
@@ -265,7 +265,7 @@ def test_an_engine_that_the_vendor_refuses_is_told_in_its_words(
     garbage = tmp_path / "vae_decoder.engine"
     garbage.write_bytes(b"not JSON")
     with pytest.raises(BackendError, match="cannot open it: the plan is none of mine"):
-        backend._vendor.deserialize(garbage, "vae_decoder")
+        backend._vendor.deserialize(garbage)
 
 
 def test_a_failure_of_the_device_is_told_from_what_cannot_be_drawn(
