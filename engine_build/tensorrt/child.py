@@ -32,7 +32,7 @@ def main() -> int:
 
     started = time.monotonic()
     try:
-        inputs, outputs, warnings = compile_engine(job, report)
+        inputs, outputs = compile_engine(job, report)
     except CalotypeError as error:
         _send(reports, Failed(str(error)))
         return 0
@@ -42,7 +42,7 @@ def main() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     seconds = time.monotonic() - started
-    _send(reports, Compiled(inputs, outputs, round(seconds, 1), round(peak, 2), warnings))
+    _send(reports, Compiled(inputs, outputs, round(seconds, 1), round(peak, 2)))
     return 0
 
 

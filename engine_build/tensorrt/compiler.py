@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from engine_build.precision import typed_graph
 from engine_build.tensorrt.job import EngineJob
-from engine_build.tensorrt.logger import VendorLog, monitor
+from engine_build.tensorrt.monitor import monitor
 from runtime.backends.tensorrt_flavour import Flavour, installed_flavour
+from runtime.backends.tensorrt_log import VendorLog
 from runtime.errors import BuildError
 from runtime.manifest import InputRecord
 from runtime.target import Binding, Profile
@@ -35,8 +36,8 @@ _DTYPES = {
 }
 
 
-def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings, tuple[str, ...]]:
-    """Write the job's engine; returns its inputs, its outputs, and what the vendor warned of.
+def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings]:
+    """Write the job's engine; returns its inputs and its outputs.
 
     Raises BuildError, and BackendError where the flavour is not here.
     """
@@ -44,7 +45,9 @@ def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings, 
     api = flavour.load()
     log = VendorLog(api)
     builder = api.Builder(log.logger)
-    network = _parse(api, flavour, builder, log, job)
+    network = builder.create_network(_network_flags(api, flavour))
+    # It holds weights that the network refers to, and lives as long as that.
+    parser = parse(api, network, log, job)
     inputs, outputs = _bindings(network)
     _check_inputs(job, inputs)
     config = builder.create_builder_config()
@@ -66,11 +69,12 @@ def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings, 
     config.progress_monitor = monitor(api, report)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildError(f"{job.role}: {job.backend} cannot compile it: {log.last_error()}")
+        raise BuildError(f"{job.role}: {job.backend} cannot compile it: {log.last_error}")
     _write(Path(job.engine), plan)
     if cache is not None:
         _write(cache, config.get_timing_cache().serialize())
-    return inputs, outputs, tuple(log.warnings)
+    del parser
+    return inputs, outputs
 
 
 def typed_bytes(job: EngineJob) -> bytes:
@@ -89,18 +93,18 @@ def parse(
     path = os.path.join(job.weights_folder, Path(job.graph).name)  # noqa: PTH118
     if not parser.parse(typed_bytes(job), path):
         faults = [parser.get_error(index) for index in range(parser.num_errors)]
-        detail = "; ".join(" ".join(str(fault).split()) for fault in faults) or log.last_error()
+        detail = "; ".join(" ".join(str(fault).split()) for fault in faults) or log.last_error
         raise BuildError(f"{job.role}: {job.backend} cannot read its graph: {detail}")
     return parser
 
 
-def _parse(
-    api: "Api", flavour: Flavour, builder: "trt.Builder", log: VendorLog, job: EngineJob
-) -> "trt.INetworkDefinition":
-    strong = 1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(strong if flavour.typed_on_request else 0)
-    log.keep(parse(api, network, log, job))
-    return network
+def _network_flags(api: "Api", flavour: Flavour) -> int:
+    """The graph's own types are the network's, with every flavour."""
+    return (
+        1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        if flavour.typed_on_request
+        else 0
+    )
 
 
 def _bindings(network: "trt.INetworkDefinition") -> tuple[Bindings, Bindings]:

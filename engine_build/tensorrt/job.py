@@ -1,7 +1,6 @@
 """What one child process is to compile, and what it tells its parent: lines of JSON on a pipe."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -51,7 +50,6 @@ class Compiled:
     outputs: Mapping[str, Binding]
     seconds: float
     peak_gb: float
-    warnings: tuple[str, ...] = field(default_factory=tuple)
     kind: Literal["compiled"] = "compiled"
 
 
