@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test check lint types imports unit format openapi clean
+.PHONY: serve test check lint types imports unit gpu-check format openapi clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -34,6 +34,10 @@ unit: .venv/test.stamp .venv/bindings.stamp
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
 	touch $@
+
+# On a machine with a GPU, and needing no network: installs nothing.
+gpu-check:
+	$(BIN)/python -m scripts.gpu_check $(if $(WRITE),--write $(WRITE))
 
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix .
