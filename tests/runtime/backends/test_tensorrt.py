@@ -5,6 +5,8 @@ shows as another picture.
 """
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,11 +24,12 @@ from runtime.backends.tensorrt_fake import FakeEngine, fake_api
 from runtime.backends.tensorrt_flavour import Flavour
 from runtime.backends.tensorrt_vendor import open_vendor
 from runtime.denoise import Sample
+from runtime.devices import find_devices
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
 from runtime.served import served_by
-from runtime.target import Target
+from runtime.target import BackendName, Target
 from runtime.tensors import map_tensors
 from tests.runtime.targets import Made, add_target
 
@@ -336,3 +339,35 @@ def test_fixed_weights_refuse_loras_before_any_work(
     with pytest.raises(RequestError, match="compiled with fixed weights"):
         drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1.0}])
     drawn(generator)
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from runtime.catalog import Choice, open_backend
+from runtime.errors import BackendError
+from runtime.model import open_model
+from runtime.target import read_target, target_directories
+
+package = open_model(Path(sys.argv[1]), "demo").package
+target = next(
+    read_target(path) for path in target_directories(package.path) if path.name == sys.argv[2]
+)
+try:
+    open_backend(package, Choice(target.record.identity.backend, target, None, ""))
+except BackendError as error:
+    print(error, "tensorrt_rtx" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(find_devices().first is not None, reason="this machine has a GPU")
+@pytest.mark.parametrize("backend", ["tensorrt-rtx", "onnxruntime-cuda"])
+def test_without_a_gpu_the_real_libraries_are_not_touched_and_the_process_lives(
+    backend: BackendName, engines: Path, targets: Callable[[Made], Target]
+) -> None:
+    target = targets(Made(backend=backend, sizes=((64, 128),)))
+    command = [sys.executable, "-c", OPEN, str(engines), target.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    [line] = done.stdout.splitlines()
+    assert line.startswith("cudaGetDeviceCount: cudaError")
+    assert line.endswith(" False")
