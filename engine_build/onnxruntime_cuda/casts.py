@@ -1,9 +1,13 @@
-"""Casts to 16 bits before what only moves numbers, so that half as much is moved."""
+"""Where a typed graph's Casts stand: early before what only moves numbers, so that half as much is
+moved, and around what CUDA's kernels do not take in bf16."""
 
 import onnx_ir as ir
 
 _MOVES = ("Reshape", "Transpose")
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+# ONNX Runtime 1.31 has kernels for bf16 of all that our graphs compute in it but this.
+_NOT_IN_BF16 = ("Resize",)
 
 
 def narrow_early(model: ir.Model) -> None:
@@ -11,6 +15,26 @@ def narrow_early(model: ir.Model) -> None:
     for cast in reversed(list(model.graph)):
         if cast.op_type == "Cast" and cast.outputs[0].dtype in _NARROW:
             _put_early(cast, model.graph)
+
+
+def widen_what_has_no_kernel(model: ir.Model) -> None:
+    """Let what CUDA does not compute in bf16 do so in fp32, in place."""
+    narrow, wide = ir.TensorType(ir.DataType.BFLOAT16), ir.TensorType(ir.DataType.FLOAT)
+    graph = model.graph
+    for node in list(graph):
+        source, output = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type not in _NOT_IN_BF16 or source is None or source.dtype != narrow.dtype:
+            continue
+        widened = ir.Value(name=f"{output.name}.wide_input", shape=source.shape, type=wide)
+        before = ir.node("Cast", [source], {"to": wide.dtype.value}, outputs=[widened])
+        narrowed = ir.Value(name=f"{output.name}.narrow", shape=output.shape, type=narrow)
+        after = ir.node("Cast", [output], {"to": narrow.dtype.value}, outputs=[narrowed])
+        output.replace_all_uses_with(narrowed)
+        after.replace_input_with(0, output)
+        output.type = wide
+        node.replace_input_with(0, widened)
+        graph.insert_before(node, before)
+        graph.insert_after(node, after)
 
 
 def _put_early(cast: ir.Node, graph: ir.Graph) -> None:

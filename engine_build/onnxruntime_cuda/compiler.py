@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from engine_build.onnxruntime_cuda.attention import fuse_attention
-from engine_build.onnxruntime_cuda.casts import narrow_early
+from engine_build.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
 from engine_build.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
 from engine_build.onnxruntime_cuda.layout import put_channels_last
 from engine_build.precision import typed_graph
@@ -76,6 +76,7 @@ def optimised(model: ir.Model, precision: Precision, parameters: list[str]) -> i
     fuse_attention(model)
     typed_graph(model, precision, parameters)
     narrow_early(model)
+    widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
     model.opset_imports[DOMAIN] = 1

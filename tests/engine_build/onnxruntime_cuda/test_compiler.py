@@ -80,6 +80,8 @@ def test_what_has_no_kernel_for_bf16_stays_as_it_was(demo: ModelPackage, tmp_pat
     assert compiled.fused["MultiHeadAttention"] == plain["Softmax"]
     assert compiled.left["InstanceNormalization"] == plain["InstanceNormalization"]
     assert compiled.left["Conv"] == plain["Conv"]
+    resized = [node for node in ir.load(compiled.path).graph if node.op_type == "Resize"]
+    assert [node.inputs[0].dtype for node in resized if node.inputs[0]] == [ir.DataType.FLOAT] * 2
 
 
 def test_pictures_are_moved_only_where_they_come_in_or_go_out(
