@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from benchmarks.machine import machine
+from engine_build.compile import weights_bytes
 from engine_build.targets import Wanted, target_identity
 from engine_build.tensorrt.engine import engine_job
 from engine_build.tensorrt.job import Phase
@@ -78,7 +79,6 @@ def main() -> None:
     )
     version = installed_flavour(BACKEND).version
     identity = target_identity(package.manifest, wanted, version)
-    weights = package.manifest.roles["denoiser"].weights
     heard: dict[str, float] = {}
     with TemporaryDirectory(dir=package.path) as folder, Watch() as watch:
         job = engine_job(package, identity, "denoiser", Path(folder))
@@ -99,7 +99,7 @@ def main() -> None:
         "precision": identity.engines["denoiser"].precision,
         "profiles": len(job.profiles),
         "size": f"{arguments.size}x{arguments.size}",
-        "weights_gb": round(package.file(weights).stat().st_size / 1e9, 2) if weights else None,
+        "weights_gb": round(weights_bytes(package.manifest, "denoiser") / 1e9, 2),
         "seconds": compiled.seconds,
         "peak_resident_gb": round(max(watch.resident_gb, compiled.peak_gb), 2),
         "peak_anonymous_gb": round(watch.anonymous_gb, 2),
