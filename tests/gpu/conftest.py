@@ -22,10 +22,6 @@ from runtime.target import BACKENDS, BackendName
 HERE = Path(__file__).parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs a GPU")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     devices = find_devices()
     for item in items:
