@@ -85,7 +85,11 @@ def parameters_schema(
             "clip_skip": _clip_skip(manifest, facts),
             "guidance_rescale": _guidance_rescale(facts),
             "guidance_interval": _guidance_interval(facts),
-            "prompt_weighting": _prompt_weighting(facts),
+            "prompt_weighting": {
+                "type": "boolean",
+                "default": facts.weighted_by_default,
+                "description": "Whether (word:1.2) and [word] change a word's emphasis.",
+            },
             "output_format": {
                 "type": "string",
                 "enum": ["png", "webp", "jpeg"],
@@ -195,14 +199,6 @@ def _clip_skip(manifest: Manifest, facts: Facts) -> dict[str, Any]:
         "maximum": manifest.limits.max_clip_skip,
         "description": "How many more of the text encoders' last layers are left out.",
     }
-
-
-def _prompt_weighting(facts: Facts) -> dict[str, Any]:
-    rule = {"type": "boolean", "default": facts.prompt_weighting}
-    if not facts.prompt_weighting:
-        return _unsupported(facts, {**rule, "const": False})
-    description = "Whether (word:1.2) and [word] change a word's emphasis."
-    return {**rule, "description": description}
 
 
 def _guidance_rescale(facts: Facts) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Chroma: a pruned FLUX.1 schnell with real guidance; its flash variant has guidance baked in.
 
 T5 alone reads the prompt. As `ChromaPipeline` of diffusers does it, with one difference: a prompt
-that is too long is refused, not cut off.
+that is too long is refused, not cut off. Weights, where a request asks for them, act as on SDXL.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,9 @@ from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
 from runtime.sampling.table import StepTable
 from runtime.text.chunks import whole
+from runtime.text.emphasis import emphasise
 from runtime.text.tokenizer import PromptTokenizer
+from runtime.text.weighting import in_one_piece
 
 
 class Chroma:
@@ -35,7 +37,7 @@ class Chroma:
             negative_prompt=not baked_in,
             loras=False,
             clip_skip=False,
-            prompt_weighting=False,
+            weighted_by_default=False,
         )
 
     def prompts(
@@ -49,10 +51,12 @@ class Chroma:
         Raises RequestError for a prompt that is too long for T5.
         """
         texts = (("/prompt", request.prompt), ("/negative_prompt", request.negative_prompt or ""))
-        return tuple(
-            Prompt((("tokenizer", (whole(text, tokenizers["tokenizer"], pointer),)),))
-            for pointer, text in texts[: len(self.mix(request))]
-        )
+        prompts = []
+        for pointer, text in texts[: len(self.mix(request))]:
+            spans = in_one_piece(text, weighted=request.prompt_weighting)
+            read = whole(spans, tokenizers["tokenizer"], pointer)
+            prompts.append(Prompt((("tokenizer", (read,)),)))
+        return tuple(prompts)
 
     def mix(self, request: GenerateRequest) -> tuple[float, ...]:
         """Classifier-free guidance, `negative + scale * (positive - negative)`; none at scale 1."""
@@ -79,8 +83,9 @@ class Chroma:
                 "attention_mask": (position < length).astype(np.int64)[np.newaxis],
             }
         )
+        weights = np.array([read.weights], np.float32)
         return {
-            "encoder_hidden_states": answer["hidden_states"],
+            "encoder_hidden_states": emphasise(answer["hidden_states"], weights),
             "text_mask": (position <= length).astype(np.float32)[np.newaxis],
         }
 

@@ -38,8 +38,9 @@ class Facts:
     negative_prompt: bool
     loras: bool
     clip_skip: bool
-    prompt_weighting: bool
-    """Whether weights in a prompt act; where they do, that is the default."""
+    weighted_by_default: bool
+    """Whether weights in a prompt act where a request does not say. Every family heeds one that
+    says so."""
 
 
 @dataclass(frozen=True, slots=True)

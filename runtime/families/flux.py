@@ -3,7 +3,8 @@
 T5 reads the prompt, and CLIP's pooled text conditions the timestep. As `FluxPipeline` of diffusers
 does it, with one difference: a prompt that is too long for T5 is refused, not cut off. CLIP, which
 reads far less, gets the beginning of a long prompt, as it does in diffusers: of its answer only the
-pooled text is used, and T5 reads the whole prompt.
+pooled text is used, and T5 reads the whole prompt. Weights, where a request asks for them, act on
+T5's hidden states as on SDXL's; pooled text is never weighted.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
 from runtime.sampling.table import StepTable
 from runtime.text.chunks import beginning, whole
+from runtime.text.emphasis import emphasise
 from runtime.text.tokenizer import PromptTokenizer
+from runtime.text.weighting import in_one_piece, text_of
 
 
 class Flux:
@@ -37,7 +40,7 @@ class Flux:
             negative_prompt=False,
             loras=False,
             clip_skip=False,
-            prompt_weighting=False,
+            weighted_by_default=False,
         )
 
     def prompts(
@@ -47,8 +50,9 @@ class Flux:
         tokenizers: Mapping[str, PromptTokenizer],
     ) -> tuple[Prompt, ...]:
         """One evaluation. Raises RequestError for a prompt that is too long for T5."""
-        pooled = beginning(request.prompt, tokenizers["tokenizer"])
-        read = whole(request.prompt, tokenizers["tokenizer_2"], "/prompt")
+        spans = in_one_piece(request.prompt, weighted=request.prompt_weighting)
+        pooled = beginning(text_of(spans), tokenizers["tokenizer"])
+        read = whole(spans, tokenizers["tokenizer_2"], "/prompt")
         return (Prompt((("tokenizer", (pooled,)), ("tokenizer_2", (read,)))),)
 
     def mix(self, request: GenerateRequest) -> tuple[float, ...]:  # noqa: ARG002
@@ -64,8 +68,9 @@ class Flux:
         (pooled,), (read,) = prompt.of("tokenizer"), prompt.of("tokenizer_2")
         clip = engines["text_encoder"].run({"input_ids": np.array([pooled.ids], np.int64)})
         t5 = engines["text_encoder_2"].run({"input_ids": np.array([read.ids], np.int64)})
+        weights = np.array([read.weights], np.float32)
         return {
-            "encoder_hidden_states": t5["hidden_states"],
+            "encoder_hidden_states": emphasise(t5["hidden_states"], weights),
             "pooled_projections": clip["pooled_text"],
         }
 

@@ -43,7 +43,7 @@ class Sdxl:
             negative_prompt=True,
             loras=True,
             clip_skip=True,
-            prompt_weighting=True,
+            weighted_by_default=True,
         )
 
     def prompts(

@@ -1,7 +1,8 @@
 """Z-Image Turbo: a flow transformer that reads the hidden states of Qwen3.
 
 As `ZImagePipeline` of diffusers does it with `guidance_scale=0`, which is how the distilled model
-is meant to be used.
+is meant to be used. Weights, where a request asks for them, act on the caption as on SDXL; the chat
+template's words around it keep theirs of 1.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from runtime.families.flow import packed_step_table
 from runtime.manifest import Manifest
 from runtime.request import GenerateRequest
 from runtime.sampling.table import StepTable
-from runtime.text.chunks import Chunk
+from runtime.text.chunks import unframed
+from runtime.text.emphasis import emphasise
 from runtime.text.tokenizer import PromptTokenizer
+from runtime.text.weighting import Span, in_one_piece
 
 CAPTION_MULTIPLE = 32
 """The transformer fills a caption up to a multiple of so many tokens."""
@@ -38,7 +41,7 @@ class ZImage:
             negative_prompt=False,
             loras=False,
             clip_skip=False,
-            prompt_weighting=False,
+            weighted_by_default=False,
         )
 
     def prompts(
@@ -55,16 +58,17 @@ class ZImage:
         """
         before, after = manifest.family_options["chat_frame"]
         tokenizer = tokenizers["tokenizer"]
-        ids = tuple(tokenizer.ids(f"{before}{request.prompt}{after}"))
-        longest = tokenizer.spec.max_length
-        if len(ids) > longest:
+        spans = in_one_piece(request.prompt, weighted=request.prompt_weighting)
+        read = unframed((Span(before, 1.0), *spans, Span(after, 1.0)), tokenizer)
+        length, longest = len(read.ids), tokenizer.spec.max_length
+        if length > longest:
             frame = len(tokenizer.ids(before + after))
             raise RequestError(
                 "/prompt",
-                f"{len(ids)} tokens, {frame} of them the frame that the model puts around it; "
-                f"expected at most {longest}: shorten it by {len(ids) - longest} tokens",
+                f"{length} tokens, {frame} of them the frame that the model puts around it; "
+                f"expected at most {longest}: shorten it by {length - longest} tokens",
             )
-        return (Prompt((("tokenizer", (Chunk(ids, (1.0,) * len(ids)),)),)),)
+        return (Prompt((("tokenizer", (read,)),)),)
 
     def mix(self, request: GenerateRequest) -> tuple[float, ...]:  # noqa: ARG002 - never guided
         """One evaluation: guidance is distilled into the weights."""
@@ -79,9 +83,11 @@ class ZImage:
         (chunk,) = prompt.of("tokenizer")
         length = len(chunk.ids)
         outputs = engines["text_encoder"].run({"input_ids": np.array([chunk.ids], np.int64)})
+        weights = np.array([chunk.weights], np.float32)
+        caption = emphasise(outputs["hidden_states"], weights)
         filling = -length % CAPTION_MULTIPLE
         return {
-            "caption": np.pad(outputs["hidden_states"], ((0, 0), (0, filling), (0, 0))),
+            "caption": np.pad(caption, ((0, 0), (0, filling), (0, 0))),
             "caption_length": np.array([length], np.int64),
         }
 

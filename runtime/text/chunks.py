@@ -2,16 +2,21 @@
 
 Where a model reads chunks, a prompt of any length becomes as many as it needs, split as
 AUTOMATIC1111's web UI splits it (`chunk`). Where it reads one input alone, a text fits or is
-refused (`whole`), or its beginning is read (`beginning`). What the encoders make of them, and what
-the weights do there, belongs elsewhere.
+refused (`whole`), has its own length (`unframed`), or its beginning is read (`beginning`). What the
+encoders make of them, and what the weights do there, belongs elsewhere.
+
+Chunks are made of spans that are tokenized one by one, as in the web UI: CLIP reads tags. A text in
+one piece is tokenized as a whole, so that a weight changes how strongly its words act and not
+how the sentence reads.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from runtime.errors import RequestError
 from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
-from runtime.text.weighting import Break, Piece
+from runtime.text.weighting import Break, Piece, Span, text_of
 
 COMMA_REACH = 20
 """A full chunk ends at its last comma if that is among its last so many tokens."""
@@ -56,12 +61,12 @@ def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, .
     )
 
 
-def whole(text: str, tokenizer: PromptTokenizer, pointer: str) -> Chunk:
-    """A text, as it stands, as the one input of its encoder.
+def whole(spans: Sequence[Span], tokenizer: PromptTokenizer, pointer: str) -> Chunk:
+    """A text in one piece as the one input of its encoder, framed and filled.
 
     Raises RequestError at `pointer`, the request's field that holds the text, where it is too long.
     """
-    tokens = tokenizer.ids(text)
+    tokens = _tokens(spans, tokenizer)
     room = tokenizer.spec.room
     if len(tokens) > room:
         raise RequestError(
@@ -69,12 +74,19 @@ def whole(text: str, tokenizer: PromptTokenizer, pointer: str) -> Chunk:
             f"{len(tokens)} tokens, but this model reads at most {room}; "
             f"shorten it by {len(tokens) - room}",
         )
-    return _framed(_unweighted(tokens), tokenizer.spec)
+    return _framed(tokens, tokenizer.spec)
+
+
+def unframed(spans: Sequence[Span], tokenizer: PromptTokenizer) -> Chunk:
+    """A text in one piece, of any length, with nothing before or after it."""
+    tokens = _tokens(spans, tokenizer)
+    return Chunk(tuple(token.id for token in tokens), tuple(token.weight for token in tokens))
 
 
 def beginning(text: str, tokenizer: PromptTokenizer) -> Chunk:
     """As much of a text's beginning as its encoder reads, as transformers truncates it."""
-    return _framed(_unweighted(tokenizer.ids(text)[: tokenizer.spec.room]), tokenizer.spec)
+    read = tokenizer.ids(text)[: tokenizer.spec.room]
+    return _framed([_Token(token, 1.0) for token in read], tokenizer.spec)
 
 
 def empty_chunk(spec: TokenizerSpec) -> Chunk:
@@ -122,8 +134,25 @@ def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> 
     return full
 
 
-def _unweighted(tokens: Sequence[int]) -> list[_Token]:
-    return [_Token(token, 1.0) for token in tokens]
+def _tokens(spans: Sequence[Span], tokenizer: PromptTokenizer) -> list[_Token]:
+    """The tokens of a text in one piece, each with the weight of its characters."""
+    text = text_of(spans)
+    weights = [span.weight for span in spans for _ in span.text]
+    return [
+        _Token(token, _mean_weight(text[place], weights[place]))
+        for token, place in tokenizer.located(text)
+    ]
+
+
+def _mean_weight(characters: str, weights: Sequence[float]) -> float:
+    """One weight for a token of these characters: their mean, where a weight ends inside it."""
+    # Byte-level tokens hold the space before their word, which often is the span before's.
+    seen = [
+        weight
+        for character, weight in zip(characters, weights, strict=True)
+        if not character.isspace()
+    ]
+    return fmean(seen or weights or [1.0])
 
 
 def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:

@@ -60,8 +60,17 @@ class PromptTokenizer:
         The spelling of a special token is that token, as in transformers. The text must be
         Unicode without lone surrogates.
         """
+        return [token for token, _ in self.located(text)]
+
+    def located(self, text: str) -> list[tuple[int, slice]]:
+        """The text's token ids as `ids` has them, and the characters that each is made of.
+
+        Tokens may share a character; a slice may hold the space before its word, or be empty.
+        """
         # Encoding changes nothing in the tokenizer, so no lock is needed.
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        places = [slice(start, end) for start, end in encoding.offsets]
+        return list(zip(encoding.ids, places, strict=True))
 
 
 def _check(path: Path, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:

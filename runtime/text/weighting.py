@@ -16,7 +16,7 @@ What the web UI handles elsewhere (`<lora:...>`, `[from:to:when]`, `[a|b]`, AND)
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeAlias
@@ -61,6 +61,22 @@ def parse(prompt: str) -> tuple[Piece, ...]:
 def plain(prompt: str) -> tuple[Span, ...]:
     """The prompt as it stands, brackets and all, for when weighting is off."""
     return (Span(prompt, 1.0),)
+
+
+def in_one_piece(prompt: str, *, weighted: bool) -> tuple[Span, ...]:
+    """The spans of a prompt whose model has no chunks: there a break is a space.
+
+    Where it is not weighted, the prompt as it stands.
+    """
+    if not weighted:
+        return plain(prompt)
+    space = Span(" ", 1.0)
+    return tuple(space if isinstance(piece, Break) else piece for piece in parse(prompt))
+
+
+def text_of(spans: Iterable[Span]) -> str:
+    """What the spans say."""
+    return "".join(span.text for span in spans)
 
 
 def unsupported(prompt: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CLIPTokenizer
 
 from runtime.errors import RequestError
@@ -17,6 +17,7 @@ from runtime.text.chunks import (
     beginning,
     chunk,
     empty_chunk,
+    unframed,
     whole,
 )
 from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
@@ -271,16 +272,72 @@ def test_the_beginning_of_a_text_is_what_transformers_truncates_to(pair: Pair, p
 @pytest.mark.parametrize("words", [0, 1, ROOM])
 def test_a_text_that_fits_is_read_whole(pair: Pair, words: int) -> None:
     text = "a " * words
-    read = whole(text, pair.ours, "/prompt")
+    read = whole(plain(text), pair.ours, "/prompt")
     assert (read,) == chunk(plain(text), pair.ours)
     assert read.filling == ROOM - words
 
 
 def test_a_text_that_does_not_fit_is_refused_where_it_stands(pair: Pair) -> None:
     with pytest.raises(RequestError) as refusal:
-        whole("a " * (ROOM + 3), pair.ours, "/negative_prompt")
+        whole(plain("a " * (ROOM + 3)), pair.ours, "/negative_prompt")
     (fault,) = refusal.value.faults
     assert fault.pointer == "/negative_prompt"
     assert (
         fault.detail == f"{ROOM + 3} tokens, but this model reads at most {ROOM}; shorten it by 3"
     )
+
+
+@given(
+    words=st.lists(
+        st.tuples(st.sampled_from(["a", "cat", "on a", "blue,"]), st.sampled_from([0.5, 1.0, 1.3])),
+        max_size=12,
+    )
+)
+def test_a_text_in_one_piece_has_each_words_weight_at_its_tokens(
+    pair: Pair, words: list[tuple[str, float]]
+) -> None:
+    spans = [Span(f"{text} ", weight) for text, weight in words]
+    text = "".join(span.text for span in spans)
+    ids = tuple(pair.ours.ids(text))
+    weights = tuple(weight for word, weight in words for _ in pair.ours.ids(word))
+    assert unframed(spans, pair.ours) == Chunk(ids, weights)
+    read = whole(spans, pair.ours, "/prompt")
+    (expected,) = chunk(plain(text), pair.ours)
+    assert read.ids == expected.ids
+    assert read.weights == (1.0, *weights, *[1.0] * (1 + read.filling))
+
+
+def byte_level(path: Path, *, trimmed: bool = False) -> PromptTokenizer:
+    """As a language model's: a word's token begins with the space before it."""
+    vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "un", "\u0120un"]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(ids, [("u", "n"), ("\u0120", "un")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=trimmed)
+    tokenizer.save(str(path))
+    return PromptTokenizer.load(path, TokenizerSpec(None, 0, 0, LENGTH))
+
+
+@pytest.mark.parametrize(
+    ("spans", "weights"),
+    [
+        ((), ()),
+        ((("un ", 1.0), ("un", 1.5)), (1.0, 1.5)),
+        ((("un ", 1.5), ("un", 1.0)), (1.5, 1.0)),
+        ((("u", 1.4), ("n", 1.0)), (1.2,)),
+        ((("\u00e9", 1.4), ("x", 1.0)), (1.4, 1.4, 1.0)),
+        ((("x", 1.0), (" ", 1.5), (" x", 1.0)), (1.0, 1.5, 1.0, 1.0)),
+    ],
+    ids=["nothing", "before", "after", "inside a token", "two tokens of a letter", "a lone space"],
+)
+def test_a_tokens_weight_is_the_mean_of_what_is_seen_of_it(
+    tmp_path: Path, spans: tuple[tuple[str, float], ...], weights: tuple[float, ...]
+) -> None:
+    tokenizer = byte_level(tmp_path / "tokenizer.json")
+    assert unframed([Span(*each) for each in spans], tokenizer).weights == weights
+
+
+def test_a_token_that_is_made_of_no_character_has_no_weight(tmp_path: Path) -> None:
+    """As some tokenizers say of a lone space."""
+    tokenizer = byte_level(tmp_path / "tokenizer.json", trimmed=True)
+    assert unframed([Span("x  x", 1.5)], tokenizer).weights == (1.5, 1.0, 1.0, 1.5)

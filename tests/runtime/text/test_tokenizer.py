@@ -50,6 +50,15 @@ def test_ids_are_those_of_the_text_alone(saved: Path) -> None:
     assert tokenizer.ids("<|startoftext|>cat") == [BOS, CAT]
 
 
+def test_tokens_say_which_characters_they_are_made_of(saved: Path) -> None:
+    tokenizer = PromptTokenizer.load(saved, SPEC)
+    assert tokenizer.located("") == []
+    text = "Cat  \n CAT<|startoftext|>"
+    located = tokenizer.located(text)
+    assert [token for token, _ in located] == tokenizer.ids(text)
+    assert [text[place] for _, place in located] == ["Cat", "CAT", "<|startoftext|>"]
+
+
 def test_neither_truncation_nor_padding_of_the_file_acts(saved: Path) -> None:
     tokenizer = PromptTokenizer.load(saved, SPEC)
     assert tokenizer.ids("cat " * 1000) == [CAT] * 1000

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.text.weighting import LARGEST_WEIGHT, Break, Piece, Span, parse, plain, unsupported
+from runtime.text.weighting import (
+    LARGEST_WEIGHT,
+    Break,
+    Piece,
+    Span,
+    in_one_piece,
+    parse,
+    plain,
+    unsupported,
+)
 
 SYNTAX_HEAVY = st.text(alphabet="()[]\\:.|<>+-0159aé, \n") | st.lists(
     st.sampled_from(["(", ")", "[", "]", "\\", ":1.3)", ":0.5]", "BREAK", "AND", " ", "a", "<b:1>"])
@@ -276,3 +285,11 @@ def test_every_character_of_a_balanced_prompt_has_the_product_of_its_brackets(
         for left, right in pairwise(pieces)
         if isinstance(left, Span) and isinstance(right, Span)
     )
+
+
+@given(prompt=ANY_PROMPT)
+@example("a BREAK (b:1.3)")
+def test_in_one_piece_a_break_is_a_space(prompt: str) -> None:
+    assert in_one_piece(prompt, weighted=False) == plain(prompt)
+    for found, piece in zip(in_one_piece(prompt, weighted=True), parse(prompt), strict=True):
+        assert found == (Span(" ", 1.0) if isinstance(piece, Break) else piece)
