@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from engine_build import onnxruntime_cuda
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
 from runtime.backends.tensorrt_flavour import FLAVOURS
 from runtime.families import family_named
@@ -77,15 +78,17 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
     precision = _precision(record.precision, wanted.precision)
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
     short = precision == "fp32" and wanted.precision != "fp32"
-    flags = [*(["REFIT_INDIVIDUAL"] if refittable else []), *(["TF32"] if short else [])]
-    told = wanted.backend in FLAVOURS
+    if wanted.backend in FLAVOURS:
+        told = {"REFIT_INDIVIDUAL": bool(refittable), "TF32": short}
+    else:
+        told = {f"fusions {onnxruntime_cuda.VERSION}": True}
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),
         precision=precision,
         profiles=profiles_of(role, manifest, wanted.served),
         refittable=refittable,
-        flags=tuple(flags) if told else (),
+        flags=tuple(flag for flag, is_set in told.items() if is_set),
     )
 
 

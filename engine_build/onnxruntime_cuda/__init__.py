@@ -5,3 +5,6 @@
 the CPU. What ONNX Runtime does well when it opens a graph is left to it: folding constants,
 and fusing SiLU, GELU and the norms of rows.
 """
+
+VERSION = 1
+"""Of what is done to a graph; another one makes another target, and the older is not taken."""
