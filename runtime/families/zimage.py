@@ -2,7 +2,8 @@
 
 As `ZImagePipeline` of diffusers does it with `guidance_scale=0`, which is how the distilled model
 is meant to be used. Weights, where a request asks for them, act on the caption as on SDXL; the chat
-template's words around it keep theirs of 1.
+template's words around it keep theirs of 1. They can do little: the transformer normalises each
+token of the caption before it reads it, and a positive factor does not survive that.
 """
 
 from collections.abc import Mapping

@@ -34,11 +34,16 @@ FAMILIES = (
     Served(
         "tiny",
         {"negative_prompt": "blurry"},
-        {"cfg_scale": 7.0, "sampler": "euler_a"},
+        {"cfg_scale": 7.0, "sampler": "euler_a", "prompt_weighting": True},
         {"clip_skip": 99},
         "this model has no LoRA packs",
     ),
-    Served("tiny_flux", {}, {"cfg_scale": 3.5, "sampler": "euler"}, {"prompt": TOO_LONG}),
+    Served(
+        "tiny_flux",
+        {},
+        {"cfg_scale": 3.5, "sampler": "euler", "prompt_weighting": False},
+        {"prompt": TOO_LONG},
+    ),
     Served("tiny_schnell", {}, {"cfg_scale": None, "sampler": "euler"}, {"cfg_scale": 3.5}),
     Served(
         "tiny_chroma",
@@ -46,7 +51,12 @@ FAMILIES = (
         {"cfg_scale": 4.0, "sampler": "euler"},
         {"negative_prompt": TOO_LONG},
     ),
-    Served("tiny_zimage", {}, {"cfg_scale": None, "sampler": "euler"}, {"prompt": TOO_LONG}),
+    Served(
+        "tiny_zimage",
+        {"prompt": "a (red:1.5) apple", "prompt_weighting": True},
+        {"cfg_scale": None, "sampler": "euler"},
+        {"prompt": TOO_LONG},
+    ),
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from runtime.errors import RequestError
 from runtime.generate import Generator
@@ -20,7 +21,18 @@ from tests.parity import (
     generator_of,
     ours,
 )
-from tests.runtime.families.packed import SIZES, body_of, reference
+from tests.runtime.families.packed import (
+    SIZES,
+    WEIGHTED,
+    Spans,
+    assert_embedded,
+    assert_weighs_on_request,
+    body_of,
+    emphasised,
+    pipeline_of,
+    reference,
+    token_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +87,7 @@ def test_same_latents_and_pixels_as_diffusers(
         {"negative_prompt": ""},
         {"prompt": ""},
         {"prompt": "the </s> end and <pad> stand in the text"},
+        {"prompt": "(weights:1.5) [stay] text, BREAK too", "negative_prompt": "(as:0.5) here"},
         {"prompt": " ".join(["a"] * (T5_TOKENS - 2)), "negative_prompt": "blurry"},
         {"prompt": " ".join(["a"] * (T5_TOKENS - 1)), "negative_prompt": "blurry"},
     ],
@@ -85,6 +98,43 @@ def test_same_in_the_corners(
     """Among them prompts that leave one padding token, and none."""
     body = {**body_of(), "cfg_scale": 4.0, **fields}
     assert_same(ours(generator, body), expected(tiny_chroma_source, body))
+
+
+def weighted_embeddings(source: Path, spans: Spans) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states `[1, L, D]` and their mask `[1, L]`, as the pipeline takes them."""
+    pipeline: Any = pipeline_of(source)
+    text, weights = token_weights(pipeline.tokenizer, spans)
+    with torch.no_grad():
+        states, _, mask, *_ = pipeline.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=T5_TOKENS
+        )
+    return emphasised(states[0], weights)[None], mask
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
+def test_the_weights_of_both_prompts_act_as_published(
+    tiny_chroma_source: Path, generator: Generator, first: int, second: int
+) -> None:
+    (prompt, spans), (negative, negative_spans) = WEIGHTED[first], WEIGHTED[second]
+    states, mask = weighted_embeddings(tiny_chroma_source, spans)
+    negative_states, negative_mask = weighted_embeddings(tiny_chroma_source, negative_spans)
+    options = {
+        "prompt": None,
+        "prompt_embeds": states,
+        "prompt_attention_mask": mask,
+        "negative_prompt_embeds": negative_states,
+        "negative_prompt_attention_mask": negative_mask,
+        "guidance_scale": 4.0,
+    }
+    body = {**body_of(prompt), "negative_prompt": negative, "prompt_weighting": True}
+    expected = [states[0], negative_states[0]]
+    assert_embedded(generator, body, "encoder_hidden_states", expected)
+    assert_same(ours(generator, body), reference(tiny_chroma_source, body, options))
+
+
+def test_weights_act_on_request(generator: Generator, flash: Generator) -> None:
+    for each in (generator, flash):
+        assert_weighs_on_request(each)
 
 
 def test_flash_draws_what_diffusers_draws_without_guidance(
@@ -126,7 +176,6 @@ def test_a_prompt_that_is_too_long_is_refused(generator: Generator, field: str) 
 REFUSALS = [
     ({"loras": [{"id": "style"}]}, "/loras", "cannot honour this field"),
     ({"clip_skip": 1}, "/clip_skip", "cannot honour this field"),
-    ({"prompt_weighting": True}, "/prompt_weighting", "cannot honour this field"),
     ({"sampler": "euler_a"}, "/sampler", "is not one of euler"),
     ({"schedule": "karras"}, "/schedule", "is not one of default"),
     ({"width": 72}, "/width", "is no multiple of 16"),

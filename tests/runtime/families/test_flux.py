@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from runtime.errors import RequestError
 from runtime.generate import Generator
@@ -17,7 +18,19 @@ from tests.parity import (
     generator_of,
     ours,
 )
-from tests.runtime.families.packed import REFUSALS, SIZES, body_of, reference
+from tests.runtime.families.packed import (
+    REFUSALS,
+    SIZES,
+    WEIGHTED,
+    Spans,
+    assert_embedded,
+    assert_weighs_on_request,
+    body_of,
+    emphasised,
+    pipeline_of,
+    reference,
+    token_weights,
+)
 
 SCHNELL_TOKENS = 256
 
@@ -67,6 +80,31 @@ def test_dev_reads_every_kind_of_text(tiny_flux_source: Path, dev: Generator, pr
     options = {"guidance_scale": 3.5, "max_sequence_length": T5_TOKENS}
     body = body_of(prompt)
     assert_same(ours(dev, body), reference(tiny_flux_source, body, options))
+
+
+@pytest.mark.parametrize(("prompt", "spans"), WEIGHTED)
+def test_weights_act_on_t5_as_published(
+    tiny_flux_source: Path, dev: Generator, prompt: str, spans: Spans
+) -> None:
+    """And CLIP's pooled text is that of the words alone."""
+    pipeline: Any = pipeline_of(tiny_flux_source)
+    text, weights = token_weights(pipeline.tokenizer_2, spans)
+    with torch.no_grad():
+        states, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=T5_TOKENS)
+    embeddings = emphasised(states[0], weights)
+    options = {
+        "prompt": None,
+        "prompt_embeds": embeddings[None],
+        "pooled_prompt_embeds": pooled,
+        "guidance_scale": 3.5,
+    }
+    body = {**body_of(prompt), "prompt_weighting": True}
+    assert_embedded(dev, body, "encoder_hidden_states", [embeddings])
+    assert_same(ours(dev, body), reference(tiny_flux_source, body, options))
+
+
+def test_weights_act_on_request(schnell: Generator) -> None:
+    assert_weighs_on_request(schnell)
 
 
 def test_clip_reads_the_beginning_of_what_t5_reads_whole(

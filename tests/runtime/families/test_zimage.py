@@ -22,7 +22,18 @@ from tests.parity import (
     generator_of,
     ours,
 )
-from tests.runtime.families.packed import REFUSALS, body_of, reference
+from tests.runtime.families.packed import (
+    REFUSALS,
+    WEIGHTED,
+    Spans,
+    assert_embedded,
+    assert_weighs_on_request,
+    body_of,
+    emphasised,
+    pipeline_of,
+    reference,
+    token_weights,
+)
 from tests.zimage_models import zimage_pipeline
 
 LONGEST = 512
@@ -82,6 +93,36 @@ def test_same_for_every_kind_of_text(
 ) -> None:
     body = body_of(prompt, steps=1)
     assert_same(ours(generator, body), reference(tiny_zimage_source, body, UNGUIDED))
+
+
+@pytest.mark.parametrize(("prompt", "spans"), WEIGHTED)
+def test_weights_act_on_the_caption_as_published(
+    tiny_zimage_source: Path, generator: Generator, prompt: str, spans: Spans
+) -> None:
+    """And not on the words of the chat template around it."""
+    pipeline: Any = pipeline_of(tiny_zimage_source)
+    tokenizer = pipeline.tokenizer
+    text, weights = token_weights(tokenizer, spans)
+    framed = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
+    before = len(tokenizer(framed[: framed.index(text)]).input_ids)
+    with torch.no_grad():
+        (states,), _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False)
+    embeddings = [emphasised(states, weights, before)]
+    options = {**UNGUIDED, "prompt": None, "prompt_embeds": embeddings}
+    body = {**body_of(prompt), "prompt_weighting": True}
+    assert_embedded(generator, body, "caption", embeddings)
+    assert_same(ours(generator, body), reference(tiny_zimage_source, body, options))
+
+
+def test_weights_act_on_request(generator: Generator) -> None:
+    assert_weighs_on_request(generator)
+
+
+def test_the_transformer_normalises_a_positive_weight_away(generator: Generator) -> None:
+    weighted = {**body_of("a (red:1.8) apple"), "prompt_weighting": True}
+    assert_same(ours(generator, weighted), ours(generator, body_of("a red apple")))
 
 
 def test_the_prompt_changes_the_picture(generator: Generator) -> None:
