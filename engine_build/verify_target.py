@@ -17,13 +17,22 @@ from polygraphy.comparator import IterationResult, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
 from engine_build.capture import Call, captured_calls
+from engine_build.stacking import stacked
 from engine_build.targets import served_sizes
 from engine_build.tensorrt.engine import REFIT, fixed_job
 from engine_build.tensorrt.process import run_job
 from engine_build.tolerances import ENGINE_PICTURE, ENGINES, PICTURE_SHARE
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
-from runtime.manifest import ModelPackage, Precision, RoleRecord, load_package, record_file
+from runtime.manifest import (
+    BATCH,
+    EVALUATIONS,
+    ModelPackage,
+    Precision,
+    RoleRecord,
+    load_package,
+    record_file,
+)
 from runtime.target import (
     EngineCheck,
     EngineRecord,
@@ -82,6 +91,7 @@ def verify_target(engines: Path, name: str, target: Target, open_engine: Opener)
                 calls[role],
                 opened=open_engine(target, role),
                 fixed=fixed,
+                largest_batch=max(profile[BATCH].largest for profile in identity.profiles),
             )
     write_target(target.path, replace(record, engines=checked))
     for role, engine in checked.items():
@@ -134,9 +144,11 @@ def verified(
     *,
     opened: OpenEngine,
     fixed: OpenEngine | None,
+    largest_batch: int,
 ) -> EngineRecord:
     """The engine's record with what was measured of it; `calls` must fit its profiles.
 
+    Calls of the step graph are timed with every number of samples up to `largest_batch`, too.
     `fixed` is the same engine compiled with weights that cannot be replaced, where `opened` has
     others: the two flags have been known to give different numbers.
     """
@@ -146,7 +158,14 @@ def verified(
         check = replace(
             check, refit_error=check_engine(reference, opened.run, precision).largest_error
         )
-    return replace(engine, check=check, step_times=step_times(role, calls, opened))
+    timed = [call.inputs for call in calls]
+    if EVALUATIONS in role.axes:
+        timed = [
+            stacked(role, inputs, samples)
+            for samples in range(1, largest_batch + 1)
+            for inputs in timed
+        ]
+    return replace(engine, check=check, step_times=step_times(role, timed, opened))
 
 
 def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> EngineCheck:
@@ -188,15 +207,17 @@ def compared(name: str, expected: Array, found: Array) -> float:
     return float(difference) / scale
 
 
-def step_times(role: RoleRecord, calls: Sequence[Call], opened: OpenEngine) -> tuple[StepTime, ...]:
-    """The median time of a call, for each set of extents among the calls."""
+def step_times(
+    role: RoleRecord, calls: Sequence[Mapping[str, Array]], opened: OpenEngine
+) -> tuple[StepTime, ...]:
+    """The median time of a call, for each set of extents among the calls' inputs."""
     times = {}
-    for call in calls:
-        axes = extents(role, call.inputs)
+    for inputs in calls:
+        axes = extents(role, inputs)
         key = tuple(sorted(axes.items()))
         if key not in times:
-            opened.milliseconds(call.inputs)  # the first one still makes kernels
-            measured = [opened.milliseconds(call.inputs) for _ in range(REPEATS)]
+            opened.milliseconds(inputs)  # the first one still makes kernels
+            measured = [opened.milliseconds(inputs) for _ in range(REPEATS)]
             times[key] = StepTime(axes, round(statistics.median(measured), 3))
     return tuple(times.values())
 

@@ -15,13 +15,14 @@ import pytest
 
 from engine_build.capture import captured_calls
 from engine_build.precision import typed_graph
-from engine_build.targets import Wanted, target_identity
+from engine_build.stacking import stacked
+from engine_build.targets import Wanted, served_sizes, target_identity
 from engine_build.tensorrt.profiles import Served
 from engine_build.verify_target import (
     UNUSABLE,
     compared,
     extents,
-    served_sizes,
+    verified,
     verify_target,
 )
 from runtime.backends.onnxruntime import open_session
@@ -149,6 +150,29 @@ def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: Mo
     assert check.largest_error <= check.tolerance
     assert check.refit_error is not None
     assert check.refit_error > check.tolerance
+
+
+def test_several_samples_in_one_call_are_each_what_they_are_alone(package: ModelPackage) -> None:
+    role = package.manifest.roles["denoiser"]
+    (call, *_) = captured_calls(package.path.parent, "demo", [(64, 96)])["denoiser"]
+    opened = Device(package, {}).open(target_of(package), "denoiser")
+    alone = opened.run(call.inputs)
+    for name, array in opened.run(stacked(role, call.inputs, 3)).items():
+        assert len(array) == 3
+        for sample in array:
+            np.testing.assert_allclose(sample, alone[name][0], rtol=0, atol=1e-2)
+
+
+def test_batches_are_timed_up_to_the_largest_that_an_engine_takes(package: ModelPackage) -> None:
+    role = package.manifest.roles["denoiser"]
+    calls = captured_calls(package.path.parent, "demo", [(64, 64)])["denoiser"]
+    opened = Device(package, {}).open(target_of(package), "denoiser")
+    engine = target_of(package).record.engines["denoiser"]
+    found = verified(
+        role, engine, "fp16", calls, opened=opened, fixed=None, largest_batch=3
+    ).step_times
+    guided = [time.axes for time in found if time.axes["evaluations"] == 2 * time.axes["batch"]]
+    assert [axes["batch"] for axes in guided] == [1, 2, 3]
 
 
 def test_a_stale_target_is_not_verified(package: ModelPackage) -> None:

@@ -1,0 +1,25 @@
+"""One sample's call of the step graph as a call of several: to time batches with."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from runtime.backends.protocol import Array
+from runtime.manifest import BATCH, EVALUATIONS, RoleRecord
+
+
+def stacked(role: RoleRecord, inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:
+    """The step graph's inputs for so many copies of the one sample in `inputs`."""
+    evaluations = len(inputs["evaluation_sample"])
+    made = {
+        name: np.concatenate([array] * samples)
+        if role.inputs[name].shape[0] in (BATCH, EVALUATIONS)
+        else array
+        for name, array in inputs.items()
+    }
+    copies = np.arange(samples)
+    return made | {
+        "evaluation_sample": np.repeat(copies, evaluations),
+        "mix": np.kron(np.eye(samples), inputs["mix"]).astype(np.float32),
+        "positive_evaluation": copies * evaluations + inputs["positive_evaluation"],
+    }
