@@ -6,6 +6,7 @@ target's name has its identity in it, so that no engine of another one is ever t
 there the folder is renamed: a target is there whole, or not at all.
 """
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from runtime.target import (
     Target,
     TargetIdentity,
     TargetRecord,
+    differences,
     read_target,
     target_directories,
     write_target,
@@ -110,6 +112,27 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     return read_target(final)
 
 
+def nearest(request: CompileRequest) -> str | None:
+    """Which target there is in the place of the one that is wanted, and how they differ; None where
+    the wanted one is there, or none for this GPU by this backend."""
+    package = load_package(request.engines, request.name)
+    version = compiler_for(request.wanted.backend).version
+    wanted = target_identity(package.manifest, request.wanted, version)
+    found = {}
+    for directory in target_directories(package.path):
+        target = read_target(directory)
+        identity = target.record.identity
+        if (identity.backend, identity.compute_capability) == (
+            wanted.backend,
+            wanted.compute_capability,
+        ):
+            found[target.name] = differences(identity, wanted)
+    if not found or wanted.name in found:
+        return None
+    name = min(found, key=lambda each: len(found[each]))
+    return f"{name} is there, but {'; '.join(found[name])}"
+
+
 def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
     """Refuse to begin what memory or disk cannot hold. Raises BuildError."""
     sizes = {role: weights_bytes(manifest, role) for role in roles}
@@ -133,13 +156,7 @@ def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
 def weights_bytes(manifest: Manifest, role: str) -> int:
     """What a role's parameters take as they are stored."""
     parameters = manifest.roles[role].parameters.values()
-    total = 0
-    for parameter in parameters:
-        size = ITEM_SIZES[parameter.dtype]
-        for extent in parameter.shape:
-            size *= extent
-        total += size
-    return total
+    return sum(math.prod(each.shape) * ITEM_SIZES[each.dtype] for each in parameters)
 
 
 def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Compiler) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from typing import get_args
 
 from engine_build.commands.arguments import add_engines, package_name, positive, size
@@ -64,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compile for each GPU, one after the other."""
     # Here, since --help needs no library of a build.
-    from engine_build.compile import CompileRequest, compile_target
+    from engine_build.compile import CompileRequest, compile_target, nearest
     from engine_build.targets import Wanted
     from engine_build.tensorrt.profiles import Served
 
@@ -88,6 +89,8 @@ def run(options: argparse.Namespace) -> None:
             gpu_at_hand=None if here is None else here.compute_capability,
             machine=NO_GPU if here is None else str(here),
         )
+        if (other := nearest(request)) and not options.quiet:
+            print(f"engine-build: {other}", file=sys.stderr)
         try:
             target = compile_target(request, show_progress=not options.quiet)
         except KeyboardInterrupt:

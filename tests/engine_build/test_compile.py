@@ -13,7 +13,7 @@ from typing import IO, Any
 import psutil
 import pytest
 
-from engine_build.compile import CompileRequest, compile_target
+from engine_build.compile import CompileRequest, compile_target, nearest
 from engine_build.targets import Wanted, takes_loras, target_identity
 from engine_build.tensorrt.compiler import parse
 from engine_build.tensorrt.engine import engine_job
@@ -202,6 +202,39 @@ def test_a_target_that_is_there_is_not_compiled_again(compiled: Target) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in compiled.path.iterdir()}
     assert compile_target(again(compiled), show_progress=False).record == compiled.record
     assert {path.name: path.stat().st_mtime_ns for path in compiled.path.iterdir()} == before
+
+
+def test_what_is_there_in_its_place_is_told_with_how_it_differs(compiled: Target) -> None:
+    assert nearest(again(compiled)) is None
+    assert nearest(again(compiled, compute_capability="sm_86")) is None
+    larger = again(compiled, served=Served(((256, 256),), 1))
+    assert (said := nearest(larger)) is not None
+    assert said.startswith(f"{compiled.name} is there, but denoiser takes other sizes or batches")
+    assert "text_encoder" not in said
+
+
+def said(engines: Path, *arguments: str) -> str:
+    command = [COMMAND, *arguments, "--engines", engines]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_targets_are_listed_with_their_state(compiled: Target) -> None:
+    engines = compiled.path.parents[2]
+    (heading, line) = said(engines, "targets", "demo").splitlines()
+    assert heading.split() == ["TARGET", "GPU", "PRECISION", "ON", "DISK", "LORAS", "STATE"]
+    assert line.split()[:3] == [compiled.name, "sm_89", "fp16"]
+    assert line.endswith("no     not verified")
+
+
+def test_a_target_is_described_engine_by_engine(compiled: Target) -> None:
+    described = said(compiled.path.parents[2], "inspect", "demo", compiled.name)
+    assert "made by      engine-build compile demo --backend tensorrt-rtx --gpu sm_89" in described
+    assert "vae_decoder      fp32" in described
+    profile = "batch 1, evaluations 2, height 16, tokens 32 to 128 (best 32), width 16"
+    assert f"denoiser, profile 0: {profile}" in described
+    assert f"every engine is as it was compiled; identity {compiled.record.identity.digest}" in (
+        described
+    )
 
 
 def test_an_engine_that_was_damaged_is_named(compiled: Target, tmp_path: Path) -> None:
