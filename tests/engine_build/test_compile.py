@@ -155,8 +155,11 @@ def lines(process: "subprocess.Popen[str]") -> IO[str]:
 ROLES = ["denoiser", "preview_decoder", "text_encoder", "text_encoder_2", "vae_decoder"]
 
 
-def test_what_was_finished_when_it_was_ended_is_never_compiled_again(demo: Path) -> None:
-    """Ended in the middle of each role, by Ctrl-C and by SIGKILL in turn, then left to finish."""
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_finished_when_it_was_ended_is_never_compiled_again(
+    demo: Path, ended_by: signal.Signals
+) -> None:
+    """Ended in the middle of each role, one run after another, then left to finish."""
     kept: dict[str, int] = {}
     for number, role in enumerate(ROLES):
         with subprocess.Popen(compiling(demo), stderr=subprocess.PIPE, text=True) as process:
@@ -165,14 +168,14 @@ def test_what_was_finished_when_it_was_ended_is_never_compiled_again(demo: Path)
                 if line.startswith(f"{role}: "):
                     break
             (child,) = psutil.Process(process.pid).children()
-            process.send_signal(signal.SIGINT if number % 2 else signal.SIGKILL)
+            process.send_signal(ended_by)
             rest = "".join(lines(process))
         child.wait(timeout=60)
         now = finished(demo)
         assert sorted(now) == ROLES[:number]
         assert {each: now[each] for each in kept} == kept
         kept = now
-        if number % 2:
+        if ended_by is signal.SIGINT:
             assert process.returncode == 1
             assert "interrupted; finished engines are kept" in rest.splitlines()[-1]
     done = subprocess.run(compiling(demo), capture_output=True, text=True, check=True)
