@@ -164,8 +164,9 @@ def _denoiser(
             },
             lambda smaller: _denoiser(smaller, limits, latents, tokens),
             blocks=(
-                {"num_layers": 1, "num_single_layers": 0},
-                {"num_layers": 0, "num_single_layers": 1},
+                # Each layer of the approximator is as wide as a block of the transformer.
+                {"num_layers": 1, "num_single_layers": 0, "approximator_layers": 1},
+                {"num_layers": 0, "num_single_layers": 1, "approximator_layers": 1},
             ),
         ),
     )
