@@ -35,7 +35,8 @@ def load_state(
     stored = {tensor for name, (_, tensor) in matched.items() if needed is None or name in needed}
     read = {tensor: read_tensor(tensor) for tensor in stored}
     state = {
-        name: read[tensor] if tensor in read else torch.zeros(tensor.shape)
+        # One number, seen as many: memory that is filled with zeros is taken all the same.
+        name: read[tensor] if tensor in read else torch.zeros(()).expand(tensor.shape)
         for name, (_, tensor) in matched.items()
     }
     # Buffers have their values already.
