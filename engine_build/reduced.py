@@ -5,8 +5,10 @@ weights. The others are single blocks in their full width with their own weights
 reads from where the package has them, and PyTorch from the checkpoint.
 """
 
+import gc
 import math
 from collections.abc import Callable, Mapping
+from ctypes import CDLL
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +46,9 @@ def check_role(role: RoleExport, graph: Path, placed: PlacedWeights) -> GraphChe
 def check_reduced(role: RoleExport, reduced: Reduced, placed: PlacedWeights) -> GraphCheck:
     """Export and check the role at reduced size; the answer says with which settings."""
     checks = [check_narrow(role, reduced)]
-    checks += [check_block(role, reduced.export, block, placed) for block in reduced.blocks]
+    for block in reduced.blocks:
+        _give_back()
+        checks.append(check_block(role, reduced.export, block, placed))
     outputs = {name: max(check.outputs[name] for check in checks) for name in role.outputs}
     return GraphCheck(
         largest_error=max(outputs.values()),
@@ -52,6 +56,15 @@ def check_reduced(role: RoleExport, reduced: Reduced, placed: PlacedWeights) -> 
         outputs=outputs,
         reduced={"random weights": reduced.settings, "own weights": list(reduced.blocks)},
     )
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc keeps what earlier checks took, and a block's own
+    weights come on top of it."""
+    gc.collect()
+    trim = getattr(CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def check_narrow(role: RoleExport, reduced: Reduced) -> GraphCheck:
