@@ -1,6 +1,5 @@
 """Each example of the guide, as it is written, drawn by a server of the model that it is for."""
 
-import os
 import shutil
 from dataclasses import replace
 from io import BytesIO
@@ -28,12 +27,12 @@ FAMILIES = [
 
 
 def copied(engines: Path, name: str, target: Path) -> Path:
-    """An engines folder with this package alone, whose files are links to the other's.
+    """An engines folder with a copy of this package alone.
 
     Its pictures are as large as the guide's, and take two steps where nobody asks for more.
     """
     package = target / name
-    shutil.copytree(engines / name, package, copy_function=os.link)
+    shutil.copytree(engines / name, package)
     manifest, _ = read_manifest(package)
     (package / MANIFEST_NAME).unlink()
     defaults = replace(manifest.defaults, width=1024, height=1024, steps=2)
