@@ -5,7 +5,8 @@
 makes two random LoRAs on every matrix and kernel of the denoiser and times the changes between
 them: computed anew (nothing is kept), and kept from before. Beside each stands what it moved, and
 how long this machine's memory takes to copy as much. Last comes what prompts take that are encoded,
-and those whose conditioning was kept. Nothing is written into the package.
+and those whose conditioning was kept. Nothing is written into the package. `--backend` does it with
+the engines of a target, on the GPU that they are for.
 
     python -m benchmarks.lora --published-size
 
@@ -35,14 +36,17 @@ from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.catalog import CPU, WISHES, choose, open_backend
+from runtime.devices import find_devices
 from runtime.generate import Generator
 from runtime.lora.pack import LoraPack, LoraSet
 from runtime.lora.switch import Adaptable, LoraSwitch
-from runtime.lora.weights import EffectiveWeights, Weights
+from runtime.lora.weights import EffectiveWeights
+from runtime.low_rank import Weights, stored_bytes
 from runtime.manifest import ModelPackage, Parameter
 from runtime.model import open_model
 from runtime.plan import Plan
+from runtime.served import served_by
 
 RESULTS = Path(__file__).parent / "results"
 ROLE = "denoiser"
@@ -103,7 +107,8 @@ def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, An
     shapes = write_weights("sdxl", "unet", folder)
     package = _unet_alone(open_listed(arguments.engines, arguments.model), folder, shapes)
     packs = _random_packs(package, folder, arguments.rank)
-    opened, changes = _changes(_Holder(), package, packs, arguments.repetitions)
+    effective = EffectiveWeights(package, 0)
+    opened, changes = _changes(_Holder(), effective, packs, arguments.repetitions)
     return {"model": "sdxl", "backend": "none", **_shared(package, packs, opened, changes)}
 
 
@@ -121,14 +126,20 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     package = open_listed(arguments.engines, arguments.model)
     packs = _random_packs(package, folder, arguments.rank)
     model = open_model(arguments.engines, arguments.model)
-    generator = Generator(model, OnnxRuntimeCpu(package, arguments.threads), lora_bytes=0)
-    opened, changes = _changes(generator.backend.open(ROLE), package, packs, arguments.repetitions)
+    choice = choose(package, arguments.backend, find_devices())
+    backend = open_backend(package, choice, arguments.threads)
+    served = served_by(choice.target, package.manifest)
+    generator = Generator(model, backend, lora_bytes=0, served=served)
+    effective = EffectiveWeights(package, 0, factored=backend.multiplies_updates)
+    opened, changes = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
     steps = _steps(generator, packs[0], arguments.repetitions)
     picture = steps["with"].clock * package.manifest.defaults.steps
     prompts = _prompts(generator, arguments.repetitions)
     return {
         "model": arguments.model,
-        "backend": generator.backend.name,
+        "backend": choice.backend,
+        "target": choice.target_name,
+        "device": choice.device,
         **_shared(package, packs, opened, changes),
         "step_ms": {name: asdict(each) for name, each in steps.items()},
         "change_at_every_job": round(changes[1].milliseconds / picture, 4),
@@ -176,15 +187,14 @@ def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> L
 
 
 def _changes(
-    network: Adaptable, package: ModelPackage, packs: list[LoraPack], repetitions: int
+    network: Adaptable, effective: EffectiveWeights, packs: list[LoraPack], repetitions: int
 ) -> tuple[Took, list[Change]]:
     """What the first LoRA ever takes, and the changes after it."""
-    effective = EffectiveWeights(package, 0)
     anew = LoraSwitch(effective, ROLE, network)
     none: LoraSet = ()
     a, b = (((pack, 1.0),) for pack in packs)
     opened = _timed(lambda: anew.apply(a))
-    moved = 2 * effective.kept_bytes
+    moved = 2 * sum(map(stored_bytes, effective.of(a, ROLE).values()))
     copying = _copying(moved)
     # With a budget of nothing only the newest set is kept: B drives A out, and the base drives out
     # nothing. So every computed change costs the same work, whatever came before it.
@@ -294,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", default="demo", help="the model package; default: demo")
     parser.add_argument("--engines", type=Path, default=Path("engines"), metavar="DIR")
+    parser.add_argument("--backend", choices=WISHES, default=CPU, help=f"default: {CPU}")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRAs; default: 16")
     parser.add_argument("--repetitions", type=int, default=20, metavar="N")
     parser.add_argument("--published-size", action="store_true", help="SDXL's UNet, weights alone")

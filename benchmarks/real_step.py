@@ -31,10 +31,10 @@ from runtime.backends.onnxruntime import open_session
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
 from runtime.generate import Generator
+from runtime.low_rank import Weights
 from runtime.manifest import ModelPackage
 from runtime.model import Model, open_model
 from runtime.plan import Plan
-from runtime.tensors import Tensor
 
 RESULTS = Path(__file__).parent / "results"
 PROMPT = "a lighthouse on a rock in the sea, evening light"
@@ -55,7 +55,7 @@ class FrugalEngine:
         """Named arrays in, named arrays out."""
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """There are no LoRAs here."""
         if weights:
             raise BackendError(f"{self._role}: weights cannot be replaced")
@@ -66,6 +66,7 @@ class FrugalCpu:
 
     name = "onnxruntime-cpu, its weights in mapped files"
     device = "cpu"
+    multiplies_updates = False
 
     def __init__(self, package: ModelPackage) -> None:
         self._package = package

@@ -19,8 +19,8 @@ from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.families.family import Guidance
 from runtime.generate import Generator
+from runtime.low_rank import Weights
 from runtime.model import open_model
-from runtime.tensors import Tensor
 
 PROMPT = "a red apple on a wooden table, soft morning light"
 STEPS = 2
@@ -52,7 +52,7 @@ class _Recorder:
         self.calls.append(Call(*kept))
         return outputs
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """Verification is of the package's own weights; passed on."""
         self.engine.replace_weights(weights)
 
@@ -64,6 +64,7 @@ class _RecordingBackend:
     backend: OnnxRuntimeCpu
     name: str = OnnxRuntimeCpu.name
     device: str = OnnxRuntimeCpu.device
+    multiplies_updates: bool = OnnxRuntimeCpu.multiplies_updates
     recorders: dict[str, _Recorder] = field(default_factory=dict)
 
     def open(self, role: str) -> Engine:

@@ -102,7 +102,7 @@ def denoise(
     `loras` puts LoRA sets on the denoiser.
     """
     running: list[Sample] = []
-    loaded = Loaded(loras.loaded)
+    loaded = Loaded(loras.loaded or ())
     try:
         while True:
             running = _without_canceled(running, denoiser)

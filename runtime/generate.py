@@ -52,7 +52,9 @@ class Generator:
             min(max_batch or limits.samples, limits.samples), limits.evaluations
         )
         self._denoiser = backend.open_denoiser()
-        self.effective_weights = EffectiveWeights(model.package, lora_bytes)
+        self.effective_weights = EffectiveWeights(
+            model.package, lora_bytes, factored=backend.multiplies_updates
+        )
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
         self.conditioner = Conditioner(
             model.family,

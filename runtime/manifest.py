@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.sealed import read_sealed, seal
+from runtime.tensors import Tensor, map_tensors
 
 FORMAT = 2
 MANIFEST_NAME = "manifest.json"
@@ -224,6 +225,12 @@ class ModelPackage:
     def file(self, name: str) -> Path:
         """The path of one of the package's files."""
         return self.path / name
+
+    def tensors(self, role: str) -> Mapping[str, Tensor]:
+        """The initializers of a role whose weights lie in the package, mapped from their file."""
+        weights = self.manifest.roles[role].weights
+        assert weights is not None, f"the weights of {role} are not in the package"
+        return map_tensors(self.file(weights))
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -30,6 +30,11 @@ class Tensor:
     """As safetensors names it."""
     values: NDArray[Any]
 
+    @property
+    def size_bytes(self) -> int:
+        """The memory that it takes."""
+        return self.values.nbytes
+
     def fp32(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Its numbers, in memory of their own."""
         if self.dtype == "BF16":

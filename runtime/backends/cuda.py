@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from runtime.backends.cuda_bindings import CudaBindings, Handle, load_bindings
+from runtime.backends.cuda_bindings import (
+    CudaBindings,
+    DriverBindings,
+    Handle,
+    load_bindings,
+    load_driver,
+)
 from runtime.errors import BackendError, DeviceError
 
 
@@ -48,9 +54,12 @@ class Pinned:
 class Cuda:
     """The first GPU that CUDA sees. Threads may share it."""
 
-    def __init__(self, bindings: CudaBindings | None = None) -> None:
+    def __init__(
+        self, bindings: CudaBindings | None = None, driver: DriverBindings | None = None
+    ) -> None:
         """The real bindings where none are given. Raises BackendError where there is no GPU."""
         self.bindings = bindings or load_bindings()
+        self.driver = driver or load_driver()
         self._used: Counter[str] = Counter()
         self._lock = threading.Lock()
         count = self.call("cudaGetDeviceCount", self.bindings.cudaGetDeviceCount())
@@ -65,6 +74,15 @@ class Cuda:
             _, words = self.bindings.cudaGetErrorString(code)
             raise DeviceError(f"{what}: {name.decode()}: {words.decode()}")
         return values[0] if len(values) == 1 else tuple(values)
+
+    def call_driver(self, what: str, result: tuple[Any, ...]) -> Any:
+        """What a function of the driver's bindings answered. Raises DeviceError for an error."""
+        code, *values = result
+        if code != self.driver.CUresult.CUDA_SUCCESS:
+            _, name = self.driver.cuGetErrorName(code)
+            _, words = self.driver.cuGetErrorString(code)
+            raise DeviceError(f"{what}: {name.decode()}: {words.decode()}")
+        return values[0] if values else None
 
     @property
     def used(self) -> Mapping[str, int]:
@@ -121,6 +139,12 @@ class Cuda:
         """Host memory for copies that do not wait."""
         return Pinned(self, shape, dtype)
 
+    def module(self, image: bytes) -> "Module":
+        """Kernels, as PTX: the driver makes them into code for this GPU now."""
+        self.memory()  # The driver works in the context that the runtime makes current with this.
+        loaded = self.driver.cuModuleLoadData(image)
+        return Module(self, self.call_driver("cuModuleLoadData", loaded))
+
     def stream(self, *, urgent: bool) -> "Stream":
         """A stream of its own; what is `urgent` goes first where the device has a choice."""
         least, greatest = self.call(
@@ -154,6 +178,34 @@ class Event:
         self._cuda.call("cudaEventDestroy", bindings.cudaEventDestroy(self._event))
 
 
+class Module:
+    """Kernels of ours."""
+
+    def __init__(self, cuda: Cuda, handle: Handle) -> None:
+        self._cuda = cuda
+        self._handle = handle
+
+    def launch(
+        self,
+        name: str,
+        stream: "Stream",
+        grid: tuple[int, int],
+        threads: int,
+        arguments: tuple[tuple[int, ...], tuple[Any, ...]],
+    ) -> None:
+        """Enqueue a kernel: blocks of so many threads, `arguments` as values and their C types.
+
+        Raises DeviceError.
+        """
+        cuda, driver = self._cuda, self._cuda.driver
+        found = driver.cuModuleGetFunction(self._handle, name.encode())
+        function = cuda.call_driver(f"cuModuleGetFunction of {name}", found)
+        launched = driver.cuLaunchKernel(
+            function, *grid, 1, threads, 1, 1, 0, stream.address, arguments, 0
+        )
+        cuda.call_driver(f"cuLaunchKernel of {name}", launched)
+
+
 class Graph:
     """Work that was captured from a stream, at the addresses that it had then."""
 
@@ -184,15 +236,15 @@ class Stream:
         """As other libraries take it."""
         return int(self.handle)
 
-    def upload(self, target: int, source: Pinned) -> None:
-        """Copy pinned memory to the device."""
+    def upload(self, target: int, source: Pinned, size_bytes: int) -> None:
+        """Copy the beginning of pinned memory to the device."""
         kind = self._cuda.bindings.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(target, source.address, source.array.nbytes, kind)
+        self._copy(target, source.address, size_bytes, kind)
 
-    def download(self, target: Pinned, source: int) -> None:
-        """Copy from the device into pinned memory, as much as that holds."""
+    def download(self, target: Pinned, source: int, size_bytes: int) -> None:
+        """Copy from the device to the beginning of pinned memory."""
         kind = self._cuda.bindings.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._copy(target.address, source, target.array.nbytes, kind)
+        self._copy(target.address, source, size_bytes, kind)
 
     def copy(self, target: int, source: int, size_bytes: int) -> None:
         """Copy within the device."""

@@ -1,16 +1,20 @@
 """NVIDIA's `cuda-bindings`, as far as we call it: the seam between our device code and CUDA.
 
-Every function answers a tuple, its error code first. The package imports with no GPU and no driver
-in the machine, where its functions answer with an error. `runtime.backends.cuda_fake` stands in for
-it; a test holds both that fake and this protocol to the real module.
+Two of its modules: CUDA's runtime, and of the driver below it what launching a kernel of our own
+takes, which the former does not have in Python. Every function answers a tuple, its error code
+first. The package imports with no GPU and no driver in the machine, where its functions answer with
+an error. `runtime.backends.cuda_fake` stands in for both; a test holds that fake and these
+protocols to the real modules.
 
 https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
+https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/driver.html
 """
 
 # The names are the vendor's.
 # ruff: noqa: N802, N815
 
 import importlib
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 from runtime.errors import BackendError
@@ -18,7 +22,8 @@ from runtime.errors import BackendError
 Handle = Any
 """A stream, an event or a graph, in the vendor's own type; `int` of it is its address."""
 
-_MODULE = "cuda.bindings.runtime"
+_RUNTIME = "cuda.bindings.runtime"
+_DRIVER = "cuda.bindings.driver"
 
 
 class CudaBindings(Protocol):
@@ -61,10 +66,47 @@ class CudaBindings(Protocol):
     def cudaEventDestroy(self, event: Handle) -> tuple[Any]: ...
 
 
+class DriverBindings(Protocol):
+    """The driver's functions that we use, under the vendor's names.
+
+    Its context is the one that the runtime made current in the same thread.
+    """
+
+    CUresult: Any
+
+    def cuGetErrorName(self, error: Any) -> tuple[Any, bytes]: ...
+    def cuGetErrorString(self, error: Any) -> tuple[Any, bytes]: ...
+    def cuModuleLoadData(self, image: bytes) -> tuple[Any, Handle]: ...
+    def cuModuleGetFunction(self, hmod: Handle, name: bytes) -> tuple[Any, Handle]: ...
+    def cuLaunchKernel(  # noqa: PLR0917 - as the real one
+        self,
+        f: Handle,
+        gridDimX: int,
+        gridDimY: int,
+        gridDimZ: int,
+        blockDimX: int,
+        blockDimY: int,
+        blockDimZ: int,
+        sharedMemBytes: int,
+        hStream: Handle,
+        kernelParams: tuple[tuple[int, ...], tuple[Any, ...]],
+        extra: int,
+    ) -> tuple[Any]: ...
+
+
 def load_bindings() -> CudaBindings:
-    """The real module. Raises BackendError where it is not installed."""
+    """The runtime's real module. Raises BackendError where it is not installed."""
+    return cast("CudaBindings", _load(_RUNTIME))
+
+
+def load_driver() -> DriverBindings:
+    """The driver's real module. Raises BackendError where it is not installed."""
+    return cast("DriverBindings", _load(_DRIVER))
+
+
+def _load(module: str) -> ModuleType:
     try:
-        return cast("CudaBindings", importlib.import_module(_MODULE))
+        return importlib.import_module(module)
     except ImportError as error:
         raise BackendError(
             "cuda-bindings is not installed, which finds GPUs and runs engines on them; "

@@ -1,9 +1,10 @@
-"""Stands in for `cuda-bindings` where there is no GPU: memory, streams, events and graphs.
+"""Stands in for `cuda-bindings` where there is no GPU: memory, streams, events, graphs, kernels.
 
 It is as lazy as the real thing. Work on a stream is done when somebody waits for it, and not
 before: host memory that is written again too early, or read too soon, gives wrong numbers here too.
 Device addresses are no addresses of this process. A captured graph holds the addresses that it was
-captured with. It computes nothing itself: whoever enqueues a kernel passes the function.
+captured with. It computes nothing itself: a kernel of ours is looked up in the PTX and computed by
+`runtime.backends.kernels_fake`, and the fakes of vendors pass a function.
 """
 
 # The names are the vendor's.
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from runtime.backends.kernels_fake import KERNELS
 
 Work = Callable[[], None]
 Bytes = NDArray[np.uint8]
@@ -38,6 +41,14 @@ class FakeError(IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureUnsupported = 900
+
+
+class FakeResult(IntEnum):
+    """The driver's error codes, with the numbers of the real ones."""
+
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
+    CUDA_ERROR_NOT_FOUND = 500
 
 
 class FakeMemcpyKind(IntEnum):
@@ -77,8 +88,9 @@ class _Event:
 
 
 class FakeCuda:
-    """The module, as far as `runtime.backends.cuda_bindings.CudaBindings` names it."""
+    """Both modules, as far as `runtime.backends.cuda_bindings` names them."""
 
+    CUresult = FakeResult
     cudaError_t = FakeError
     cudaMemcpyKind = FakeMemcpyKind
     cudaStreamCaptureMode = FakeCaptureMode
@@ -96,6 +108,8 @@ class FakeCuda:
         self._streams: dict[int, _Stream] = {}
         self._events: dict[int, _Event] = {}
         self._graphs: dict[int, list[Work]] = {}
+        self._modules: dict[int, str] = {}
+        self._functions: dict[int, str] = {}
         self._next = _FIRST_ADDRESS
         self._handles = 1
         self._fault = FakeError.cudaSuccess
@@ -276,6 +290,43 @@ class FakeCuda:
     def cudaEventDestroy(self, event: int) -> tuple[FakeError]:
         del self._events[event]
         return (FakeError.cudaSuccess,)
+
+    # The driver's functions.
+
+    def cuGetErrorName(self, error: FakeResult) -> tuple[FakeResult, bytes]:
+        return FakeResult.CUDA_SUCCESS, error.name.encode()
+
+    def cuGetErrorString(self, error: FakeResult) -> tuple[FakeResult, bytes]:
+        return FakeResult.CUDA_SUCCESS, f"the words for {error.value}".encode()
+
+    def cuModuleLoadData(self, image: bytes) -> tuple[FakeResult, int]:
+        return FakeResult.CUDA_SUCCESS, self._made(self._modules, image.decode())
+
+    def cuModuleGetFunction(self, hmod: int, name: bytes) -> tuple[FakeResult, int]:
+        if f".entry {name.decode()}(" not in self._modules[hmod]:
+            return FakeResult.CUDA_ERROR_NOT_FOUND, 0
+        return FakeResult.CUDA_SUCCESS, self._made(self._functions, name.decode())
+
+    def cuLaunchKernel(  # noqa: PLR0917 - as the real one
+        self,
+        f: int,
+        gridDimX: int,  # noqa: ARG002
+        gridDimY: int,  # noqa: ARG002
+        gridDimZ: int,  # noqa: ARG002
+        blockDimX: int,  # noqa: ARG002
+        blockDimY: int,  # noqa: ARG002
+        blockDimZ: int,  # noqa: ARG002
+        sharedMemBytes: int,  # noqa: ARG002
+        hStream: int,
+        kernelParams: tuple[tuple[int, ...], tuple[Any, ...]],
+        extra: int,  # noqa: ARG002
+    ) -> tuple[FakeResult]:
+        values, types = kernelParams
+        if len(values) != len(types):
+            return (FakeResult.CUDA_ERROR_INVALID_VALUE,)
+        kernel = KERNELS[self._functions[f]]
+        self.enqueue(hStream, lambda: kernel(self.view, values))
+        return (FakeResult.CUDA_SUCCESS,)
 
     def _code(self, name: str) -> FakeError:
         """What a function answers: what was asked for, or a fault that stays, as on a device."""

@@ -24,7 +24,7 @@ from runtime.backends.host_denoiser import HISTORY, row_inputs
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array, Reading, Row
 from runtime.backends.staging import Buffer, Uploads, reading
-from runtime.tensors import Tensor
+from runtime.low_rank import Weights
 
 # Where a sample's state is, and what a call makes of it.
 _NEXT = {"latents": "next_latents", "history": "next_history"}
@@ -97,7 +97,7 @@ class DeviceDenoiser:
         if before is not None:
             before.wait()
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """As of an Engine; the samples in it stay. Raises BackendError."""
         self._engine.replace_weights(weights)
 

@@ -10,8 +10,8 @@ from runtime.backends.cuda import Stream
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array
 from runtime.backends.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.low_rank import Weights
 from runtime.manifest import BATCH, InputRecord
-from runtime.tensors import Tensor
 
 
 class DeviceCall(Protocol):
@@ -58,7 +58,7 @@ class DeviceEngine(Protocol):
         """The call at these shapes, made at the first use. Raises BackendError."""
         ...
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """As of an Engine. Raises BackendError."""
         ...
 
@@ -77,7 +77,7 @@ class HostArrayEngine:
         made = [self._run(piece) for piece in self._pieces(inputs)]
         return {name: np.concatenate([outputs[name] for outputs in made]) for name in made[0]}
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """From now on these weights hold, and the package's own for all others."""
         self._engine.replace_weights(weights)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Array, Engine, Reading, Row
-from runtime.tensors import Tensor
+from runtime.low_rank import Weights
 
 HISTORY = 3
 
@@ -51,7 +51,7 @@ class HostDenoiser:
         for together in [[row] for row in rows] if self._apart else [rows]:
             self._call(together)
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """Let these weights of the graph hold from the next call on."""
         self._engine.replace_weights(weights)
         self._apart = bool(weights)

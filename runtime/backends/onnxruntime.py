@@ -8,6 +8,7 @@ from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnx_graph import ELEMENT_TYPES, with_inputs
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
+from runtime.low_rank import Weights, merged
 from runtime.manifest import ModelPackage
 from runtime.tensors import Tensor
 
@@ -62,11 +63,11 @@ class OnnxEngine:
             raise BackendError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """Hand these over in every call from now on. The first ones open the second session."""
         if weights and self._adaptable is None:
             self._adaptable = self._open(replaceable=True)
-        self._replaced = {name: _value(tensor) for name, tensor in weights.items()}
+        self._replaced = {name: _value(merged(weight)) for name, weight in weights.items()}
 
     def _open(self, *, replaceable: bool) -> "onnxruntime.InferenceSession":
         path = self._graph
@@ -105,6 +106,7 @@ class OnnxRuntimeCpu:
 
     name = "onnxruntime-cpu"
     device = "cpu"
+    multiplies_updates = False
 
     def __init__(self, package: ModelPackage, threads: int | None = None) -> None:
         """Nothing is opened yet."""

@@ -1,103 +1,28 @@
-"""ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device.
+"""ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
-Everything is bound to our own buffers and enqueued on our own streams. The provider's own CUDA
-graphs are not used: a captured session takes one shape, and no inputs that come and go.
-"""
-
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-import numpy as np
-
-from runtime.backends.cuda import Cuda, DeviceMemory, Stream
+from runtime.backends.cuda import Cuda
 from runtime.backends.device_denoiser import DeviceDenoiser
 from runtime.backends.device_engine import HostArrayEngine
-from runtime.backends.onnx_graph import ELEMENT_TYPES, with_inputs
+from runtime.backends.device_weights import DeviceWeights, offsets
+from runtime.backends.onnx_graph import with_inputs
+from runtime.backends.onnxruntime_cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
-from runtime.backends.staging import Buffer, PinnedPool, Uploads
-from runtime.errors import BackendError, DeviceError
-from runtime.manifest import BATCH, ModelPackage, RoleRecord
+from runtime.backends.staging import PinnedPool
+from runtime.low_rank import Weights, base_of
+from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target
-from runtime.tensors import Tensor
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, IOBinding
-
-PROVIDER = "CUDAExecutionProvider"
-
-_CALLS = 16
-"""Shapes of a session that are kept ready."""
-
-
-class OnnxCudaCall:
-    """A session at one shape, bound to buffers of ours."""
-
-    def __init__(self, session: "InferenceSession", cuda: Cuda, stream: Stream, role: str) -> None:
-        """`prepare` it next."""
-        self._session = session
-        self._cuda = cuda
-        self._stream = stream
-        self._role = role
-        self._binding: IOBinding = session.io_binding()
-        self.inputs: dict[str, Buffer] = {}
-        self.outputs: dict[str, Buffer] = {}
-
-    def prepare(self, record: RoleRecord, shapes: Mapping[str, Shape]) -> None:
-        """Allocate and bind every buffer. A run on zeros says what the outputs are."""
-        for name, shape in shapes.items():
-            self.inputs[name] = buffer = self._buffer(shape, np.dtype(record.inputs[name].dtype))
-            self._stream.zero(buffer.memory.address, buffer.memory.size_bytes)
-            self._bind_input(name, buffer.dtype.type, shape, buffer.memory.address)
-        names = [output.name for output in self._session.get_outputs()]
-        for name in names:
-            self._binding.bind_output(name, "cuda")
-        self.run()
-        self._stream.synchronize()
-        for name, made in zip(names, self._binding.get_outputs(), strict=True):
-            found = made.element_type()
-            dtype = np.dtype(_NUMPY[found])
-            self.outputs[name] = buffer = self._buffer(tuple(made.shape()), dtype)
-            self._binding.bind_output(
-                name, "cuda", 0, dtype.type, buffer.shape, buffer.memory.address
-            )
-
-    def bind_weight(self, name: str, tensor: Tensor, memory: DeviceMemory) -> None:
-        """Let an initializer that is an input have these values."""
-        element = ELEMENT_TYPES[tensor.dtype]
-        self._bind_input(name, element, tensor.values.shape, memory.address)
-
-    def run(self) -> None:
-        """Enqueue it. Raises DeviceError."""
-        import onnxruntime
-
-        options = onnxruntime.RunOptions()
-        # What comes behind it is on the same stream; the session would wait for the device.
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        try:
-            self._session.run_with_iobinding(self._binding, options)
-        except Exception as error:
-            line = " ".join(str(error).split())
-            raise DeviceError(f"{self._role}: ONNX Runtime failed: {line}") from error
-
-    def free(self) -> None:
-        """Give its buffers back; nothing of it may be running."""
-        for buffer in (*self.inputs.values(), *self.outputs.values()):
-            self._cuda.free(buffer.memory)
-
-    def _bind_input(self, name: str, element: Any, shape: Shape, address: int) -> None:
-        self._binding.bind_input(name, "cuda", 0, element, shape, address)
-
-    def _buffer(self, shape: Shape, dtype: "np.dtype[Any]") -> Buffer:
-        size = int(np.prod(shape)) * dtype.itemsize
-        return Buffer(self._cuda.allocate(size, "buffers"), shape, dtype)
 
 
 class OnnxCudaEngine:
     """A role's graph on the device.
 
-    While weights are replaced, a second session runs it, whose matrices are inputs.
+    While weights are replaced, a second session runs it, whose matrices are inputs. Once one has
+    been replaced it has memory of its own, where another set's values or the package's own are
+    written from then on: addresses stay, and so do graphs.
     """
 
     def __init__(
@@ -114,11 +39,12 @@ class OnnxCudaEngine:
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
         self._profiles = Profiles(role, self._record.inputs, identity.profiles, scale)
-        self._session = self._open(replaceable=False)
-        self._adaptable: InferenceSession | None = None
-        self._weights: dict[str, tuple[Tensor, DeviceMemory]] = {}
-        self._uploads = Uploads(pinned, self.stream)
-        self._calls: OrderedDict[tuple[tuple[str, Shape], ...], OnnxCudaCall] = OrderedDict()
+        self._plain = self._open(replaceable=False)
+        self._session = self._plain
+        self._adaptable: OnnxCudaSession | None = None
+        self._writer = DeviceWeights(cuda, self.stream, pinned)
+        self._placed: dict[str, Placed] = {}
+        self._replaced: frozenset[str] = frozenset()
 
     @property
     def largest_batch(self) -> int | None:
@@ -134,70 +60,50 @@ class OnnxCudaEngine:
 
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes. Raises BackendError."""
-        key = tuple(sorted(shapes.items()))
-        found = self._calls.get(key)
-        if found is not None:
-            self._calls.move_to_end(key)
-            return found
         self.check(shapes)
-        if len(self._calls) == _CALLS:
-            self.stream.synchronize()
-            self._calls.popitem(last=False)[1].free()
-        session = self._adaptable if self._weights and self._adaptable else self._session
-        made = OnnxCudaCall(session, self._cuda, self.stream, self._role)
-        for name, (tensor, memory) in self._weights.items():
-            made.bind_weight(name, tensor, memory)
-        made.prepare(self._record, shapes)
-        self._calls[key] = made
-        return made
+        return self._session.call(shapes)
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """As of an Engine. Waits for the device; calls are made anew, over the other session."""
+    def replace_weights(self, weights: Weights) -> None:
+        """As of an Engine. Waits for the device. Raises BackendError."""
         self.stream.synchronize()
-        for call in self._calls.values():
-            call.free()
-        self._calls.clear()
-        for _, memory in self._weights.values():
-            self._cuda.free(memory)
-        self._weights = {}
-        for name, tensor in weights.items():
-            memory = self._cuda.allocate(tensor.values.nbytes, "LoRA weights")
-            self._uploads.put(tensor.values, memory.address)
-            self._weights[name] = tensor, memory
-        self._uploads.end_round()
-        if weights and self._adaptable is None:
+        if not weights:
+            self._session = self._plain
+            return
+        if self._adaptable is None:
             self._adaptable = self._open(replaceable=True)
-
-    def _open(self, *, replaceable: bool) -> "InferenceSession":
-        import onnxruntime
-
-        path = self._target.engine(self._role)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        folder = self._record.external_folder or str(self._package.path.resolve())
-        # A compiled graph leaves its weights where the package has them.
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", folder
+        self._session = self._adaptable
+        placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
+        self._placed |= placed
+        # Whatever fails below, these may hold something else than the package's own.
+        self._replaced |= weights.keys()
+        own = self._package.tensors(self._role)
+        self._writer.write(
+            (weights.get(name, own[name]), self._placed[name].address)
+            for name in sorted(self._replaced)
         )
+        self._replaced = frozenset(weights)
+        if placed:
+            self._adaptable.bind(placed)
+
+    def _place(self, weights: Weights) -> dict[str, Placed]:
+        """Memory for weights that had none yet, all of it or none."""
+        if not weights:
+            return {}
+        places, size = offsets(weights)
+        begin = self._cuda.allocate(size, "LoRA weights").address
+        return {
+            name: Placed(base_of(weight), begin + places[name]) for name, weight in weights.items()
+        }
+
+    def _open(self, *, replaceable: bool) -> OnnxCudaSession:
+        path = self._target.engine(self._role)
         model = path.read_bytes()
         if replaceable:
             matrices = [each for each in self._record.parameters.values() if each.replaceable]
             model = with_inputs(model, matrices)
-        provider = (PROVIDER, {"user_compute_stream": str(self.stream.address)})
-        before, _ = self._cuda.memory()
-        try:
-            session = onnxruntime.InferenceSession(model, options, providers=[provider])
-        except Exception as error:
-            line = " ".join(str(error).split())
-            raise BackendError(f"{path}: ONNX Runtime cannot open it: {line}") from error
-        # Where the provider's libraries are missing, it takes the CPU, and says nothing.
-        if session.get_providers()[0] != PROVIDER:
-            found = ", ".join(session.get_providers())
-            raise BackendError(
-                f"{path}: ONNX Runtime took {found}, asked for {PROVIDER}; install "
-                "onnxruntime-gpu and the CUDA libraries that it names in its log"
-            )
-        self._cuda.account("weights", max(0, before - self._cuda.memory()[0]))
+        session = OnnxCudaSession(self._cuda, self.stream, self._role, self._record)
+        folder = self._record.external_folder or self._package.path.resolve()
+        session.open(model, path, Path(folder))
         return session
 
 
@@ -205,6 +111,7 @@ class OnnxRuntimeCuda:
     """The backend `onnxruntime-cuda`."""
 
     name = "onnxruntime-cuda"
+    multiplies_updates = True
 
     def __init__(self, package: ModelPackage, target: Target, cuda: Cuda, device: str) -> None:
         """Nothing is opened yet. Raises BackendError where the weights do not fit."""
@@ -234,7 +141,3 @@ class OnnxRuntimeCuda:
 
     def _engine(self, role: str) -> OnnxCudaEngine:
         return OnnxCudaEngine(self._package, self._target, role, self._cuda, self._pinned)
-
-
-# ONNX's numbers of the dtypes that our graphs give.
-_NUMPY = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}

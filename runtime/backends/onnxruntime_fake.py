@@ -1,6 +1,7 @@
 """Stands in for ONNX Runtime's CUDA provider: its sessions over the memory of the fake of CUDA.
 
-What it computes is computed by ONNX Runtime on the CPU. A test holds its methods to the real ones.
+What it computes is computed by ONNX Runtime on the CPU. A graph has the addresses that were bound
+when it was captured, and no others. A test holds its methods to the real ones.
 """
 
 from collections.abc import Callable
@@ -85,7 +86,11 @@ class FakeSession:
     ) -> None:
         self._cuda = cuda
         self._took = took
-        self._stream = int(providers[0][1]["user_compute_stream"])
+        settings = providers[0][1]
+        self._stream = int(settings["user_compute_stream"])
+        self._captures = settings["enable_cuda_graph"] == "1"
+        self.graphs: dict[str, tuple[dict[str, _Bound], dict[str, _Bound | None]]] = {}
+        """What is bound in each graph that was captured."""
         self._real = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -100,8 +105,11 @@ class FakeSession:
     def io_binding(self) -> FakeIOBinding:
         return FakeIOBinding({each.name: _TYPES[each.type] for each in self.get_outputs()})
 
-    def run_with_iobinding(self, iobinding: FakeIOBinding, run_options: Any = None) -> None:  # noqa: ARG002
+    def run_with_iobinding(self, iobinding: FakeIOBinding, run_options: Any = None) -> None:
         inputs, outputs = dict(iobinding.bound_inputs), dict(iobinding.bound_outputs)
+        graph = run_options.get_run_config_entry("gpu_graph_id")
+        if self._captures and graph != "-1":
+            inputs, outputs = self.graphs.setdefault(graph, (inputs, outputs))
 
         def work() -> None:
             values = {name: self._value(bound) for name, bound in inputs.items()}
@@ -120,11 +128,19 @@ class FakeSession:
         return content.copy().view(bound.element).reshape(bound.shape)
 
 
-def fake_onnxruntime(cuda: FakeCuda, took: str) -> Any:
-    """The module, whose sessions say that they took the provider `took`."""
+def fake_onnxruntime(
+    cuda: FakeCuda, took: str, opened: list[FakeSession], *, captures: bool = True
+) -> Any:
+    """The module, whose sessions say that they took the provider `took`; `opened` gets them.
+
+    Without `captures` it refuses to open a session that is to capture graphs.
+    """
 
     def session(model: bytes, options: Any, providers: list[Any]) -> FakeSession:
-        return FakeSession(cuda, took, model, options, providers)
+        if providers[0][1]["enable_cuda_graph"] == "1" and not captures:
+            raise RuntimeError("This session cannot use the graph\ncapture feature")
+        opened.append(FakeSession(cuda, took, model, options, providers))
+        return opened[-1]
 
     made: Callable[..., FakeSession] = session
     return SimpleNamespace(

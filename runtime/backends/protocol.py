@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.tensors import Tensor
+from runtime.low_rank import Weights
 
 Array = NDArray[Any]
 
@@ -22,7 +22,7 @@ class Engine(Protocol):
         """Named host arrays in, named host arrays out. Raises BackendError."""
         ...
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """From now on these initializers hold these values, and all others the package's own.
 
         An engine that keeps its weights on a device rewrites the union of those that it replaced
@@ -75,7 +75,7 @@ class Denoiser(Protocol):
         """
         ...
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """As of an Engine; the samples in it stay. Raises BackendError."""
         ...
 
@@ -97,6 +97,8 @@ class Backend(Protocol):
 
     name: str
     device: str
+    multiplies_updates: bool
+    """Whether its engines are better given low-rank updates as such than merged."""
 
     def open(self, role: str) -> Engine:
         """Open one of the package's networks. Raises BackendError."""

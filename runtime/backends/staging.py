@@ -16,6 +16,9 @@ from runtime.backends.protocol import Array
 _ROUNDS = 2
 """So many rounds of copies may be under way; before another one, the oldest is waited for."""
 
+_PIECE = 16 * 2**20
+"""Bytes: a larger array goes up in pieces, so that pinned memory does not grow with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
@@ -36,7 +39,9 @@ class Buffer:
 
 
 class PinnedPool:
-    """Pinned blocks by their size; making one stops the device, so that none is given up."""
+    """Pinned blocks of sizes that are powers of 2; making one stops the device, so that none is
+    given up.
+    """
 
     def __init__(self, cuda: Cuda) -> None:
         """Empty; threads may share it."""
@@ -45,11 +50,12 @@ class PinnedPool:
         self._lock = threading.Lock()
 
     def take(self, size_bytes: int) -> Pinned:
-        """A block of bytes."""
+        """A block of at least so many bytes."""
+        size = 1 << max(0, size_bytes - 1).bit_length()
         with self._lock:
-            if self._free[size_bytes]:
-                return self._free[size_bytes].pop()
-        return self._cuda.pinned((size_bytes,), np.uint8)
+            if self._free[size]:
+                return self._free[size].pop()
+        return self._cuda.pinned((size,), np.uint8)
 
     def give_back(self, block: Pinned) -> None:
         """The device is done with it."""
@@ -69,12 +75,15 @@ class Uploads:
 
     def put(self, array: Array, address: int) -> None:
         """Copy an array to an address; it may be changed as soon as this returns."""
-        if not array.nbytes:
-            return
-        block = self._pool.take(array.nbytes)
-        block.array[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self._stream.upload(address, block)
-        self._round.append(block)
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for begin in range(0, content.nbytes, _PIECE):
+            if begin:
+                self.end_round()
+            piece = content[begin : begin + _PIECE]
+            block = self._pool.take(piece.nbytes)
+            block.array[: piece.nbytes] = piece
+            self._stream.upload(address + begin, block, piece.nbytes)
+            self._round.append(block)
 
     def end_round(self) -> None:
         """What belongs together has been enqueued. Raises DeviceError for what failed before."""
@@ -89,13 +98,14 @@ class Uploads:
 
 def reading(pool: PinnedPool, stream: Stream, buffer: Buffer) -> Callable[[], NDArray[Any]]:
     """Enqueue the copy of a buffer to the host; what is returned waits for it, once, anywhere."""
-    block = pool.take(prod(buffer.shape) * buffer.dtype.itemsize)
-    stream.download(block, buffer.memory.address)
+    size = prod(buffer.shape) * buffer.dtype.itemsize
+    block = pool.take(size)
+    stream.download(block, buffer.memory.address, size)
     event = stream.event()
 
     def read() -> NDArray[Any]:
         event.wait()
-        array: NDArray[Any] = block.array.copy().view(buffer.dtype).reshape(buffer.shape)
+        array: NDArray[Any] = block.array[:size].copy().view(buffer.dtype).reshape(buffer.shape)
         pool.give_back(block)
         return array
 

@@ -25,6 +25,8 @@ def open_tensorrt(package: ModelPackage, target: Target, device: str) -> "Tensor
 class TensorRt:
     """The backends `tensorrt` and `tensorrt-rtx`."""
 
+    multiplies_updates = True
+
     def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
         """Engines' files are read and checked from here on, while others are opened already.
 

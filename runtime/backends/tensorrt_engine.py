@@ -8,9 +8,9 @@ from runtime.backends.staging import PinnedPool
 from runtime.backends.tensorrt_call import Call
 from runtime.backends.tensorrt_refit import Refit
 from runtime.backends.tensorrt_vendor import Contexts, Vendor
+from runtime.low_rank import Weights
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target
-from runtime.tensors import Tensor
 
 _CALLS = 16
 """Shapes of an engine that are kept ready; the one that was used longest ago makes room."""
@@ -35,7 +35,7 @@ class TensorRtEngine:
         self._engine = vendor.deserialize(path)
         kernels = path.with_suffix(f".{identity.precision}.kernels")
         self._contexts = Contexts(vendor, self._engine, role, kernels)
-        self._refit = Refit(vendor, self._engine, package, target, role)
+        self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
         self._calls: OrderedDict[tuple[tuple[str, Shape], ...], Call] = OrderedDict()
 
     @property
@@ -69,9 +69,9 @@ class TensorRtEngine:
         self._calls[key] = made
         return made
 
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def replace_weights(self, weights: Weights) -> None:
         """As of an Engine. Waits for the device. Raises BackendError."""
-        self._refit.replace(weights, self.stream)
+        self._refit.replace(weights)
         for call in self._calls.values():
             call.forget_graph()
 

@@ -2,9 +2,9 @@
 
 Its plans are JSON: package, role, profiles by axis, and the weights that can be replaced.
 It computes on the memory of `runtime.backends.cuda_fake`, when that gets to it. It grants no more
-than TensorRT promises: a context that was captured is not to be changed, and a graph that was
-captured before a refit may go on with the weights of that time. A test holds its methods to those
-of the real binary.
+than TensorRT promises: a context that was captured is not to be changed, a graph that was captured
+before a refit may go on with the weights of that time, and a refit reads whatever is still set, at
+the address where it was. A test holds its methods to those of the real binary.
 """
 
 import ctypes
@@ -73,18 +73,29 @@ class FakeSpecialization(Enum):
     EAGER = 1
 
 
+class FakeLocation(Enum):
+    """`TensorLocation`."""
+
+    DEVICE = 0
+    HOST = 1
+
+
 class FakeWeights:
-    """`Weights` at an address of the host's; not copied, as the vendor's are not."""
+    """`Weights` at an address; not copied, as the vendor's are not."""
 
     def __init__(self, type: FakeDataType, ptr: int, count: int) -> None:  # noqa: A002
         self.dtype = type
         self.size = count
         self._address = ptr
 
-    def tensor(self, shape: tuple[int, ...]) -> Tensor:
+    def tensor(self, shape: tuple[int, ...], location: FakeLocation, cuda: FakeCuda) -> Tensor:
         """What lies there now."""
         name, stored = self.dtype.value
-        content = ctypes.string_at(self._address, self.size * np.dtype(stored).itemsize)
+        size = self.size * np.dtype(stored).itemsize
+        if location is FakeLocation.DEVICE:
+            content = cuda.view(self._address, size).tobytes()
+        else:
+            content = ctypes.string_at(self._address, size)
         return Tensor(name, np.frombuffer(content, stored).reshape(shape))
 
 
@@ -136,6 +147,10 @@ class FakeEngine:
         self.record = manifest.roles[plan["role"]]
         self.onnx = OnnxEngine(ModelPackage(path, manifest, digest), plan["role"], 1)
         self.weights: dict[str, Tensor] = {}
+        self.fused: list[set[str]] = []
+        """Weights that can only be replaced together, as tests say."""
+        self.refits: list[frozenset[str]] = []
+        """The weights that each refit wrote."""
         smallest = {name: extents[0] for name, extents in self.profiles[0].items()}
         self._made = self.onnx.run(
             {
@@ -284,29 +299,39 @@ class FakeRefitter:
     def __init__(self, engine: FakeEngine, logger: Any) -> None:
         self._engine = engine
         self._logger = logger
-        self._set: dict[str, FakeWeights] = {}
+        self._set: dict[str, tuple[FakeWeights, FakeLocation]] = {}
 
     def get_all_weights(self) -> list[str]:
         return list(self._engine.refittable_names)
 
     def get_missing_weights(self) -> list[str]:
-        return []
+        touched = [names for names in self._engine.fused if names & self._set.keys()]
+        return sorted(set().union(*touched) - self._set.keys())
 
-    def set_named_weights(self, name: str, weights: FakeWeights) -> bool:
+    def set_named_weights(
+        self, name: str, weights: FakeWeights, location: FakeLocation = FakeLocation.HOST
+    ) -> bool:
         if name not in self._engine.refittable_names:
             self._logger.log(FakeLogger.Severity.ERROR, f"{name} is not refittable")
             return False
-        self._set[name] = weights
+        self._set[name] = weights, location
         return True
+
+    def unset_named_weights(self, weights_name: str) -> bool:
+        return self._set.pop(weights_name, None) is not None
 
     def refit_cuda_engine_async(self, stream_handle: int) -> bool:
         parameters = {each.initializer: each for each in self._engine.record.parameters.values()}
-        waiting, self._set = self._set, {}
+        if self.get_missing_weights():
+            return False
+        given = dict(self._set)
 
         def work() -> None:
-            for name, weights in waiting.items():
-                self._engine.weights[name] = weights.tensor(parameters[name].shape)
+            for name, (weights, location) in given.items():
+                shape = parameters[name].shape
+                self._engine.weights[name] = weights.tensor(shape, location, self._engine.cuda)
 
+        self._engine.refits.append(frozenset(given))
         self._engine.cuda.enqueue(stream_handle, work)
         return True
 
@@ -321,6 +346,7 @@ def fake_api(cuda: FakeCuda, opened: Callable[[FakeEngine], None] = lambda _: No
         Refitter=FakeRefitter,
         Runtime=partial(FakeRuntime, cuda, opened),
         TensorIOMode=FakeMode,
+        TensorLocation=FakeLocation,
         Weights=FakeWeights,
     )
     return cast("Api", names)

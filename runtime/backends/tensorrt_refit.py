@@ -1,24 +1,34 @@
 """Replaces weights of an open engine, always from the package's own.
 
 An engine keeps what it was given. So each time exactly the union is written: the weights that were
-replaced before and those that are to be now, each as given here or as the package has it.
+replaced before and those that are to be now, each as given here or as the package has it. Low-rank
+updates are multiplied on the device and handed over there, all others from host memory. That is
+done in rounds, so that a model's updates need not all lie on the device beside its engines at once.
 """
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import accumulate
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from runtime.backends.cuda import Stream
+from runtime.backends.cuda import DeviceMemory, Stream
+from runtime.backends.device_weights import DeviceWeights, offsets
 from runtime.backends.tensorrt_vendor import Vendor
 from runtime.errors import BackendError
+from runtime.low_rank import LowRankUpdate, Weight, Weights, stored_bytes
 from runtime.manifest import ModelPackage
 from runtime.target import Target
-from runtime.tensors import Tensor, map_tensors
+from runtime.tensors import Tensor
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
+
+logger = logging.getLogger(__name__)
+
+ROUND_BYTES = 512 * 2**20
+"""What a round may write; a single weight may be larger."""
 
 # The vendor's names of the dtypes that weights are stored in.
 _DTYPES = {"F32": "FLOAT", "F16": "HALF", "BF16": "BF16"}
@@ -34,17 +44,21 @@ class Refit:
         package: ModelPackage,
         target: Target,
         role: str,
+        *,
+        stream: Stream,
     ) -> None:
-        """The engine is as it was opened: its weights are the package's own."""
+        """The engine is as it was opened: its weights are the package's. It runs on `stream`."""
         self._vendor = vendor
         self._engine = engine
         self._package = package
         self._target = target
         self._role = role
+        self._stream = stream
+        self._device = DeviceWeights(vendor.cuda, stream, vendor.pinned)
         self._replaceable = frozenset(target.record.identity.engines[role].refittable)
         self._replaced: frozenset[str] = frozenset()
 
-    def replace(self, weights: Mapping[str, Tensor], stream: Stream) -> None:
+    def replace(self, weights: Weights) -> None:
         """Write them, behind what is on the stream, and wait. Raises BackendError."""
         unknown = sorted(weights.keys() - self._replaceable)
         if unknown:
@@ -52,32 +66,76 @@ class Refit:
                 f"{self._role}: {unknown[0]} cannot be replaced in the target {self._target.name}; "
                 "compile it without --fixed-weights"
             )
-        names = self._replaced | weights.keys()
-        if not names:
+        began = perf_counter()
+        # Whatever fails below, these may hold something else than the package's own.
+        self._replaced |= weights.keys()
+        wanted = {name: self._wanted(name, weights) for name in sorted(self._replaced)}
+        size = sum(map(stored_bytes, wanted.values()))
+        count = len(wanted)
+        if not wanted:
             return
-        # They lie in host memory that has to last until the device has them.
-        given = self._give(names, weights)
-        begun = self._refitter.refit_cuda_engine_async(stream.address)
-        self._vendor.check(begun, self._role, "replace its weights")
-        stream.synchronize()
-        del given
+        while wanted:
+            for name in self._write_round(wanted, weights):
+                wanted.pop(name, None)
         self._replaced = frozenset(weights)
+        seconds = perf_counter() - began
+        logger.info(
+            "%s: %d weights written, %.3f GB, in %.3f s", self._role, count, size / 1e9, seconds
+        )
 
-    def _give(self, names: Iterable[str], weights: Mapping[str, Tensor]) -> list[object]:
-        """Hand over these, and what the vendor wants rewritten together with them."""
-        kept: list[object] = []
-        waiting = sorted(names)
-        while waiting:
-            for name in waiting:
-                tensor = weights.get(name) or self._own[name]
-                values = np.ascontiguousarray(tensor.values)
-                dtype = getattr(self._vendor.api.DataType, _DTYPES[tensor.dtype])
-                given = self._vendor.api.Weights(dtype, values.ctypes.data, values.size)
-                kept += (values, given)
-                taken = self._refitter.set_named_weights(name, given)
-                self._vendor.check(taken, self._role, f"take other values for {name}")
-            waiting = sorted(self._refitter.get_missing_weights())
-        return kept
+    def _write_round(self, wanted: Weights, weights: Weights) -> set[str]:
+        """Write the first of `wanted`, and what the vendor wants rewritten together with them."""
+        written: set[str] = set()
+        memories: list[DeviceMemory] = []
+        due = _first(wanted)
+        try:
+            while due:
+                written |= due.keys()
+                memories += self._hand_over(due)
+                missing = set(self._refitter.get_missing_weights()) - written
+                due = {name: self._wanted(name, weights) for name in sorted(missing)}
+            begun = self._refitter.refit_cuda_engine_async(self._stream.address)
+            self._vendor.check(begun, self._role, "replace its weights")
+            self._stream.synchronize()
+        finally:
+            # The next round would read again whatever is still set.
+            for name in written:
+                self._refitter.unset_named_weights(name)
+            for memory in memories:
+                self._vendor.cuda.free(memory)
+        return written
+
+    def _hand_over(self, due: Weights) -> list[DeviceMemory]:
+        """Set them where they lie; returns the device's memory that was taken for it."""
+        location = self._vendor.api.TensorLocation
+        updates: dict[str, LowRankUpdate] = {}
+        for name, weight in due.items():
+            if isinstance(weight, LowRankUpdate):
+                updates[name] = weight
+            else:
+                self._set(name, weight, weight.values.ctypes.data, location.HOST)
+        if not updates:
+            return []
+        places, size = offsets(updates)
+        memory = self._vendor.cuda.allocate(size, "LoRA weights")
+        self._device.write(
+            (update, memory.address + places[name]) for name, update in updates.items()
+        )
+        for name, update in updates.items():
+            self._set(name, update.base, memory.address + places[name], location.DEVICE)
+        return [memory]
+
+    def _set(self, name: str, tensor: Tensor, address: int, location: "trt.TensorLocation") -> None:
+        """`tensor` says what lies at the address."""
+        assert tensor.values.flags.c_contiguous
+        api = self._vendor.api
+        dtype = getattr(api.DataType, _DTYPES[tensor.dtype])
+        given = api.Weights(dtype, address, tensor.values.size)
+        taken = self._refitter.set_named_weights(name, given, location)
+        self._vendor.check(taken, self._role, f"take other values for {name}")
+
+    def _wanted(self, name: str, weights: Weights) -> Weight:
+        return weights[name] if name in weights else self._own[name]
 
     @cached_property
     def _refitter(self) -> "trt.Refitter":
@@ -85,6 +143,11 @@ class Refit:
 
     @cached_property
     def _own(self) -> Mapping[str, Tensor]:
-        weights = self._package.manifest.roles[self._role].weights
-        assert weights is not None, "a package without weights of its own takes no LoRA"
-        return map_tensors(self._package.file(weights))
+        return self._package.tensors(self._role)
+
+
+def _first(wanted: Weights) -> dict[str, Weight]:
+    """As many as a round takes, and at least one."""
+    sizes = accumulate(map(stored_bytes, wanted.values()))
+    names = [name for name, size in zip(wanted, sizes, strict=True) if size <= ROUND_BYTES]
+    return {name: wanted[name] for name in names or list(wanted)[:1]}

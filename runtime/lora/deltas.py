@@ -12,7 +12,8 @@ have made of the weight before it, as PEFT applies it: there, order matters.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,18 +37,41 @@ def laid(
     `base` is the package's own weight, and `scale` the target's times the weight of the request.
     Raises PackageError where the factors' shapes give no change of the shape of `base`.
     """
-    try:
+    with _fitting(factors, base.shape):
         if kind == "dora":
             return _dora(factors, base, so_far, scale)
         product = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
         change = _fitted(product, base.shape)
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
-        raise PackageError(f"{shapes} do not fit {list(base.shape)}") from error
     # In place: all weights of a model pass through here, and new memory is what costs most.
     change *= np.float32(scale)
     change += so_far
     return change
+
+
+def is_low_rank(kind: Kind, factors: Collection[str]) -> bool:
+    """Whether the change is one product of two matrices, whatever the weight is before it."""
+    return kind == "lora" and "mid" not in factors
+
+
+def low_rank(factors: Factors, shape: tuple[int, ...], scale: float) -> tuple[Matrix, Matrix]:
+    """`[outputs, rank]` and `[rank, inputs]`, whose product is such a change, for such a `shape`.
+
+    Raises PackageError where it is of another shape.
+    """
+    with _fitting(factors, shape):
+        up, down = _flat(factors["up"]), _flat(factors["down"])
+        if up.shape != (shape[0], len(down)) or down.shape[1] != math.prod(shape[1:]):
+            raise ValueError("another number of inputs, outputs or ranks")
+        return up * np.float32(scale), down
+
+
+@contextmanager
+def _fitting(factors: Factors, shape: tuple[int, ...]) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
+        raise PackageError(f"{shapes} do not fit {list(shape)}") from error
 
 
 def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:

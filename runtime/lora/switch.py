@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from runtime.lora.pack import LoraSet
-from runtime.lora.weights import EffectiveWeights, Weights
+from runtime.lora.weights import EffectiveWeights
+from runtime.low_rank import Weights
 
 
 class Adaptable(Protocol):
@@ -22,10 +23,17 @@ class LoraSwitch:
         self._effective = effective
         self._role = role
         self._network = network
-        self.loaded: LoraSet = ()
+        self.loaded: LoraSet | None = ()
+        """None: not known, since putting one on failed halfway."""
 
     def apply(self, loras: LoraSet) -> None:
-        """Let exactly this set act. Raises PackageError, and then nothing has changed."""
-        if loras != self.loaded:
-            self._network.replace_weights(self._effective.of(loras, self._role))
-            self.loaded = loras
+        """Let exactly this set act.
+
+        Raises PackageError, and then nothing has changed, and BackendError.
+        """
+        if loras == self.loaded:
+            return
+        weights = self._effective.of(loras, self._role)
+        self.loaded = None
+        self._network.replace_weights(weights)
+        self.loaded = loras

@@ -1,23 +1,23 @@
 """The effective weights of a LoRA set: base + sum of weight * delta, in fp32, stored as the base.
 
 Always from the base, never from another set: whichever sets came before, a set's weights are the
-same to the bit. Those of recent sets are kept within a budget of memory.
+same to the bit. Those of recent sets are kept within a budget of memory. A backend that multiplies
+by itself gets the factors of plain LoRAs instead, those of all packs of a set as one product.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TypeAlias
+
+import numpy as np
 
 from runtime.errors import PackageError
-from runtime.lora.deltas import laid
-from runtime.lora.pack import LoraPack, LoraSet, Target, fit_fault
+from runtime.lora.deltas import Factors, is_low_rank, laid, low_rank
+from runtime.lora.pack import Kind, LoraPack, LoraSet, Target, fit_fault
+from runtime.low_rank import LowRankUpdate, Weight, Weights
 from runtime.manifest import ModelPackage
 from runtime.recent import Recent
-from runtime.tensors import Tensor, map_tensors, stored
-
-Weights: TypeAlias = Mapping[str, Tensor]
-"""What a network's initializers are to hold, by name; all others hold the package's own."""
+from runtime.tensors import Tensor, stored
 
 LORA_BYTES = 512 * 2**20
 """What weights of recent sets may take, where nobody says."""
@@ -26,17 +26,28 @@ _OPENED = 64
 """Packs that stay mapped: that takes addresses, not memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What one pack lays on one parameter."""
+
+    kind: Kind
+    factors: Factors
+    scale: float
+    """The target's, times the weight of the request."""
+
+
 class EffectiveWeights:
     """Computes and keeps the weights that LoRA sets give the networks of one package."""
 
-    def __init__(self, package: ModelPackage, budget_bytes: int) -> None:
+    def __init__(self, package: ModelPackage, budget_bytes: int, *, factored: bool = False) -> None:
         """`budget_bytes` bounds what is kept; the newest set's weights are kept whatever they take.
 
-        Nothing is read yet.
+        `factored`: plain LoRAs are left as low-rank updates. Nothing is read yet.
         """
         self._package = package
+        self._factored = factored
         self._kept: Recent[tuple[str, LoraSet], Weights] = Recent(budget_bytes, _size_bytes, 1)
-        self._base = cache(self._map_base)
+        self._base = cache(package.tensors)
         self._factors = lru_cache(_OPENED)(LoraPack.factors)
 
     @property
@@ -77,23 +88,35 @@ class EffectiveWeights:
 
     def _effective(
         self, role: str, name: str, parts: list[tuple[LoraPack, Target, float]]
-    ) -> tuple[str, Tensor]:
+    ) -> tuple[str, Weight]:
         """An initializer, and what it is to hold."""
-        parameter = self._package.manifest.roles[role].parameters[name]
-        base = self._base(role)[parameter.initializer].fp32()
-        effective = base
-        for pack, target, weight in parts:
-            tensors = self._factors(pack)
-            factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
-            scale = target.scale * weight
-            effective = laid(target.kind, factors, base, effective, scale)
-        return parameter.initializer, Tensor(parameter.dtype, stored(effective, parameter.dtype))
+        initializer = self._package.manifest.roles[role].parameters[name].initializer
+        base = self._base(role)[initializer]
+        changes = [self._change(*part) for part in parts]
+        if self._factored and all(is_low_rank(each.kind, each.factors) for each in changes):
+            return initializer, _product(base, changes)
+        return initializer, _sum(base, changes)
 
-    def _map_base(self, role: str) -> Mapping[str, Tensor]:
-        weights = self._package.manifest.roles[role].weights
-        assert weights is not None, "a package without weights of its own takes no LoRA"
-        return map_tensors(self._package.file(weights))
+    def _change(self, pack: LoraPack, target: Target, weight: float) -> _Change:
+        tensors = self._factors(pack)
+        factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
+        return _Change(target.kind, factors, target.scale * weight)
+
+
+def _sum(base: Tensor, changes: list[_Change]) -> Tensor:
+    own = base.fp32()
+    effective = own
+    for change in changes:
+        effective = laid(change.kind, change.factors, own, effective, change.scale)
+    return Tensor(base.dtype, stored(effective, base.dtype))
+
+
+def _product(base: Tensor, changes: list[_Change]) -> LowRankUpdate:
+    """A sum of products is the product of the matrices side by side."""
+    pairs = [low_rank(each.factors, base.values.shape, each.scale) for each in changes]
+    ups, downs = zip(*pairs, strict=True)
+    return LowRankUpdate(base, np.concatenate(ups, axis=1), np.concatenate(downs))
 
 
 def _size_bytes(weights: Weights) -> int:
-    return sum(tensor.values.nbytes for tensor in weights.values())
+    return sum(weight.size_bytes for weight in weights.values())

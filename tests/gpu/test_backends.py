@@ -1,5 +1,8 @@
 """Every backend that is here, on the demo model: pictures, graphs, LoRAs, the server, memory."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +71,18 @@ def test_loras_come_and_go_and_leave_nothing_behind(
     drawn(generator, **other)
     np.testing.assert_array_equal(drawn(generator, **first), with_first)
     assert np.abs(drawn(generator).astype(int) - base).max() <= 1
+
+
+def test_what_a_change_of_loras_takes(
+    demo: Compiled, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Not asserted but measured: the time of a change, and the bytes that it moves."""
+    output = tmp_path / "lora.json"
+    command = [sys.executable, "-m", "benchmarks.lora", "--engines", str(demo.engines)]
+    command += ["--backend", demo.choice.backend, "--output", str(output)]
+    subprocess.run(command, check=True)
+    for change in json.loads(output.read_text())["changes"]:
+        record_property(change["title"], f"{change['milliseconds']} ms, {change['moved_mb']} MB")
 
 
 def test_whether_a_graph_sees_weights_that_were_replaced_after_it(

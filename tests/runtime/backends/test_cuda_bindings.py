@@ -5,12 +5,25 @@ does in its place.
 import inspect
 
 import pytest
+from cuda.bindings import driver as real_driver
 from cuda.bindings import runtime as real
 
-from runtime.backends.cuda_bindings import CudaBindings, load_bindings
-from runtime.backends.cuda_fake import FakeCaptureMode, FakeCuda, FakeError, FakeMemcpyKind
+from runtime.backends.cuda_bindings import (
+    CudaBindings,
+    DriverBindings,
+    load_bindings,
+    load_driver,
+)
+from runtime.backends.cuda_fake import (
+    FakeCaptureMode,
+    FakeCuda,
+    FakeError,
+    FakeMemcpyKind,
+    FakeResult,
+)
 
 FUNCTIONS = sorted(name for name in vars(CudaBindings) if name.startswith("cuda"))
+DRIVER_FUNCTIONS = sorted(name for name in vars(DriverBindings) if name.startswith("cu"))
 
 
 def parameters(function: object) -> list[str]:
@@ -25,9 +38,22 @@ def test_a_function_is_the_real_ones(name: str) -> None:
     assert parameters(getattr(FakeCuda, name)) == expected
 
 
+@pytest.mark.parametrize("name", DRIVER_FUNCTIONS)
+def test_a_function_is_the_real_drivers(name: str) -> None:
+    expected = parameters(getattr(real_driver, name))
+    assert parameters(getattr(DriverBindings, name)) == expected
+    assert parameters(getattr(FakeCuda, name)) == expected
+
+
 def test_the_fake_has_nothing_of_its_own() -> None:
-    made_up = {name for name in vars(FakeCuda) if name.startswith("cuda")} - set(FUNCTIONS)
-    assert made_up == set(CudaBindings.__annotations__)
+    vendors = {name for name in vars(FakeCuda) if name.startswith(("cu", "CU"))}
+    made_up = vendors - {*FUNCTIONS, *DRIVER_FUNCTIONS}
+    assert made_up == {*CudaBindings.__annotations__, *DriverBindings.__annotations__}
+
+
+def test_the_drivers_errors_have_the_real_ones_numbers() -> None:
+    for member in FakeResult:
+        assert getattr(real_driver.CUresult, member.name) == member.value
 
 
 @pytest.mark.parametrize(
@@ -48,5 +74,6 @@ def test_a_flag_is_the_real_ones(name: str) -> None:
     assert getattr(FakeCuda, name) == int(getattr(real, name))
 
 
-def test_the_real_module_is_what_is_loaded() -> None:
+def test_the_real_modules_are_what_is_loaded() -> None:
     assert load_bindings() is real
+    assert load_driver() is real_driver

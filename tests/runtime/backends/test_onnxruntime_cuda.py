@@ -6,16 +6,19 @@ No CUDA is in it: what is shown is which buffers are bound, in which order, and 
 import inspect
 import shutil
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from runtime.backends import onnxruntime_cuda_session
 from runtime.backends.cuda import Cuda
 from runtime.backends.cuda_fake import FakeCuda
 from runtime.backends.onnxruntime import OnnxRuntimeCpu
-from runtime.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCuda
+from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from runtime.backends.onnxruntime_cuda_session import PROVIDER
 from runtime.backends.onnxruntime_fake import (
     FakeIOBinding,
     FakeOutput,
@@ -43,12 +46,26 @@ def target(model: Model) -> Target:
     return add_target(model.package.path, Made(backend="onnxruntime-cuda", sizes=((64, 64),)))
 
 
-def opened(
-    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, took: str = PROVIDER
-) -> OnnxRuntimeCuda:
-    cuda = FakeCuda()
-    monkeypatch.setitem(sys.modules, "onnxruntime", fake_onnxruntime(cuda, took))
-    return OnnxRuntimeCuda(model.package, target, Cuda(cuda), "Imagined GPU")
+@dataclass
+class Machine:
+    """A machine with a GPU that there is not, and the sessions that were opened on it."""
+
+    monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda = field(default_factory=FakeCuda)
+    sessions: list[FakeSession] = field(default_factory=list)
+    took: str = PROVIDER
+    captures: bool = True
+
+    def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
+        module = fake_onnxruntime(self.cuda, self.took, self.sessions, captures=self.captures)
+        self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
+        cuda = Cuda(self.cuda, self.cuda)
+        return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
+
+    @property
+    def graphs(self) -> int:
+        """How many were captured."""
+        return sum(len(session.graphs) for session in self.sessions)
 
 
 def drawn(generator: Generator, **body: object) -> np.ndarray:
@@ -70,17 +87,64 @@ def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
     ]
     reference = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
     expected = [drawn(reference, **body) for body in bodies]
-    generator = Generator(model, opened(model, target, monkeypatch))
+    generator = Generator(model, Machine(monkeypatch).backend(model, target))
     for body, theirs in zip(bodies, expected, strict=True):
         ours = drawn(generator, **body)
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max(), body
     assert generator.decode(ours).shape == (64, 64, 3)
 
 
+def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [offer.id for offer in model.loras]
+    machine = Machine(monkeypatch)
+    generator = Generator(model, machine.backend(model, target))
+    drawn(generator)
+    captured = machine.graphs
+    assert captured > 0
+    drawn(generator, seed=9)
+    assert machine.graphs == captured
+    every = {"loras": [{"id": each, "weight": 0.5} for each in ids]}
+    first = {"loras": [{"id": ids[0], "weight": 1.0}]}
+    for body in (every, first, every, {}):
+        drawn(generator, **body)
+    captured, taken = machine.graphs, machine.cuda.allocated_bytes
+    drawn(generator, **first)
+    drawn(generator, loras=[{"id": ids[-1], "weight": 1.0}])
+    drawn(generator)
+    assert machine.graphs == captured
+    assert machine.cuda.allocated_bytes == taken
+
+
+def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)))
+    machine = Machine(monkeypatch, captures=False)
+    found = drawn(Generator(model, machine.backend(model, target)))
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert machine.graphs == 0
+    assert "denoiser runs without CUDA graphs: This session cannot use the graph" in caplog.text
+
+
+def test_a_session_keeps_no_more_graphs_than_it_may(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_cuda_session, "_GRAPHS", 1)
+    expected = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+    machine = Machine(monkeypatch)
+    generator = Generator(model, machine.backend(model, target))
+    for body in ({}, {"cfg_scale": 1.0}):
+        theirs = drawn(expected, **body)
+        assert np.abs(drawn(generator, **body) - theirs).max() <= 1e-4 * np.abs(theirs).max()
+    assert max(len(session.graphs) for session in machine.sessions) == 1
+
+
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = opened(model, target, monkeypatch, took="CPUExecutionProvider")
+    backend = Machine(monkeypatch, took="CPUExecutionProvider").backend(model, target)
     with pytest.raises(BackendError, match=f"took CPUExecutionProvider, .* asked for {PROVIDER}"):
         backend.open("vae_decoder")
 
@@ -88,7 +152,7 @@ def test_another_provider_than_the_one_that_was_asked_for_is_refused(
 def test_a_size_that_was_not_verified_is_refused(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = Generator(model, opened(model, target, monkeypatch))
+    generator = Generator(model, Machine(monkeypatch).backend(model, target))
     with pytest.raises(BackendError, match=r"no engine takes .*width 96 pixels"):
         drawn(generator, width=96)
 

@@ -9,14 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from runtime.backends.cuda import Cuda
+from runtime.backends import tensorrt_refit
+from runtime.backends.cuda import Cuda, DeviceMemory
 from runtime.backends.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime import OnnxRuntimeCpu
 from runtime.backends.tensorrt import TensorRt
@@ -50,7 +51,9 @@ class Machine:
         flavour = Flavour(
             name, "fake", "11.4.0", rtx, typed_on_request=False, compiles_at_run_time=rtx
         )
-        vendor = open_vendor(flavour, fake_api(self.cuda, self.engines.append), Cuda(self.cuda))
+        vendor = open_vendor(
+            flavour, fake_api(self.cuda, self.engines.append), Cuda(self.cuda, self.cuda)
+        )
         return TensorRt(model.package, target, vendor, "Imagined GPU")
 
     def generator(self, model: Model, target: Target) -> Generator:
@@ -371,3 +374,67 @@ def test_without_a_gpu_the_real_libraries_are_not_touched_and_the_process_lives(
     [line] = done.stdout.splitlines()
     assert line.startswith("cudaGetDeviceCount: cudaError")
     assert line.endswith(" False")
+
+
+def test_weights_are_written_in_rounds_and_nothing_stays_beside_the_engine(
+    model: Model,
+    reference: Generator,
+    targets: Callable[[Made], Target],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    drawn(generator)
+    before = machine.cuda.allocated_bytes
+    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    assert close(drawn(generator, **first), drawn(reference, **first))
+    refits = [engine.refits for engine in machine.engines if engine.refits]
+    assert max(map(len, refits)) > 1
+    for rounds in refits:
+        # No round reads again what an earlier one was given.
+        assert sum(map(len, rounds)) == len(frozenset().union(*rounds))
+    assert machine.cuda.allocated_bytes == before
+
+
+def test_what_the_vendor_has_fused_is_rewritten_together(
+    model: Model,
+    reference: Generator,
+    targets: Callable[[Made], Target],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    # One at a time, so that what belongs together is in different rounds.
+    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    for engine in machine.engines:
+        names = engine.refittable_names
+        engine.fused = [set(names[at : at + 3]) for at in range(0, len(names), 3)]
+    assert close(drawn(generator, **first), drawn(reference, **first))
+    assert close(drawn(generator), drawn(reference))
+
+
+def test_after_weights_that_were_written_halfway_a_set_is_written_again(
+    model: Model,
+    reference: Generator,
+    targets: Callable[[Made], Target],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    base = drawn(generator)
+    allocate, rounds = Cuda.allocate, count()
+
+    def allocate_once(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use == "LoRA weights" and next(rounds) == 1:
+            raise BackendError("the GPU's memory does not hold LoRA weights")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", allocate_once)
+    with pytest.raises(BackendError, match="does not hold LoRA weights"):
+        drawn(generator, **first)
+    assert close(drawn(generator), base)
+    assert close(drawn(generator, **first), drawn(reference, **first))

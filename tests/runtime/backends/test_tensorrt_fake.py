@@ -11,6 +11,7 @@ from runtime.backends.tensorrt_fake import (
     FakeContext,
     FakeDataType,
     FakeEngine,
+    FakeLocation,
     FakeLogger,
     FakeMode,
     FakeRefitter,
@@ -32,6 +33,7 @@ CLASSES: dict[str, type] = {
 ENUMERATIONS: dict[str, type] = {
     "DataType": FakeDataType,
     "TensorIOMode": FakeMode,
+    "TensorLocation": FakeLocation,
     "ExecutionContextAllocationStrategy": FakeAllocation,
     "DynamicShapesKernelSpecializationStrategy": FakeSpecialization,
 }

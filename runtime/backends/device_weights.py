@@ -1,0 +1,76 @@
+"""Puts weights into the device's memory; low-rank updates are multiplied there.
+
+The package's own weight goes up as it is stored, and the two factors, a hundredth of it; what they
+come to is never in host memory.
+"""
+
+from collections.abc import Iterable
+from ctypes import c_int, c_void_p
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+from runtime.backends.cuda import Cuda, Module, Stream
+from runtime.backends.staging import PinnedPool, Uploads
+from runtime.low_rank import LowRankUpdate, Weight, Weights, base_of, stored_bytes
+
+KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
+
+# As low_rank.cu has them: its kernels by dtype, and how many rows a block makes.
+_NAMES = {"F32": "low_rank_f32", "F16": "low_rank_f16", "BF16": "low_rank_bf16"}
+_ROWS = 8
+_THREADS = 256
+
+_ALIGNMENT = 256
+
+_TYPES = (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int)
+
+
+def offsets(weights: Weights) -> tuple[dict[str, int], int]:
+    """Where each weight lies in a piece of memory that holds them all, and how large that is."""
+    rooms = [-(-stored_bytes(weight) // _ALIGNMENT) * _ALIGNMENT for weight in weights.values()]
+    begins = list(accumulate(rooms, initial=0))
+    return dict(zip(weights, begins, strict=False)), begins[-1]
+
+
+class DeviceWeights:
+    """Writes weights to addresses on the device, behind what is on a stream. For one thread."""
+
+    def __init__(self, cuda: Cuda, stream: Stream, pinned: PinnedPool) -> None:
+        """Nothing is loaded yet."""
+        self._cuda = cuda
+        self._stream = stream
+        self._uploads = Uploads(pinned, stream)
+
+    def write(self, weights: Iterable[tuple[Weight, int]]) -> None:
+        """Write each to its address, and wait. Raises BackendError where memory is short."""
+        given = list(weights)
+        updates = [weight for weight, _ in given if isinstance(weight, LowRankUpdate)]
+        most = max((update.size_bytes for update in updates), default=0)
+        factors = self._cuda.allocate(most, "LoRA factors")
+        try:
+            for weight, address in given:
+                # The stream keeps the order: the memory of one's factors serves the next one's.
+                self._write(weight, address, factors.address)
+            self._stream.synchronize()
+        finally:
+            self._cuda.free(factors)
+
+    def _write(self, weight: Weight, address: int, factors: int) -> None:
+        base = base_of(weight)
+        self._uploads.put(base.values, address)
+        if isinstance(weight, LowRankUpdate):
+            down = factors + weight.up.nbytes
+            self._uploads.put(weight.up, factors)
+            self._uploads.put(weight.down, down)
+            outputs, rank = weight.up.shape
+            inputs = weight.down.shape[1]
+            grid = -(-inputs // _THREADS), -(-outputs // _ROWS)
+            values = address, factors, down, outputs, inputs, rank
+            name = _NAMES[base.dtype]
+            self._module.launch(name, self._stream, grid, _THREADS, (values, _TYPES))
+        self._uploads.end_round()
+
+    @cached_property
+    def _module(self) -> Module:
+        return self._cuda.module(KERNELS.read_bytes())

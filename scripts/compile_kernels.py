@@ -1,0 +1,69 @@
+"""Compiles our CUDA kernels to PTX, which every driver since CUDA 12.4 makes into code for its GPU.
+
+    python -m scripts.compile_kernels
+
+The PTX is committed beside its source, so that a machine that serves needs no compiler. It is
+NVIDIA's run-time compiler that makes it, by a pinned version, which needs no GPU.
+https://docs.nvidia.com/cuda/nvrtc/
+"""
+
+import ctypes
+import sys
+from importlib.metadata import files
+from pathlib import Path
+
+PACKAGE = "nvidia-cuda-nvrtc-cu12"
+KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "kernels"
+
+# The oldest GPUs that TensorRT serves; newer ones take the PTX of older ones.
+_ARCHITECTURE = "compute_75"
+
+
+def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
+    """The PTX of a file; for a real GPU, such as `sm_90`, its machine code.
+
+    Raises ValueError with what the compiler says of the source.
+    """
+    library = _library()
+    program = ctypes.c_void_p()
+    # No name of a file: PTX holds it, and would differ from machine to machine.
+    _check(library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), None, 0, 0, 0))
+    options = (ctypes.c_char_p * 1)(f"--gpu-architecture={target}".encode())
+    failed = library.nvrtcCompileProgram(program, 1, options)
+    if failed:
+        raise ValueError(f"{source}: {_text(library, program, 'ProgramLog').decode()}")
+    return _text(library, program, "PTX" if target.startswith("compute") else "CUBIN")
+
+
+def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    content = ctypes.create_string_buffer(size.value)
+    _check(getattr(library, f"nvrtcGet{what}")(program, content))
+    return content.raw.removesuffix(b"\0")
+
+
+def _check(code: int) -> None:
+    if code:
+        raise ValueError(f"NVIDIA's run-time compiler answers with error {code}")
+
+
+def _library() -> ctypes.CDLL:
+    found = {file.name: str(file.locate()) for file in files(PACKAGE) or () if ".so" in file.name}
+    # The compiler looks for its other half by name alone.
+    for name in sorted(found):
+        library = ctypes.CDLL(found[name], mode=ctypes.RTLD_GLOBAL)
+    return library
+
+
+def main() -> int:
+    """Compile all of them."""
+    for source in sorted(KERNELS.glob("*.cu")):
+        target = source.with_suffix(".ptx")
+        target.write_bytes(compiled(source))
+        print(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
