@@ -11,8 +11,8 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
-from api.compilation import Compilation
 from api.metrics import Metrics
+from api.preparation import Preparation
 from api.services import Services
 from api.settings import Settings
 from runtime.broker.local import LocalBroker
@@ -33,11 +33,11 @@ def serve(
     settings: Settings,
     model: Model,
     announce: Callable[[str], None],
-    compilation: Compilation | None = None,
+    preparation: Preparation | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is told the address once it is open.
 
-    With a `compilation`, whatever can run serves until that has made what was asked for.
+    With a `preparation`, whatever can run serves until that has made what was asked for.
 
     Raises CannotListen; CalotypeError when the data directory cannot be used.
     """
@@ -45,7 +45,7 @@ def serve(
         _listen(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(settings, model, listener, announce, compilation))
+        runner.run(_serve(settings, model, listener, announce, preparation))
 
 
 async def _serve(
@@ -53,7 +53,7 @@ async def _serve(
     model: Model,
     listener: socket.socket,
     announce: Callable[[str], None],
-    compilation: Compilation | None,
+    preparation: Preparation | None,
 ) -> None:
     broker = LocalBroker(
         settings.data,
@@ -66,7 +66,7 @@ async def _serve(
         engines=settings.engines,
         model=model.name,
         data=settings.data,
-        backend="auto" if compilation else settings.backend,
+        backend="auto" if preparation else settings.backend,
         max_batch=settings.max_batch,
         lora_bytes=settings.lora_memory_mb * 2**20,
         conditioning_bytes=settings.prompt_memory_mb * 2**20,
@@ -92,7 +92,7 @@ async def _serve(
         )
         url = _url(settings.host, listener)
         server = _Server(config, lambda: announce(url), broker.end_streams)
-        async with compilation.beside(supervisor) if compilation else nullcontext():
+        async with preparation.beside(supervisor) if preparation else nullcontext():
             await server.serve([listener])
 
 

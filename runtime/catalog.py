@@ -6,6 +6,7 @@ name and cannot be had is an error, never a fallback.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, get_args
@@ -73,6 +74,21 @@ def choose(package: ModelPackage, wish: BackendWish, devices: Devices) -> Choice
     if wish != "auto":
         raise BackendError(_refusal(package, wish, devices, passed_over))
     return Choice(CPU, None, None, _cpu_note(package, devices, passed_over))
+
+
+def awaiting_verification(
+    package: ModelPackage, wish: BackendWish, devices: Devices
+) -> Target | None:
+    """The best target for this machine that only lacks a first run on its GPU, if there is one."""
+    waiting = []
+    for directory in target_directories(package.path):
+        with suppress(PackageError):
+            target = read_target(directory)
+            if wish in ("auto", target.record.identity.backend) and _only_unverified(
+                package, target, devices
+            ):
+                waiting.append(target)
+    return min(waiting, key=_rank, default=None)
 
 
 def open_backend(package: ModelPackage, choice: Choice, threads: int | None = None) -> Backend:
@@ -150,6 +166,11 @@ def _faults(package: ModelPackage, target: Target, devices: Devices) -> Iterator
             f"{gpu.memory_bytes / 1e9:.1f} GB; compile one of a narrower --precision, or draw with "
             f"--backend {CPU}"
         )
+
+
+def _only_unverified(package: ModelPackage, target: Target, devices: Devices) -> bool:
+    never_ran = any(engine.check is None for engine in target.record.engines.values())
+    return never_ran and len(list(_faults(package, target, devices))) == 1
 
 
 def _unverified(package: ModelPackage, target: Target) -> Iterator[str]:

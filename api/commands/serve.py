@@ -4,10 +4,9 @@ import argparse
 import logging
 
 from api.commands.settings_flags import add_settings_flags, settings_flags
-from api.compilation import missing_target
+from api.preparation import missing_target, unverified_target
 from api.server import serve
 from api.settings import read_settings
-from runtime.catalog import choose
 from runtime.devices import find_devices
 from runtime.model import open_model
 
@@ -26,12 +25,12 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(settings_flags(arguments))
     model = open_model(settings.engines, settings.model)
     devices = find_devices()
-    compilation = None
+    preparation = None
     if settings.compile:
-        compilation = missing_target(settings, model.package, devices)
-    if compilation is None:
-        choose(model.package, settings.backend, devices)
-    serve(settings, model, announce=_announce, compilation=compilation)
+        preparation = missing_target(settings, model.package, devices)
+    if preparation is None:
+        preparation = unverified_target(settings, model.package, devices)
+    serve(settings, model, announce=_announce, preparation=preparation)
 
 
 def _announce(url: str) -> None:

@@ -1,4 +1,4 @@
-"""`serve --compile`: a command makes the target meanwhile; the worker moves over between jobs."""
+"""`serve`: a command makes a target ready meanwhile; the worker moves over between jobs."""
 
 import asyncio
 import logging
@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from api.cli import main
-from api.compilation import Compilation, missing_target
+from api.preparation import Preparation, missing_target, unverified_target
 from api.settings import Settings
 from runtime.broker.protocol import JobStatus
 from runtime.catalog import BackendWish, Choice
@@ -20,7 +21,7 @@ from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, read_manifest
 from runtime.target import Target, read_target, target_directories
 from tests.runtime.serving import serving
-from tests.runtime.targets import Made, add_target
+from tests.runtime.targets import PASSED, Made, add_target
 
 ROOT = Path(__file__).parents[2]
 GPU = Devices((Gpu("Imagined GPU", "sm_89", 24 * 2**30, "13.0"),), "")
@@ -29,7 +30,7 @@ ADD_TARGET = """
 import os, sys
 from pathlib import Path
 from tests.runtime.serving import serving
-from tests.runtime.targets import Made, add_target
+from tests.runtime.targets import PASSED, Made, add_target
 assert os.getpriority(os.PRIO_PROCESS, 0) == 19, "low priority"
 add_target(Path(sys.argv[1]), Made())
 """
@@ -57,8 +58,8 @@ def chosen(target: Target | None) -> Choice:
     return Choice("tensorrt" if target else "onnxruntime-cpu", target, None, "why")
 
 
-def compilation(command: Sequence[str], target: Target | None) -> Compilation:
-    return Compilation(command, "tensorrt", lambda: chosen(target))
+def preparation(command: Sequence[str], target: Target | None) -> Preparation:
+    return Preparation("compiling", command, "tensorrt", lambda: chosen(target))
 
 
 def test_what_is_missing_is_compiled_by_a_command(package: ModelPackage) -> None:
@@ -76,6 +77,39 @@ def test_what_is_there_is_not_compiled_again(
     monkeypatch.setattr("runtime.catalog.installed_version", lambda _: "11.4.0")
     add_target(package.path, Made())
     assert missing_target(Settings(engines=package.path.parent), package, GPU) is None
+
+
+def test_one_that_never_ran_on_its_gpu_is_verified_by_a_command(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.catalog.installed_version", lambda _: "11.4.0")
+    settings = Settings(model="demo", engines=package.path.parent)
+    assert unverified_target(settings, package, GPU) is None
+    target = add_target(package.path, Made(check=None))
+    add_target(package.path, Made(compute_capability="sm_120", check=None))
+    made = unverified_target(settings, package, GPU)
+    assert made is not None
+    assert made.command[1:5] == ["-m", "engine_build", "verify", "demo"]
+    assert made.command[5] == target.name
+    assert made.backend == "auto"
+
+
+def test_nothing_is_verified_where_there_is_a_target_to_serve_with(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.catalog.installed_version", lambda _: "11.4.0")
+    settings = Settings(model="demo", engines=package.path.parent)
+    add_target(package.path, Made(check=None))
+    add_target(package.path, Made(sizes=((64, 64),)))
+    assert unverified_target(settings, package, GPU) is None
+
+
+def test_one_that_failed_its_check_is_not_verified_again(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.catalog.installed_version", lambda _: "11.4.0")
+    add_target(package.path, Made(check=replace(PASSED, largest_error=1.0)))
+    assert unverified_target(Settings(engines=package.path.parent), package, GPU) is None
 
 
 def test_where_nothing_can_be_compiled_for_the_flag_is_refused(package: ModelPackage) -> None:
@@ -99,14 +133,14 @@ def test_serve_refuses_it_in_one_line(
     ("code", "target", "words"),
     [
         ("print('no room', file=__import__('sys').stderr); exit(3)", None, "(code 3): no room"),
-        ("exit(0)", None, "compiled, and yet: why"),
+        ("exit(0)", None, "compiling is done, and yet: why"),
     ],
 )
 def test_without_a_target_in_the_end_serving_goes_on_and_the_log_says_why(
     code: str, target: Target | None, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = Listening()
-    asyncio.run(compilation([sys.executable, "-c", code], target).run(workers))
+    asyncio.run(preparation([sys.executable, "-c", code], target).run(workers))
     assert workers.asked == []
     assert words in caplog.text
 
@@ -116,7 +150,7 @@ def test_a_server_that_stops_ends_the_command(tmp_path: Path) -> None:
     code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
 
     async def check() -> None:
-        async with compilation([sys.executable, "-c", code], None).beside(Listening()):
+        async with preparation([sys.executable, "-c", code], None).beside(Listening()):
             while not (told.exists() and told.read_text()):
                 await asyncio.sleep(0.01)
 
@@ -145,7 +179,7 @@ def test_the_worker_moves_over_between_two_jobs(
             first = server.pid
             begun = await server.submit(width=64, height=64, steps=100)
             await server.reach(begun, 1)
-            making = Compilation(command, "auto", choice)
+            making = Preparation("compiling", command, "auto", choice)
             await making.run(server.supervisor)
             await server.supervisor.wait_ready()
             for job_id in (begun, await server.submit(width=64, height=64)):

@@ -1,4 +1,7 @@
-"""Compiles the target that is missing while the server serves by what there is, and moves over.
+"""Makes a target ready while the server serves by what there is, and moves over to it.
+
+One that is missing is compiled where `--compile` asks for it; one that was compiled where there was
+no GPU is verified when it is first met on its GPU.
 
 The build stage is a program of its own to the server: a command that runs at low priority.
 """
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
-from runtime.catalog import CPU, BackendWish, Choice, choose
+from runtime.catalog import CPU, BackendWish, Choice, awaiting_verification, choose
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage
@@ -33,9 +36,11 @@ class Renewable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Compilation:
-    """A command that makes a target, and what to serve with then."""
+class Preparation:
+    """A command that makes a target ready, and what to serve with then."""
 
+    title: str
+    """What the command does."""
     command: Sequence[str]
     backend: BackendWish
     choice: Callable[[], Choice]
@@ -55,24 +60,24 @@ class Compilation:
                 await running
 
     async def run(self, workers: Renewable) -> None:
-        """Compile, and move over where a target came of it; what did not, the log says."""
-        logger.info("compiling in the background: %s", " ".join(self.command))
-        code, last = await self._compile()
+        """Do it, and move over where a target came of it; what did not, the log says."""
+        logger.info("%s in the background: %s", self.title, " ".join(self.command))
+        code, last = await self._command()
         if code != 0:
-            logger.error("the compilation failed (code %d): %s; serving goes on", code, last)
+            logger.error("%s failed (code %d): %s; serving goes on", self.title, code, last)
             return
         try:
             choice = await asyncio.to_thread(self.choice)
         except BackendError as error:
-            logger.error("compiled, and yet %s; serving goes on", error)  # noqa: TRY400
+            logger.error("%s is done, and yet %s; serving goes on", self.title, error)  # noqa: TRY400
             return
         if choice.target is None:
-            logger.error("compiled, and yet: %s; serving goes on", choice.note)
+            logger.error("%s is done, and yet: %s; serving goes on", self.title, choice.note)
             return
         logger.info("moving over to %s between two jobs", choice.target_name)
         await workers.renew(self.backend)
 
-    async def _compile(self) -> tuple[int, str]:
+    async def _command(self) -> tuple[int, str]:
         """Run the command; returns its code and the last line that it said."""
         process = await asyncio.create_subprocess_exec(
             *self.command,
@@ -99,18 +104,15 @@ class Compilation:
 
 def missing_target(
     settings: Settings, package: ModelPackage, devices: Devices
-) -> Compilation | None:
-    """What makes the target that is missing; None where none is. Raises BackendError where nothing
-    could be compiled for.
+) -> Preparation | None:
+    """What compiles the target that is missing; None where none is.
+
+    Raises BackendError where nothing could be compiled for.
     """
     if devices.first is None:
         raise BackendError(f"--compile has nothing to compile for: {devices.reason}")
     if settings.backend == CPU:
         raise BackendError(f"--compile has nothing to compile: --backend {CPU} needs no target")
-
-    def choice() -> Choice:
-        return choose(package, settings.backend, find_devices())
-
     with suppress(BackendError):
         if choose(package, settings.backend, devices).target is not None:
             return None
@@ -118,4 +120,26 @@ def missing_target(
     command += ["--engines", str(settings.engines), "--quiet"]
     if settings.backend != "auto":
         command += ["--backend", settings.backend]
-    return Compilation(command, settings.backend, choice)
+    return Preparation("compiling", command, settings.backend, _choice(settings, package))
+
+
+def unverified_target(
+    settings: Settings, package: ModelPackage, devices: Devices
+) -> Preparation | None:
+    """What verifies a target that has never run on its GPU, where there is no other to serve with.
+
+    None where there is nothing to verify. Raises BackendError for a backend that was asked for by
+    name and cannot be had.
+    """
+    if choose(package, settings.backend, devices).target is not None:
+        return None
+    target = awaiting_verification(package, settings.backend, devices)
+    if target is None:
+        return None
+    command = [sys.executable, "-m", "engine_build", "verify", package.manifest.name, target.name]
+    command += ["--engines", str(settings.engines)]
+    return Preparation("verifying", command, settings.backend, _choice(settings, package))
+
+
+def _choice(settings: Settings, package: ModelPackage) -> Callable[[], Choice]:
+    return lambda: choose(package, settings.backend, find_devices())
