@@ -64,8 +64,10 @@ class GraphCheck:
     percentile counts, relative to 255."""
     outputs: Mapping[str, float]
     reduced: Mapping[str, Any] | None = None
-    """Where the network is too large to be checked whole: the settings with which a small one of
-    the same architecture, of random weights, was checked in its place."""
+    """Where the network is too large to be checked whole: what changed in its config.json to make
+    the small ones of the same architecture that were checked in its place. `random weights` are the
+    settings of a narrow one; `own weights` list those of each that is single blocks in their full
+    width, with the checkpoint's own weights."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
