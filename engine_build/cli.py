@@ -24,18 +24,21 @@ _EXAMPLE = """\
 example:
   engine-build build --preset sdxl-base --name sdxl --engines engines
   engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines
+  engine-build build ./flux1-dev.safetensors --preset flux-dev --name flux --engines engines
   engine-build list --engines engines
   engine-build inspect sdxl --engines engines
   engine-build compile sdxl --gpu auto --sizes 1024x1024 --engines engines
   calotype generate "a red fox in the snow" -o fox.png --model sdxl --engines engines
 
-A source is a folder that diffusers saved: it holds model_index.json, unet/, vae/, text_encoder/,
-text_encoder_2/, tokenizer/, tokenizer_2/ and scheduler/, with weights as .safetensors files.
-Or it is a single-file checkpoint of SDXL, Flux or Chroma, with such a folder as its --base.
+A source is a folder that diffusers saved: it holds model_index.json and a folder for each network,
+tokenizer and scheduler, with weights as .safetensors files.
+Or it is a single-file checkpoint of SDXL, Flux or Chroma, with such a folder as its --base, or with
+its line's preset, which names one.
 Either may be a path, a Hugging Face id (owner/name, owner/name@revision,
 owner/name/file.safetensors), urn:air:sdxl:checkpoint:civitai:MODEL@VERSION, civitai:VERSION or a
 URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.
-A build of SDXL takes some minutes, 16 GB of memory and as much disk as the source.
+A build of SDXL takes some minutes, 3 GB of memory and as much disk as the source, or next to none
+with --in-place. docs/models.md has the other lines.
 """
 
 

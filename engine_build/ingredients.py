@@ -63,5 +63,5 @@ def _refuse_without_base(source: Reference) -> None:
         raise SourceError(
             f"{source}: a single file holds no configurations and no tokenizers; name the "
             "diffusers folder that they come from, such as --base "
-            "stabilityai/stable-diffusion-xl-base-1.0"
+            "stabilityai/stable-diffusion-xl-base-1.0 for SDXL, or a preset of its line"
         )

@@ -42,14 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         metavar="NAME|FILE.toml",
-        help="take the source, its defaults and its LoRAs from a preset; what is said by other "
-        "flags wins. `engine-build presets` lists them",
+        help="take the source, its base, its defaults and its LoRAs from a preset; what SOURCE and "
+        "other flags say wins. `engine-build presets` lists them",
     )
     parser.add_argument(
         "--base",
         metavar="SOURCE",
         help="of a single file: the diffusers folder that its configurations, tokenizers and "
-        "scheduler come from, and the networks that the file does not hold",
+        "scheduler come from, and the networks that the file does not hold, such as "
+        "black-forest-labs/FLUX.1-dev; default: the preset's",
     )
     parser.add_argument(
         "--name",
@@ -87,10 +88,15 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--default-size", type=size, metavar="WIDTHxHEIGHT", help="default: the model's own"
     )
-    group.add_argument("--default-steps", type=_steps, metavar="N", help="default: 20")
-    group.add_argument("--default-cfg-scale", type=_cfg_scale, metavar="SCALE", help="default: 7")
+    group.add_argument("--default-steps", type=_steps, metavar="N", help="default: the model's own")
     group.add_argument(
-        "--default-sampler", choices=sorted(SAMPLERS), metavar="SAMPLER", help="default: euler_a"
+        "--default-cfg-scale", type=_cfg_scale, metavar="SCALE", help="default: the model's own"
+    )
+    group.add_argument(
+        "--default-sampler",
+        choices=sorted(SAMPLERS),
+        metavar="SAMPLER",
+        help="default: the model's own",
     )
     group.add_argument(
         "--default-negative-prompt", metavar="TEXT", help="default: none, where a model takes one"
@@ -150,10 +156,12 @@ def _order(options: argparse.Namespace, preset: Preset | None) -> Order:
         if options.source is None:
             options.refuse("expected SOURCE or --preset")
         return Order(options.source, options.base, preview_decoder=options.preview_decoder)
+    # A file in the place of the preset's folder needs that folder all the same.
+    replaced = None if options.source is None else preset.source
     return Order(
         source=_or(options.source, preset.source),
         base=options.base,
-        usual_base=preset.base,
+        usual_base=_or(preset.base, replaced),
         preview_decoder=_or(options.preview_decoder, preset.preview_decoder),
     )
 

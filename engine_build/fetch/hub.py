@@ -263,7 +263,7 @@ def _refusal(error: Exception, reference: HubReference) -> str:
         return f"{reference}: there is no revision {reference.revision!r}"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"{reference}: there is no such repository on the Hub and no such folder here; if it "
-            "is private, put a token of yours into HF_TOKEN"
+            f"{reference}: there is no such repository on the Hub and nothing of that name "
+            "here; if it is private, put a token of yours into HF_TOKEN"
         )
     return f"{reference}: {error}"

@@ -88,7 +88,10 @@ _NOT_SERVED: tuple[tuple[str, Callable[[Tensors], bool]], ...] = (
     ("HunyuanVideo, which is not served", _has("txt_in.individual_token_refiner.")),
     ("Chroma Radiance, which is not served", _begins("nerf_")),
     (
-        "Z-Image or Lumina 2 as a single file, which is not read; fetch the diffusers folder",
+        (
+            "Z-Image or Lumina 2 as a single file, which is not read (Z-Image Turbo is built from "
+            "its folder: engine-build build --preset zimage-turbo)"
+        ),
         _begins("cap_embedder."),
     ),
     ("Playground 2.5, whose EDM sampling is not served", _begins("edm_mean")),

@@ -3,7 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engine_build.build import check_defaults
 from engine_build.cli import run
@@ -68,6 +70,21 @@ def test_a_family_takes_what_its_preset_chooses(name: str, request: pytest.Fixtu
     model = exporter_for(source).read(source, choices)
     check_defaults(model.limits, model.defaults, preset.resolutions)
     assert (model.defaults.steps, model.defaults.cfg_scale) == (steps, cfg_scale)
+
+
+def test_a_file_in_the_place_of_its_folder_has_that_folder_for_its_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    (tmp_path / "own.toml").write_text(WHOLE.replace("owner/name", str(folder)))
+    file = tmp_path / "single.safetensors"
+    save_file({"double_blocks.0.img_mlp.0.weight": np.zeros((4, 4), np.float32)}, file)
+    command = ["build", str(file), "--preset", str(tmp_path / "own.toml")]
+    assert run([*command, "--engines", str(tmp_path / "engines")]) == 1
+    told = capsys.readouterr().err
+    assert f"{folder}: of class StableDiffusionXLPipeline, but single.safetensors is a" in told
 
 
 WRONG = {

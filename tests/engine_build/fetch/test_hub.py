@@ -135,7 +135,7 @@ def test_a_token_is_wanted(hub: Server, tmp_path: Path, monkeypatch: pytest.Monk
 REFUSALS = {
     "GatedRepo": (403, "wants an agreement first; accept it on the model's page"),
     "RevisionNotFound": (404, "there is no revision 'main'"),
-    "RepoNotFound": (404, "there is no such repository on the Hub and no such folder here"),
+    "RepoNotFound": (404, "there is no such repository on the Hub and nothing of that name here"),
     "": (418, "the Hub answers 418"),
 }
 
