@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,45 +19,19 @@ from runtime.backends import tensorrt_refit
 from runtime.backends.cuda import Cuda, DeviceMemory
 from runtime.backends.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime import OnnxRuntimeCpu
-from runtime.backends.tensorrt import TensorRt
-from runtime.backends.tensorrt_fake import FakeEngine, fake_api
-from runtime.backends.tensorrt_flavour import Flavour
-from runtime.backends.tensorrt_vendor import open_vendor
 from runtime.denoise import Sample
 from runtime.devices import find_devices
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
-from runtime.served import served_by
 from runtime.target import BackendName, Target
 from runtime.tensors import map_tensors
+from tests.runtime.imagined_machine import Machine
 from tests.runtime.targets import Made, add_target
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
 SMALL = Made(sizes=((64, 64),))
 BATCHES = Made(sizes=((64, 64),), samples=3)
-
-
-@dataclass
-class Machine:
-    """A machine with a GPU that there is not."""
-
-    cuda: FakeCuda = field(default_factory=FakeCuda)
-    engines: list[FakeEngine] = field(default_factory=list)
-
-    def backend(self, model: Model, target: Target, *, rtx: bool = False) -> TensorRt:
-        name = target.record.identity.backend
-        flavour = Flavour(
-            name, "fake", "11.4.0", rtx, typed_on_request=False, compiles_at_run_time=rtx
-        )
-        vendor = open_vendor(
-            flavour, fake_api(self.cuda, self.engines.append), Cuda(self.cuda, self.cuda)
-        )
-        return TensorRt(model.package, target, vendor, "Imagined GPU")
-
-    def generator(self, model: Model, target: Target) -> Generator:
-        served = served_by(target, model.package.manifest)
-        return Generator(model, self.backend(model, target), served=served)
 
 
 @pytest.fixture(scope="module")

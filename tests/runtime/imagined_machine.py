@@ -1,0 +1,36 @@
+"""TensorRT's code on fakes, for tests that look at what it did."""
+
+from dataclasses import dataclass, field
+
+from runtime.backends.cuda import Cuda
+from runtime.backends.cuda_fake import FakeCuda
+from runtime.backends.tensorrt import TensorRt
+from runtime.backends.tensorrt_fake import FakeEngine, fake_api
+from runtime.backends.tensorrt_flavour import Flavour
+from runtime.backends.tensorrt_vendor import open_vendor
+from runtime.generate import Generator
+from runtime.model import Model
+from runtime.served import served_by
+from runtime.target import Target
+
+
+@dataclass
+class Machine:
+    """A machine with a GPU that there is not."""
+
+    cuda: FakeCuda = field(default_factory=FakeCuda)
+    engines: list[FakeEngine] = field(default_factory=list)
+
+    def backend(self, model: Model, target: Target, *, rtx: bool = False) -> TensorRt:
+        name = target.record.identity.backend
+        flavour = Flavour(
+            name, "fake", "11.4.0", rtx, typed_on_request=False, compiles_at_run_time=rtx
+        )
+        vendor = open_vendor(
+            flavour, fake_api(self.cuda, self.engines.append), Cuda(self.cuda, self.cuda)
+        )
+        return TensorRt(model.package, target, vendor, "Imagined GPU")
+
+    def generator(self, model: Model, target: Target) -> Generator:
+        served = served_by(target, model.package.manifest)
+        return Generator(model, self.backend(model, target), served=served)
