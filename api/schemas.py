@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from runtime import served
 from runtime.broker import facts, protocol
 from runtime.broker.facts import WorkerState
 from runtime.broker.protocol import JobStatus
@@ -265,6 +266,25 @@ class LoraInfo(Schema):
         )
 
 
+class SizeRange(Schema):
+    """Pictures whose sides lie between these, in pixels, both ends included."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+
+    @classmethod
+    def of(cls, sizes: served.SizeRange) -> "SizeRange":
+        """The range as the API shows it."""
+        return cls(
+            min_width=sizes.min_width,
+            max_width=sizes.max_width,
+            min_height=sizes.min_height,
+            max_height=sizes.max_height,
+        )
+
+
 class EngineInfo(Schema):
     """What the pictures are made with; null until a worker has loaded the model."""
 
@@ -273,6 +293,9 @@ class EngineInfo(Schema):
     device: str | None
     precision: str | None
     ready_since: datetime | None
+    sizes: list[SizeRange] | None = Field(
+        description="What sizes of `parameters` they take; null where they take every one."
+    )
     note: str
 
     @classmethod
@@ -281,7 +304,13 @@ class EngineInfo(Schema):
         if engine is None:
             note = "the model is being loaded"
             return cls(
-                backend=None, target=None, device=None, precision=None, ready_since=None, note=note
+                backend=None,
+                target=None,
+                device=None,
+                precision=None,
+                ready_since=None,
+                sizes=None,
+                note=note,
             )
         return cls(
             backend=engine.backend,
@@ -289,6 +318,7 @@ class EngineInfo(Schema):
             device=engine.device,
             precision=engine.precision,
             ready_since=engine.ready_since,
+            sizes=[SizeRange.of(each) for each in engine.served.sizes] or None,
             note=engine.note,
         )
 

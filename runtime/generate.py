@@ -12,7 +12,6 @@ from runtime.batch import BatchLimits
 from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
-from runtime.errors import RequestError
 from runtime.families.family import Conditioning
 from runtime.lora.switch import LoraSwitch
 from runtime.lora.weights import LORA_BYTES, EffectiveWeights
@@ -73,11 +72,10 @@ class Generator:
     def start(self, plan: Plan) -> Sample:
         """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
 
-        Raises RequestError for LoRAs that the engines refuse, PackageError where one cannot be
-        read, and BackendError for a size or a length that no engine takes.
+        Raises RequestError for a size or LoRAs that the engines refuse, PackageError where one
+        cannot be read, and BackendError for a number or length of texts that no engine takes.
         """
-        if plan.loras and self._served.fixed_weights:
-            raise RequestError("/loras", self._served.fixed_weights)
+        self._served.check(plan)
         self.effective_weights.open(plan.loras)
         return Sample(plan, self._denoiser, self.conditioning(plan))
 
@@ -120,7 +118,7 @@ class Generator:
         """
         offers = [] if self._served.fixed_weights else self.model.loras[:1]
         sizes: list[dict[str, Any]] = [
-            {"width": width, "height": height} for width, height in self._served.sizes
+            {"width": width, "height": height} for width, height in self._served.tuned
         ] or [{}]
         loras = [{"loras": [{"id": offer.id, "weight": 1}], **sizes[0]} for offer in offers]
         for body in (*sizes, *loras):

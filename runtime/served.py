@@ -1,10 +1,41 @@
-"""What a target lets a model do: fewer sizes and smaller batches than its graphs take, perhaps."""
+"""What a target lets a model do: fewer sizes and smaller batches than its graphs take, perhaps.
 
+The worker, which chose the target, tells the server when it is ready: both refuse by the same rule,
+the server before a job is accepted.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from runtime.batch import BatchLimits
+from runtime.errors import Fault, RequestError
 from runtime.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
-from runtime.target import StepTime, Target
+from runtime.plan import Plan
+from runtime.target import Profile, StepTime, Target
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """Pictures whose sides lie between these, in pixels, both ends included."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+
+    def takes_width(self, width: int) -> bool:
+        """Whether pictures so wide are among them."""
+        return self.min_width <= width <= self.max_width
+
+    def takes_height(self, height: int) -> bool:
+        """Whether pictures so high are among them."""
+        return self.min_height <= height <= self.max_height
+
+    def __str__(self) -> str:
+        return f"{_ends(self.min_width, self.max_width)}x{_ends(self.min_height, self.max_height)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +43,47 @@ class Served:
     """What can be drawn by the engines that were chosen."""
 
     limits: BatchLimits
-    sizes: tuple[tuple[int, int], ...] = ()
+    tuned: tuple[tuple[int, int], ...] = ()
     """Width and height in pixels of what engines were tuned for, the most usual first; none where
     every size is as good."""
+    sizes: tuple[SizeRange, ...] = ()
+    """What sizes they take, each in one of these; none where they take every size of the model."""
+    other_sizes: str = ""
+    """How a size that is in none of them can be had."""
     fixed_weights: str | None = None
     """Why LoRAs are refused, where weights cannot be replaced."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse what none of the engines takes. Raises RequestError with every fault."""
+        faults = [*self._size_faults(plan.request.width, plan.request.height)]
+        if plan.loras and self.fixed_weights:
+            faults.append(Fault("/loras", self.fixed_weights))
+        if faults:
+            raise RequestError.of(faults)
+
+    def _size_faults(self, width: int, height: int) -> Iterator[Fault]:
+        """One, where no range takes both sides: at the height if some range takes the width."""
+        as_wide = [each for each in self.sizes if each.takes_width(width)]
+        if not self.sizes or any(each.takes_height(height) for each in as_wide):
+            return
+        taken = ", ".join(str(each) for each in self.sizes)
+        yield Fault(
+            "/height" if as_wide else "/width",
+            f"no engine takes {width}x{height} pixels; they take {taken}; {self.other_sizes}",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for another process."""
+        content: dict[str, Any] = _SERVED.dump_python(self, mode="json")
+        return content
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Served":
+        """What `to_json` made, again."""
+        return _SERVED.validate_python(content)
+
+
+_SERVED = TypeAdapter(Served)
 
 
 def served_by(target: Target | None, manifest: Manifest) -> Served:
@@ -28,9 +95,10 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
     if not engine.profiles:
         return Served(limits)
     scale = manifest.latents.scale_factor
-    sizes = dict.fromkeys(
+    tuned = [
         (profile[WIDTH].best * scale, profile[HEIGHT].best * scale) for profile in engine.profiles
-    )
+    ]
+    sizes = [_sizes(profile, scale) for profile in engine.profiles]
     fixed = (
         f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
         f"LoRAs; compile it without --fixed-weights"
@@ -40,9 +108,29 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
             samples=_samples(target, max(profile[BATCH].largest for profile in engine.profiles)),
             evaluations=max(profile[EVALUATIONS].largest for profile in engine.profiles),
         ),
-        sizes=tuple(sizes),
+        tuned=tuple(dict.fromkeys(tuned)),
+        sizes=tuple(dict.fromkeys(sizes)),
+        other_sizes=(
+            "compile engines that take it, too, with --sizes (these are of: "
+            f"{target.record.command}), or draw with --backend onnxruntime-cpu"
+        ),
         fixed_weights=None if engine.refittable else fixed,
     )
+
+
+def _sizes(profile: Profile, scale: int) -> SizeRange:
+    """What `runtime.backends.profiles` lets through of sizes; `scale` is pixels to a latent."""
+    width, height = profile[WIDTH], profile[HEIGHT]
+    return SizeRange(
+        width.smallest * scale,
+        width.largest * scale,
+        height.smallest * scale,
+        height.largest * scale,
+    )
+
+
+def _ends(smallest: int, largest: int) -> str:
+    return str(smallest) if smallest == largest else f"({smallest} to {largest})"
 
 
 def _samples(target: Target, largest: int) -> int:

@@ -25,6 +25,7 @@ from runtime.catalog import BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
 from runtime.errors import CalotypeError
 from runtime.lora.weights import LORA_BYTES
+from runtime.served import Served
 from runtime.worker_main import WorkerOptions
 
 FIRST_PAUSE = 0.5
@@ -245,6 +246,7 @@ class Supervisor:
             precision=message.precision,
             ready_since=datetime.now(UTC),
             note=message.note,
+            served=Served.from_json(message.served),
         )
         self._settled.set()
 

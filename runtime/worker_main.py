@@ -94,13 +94,14 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     backend = open_backend(model.package, choice)
     if isinstance(backend, OnDevice):
         pulse.device = backend
+    served = served_by(choice.target, model.package.manifest)
     generator = Generator(
         model,
         backend,
         options.max_batch,
         lora_bytes=options.lora_bytes,
         conditioning_bytes=options.conditioning_bytes,
-        served=served_by(choice.target, model.package.manifest),
+        served=served,
     )
     generator.warm_up()
     gallery = Gallery(options.data)
@@ -112,7 +113,14 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     link.send(
-        Ready(choice.backend, choice.target_name, choice.device, choice.precision, choice.note)
+        Ready(
+            backend=choice.backend,
+            target=choice.target_name,
+            device=choice.device,
+            precision=choice.precision,
+            note=choice.note,
+            served=served.to_json(),
+        )
     )
     worker.run(generator.places)
 

@@ -50,11 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)
     choice = choose(model.package, wish, find_devices())
     print(choice.note, file=sys.stderr)
-    generator = Generator(
-        model,
-        open_backend(model.package, choice),
-        served=served_by(choice.target, model.package.manifest),
-    )
+    served = served_by(choice.target, model.package.manifest)
+    served.check(plan)
+    generator = Generator(model, open_backend(model.package, choice), served=served)
     latents = _draw(generator, plan, arguments.previews)
     picture = encode_picture(generator.decode(latents), request, model.name)
     if arguments.latents:

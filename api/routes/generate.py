@@ -13,10 +13,11 @@ from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.schemas import Accepted, Job, job_url
 from api.services import Rooms, Services
 from runtime.broker import protocol
+from runtime.broker.facts import EngineFacts
 from runtime.broker.protocol import Idempotency, IdempotencyConflict
 from runtime.errors import RequestError
 from runtime.model import Model
-from runtime.request import GenerateRequest
+from runtime.plan import Plan
 
 router = APIRouter(tags=["jobs"])
 
@@ -73,11 +74,12 @@ async def generate(
 ) -> Response:
     """Submit a picture to be drawn."""
     raw = await read_body(request)
-    body, complete, steps = await asyncio.to_thread(_understand, rooms.model, raw)
-    _refuse_while_loading(rooms)
+    body, plan = await asyncio.to_thread(_understand, rooms.model, raw)
+    _engine(rooms).served.check(plan)
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
+    complete = plan.request.to_json()
     try:
-        job = await rooms.broker.submit(rooms.model.name, complete.to_json(), steps, key)
+        job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
     except IdempotencyConflict as error:
         raise RequestError("/Idempotency-Key", str(error)) from error
     headers = {"Location": job_url(job.job_id)}
@@ -90,19 +92,24 @@ async def generate(
     return _answer(Accepted.of(job), 202, headers)
 
 
-def _understand(model: Model, raw: bytes) -> tuple[object, GenerateRequest, int]:
-    """The parsed body, the complete request, and its steps. Raises RequestError, NotJson."""
+def _understand(model: Model, raw: bytes) -> tuple[object, Plan]:
+    """The parsed body, and the plan of the complete request. Raises RequestError, NotJson."""
     body = parse_body(raw)
-    request = model.read(body)
-    return body, request, model.plan(request).steps
+    return body, model.plan(model.read(body))
 
 
-def _refuse_while_loading(rooms: Services) -> None:
-    """Once the model was loaded, jobs are taken even while a worker is being replaced."""
-    if rooms.workers.engine is None:
+def _engine(rooms: Services) -> EngineFacts:
+    """What draws. Raises NotReady.
+
+    Once the model was loaded, jobs are taken even while a worker is being replaced: by what the
+    last one took. What the next one does not take, it refuses itself.
+    """
+    engine = rooms.workers.engine
+    if engine is None:
         reasons = [worker.error for worker in rooms.workers.workers if worker.error]
         reason = f" ({reasons[0]})" if reasons else ""
         raise NotReady(f"the model {rooms.model.name} is still being loaded{reason}")
+    return engine
 
 
 async def _wait(broker: protocol.Broker, job: protocol.Job, seconds: int) -> protocol.Job:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from runtime.served import Served
+
 
 class WorkerState(StrEnum):
     """Where a worker stands."""
@@ -40,6 +42,7 @@ class EngineFacts:
     precision: str
     ready_since: datetime
     note: str
+    served: Served
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Ready:
     device: str
     precision: str
     note: str
+    served: Mapping[str, Any]
+    """What the engines take: `runtime.served.Served.to_json`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,12 +164,13 @@ def test_a_target_bounds_batches_and_sizes(
         add_target(package.path, Made(samples=samples, sizes=sizes)), package.manifest
     )
     assert (served.limits.samples, served.limits.evaluations) == (samples, evaluations)
-    assert served.sizes == sizes
+    assert served.tuned == sizes
+    assert [str(each) for each in served.sizes] == ["128x128", "192x64"]
     assert served.fixed_weights is None
     limits = package.manifest.limits
     everything = served_by(None, package.manifest)
     assert everything.limits.samples == limits.max_batch
-    assert everything.sizes == ()
+    assert (everything.tuned, everything.sizes) == ((), ())
 
 
 def test_fixed_weights_are_said(package: ModelPackage) -> None:

@@ -16,9 +16,11 @@ def test_info_names_the_model_its_limits_and_its_engines(api: Api) -> None:
     assert set(info["model"]) == {"name", "family", "source", "description"}
     assert info["samplers"] == list(SAMPLERS)
     engine = info["engine"]
-    assert set(engine) == {"backend", "target", "device", "precision", "ready_since", "note"}
+    facts = {"backend", "target", "device", "precision", "ready_since", "sizes", "note"}
+    assert set(engine) == facts
     assert engine["backend"] == "onnxruntime-cpu"
     assert datetime.fromisoformat(engine["ready_since"]).utcoffset() is not None
+    assert engine["sizes"] is None
     assert engine["note"]
 
 

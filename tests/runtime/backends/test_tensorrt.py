@@ -177,7 +177,7 @@ def test_memory_is_accounted(model: Model, targets: Callable[[Made], Target]) ->
 def test_a_size_that_no_engine_takes_is_refused_with_those_that_they_take(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
-    generator = Machine().generator(model, targets(SMALL))
+    generator = Generator(model, Machine().backend(model, targets(SMALL)))
     with pytest.raises(BackendError) as refusal:
         drawn(generator, width=96)
     words = str(refusal.value)

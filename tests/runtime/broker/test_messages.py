@@ -27,7 +27,7 @@ from runtime.broker.messages import (
 )
 
 MESSAGES: list[Message] = [
-    Ready("onnxruntime-cpu", "onnxruntime-cpu", "cpu", "fp32", "said plainly"),
+    Ready("tensorrt", "a target", "a GPU", "fp16", "said plainly", {"sizes": [[64, 96]]}),
     Vacant(3),
     Conditioned(1, 2),
     Stepped("a", 1, 0.25),

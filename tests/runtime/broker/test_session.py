@@ -28,7 +28,7 @@ from runtime.broker.protocol import Job, JobStatus
 from runtime.broker.session import WorkerSession
 from tests.runtime.broker.support import open_broker, read_all, run, shown, submit
 
-READY = Ready("backend", "target", "device", "fp32", "")
+READY = Ready("backend", "target", "device", "fp32", "", {})
 
 
 @dataclass

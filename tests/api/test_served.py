@@ -1,0 +1,109 @@
+"""What the engines in use do not take is refused over HTTP before any work, and by the worker."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.cli import main
+from api.commands import generate
+from api.metrics import Metrics
+from api.services import Services
+from runtime.broker.protocol import JobStatus
+from runtime.catalog import Choice
+from runtime.target import Target
+from tests.api.live import refused, small
+from tests.runtime.imagined_worker import servable, stand_in
+from tests.runtime.serving import Server, serving
+from tests.runtime.targets import add_target
+
+ROOT = Path(__file__).parents[2]
+SIZES = ((64, 64), (96, 64))
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Path:
+    """An engines folder with the committed demo model and its LoRA."""
+    ignored = shutil.ignore_patterns("targets")
+    shutil.copytree(ROOT / "engines/demo", tmp_path / "engines/demo", ignore=ignored)
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def target(engines: Path) -> Target:
+    """What it is served with: two sizes, and no LoRAs."""
+    return add_target(engines / "demo", servable(SIZES, fixed_weights=True))
+
+
+@asynccontextmanager
+async def spoken_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """The app in front of it, without a port."""
+    rooms = Services(server.model, server.broker, server.supervisor, server.gallery, Metrics())
+    transport = httpx.ASGITransport(create_app(rooms))
+    async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
+        yield client
+
+
+def test_over_http_it_is_a_422_and_no_job(
+    engines: Path, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+
+    async def check() -> None:
+        data = tmp_path / "data"
+        async with serving(engines, data, name="demo") as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            await check_refusals(server, client, target)
+            taken = await client.post("/api/generate", json=small(width=96, height=64))
+            assert taken.status_code == 202
+            assert (await server.finish(taken.json()["job_id"])).status is JobStatus.COMPLETED
+
+    asyncio.run(check())
+
+
+async def check_refusals(server: Server, client: httpx.AsyncClient, target: Target) -> None:
+    engine = (await client.get("/api/info")).json()["engine"]
+    assert (engine["backend"], engine["target"]) == ("tensorrt-rtx", target.name)
+    assert engine["sizes"] == [
+        {"min_width": width, "max_width": width, "min_height": height, "max_height": height}
+        for width, height in SIZES
+    ]
+    problem = refused(await client.post("/api/generate", json=small(width=128)), 422)
+    [error] = problem["errors"]
+    assert error["pointer"] == "/width"
+    assert "no engine takes 128x64 pixels; they take 64x64, 96x64; " in error["detail"]
+    assert f"--sizes (these are of: {target.record.command})" in error["detail"]
+    loras = [{"id": server.model.loras[0].id, "weight": 1}]
+    both = await client.post("/api/generate", json=small(width=128, loras=loras))
+    pointers = [error["pointer"] for error in refused(both, 422)["errors"]]
+    assert pointers == ["/width", "/loras"]
+    assert server.broker.counters().submitted == 0
+    # As if it had been accepted while other engines were in use.
+    job = await server.finish(await server.submit(width=128, height=64))
+    assert (job.status, job.attempt) == (JobStatus.FAILED, 1)
+    assert job.error is not None
+    assert job.error.detail == problem["detail"]
+
+
+def test_the_command_refuses_it_before_engines_are_opened(
+    engines: Path,
+    target: Target,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = Choice("tensorrt-rtx", target, None, "chosen by the test")
+    monkeypatch.setattr(generate, "choose", lambda *_: chosen)
+    picture = tmp_path / "picture.png"
+    flags = ["--engines", str(engines), "--width", "128", "--height", "64", "-o", str(picture)]
+    assert main(["generate", "a red heart", *flags]) == 2
+    note, line = capsys.readouterr().err.splitlines()
+    assert note == "chosen by the test"
+    assert line.startswith("calotype: width: no engine takes 128x64 pixels; ")
+    assert not picture.exists()
