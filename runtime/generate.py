@@ -1,5 +1,6 @@
 """The one place that puts the runtime together: plans in, step events and pictures out."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -12,7 +13,8 @@ from runtime.batch import BatchLimits
 from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
-from runtime.families.family import Conditioning
+from runtime.errors import BackendError, DeviceError
+from runtime.families.family import Conditioning, Guidance
 from runtime.lora.switch import LoraSwitch
 from runtime.lora.weights import LORA_BYTES, EffectiveWeights
 from runtime.manifest import MatrixPreview
@@ -22,6 +24,8 @@ from runtime.preview import Previewer
 from runtime.served import Served, served_by
 
 Latents = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 
 class Generator:
@@ -113,20 +117,41 @@ class Generator:
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:
-        """One step of a picture of each size that engines were tuned for, and one with a LoRA, so
-        that requests find all in place.
+        """One step of each picture that requests shall find all in place for. One that no engine
+        takes is passed over, and the log says so.
         """
-        offers = [] if self._served.fixed_weights else self.model.loras[:1]
-        sizes: list[dict[str, Any]] = [
-            {"width": width, "height": height} for width, height in self._served.tuned
-        ] or [{}]
-        loras = [{"loras": [{"id": offer.id, "weight": 1}], **sizes[0]} for offer in offers]
-        for body in (*sizes, *loras):
+        for body in self._first_pictures():
             request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
-            for event in self.steps(self.model.plan(request)):
+            try:
+                steps = self.steps(self.model.plan(request))
+            except DeviceError:
+                raise
+            except BackendError as error:
+                logger.warning("not warmed up: %s", error)
+                continue
+            for event in steps:
                 size = (request.width, request.height)
                 self.previewer.jpeg(self.predicted(event.sample), *size)
                 self.decode(self.latents(event.sample))
+
+    def _first_pictures(self) -> Iterator[dict[str, Any]]:
+        """One with a LoRA, then one of each size that engines were tuned for, and where guidance
+        takes another evaluation, one without it and one with it.
+
+        The most usual size comes last, since what was used longest ago is the first to go; the LoRA
+        first, since graphs are captured anew once weights were replaced.
+        """
+        tuned = self._served.tuned
+        sizes: list[dict[str, Any]] = [
+            {"width": width, "height": height} for width, height in tuned
+        ] or [{}]
+        offers = [] if self._served.fixed_weights else self.model.loras[:1]
+        for offer in offers:
+            yield {"loras": [{"id": offer.id, "weight": 1}], **sizes[0]}
+        guidance = self.model.family.facts(self.model.package.manifest).guidance
+        both = guidance is Guidance.CLASSIFIER_FREE and tuned
+        for size in reversed(sizes):
+            yield from ({**size, "cfg_scale": scale} for scale in (1, 2)) if both else (size,)
 
     def conditioning(self, plan: Plan) -> list[Conditioning]:
         """Each evaluation's conditioning, its prompt encoded with the plan's LoRAs."""

@@ -37,6 +37,8 @@ class Made:
     sizes: tuple[tuple[int, int], ...] = ((128, 128),)
     """Width and height in pixels."""
     samples: int = 1
+    evaluations: tuple[int, ...] = (2, 1)
+    """How many a single sample may have: a profile for each."""
     texts: int = 4
     """How many texts an encoder reads at once."""
     fixed_weights: bool = False
@@ -97,7 +99,7 @@ def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
         return [
             {**size, **text, "batch": alone, "evaluations": Range(count, count, count)}
             for size in fixed
-            for count in (2, 1)
+            for count in made.evaluations
         ]
     batches = {
         "batch": Range(1, 1, made.samples),
