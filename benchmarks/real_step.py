@@ -27,7 +27,7 @@ from benchmarks.machine import machine
 from benchmarks.memory import RESIDENT, held_gb
 from engine_build.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
-from runtime.backends.onnxruntime import open_session
+from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
 from runtime.generate import Generator

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine_build.capture import Call, captured_calls
 from engine_build.precision import narrow_nodes
 from engine_build.targets import Wanted
-from runtime.backends.onnxruntime import open_session
+from runtime.backends.onnxruntime.cpu import open_session
 from runtime.errors import BuildError
 from runtime.manifest import ModelPackage
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from runtime.backends.host_denoiser import HostDenoiser
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.families.family import Guidance
 from runtime.generate import Generator

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine_build.progress import Phases
-from runtime.backends.tensorrt_flavour import FLAVOURS
+from runtime.backends.tensorrt.flavour import FLAVOURS
 from runtime.manifest import ModelPackage
 from runtime.target import BackendName, EngineRecord, TargetIdentity
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine_build.verify_target import Opener
-from runtime.backends.device_engine import HostArrayEngine
+from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.protocol import Backend
 from runtime.catalog import Choice, open_backend
 from runtime.devices import Gpu

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engine_build import onnxruntime_cuda
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
-from runtime.backends.tensorrt_flavour import FLAVOURS
+from runtime.backends.tensorrt.flavour import FLAVOURS
 from runtime.families import family_named
 from runtime.manifest import HEIGHT, WIDTH, Manifest, Precision
 from runtime.target import (

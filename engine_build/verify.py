@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine_build.export.role import RoleExport
 from engine_build.tolerances import GRAPH_PICTURE, PICTURE_SHARE
-from runtime.backends.onnxruntime import open_session
+from runtime.backends.onnxruntime.cpu import open_session
 from runtime.errors import BuildError
 from runtime.manifest import GraphCheck
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, get_args
 
 from runtime.backends.protocol import Backend
-from runtime.backends.tensorrt_flavour import installed_flavour
+from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.devices import Devices, Gpu
 from runtime.errors import BackendError, PackageError
 from runtime.manifest import ModelPackage
@@ -97,15 +97,15 @@ def open_backend(package: ModelPackage, choice: Choice, threads: int | None = No
     `threads` is for the CPU; None for as many as there are cores.
     """
     if choice.target is None:
-        from runtime.backends.onnxruntime import OnnxRuntimeCpu
+        from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 
         return OnnxRuntimeCpu(package, threads)
     if choice.backend == "onnxruntime-cuda":
-        from runtime.backends.cuda import Cuda
-        from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+        from runtime.backends.device.cuda import Cuda
+        from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 
         return OnnxRuntimeCuda(package, choice.target, Cuda(), choice.device)
-    from runtime.backends.tensorrt import open_tensorrt
+    from runtime.backends.tensorrt.backend import open_tensorrt
 
     return open_tensorrt(package, choice.target, choice.device)
 

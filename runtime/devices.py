@@ -8,7 +8,7 @@ memory of the GPU.
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.backends.cuda_bindings import CudaBindings, load_bindings
+from runtime.backends.device.cuda_bindings import CudaBindings, load_bindings
 from runtime.errors import BackendError
 
 

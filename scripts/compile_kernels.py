@@ -9,11 +9,12 @@ https://docs.nvidia.com/cuda/nvrtc/
 
 import ctypes
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import files
 from pathlib import Path
 
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
-KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "kernels"
+KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "device" / "kernels"
 
 # The oldest GPUs that TensorRT serves; newer ones take the PTX of older ones.
 _ARCHITECTURE = "compute_75"
@@ -24,6 +25,12 @@ def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
 
     Raises ValueError with what the compiler says of the source.
     """
+    # The compiler leaves the thread in a locale of its own, in which Python reads texts as ASCII.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_compiled, source, target).result()
+
+
+def _compiled(source: Path, target: str) -> bytes:
     library = _library()
     program = ctypes.c_void_p()
     # No name of a file: PTX holds it, and would differ from machine to machine.

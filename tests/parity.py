@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.denoise import Sample
 from runtime.errors import RequestError
 from runtime.generate import Generator

@@ -7,7 +7,7 @@ from typing import get_args
 
 from engine_build.commands.arguments import add_engines, package_name, positive, size
 from engine_build.commands.verify import verify_here
-from runtime.backends.tensorrt_flavour import FLAVOURS, installed_flavour
+from runtime.backends.tensorrt.flavour import FLAVOURS, installed_flavour
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError, BuildError
 from runtime.manifest import Precision, read_manifest

@@ -15,7 +15,7 @@ from engine_build.capture import Call
 from engine_build.onnxruntime_cuda.compiler import weights_folder
 from engine_build.onnxruntime_cuda.definitions import define_operators
 from engine_build.verify_target import check_engine
-from runtime.backends.onnxruntime import open_session
+from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.manifest import ModelPackage, Precision

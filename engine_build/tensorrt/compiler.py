@@ -10,8 +10,8 @@ import onnx_ir as ir
 from engine_build.precision import typed_graph
 from engine_build.tensorrt.job import EngineJob
 from engine_build.tensorrt.monitor import monitor
-from runtime.backends.tensorrt_flavour import Flavour, installed_flavour
-from runtime.backends.tensorrt_log import VendorLog
+from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
+from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError
 from runtime.manifest import InputRecord
 from runtime.target import Binding, Profile
@@ -19,7 +19,7 @@ from runtime.target import Binding, Profile
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
 
-    from runtime.backends.tensorrt_flavour import Api
+    from runtime.backends.tensorrt.flavour import Api
 
 Bindings = Mapping[str, Binding]
 Report = Callable[[str, int, int], bool]

@@ -7,7 +7,7 @@ from typing import Self
 from engine_build.progress import Phases
 from engine_build.tensorrt.job import EngineJob
 from engine_build.tensorrt.process import run_job
-from runtime.backends.tensorrt_flavour import Flavour, installed_flavour
+from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.manifest import ModelPackage, record_file
 from runtime.target import BackendName, EngineRecord, TargetIdentity
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
 
-    from runtime.backends.tensorrt_flavour import Api
+    from runtime.backends.tensorrt.flavour import Api
 
 
 def monitor(api: "Api", report: Callable[[str, int, int], bool]) -> "trt.IProgressMonitor":

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from examples.demo_model.scoring import Picture
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.generate import Generator, Latents
 from runtime.model import open_model
 

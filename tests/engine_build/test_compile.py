@@ -18,8 +18,8 @@ from engine_build.targets import Wanted, takes_loras, target_identity
 from engine_build.tensorrt.compiler import parse
 from engine_build.tensorrt.engine import engine_job
 from engine_build.tensorrt.profiles import Served
-from runtime.backends.tensorrt_flavour import installed_flavour
-from runtime.backends.tensorrt_log import VendorLog
+from runtime.backends.tensorrt.flavour import installed_flavour
+from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError
 from runtime.manifest import InputRecord, load_package
 from runtime.target import FOLDER, Binding, Target, read_target

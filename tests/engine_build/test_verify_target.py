@@ -25,7 +25,7 @@ from engine_build.verify_target import (
     verified,
     verify_target,
 )
-from runtime.backends.onnxruntime import open_session
+from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.manifest import FileRecord, ModelPackage, load_package

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
-from runtime.backends.tensorrt_call import Call
+from runtime.backends.tensorrt.call import Call
 from runtime.generate import Generator
 from tests.api.live import LiveServer, Options
 from tests.gpu.conftest import Compiled

@@ -6,9 +6,9 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.device_weights import DeviceWeights
-from runtime.backends.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.weights import DeviceWeights
 from runtime.devices import Gpu
 from runtime.errors import BackendError
 from runtime.low_rank import LowRankUpdate

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.cuda_fake import FakeCuda
-from runtime.backends.tensorrt import TensorRt
-from runtime.backends.tensorrt_fake import FakeEngine, fake_api
-from runtime.backends.tensorrt_flavour import Flavour
-from runtime.backends.tensorrt_vendor import open_vendor
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.tensorrt.backend import TensorRt
+from runtime.backends.tensorrt.fake import FakeEngine, fake_api
+from runtime.backends.tensorrt.flavour import Flavour
+from runtime.backends.tensorrt.vendor import open_vendor
 from runtime.generate import Generator
 from runtime.model import Model
 from runtime.served import served_by

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.backends.cuda_fake import FakeCuda
-from runtime.backends.tensorrt_fake import fake_api
+from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
 from tests.runtime.targets import Made
 

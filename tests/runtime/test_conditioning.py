@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.conditioning import Lookups
 from runtime.generate import Generator
 from runtime.model import Model, open_model

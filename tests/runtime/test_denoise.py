@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.backends.host_denoiser import HostDenoiser
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.batch import BatchLimits
 from runtime.denoise import Sample, StepEvent, denoise
 from runtime.generate import Generator

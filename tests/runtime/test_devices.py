@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from runtime.backends.cuda_fake import FakeCuda, FakeError, FakeProperties
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.devices import find_devices
 
 

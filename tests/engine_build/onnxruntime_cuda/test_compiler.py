@@ -17,8 +17,8 @@ from engine_build.onnxruntime_cuda.compiler import (
     compile_role,
     weights_folder,
 )
-from runtime.backends.onnx_graph import with_inputs
-from runtime.backends.onnxruntime import OnnxEngine, open_session
+from runtime.backends.onnxruntime.cpu import OnnxEngine, open_session
+from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.manifest import ModelPackage, Precision, load_package
 from runtime.tensors import Tensor
 from tests.lora_packs import ENGINES

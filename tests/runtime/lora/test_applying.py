@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine_build.lora.packs import open_listed, remove_pack
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.errors import PackageError, RequestError
 from runtime.generate import Generator
 from runtime.lora.deltas import laid

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.generate import Generator
 from runtime.manifest import ModelPackage
 from runtime.model import open_model

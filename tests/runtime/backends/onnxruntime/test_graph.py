@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.backends.onnx_graph import ELEMENT_TYPES, with_inputs
-from runtime.backends.onnxruntime import PROVIDER
+from runtime.backends.onnxruntime.cpu import PROVIDER
+from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
 from runtime.manifest import Parameter
 
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}

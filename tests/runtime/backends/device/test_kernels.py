@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends.kernels_fake import KERNELS
+from runtime.backends.device.kernels_fake import KERNELS
 from runtime.low_rank import LowRankUpdate
 from runtime.tensors import Tensor, stored
 from scripts.compile_kernels import KERNELS as FOLDER

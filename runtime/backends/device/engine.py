@@ -6,10 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.backends.cuda import Stream
+from runtime.backends.device.cuda import Stream
+from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array
-from runtime.backends.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.low_rank import Weights
 from runtime.manifest import BATCH, InputRecord
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from runtime.backends.cuda_fake import FakeCuda
+from runtime.backends.device.cuda_fake import FakeCuda
 
 _ELEMENTS = {1: np.float32, 10: np.float16, 16: np.uint16}
 _TYPES = {"tensor(float)": 1, "tensor(uint8)": 2, "tensor(int64)": 7}

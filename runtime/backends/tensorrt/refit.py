@@ -13,9 +13,9 @@ from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from runtime.backends.cuda import DeviceMemory, Stream
-from runtime.backends.device_weights import DeviceWeights, offsets
-from runtime.backends.tensorrt_vendor import Vendor
+from runtime.backends.device.cuda import DeviceMemory, Stream
+from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.tensorrt.vendor import Vendor
 from runtime.errors import BackendError
 from runtime.low_rank import LowRankUpdate, Weight, Weights, stored_bytes
 from runtime.manifest import ModelPackage

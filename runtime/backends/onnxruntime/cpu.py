@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.host_denoiser import HostDenoiser
-from runtime.backends.onnx_graph import ELEMENT_TYPES, with_inputs
+from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
 from runtime.low_rank import Weights, merged

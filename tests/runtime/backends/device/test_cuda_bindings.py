@@ -8,13 +8,13 @@ import pytest
 from cuda.bindings import driver as real_driver
 from cuda.bindings import runtime as real
 
-from runtime.backends.cuda_bindings import (
+from runtime.backends.device.cuda_bindings import (
     CudaBindings,
     DriverBindings,
     load_bindings,
     load_driver,
 )
-from runtime.backends.cuda_fake import (
+from runtime.backends.device.cuda_fake import (
     FakeCaptureMode,
     FakeCuda,
     FakeError,

@@ -13,13 +13,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.backends import onnxruntime_cuda_session
-from runtime.backends.cuda import Cuda
-from runtime.backends.cuda_fake import FakeCuda
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
-from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
-from runtime.backends.onnxruntime_cuda_session import PROVIDER
-from runtime.backends.onnxruntime_fake import (
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.onnxruntime import cuda_session
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
+from runtime.backends.onnxruntime.cuda_session import PROVIDER
+from runtime.backends.onnxruntime.fake import (
     FakeIOBinding,
     FakeOutput,
     FakeSession,
@@ -131,7 +131,7 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
 def test_a_session_keeps_no_more_graphs_than_it_may(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnxruntime_cuda_session, "_GRAPHS", 1)
+    monkeypatch.setattr(cuda_session, "_GRAPHS", 1)
     expected = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
     machine = Machine(monkeypatch)
     generator = Generator(model, machine.backend(model, target))

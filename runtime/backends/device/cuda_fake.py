@@ -4,7 +4,7 @@ It is as lazy as the real thing. Work on a stream is done when somebody waits fo
 before: host memory that is written again too early, or read too soon, gives wrong numbers here too.
 Device addresses are no addresses of this process. A captured graph holds the addresses that it was
 captured with. It computes nothing itself: a kernel of ours is looked up in the PTX and computed by
-`runtime.backends.kernels_fake`, and the fakes of vendors pass a function.
+`runtime.backends.device.kernels_fake`, and the fakes of vendors pass a function.
 """
 
 # The names are the vendor's.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.kernels_fake import KERNELS
+from runtime.backends.device.kernels_fake import KERNELS
 
 Work = Callable[[], None]
 Bytes = NDArray[np.uint8]
@@ -88,7 +88,7 @@ class _Event:
 
 
 class FakeCuda:
-    """Both modules, as far as `runtime.backends.cuda_bindings` names them."""
+    """Both modules, as far as `runtime.backends.device.cuda_bindings` names them."""
 
     CUresult = FakeResult
     cudaError_t = FakeError

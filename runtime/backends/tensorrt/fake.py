@@ -1,10 +1,10 @@
 """Stands in for TensorRT where there is no GPU: an engine is a package's graph in ONNX Runtime.
 
 Its plans are JSON: package, role, profiles by axis, and the weights that can be replaced.
-It computes on the memory of `runtime.backends.cuda_fake`, when that gets to it. It grants no more
-than TensorRT promises: a context that was captured is not to be changed, a graph that was captured
-before a refit may go on with the weights of that time, and a refit reads whatever is still set, at
-the address where it was. A test holds its methods to those of the real binary.
+It computes on the memory of `runtime.backends.device.cuda_fake`, when that gets to it. It grants no
+more than TensorRT promises: a context that was captured is not to be changed, a graph that was
+captured before a refit may go on with the weights of that time, and a refit reads whatever is still
+set, at the address where it was. A test holds its methods to those of the real binary.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from runtime.backends.cuda_fake import FakeCuda
-from runtime.backends.onnxruntime import OnnxEngine
+from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.onnxruntime.cpu import OnnxEngine
 from runtime.manifest import InputRecord, ModelPackage, read_manifest
 from runtime.tensors import Tensor
 
 if TYPE_CHECKING:
-    from runtime.backends.tensorrt_flavour import Api
+    from runtime.backends.tensorrt.flavour import Api
 
 _WORKSPACE = 1 << 16
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.cuda_fake import FakeCuda, FakeProperties, FakeResult
-from runtime.backends.device_weights import DeviceWeights, offsets
-from runtime.backends.staging import PinnedPool
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeProperties, FakeResult
+from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.errors import BackendError, DeviceError
 from runtime.low_rank import LowRankUpdate, Weight, merged, stored_bytes
 from runtime.tensors import Tensor, stored

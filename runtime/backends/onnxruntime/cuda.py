@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.device_denoiser import DeviceDenoiser
-from runtime.backends.device_engine import HostArrayEngine
-from runtime.backends.device_weights import DeviceWeights, offsets
-from runtime.backends.onnx_graph import with_inputs
-from runtime.backends.onnxruntime_cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.denoiser import DeviceDenoiser
+from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
+from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
-from runtime.backends.staging import PinnedPool
 from runtime.low_rank import Weights, base_of
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target

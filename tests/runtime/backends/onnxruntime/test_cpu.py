@@ -8,11 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.backends.onnxruntime import PROVIDER, OnnxEngine
+from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine
 from runtime.manifest import ModelPackage, read_manifest
 from runtime.tensors import Tensor, map_tensors, stored
 
-ENGINES = Path(__file__).parents[3] / "engines"
+ENGINES = Path(__file__).parents[4] / "engines"
 ROLE = "text_encoder_2"
 LAYER = "text_model.encoder.layers.0"
 MATRIX = f"{LAYER}.mlp.fc1.weight"

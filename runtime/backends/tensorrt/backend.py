@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.device_denoiser import DeviceDenoiser
-from runtime.backends.device_engine import HostArrayEngine
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.denoiser import DeviceDenoiser
+from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.protocol import Denoiser
-from runtime.backends.tensorrt_engine import TensorRtEngine
-from runtime.backends.tensorrt_flavour import installed_flavour
-from runtime.backends.tensorrt_vendor import Vendor, open_vendor
+from runtime.backends.tensorrt.engine import TensorRtEngine
+from runtime.backends.tensorrt.flavour import installed_flavour
+from runtime.backends.tensorrt.vendor import Vendor, open_vendor
 from runtime.errors import PackageError
 from runtime.manifest import ModelPackage, file_fault
 from runtime.target import Target

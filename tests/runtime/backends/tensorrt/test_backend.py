@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.backends import tensorrt_refit
-from runtime.backends.cuda import Cuda, DeviceMemory
-from runtime.backends.cuda_fake import FakeCuda, FakeError, FakeProperties
-from runtime.backends.onnxruntime import OnnxRuntimeCpu
+from runtime.backends.device.cuda import Cuda, DeviceMemory
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.tensorrt import refit
 from runtime.denoise import Sample
 from runtime.devices import find_devices
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
@@ -355,7 +355,7 @@ def test_weights_are_written_in_rounds_and_nothing_stays_beside_the_engine(
     targets: Callable[[Made], Target],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    monkeypatch.setattr(refit, "ROUND_BYTES", 1)
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     drawn(generator)
@@ -380,7 +380,7 @@ def test_what_the_vendor_has_fused_is_rewritten_together(
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     # One at a time, so that what belongs together is in different rounds.
-    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    monkeypatch.setattr(refit, "ROUND_BYTES", 1)
     for engine in machine.engines:
         names = engine.refittable_names
         engine.fused = [set(names[at : at + 3]) for at in range(0, len(names), 3)]
@@ -394,7 +394,7 @@ def test_after_weights_that_were_written_halfway_a_set_is_written_again(
     targets: Callable[[Made], Target],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tensorrt_refit, "ROUND_BYTES", 1)
+    monkeypatch.setattr(refit, "ROUND_BYTES", 1)
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}

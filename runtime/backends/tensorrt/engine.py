@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from runtime.backends.device.staging import PinnedPool
 from runtime.backends.profiles import Profiles, Shape
-from runtime.backends.staging import PinnedPool
-from runtime.backends.tensorrt_call import Call
-from runtime.backends.tensorrt_refit import Refit
-from runtime.backends.tensorrt_vendor import Contexts, Vendor
+from runtime.backends.tensorrt.call import Call
+from runtime.backends.tensorrt.refit import Refit
+from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.low_rank import Weights
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target

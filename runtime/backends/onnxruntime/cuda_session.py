@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.backends.cuda import Cuda, Stream
-from runtime.backends.onnx_graph import ELEMENT_TYPES
+from runtime.backends.device.cuda import Cuda, Stream
+from runtime.backends.device.staging import Buffer
+from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
-from runtime.backends.staging import Buffer
 from runtime.errors import BackendError, DeviceError
 from runtime.manifest import RoleRecord
 from runtime.tensors import Tensor

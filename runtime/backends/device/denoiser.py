@@ -18,12 +18,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.cuda import Cuda, DeviceMemory, Event
-from runtime.backends.device_engine import DeviceCall, DeviceEngine
+from runtime.backends.device.cuda import Cuda, DeviceMemory, Event
+from runtime.backends.device.engine import DeviceCall, DeviceEngine
+from runtime.backends.device.staging import Buffer, Uploads, reading
 from runtime.backends.host_denoiser import HISTORY, row_inputs
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array, Reading, Row
-from runtime.backends.staging import Buffer, Uploads, reading
 from runtime.low_rank import Weights
 
 # Where a sample's state is, and what a call makes of it.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from runtime.backends.cuda_bindings import (
+from runtime.backends.device.cuda_bindings import (
     CudaBindings,
     DriverBindings,
     Handle,

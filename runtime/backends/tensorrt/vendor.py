@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from runtime.backends.cuda import Cuda
-from runtime.backends.staging import PinnedPool
-from runtime.backends.tensorrt_flavour import Flavour
-from runtime.backends.tensorrt_log import VendorLog
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.staging import PinnedPool
+from runtime.backends.tensorrt.flavour import Flavour
+from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BackendError, DeviceError
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
 
-    from runtime.backends.tensorrt_flavour import Api, RunTimeCompilerApi
+    from runtime.backends.tensorrt.flavour import Api, RunTimeCompilerApi
 
 logger = logging.getLogger(__name__)
 

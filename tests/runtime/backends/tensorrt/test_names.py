@@ -13,10 +13,10 @@ import pytest
 import tensorrt_rtx
 import tensorrt_rtx_bindings.tensorrt_rtx
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 USERS = (
     *(ROOT / "engine_build/tensorrt").glob("*.py"),
-    *(ROOT / "runtime/backends").glob("tensorrt*.py"),
+    *(ROOT / "runtime/backends/tensorrt").glob("*.py"),
 )
 
 # What TensorRT for RTX alone has; `Flavour` says where it may be used.

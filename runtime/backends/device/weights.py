@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from runtime.backends.cuda import Cuda, Module, Stream
-from runtime.backends.staging import PinnedPool, Uploads
+from runtime.backends.device.cuda import Cuda, Module, Stream
+from runtime.backends.device.staging import PinnedPool, Uploads
 from runtime.low_rank import LowRankUpdate, Weight, Weights, base_of, stored_bytes
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"

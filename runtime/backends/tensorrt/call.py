@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.backends.cuda import Graph, Stream
+from runtime.backends.device.cuda import Graph, Stream
+from runtime.backends.device.staging import Buffer
 from runtime.backends.profiles import Shape
-from runtime.backends.staging import Buffer
-from runtime.backends.tensorrt_vendor import Contexts, Vendor
+from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.errors import BackendError
 
 if TYPE_CHECKING:

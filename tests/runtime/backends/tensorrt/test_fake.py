@@ -6,7 +6,7 @@ import re
 import pytest
 import tensorrt_rtx as real
 
-from runtime.backends.tensorrt_fake import (
+from runtime.backends.tensorrt.fake import (
     FakeAllocation,
     FakeContext,
     FakeDataType,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.cuda import Cuda, DeviceMemory, Event, Pinned, Stream
+from runtime.backends.device.cuda import Cuda, DeviceMemory, Event, Pinned, Stream
 from runtime.backends.protocol import Array
 
 _ROUNDS = 2
