@@ -1,5 +1,6 @@
 """However a model is stored, it draws the same picture."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from engine_build.build import BuildRequest, build_package
+from engine_build.cli import run
 from runtime.manifest import load_package
-from tests.engine_build.single_file import sgm
+from tests.engine_build.single_file import bfl, sgm
 from tests.parity import assert_same, generator_of, ours
 
 BODY: dict[str, Any] = {
@@ -31,9 +33,9 @@ def build(source: Path, engines: Path, **options: Any) -> Path:
     return build_package(request, show_progress=False)
 
 
-def assert_draws_the_same(engines: Path, name: str, other: Path) -> None:
+def assert_draws_the_same(package: Path, other: Path, body: dict[str, Any]) -> None:
     found, expected = (
-        ours(generator_of(*where), BODY) for where in ((engines, name), (other, "rounded"))
+        ours(generator_of(folder.parent, folder.name), body) for folder in (package, other)
     )
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
@@ -55,7 +57,32 @@ def test_a_single_file_draws_what_its_folder_draws(
     for role, record in manifest.roles.items():
         assert record.parameters.keys() == folder.roles[role].parameters.keys()
         assert {parameter.dtype for parameter in record.parameters.values()} == {"BF16"}
-    assert_draws_the_same(package.parent, "single", rounded_package)
+    assert_draws_the_same(package, rounded_package / "rounded", BODY)
+
+
+@pytest.mark.parametrize(
+    ("line", "prefix", "flags"),
+    [("flux", "model.diffusion_model.", ["--in-place"]), ("chroma", "", [])],
+    ids=["flux of ComfyUI, in place", "chroma, own weights"],
+)
+def test_a_transformer_alone_draws_with_its_base_what_its_folder_draws(
+    request: pytest.FixtureRequest, tmp_path: Path, line: str, prefix: str, flags: list[str]
+) -> None:
+    name = f"tiny_{line}"
+    folder = request.getfixturevalue(f"{name}_package") / name
+    base = Path(shutil.copytree(request.getfixturevalue(f"{name}_source"), tmp_path / "base"))
+    weights = base / "transformer" / "diffusion_pytorch_model.safetensors"
+    file = tmp_path / f"{line}.safetensors"
+    state = bfl.state(load_file(weights))
+    save_file({prefix + tensor: value for tensor, value in state.items()}, file)
+    weights.unlink()  # as where the base is fetched for the file
+    engines = tmp_path / "engines"
+    command = ["build", str(file), "--base", str(base), "--name", line, "--engines", str(engines)]
+    sizes = ["--default-size", "64x96", "--max-size", "1024"]
+    assert run([*command, *sizes, *flags, "--quiet"]) == 0
+    assert load_package(engines, line).manifest.source.reference == f"{line}.safetensors, with base"
+    body = {key: value for key, value in BODY.items() if key != "negative_prompt"}
+    assert_draws_the_same(engines / line, folder, body)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("sharded", "BF16"), ("half", "F16")])
@@ -65,7 +92,7 @@ def test_shards_and_halves_draw_what_whole_files_in_fp32_draw(
     package = build(request.getfixturevalue(f"{name}_source"), tmp_path)
     for record in load_package(package.parent, name).manifest.roles.values():
         assert {parameter.dtype for parameter in record.parameters.values()} == {dtype}
-    assert_draws_the_same(package.parent, name, rounded_package)
+    assert_draws_the_same(package, rounded_package / "rounded", BODY)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["own weights", "in place"])
