@@ -58,8 +58,7 @@ def _check(code: int) -> None:
 def _library() -> ctypes.CDLL:
     found = {file.name: str(file.locate()) for file in files(PACKAGE) or () if ".so" in file.name}
     # The compiler looks for its other half by name alone.
-    for name in sorted(found):
-        library = ctypes.CDLL(found[name], mode=ctypes.RTLD_GLOBAL)
+    *_, library = [ctypes.CDLL(found[name], ctypes.RTLD_GLOBAL) for name in sorted(found)]
     return library
 
 
