@@ -32,8 +32,8 @@ example:
 
 A source is a folder that diffusers saved: it holds model_index.json and a folder for each network,
 tokenizer and scheduler, with weights as .safetensors files.
-Or it is a single-file checkpoint of SDXL, Flux or Chroma, with such a folder as its --base, or with
-its line's preset, which names one.
+Or it is a single-file checkpoint of SDXL, Flux, Chroma or Z-Image, with such a folder as its
+--base, or with its line's preset, which names one.
 Either may be a path, a Hugging Face id (owner/name, owner/name@revision,
 owner/name/file.safetensors), urn:air:sdxl:checkpoint:civitai:MODEL@VERSION, civitai:VERSION or a
 URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.

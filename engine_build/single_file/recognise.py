@@ -6,6 +6,7 @@ from engine_build.single_file.chroma import CHROMA
 from engine_build.single_file.family import SingleFileFamily, SingleFileHeader, Tensors
 from engine_build.single_file.flux import FLUX
 from engine_build.single_file.sdxl import SDXL
+from engine_build.single_file.zimage import ZIMAGE
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import SourceError
 
@@ -52,6 +53,10 @@ def _has(*parts: str) -> Callable[[Tensors], bool]:
     return lambda tensors: any(part in name for name in tensors for part in parts)
 
 
+def _without(part: str, marks: Callable[[Tensors], bool]) -> Callable[[Tensors], bool]:
+    return lambda tensors: marks(tensors) and not _has(part)(tensors)
+
+
 def _channels_in(name: str, expected: int) -> Callable[[Tensors], bool]:
     """Whether a denoiser reads other latents than those that are being made: a mask, a picture."""
 
@@ -71,7 +76,7 @@ def _only(*prefixes: str) -> Callable[[Tensors], bool]:
     return lambda tensors: bool(tensors) and all(name.startswith(prefixes) for name in tensors)
 
 
-_SERVED = "SDXL, Flux or Chroma"
+_SERVED = "SDXL, Flux, Chroma or Z-Image"
 
 # The first that applies: what holds for several is asked last.
 _NOT_SERVED: tuple[tuple[str, Callable[[Tensors], bool]], ...] = (
@@ -87,13 +92,7 @@ _NOT_SERVED: tuple[tuple[str, Callable[[Tensors], bool]], ...] = (
     ("AuraFlow, which is not served", _begins("double_layers.")),
     ("HunyuanVideo, which is not served", _has("txt_in.individual_token_refiner.")),
     ("Chroma Radiance, which is not served", _begins("nerf_")),
-    (
-        (
-            "Z-Image or Lumina 2 as a single file, which is not read (Z-Image Turbo is built from "
-            "its folder: engine-build build --preset zimage-turbo)"
-        ),
-        _begins("cap_embedder."),
-    ),
+    ("Lumina 2, which is not served", _without("cap_pad_token", _begins("cap_embedder."))),
     ("Playground 2.5, whose EDM sampling is not served", _begins("edm_mean")),
     ("a model of EDM's v-prediction such as CosXL, which is not served", _begins("edm_vpred.")),
     ("SDXL's refiner, which is not served", _has("conditioner.embedders.0.model.")),
@@ -116,5 +115,6 @@ _NOT_SERVED: tuple[tuple[str, Callable[[Tensors], bool]], ...] = (
 _FAMILIES: tuple[tuple[SingleFileFamily, Callable[[Tensors], bool]], ...] = (
     (CHROMA, _begins("distilled_guidance_layer.")),
     (FLUX, _begins("double_blocks.")),
+    (ZIMAGE, _begins("cap_pad_token")),
     (SDXL, _text_to_image(_has("conditioner.embedders.1.model."))),
 )

@@ -71,10 +71,7 @@ WRONG: dict[str, tuple[sgm.State, str]] = {
         {"img_in.weight": matrix(32, 384), "double_blocks.0.img_mlp.0.weight": matrix(4, 4)},
         r"a Flux of the kind that reads a picture",
     ),
-    "Z-Image": (
-        {UNET + "cap_embedder.0.weight": matrix(4)},
-        r"Z-Image or Lumina 2 as a single .*build --preset zimage-turbo\)",
-    ),
+    "Lumina 2": ({UNET + "cap_embedder.0.weight": matrix(4)}, "Lumina 2, which is not served"),
     "diffusers' UNet": ({"down_blocks.0.x.weight": matrix(4, 4)}, "one network of a diffusers fol"),
     "something": ({"layer.weight": matrix(4, 4)}, "of no family that we know by its tensors"),
     "nothing": ({}, "of no family that we know by its tensors"),
