@@ -104,6 +104,7 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
         served=served,
     )
     generator.warm_up()
+    shortfalls = backend.shortfalls if isinstance(backend, OnDevice) else ()
     gallery = Gallery(options.data)
     gallery.remove_unfinished()
     worker = Worker(generator, gallery, link)
@@ -118,7 +119,7 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
             target=choice.target_name,
             device=choice.device,
             precision=choice.precision,
-            note=choice.note,
+            note="; ".join([choice.note, *shortfalls]),
             served=served.to_json(),
         )
     )

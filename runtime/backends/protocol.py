@@ -1,6 +1,6 @@
 """What the runtime asks of an inference backend: the seam between the loop and a vendor."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -111,7 +111,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class OnDevice(Protocol):
-    """A Backend that accounts for a device's memory."""
+    """A Backend on a device, of whose state it gives an account."""
+
+    shortfalls: Iterable[str]
+    """What runs otherwise than it should, in sentences: what a person would learn from the bill."""
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes by what they are used for; `free` and `total` whoever uses them.

@@ -19,7 +19,7 @@ from runtime.broker.protocol import JobStatus
 from runtime.catalog import Choice
 from runtime.target import Target
 from tests.api.live import refused, small
-from tests.runtime.imagined_worker import servable, stand_in
+from tests.runtime.imagined_worker import NO_GRAPH, servable, stand_in
 from tests.runtime.serving import Server, serving
 from tests.runtime.targets import add_target
 
@@ -63,6 +63,23 @@ def test_over_http_it_is_a_422_and_no_job(
             taken = await client.post("/api/generate", json=small(width=96, height=64))
             assert taken.status_code == 202
             assert (await server.finish(taken.json()["job_id"])).status is JobStatus.COMPLETED
+
+    asyncio.run(check())
+
+
+def test_what_runs_otherwise_than_it_should_is_told_by_info(
+    engines: Path, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    monkeypatch.setenv(NO_GRAPH, "1")
+
+    async def check() -> None:
+        data = tmp_path / "data"
+        async with serving(engines, data, name="demo") as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            engine = (await client.get("/api/info")).json()["engine"]
+            assert engine["target"] == target.name
+            assert " runs without a CUDA graph: " in engine["note"]
 
     asyncio.run(check())
 

@@ -4,18 +4,22 @@ RTX are imported from. All else is real: the choice of the target, the link, the
 `python -m tests.runtime.imagined_worker` takes a worker's arguments.
 """
 
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
 from tests.runtime.targets import Made
 
 ROOT = Path(__file__).parents[2]
+
+NO_GRAPH = "IMAGINED_GPU_REFUSES_A_GRAPH"
+"""In the environment: the first CUDA graph cannot be captured."""
 
 
 def servable(sizes: tuple[tuple[int, int], ...], *, fixed_weights: bool = False) -> Made:
@@ -36,6 +40,8 @@ def stand_in(folder: Path) -> Path:
 
 def _imagine() -> None:
     cuda = FakeCuda()
+    if NO_GRAPH in os.environ:
+        cuda.failures["cudaStreamEndCapture"] = FakeError.cudaErrorStreamCaptureUnsupported
     fakes = {
         "cuda.bindings.runtime": cuda,
         "cuda.bindings.driver": cuda,

@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda
@@ -8,7 +8,12 @@ from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
+from runtime.backends.onnxruntime.cuda_session import (
+    Device,
+    OnnxCudaCall,
+    OnnxCudaSession,
+    Placed,
+)
 from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
@@ -25,16 +30,14 @@ class OnnxCudaEngine:
     written from then on: addresses stay, and so do graphs.
     """
 
-    def __init__(
-        self, package: ModelPackage, target: Target, role: str, cuda: Cuda, pinned: PinnedPool
-    ) -> None:
+    def __init__(self, package: ModelPackage, target: Target, role: str, device: Device) -> None:
         """Open it. Raises BackendError, also where the provider was not taken."""
-        self.stream = cuda.stream(urgent=not role.endswith("decoder"))
-        self.pinned = pinned
+        self.stream = device.cuda.stream(urgent=not role.endswith("decoder"))
+        self.pinned = device.pinned
+        self._device = device
         self._package = package
         self._target = target
         self._role = role
-        self._cuda = cuda
         self._record = package.manifest.roles[role]
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
@@ -42,7 +45,7 @@ class OnnxCudaEngine:
         self._plain = self._open(replaceable=False)
         self._session = self._plain
         self._adaptable: OnnxCudaSession | None = None
-        self._writer = DeviceWeights(cuda, self.stream, pinned)
+        self._writer = DeviceWeights(device.cuda, self.stream, device.pinned)
         self._placed: dict[str, Placed] = {}
         self._replaced: frozenset[str] = frozenset()
 
@@ -90,7 +93,7 @@ class OnnxCudaEngine:
         if not weights:
             return {}
         places, size = offsets(weights)
-        begin = self._cuda.allocate(size, "LoRA weights").address
+        begin = self._device.cuda.allocate(size, "LoRA weights").address
         return {
             name: Placed(base_of(weight), begin + places[name]) for name, weight in weights.items()
         }
@@ -101,7 +104,7 @@ class OnnxCudaEngine:
         if replaceable:
             matrices = [each for each in self._record.parameters.values() if each.replaceable]
             model = with_inputs(model, matrices)
-        session = OnnxCudaSession(self._cuda, self.stream, self._role, self._record)
+        session = OnnxCudaSession(self._device, self.stream, self._role, self._record)
         folder = self._record.external_folder or self._package.path.resolve()
         session.open(model, path, Path(folder))
         return session
@@ -123,13 +126,14 @@ class OnnxRuntimeCuda:
         self.device = device
         self._package = package
         self._target = target
-        self._cuda = cuda
-        self._pinned = PinnedPool(cuda)
+        self._device = Device(cuda, PinnedPool(cuda))
+        self.shortfalls: Iterable[str] = self._device.shortfalls
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""
-        free, total = self._cuda.memory()
-        return {**self._cuda.used, "free": free, "total": total}
+        cuda = self._device.cuda
+        free, total = cuda.memory()
+        return {**cuda.used, "free": free, "total": total}
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
@@ -137,7 +141,7 @@ class OnnxRuntimeCuda:
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""
-        return DeviceDenoiser(self._engine("denoiser"), self._cuda)
+        return DeviceDenoiser(self._engine("denoiser"), self._device.cuda)
 
     def _engine(self, role: str) -> OnnxCudaEngine:
-        return OnnxCudaEngine(self._package, self._target, role, self._cuda, self._pinned)
+        return OnnxCudaEngine(self._package, self._target, role, self._device)

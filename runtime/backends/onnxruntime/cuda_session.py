@@ -7,10 +7,9 @@ its addresses, and the provider keeps it as long as the session lives.
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 """
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.backends.device.cuda import Cuda, Stream
-from runtime.backends.device.staging import Buffer
+from runtime.backends.device.shortfalls import Shortfalls
+from runtime.backends.device.staging import Buffer, PinnedPool
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError
@@ -42,7 +42,14 @@ _GRAPHS = 64
 # ONNX's numbers of the dtypes that our graphs give.
 _NUMPY = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What all sessions of a backend share."""
+
+    cuda: Cuda
+    pinned: PinnedPool
+    shortfalls: Shortfalls = field(default_factory=Shortfalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +128,10 @@ class OnnxCudaCall:
 class OnnxCudaSession:
     """A graph on the device. For one thread at a time."""
 
-    def __init__(self, cuda: Cuda, stream: Stream, role: str, record: RoleRecord) -> None:
+    def __init__(self, device: Device, stream: Stream, role: str, record: RoleRecord) -> None:
         """`open` it next."""
-        self._cuda = cuda
+        self._cuda = device.cuda
+        self._shortfalls = device.shortfalls
         self._stream = stream
         self._role = role
         self._record = record
@@ -147,7 +155,7 @@ class OnnxCudaSession:
             except Exception as error:
                 words = f"{path}: ONNX Runtime cannot open it: {_line(error)}"
                 raise BackendError(words) from error
-            logger.warning("%s runs without CUDA graphs: %s", self._role, _line(refusal))
+            self._shortfalls.add(f"{self._role} runs without CUDA graphs: {_line(refusal)}")
         # Where the provider's libraries are missing, it takes the CPU, and says nothing.
         found = self._session.get_providers()
         if found[0] != PROVIDER:
@@ -205,7 +213,10 @@ class OnnxCudaSession:
         if not self._captures:
             return NO_GRAPH
         number = next(self._graphs)
-        return number if number <= _GRAPHS else NO_GRAPH
+        if number <= _GRAPHS:
+            return number
+        self._shortfalls.add(f"{self._role} has {_GRAPHS} CUDA graphs, and runs new ones without")
+        return NO_GRAPH
 
 
 def _line(error: Exception) -> str:

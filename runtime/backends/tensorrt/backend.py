@@ -1,6 +1,6 @@
 """TensorRT, of whichever flavour: runs a target's engines on a GPU, with no PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.backends.device.cuda import Cuda
@@ -36,6 +36,7 @@ class TensorRt:
         vendor.cuda.check_room({role: engines[role].content.size_bytes for role in engines})
         self.name: str = target.record.identity.backend
         self.device = device
+        self.shortfalls: Iterable[str] = vendor.shortfalls
         self._package = package
         self._target = target
         self._vendor = vendor

@@ -3,7 +3,6 @@
 Buffers are allocated once, and stay where they are: a captured graph fixes its addresses.
 """
 
-import logging
 from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ from runtime.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
-
-logger = logging.getLogger(__name__)
 
 # The vendor's names of the dtypes that our graphs take and give, as NumPy has them.
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32"} | {
@@ -108,7 +105,7 @@ class Call:
             self._graph = self._stream.capture(self._enqueue)
         except BackendError as error:
             self._capturable = False
-            logger.warning("%s runs without a CUDA graph: %s", self._role, error)
+            self._vendor.shortfalls.add(f"{self._role} runs without a CUDA graph: {error}")
 
     def _buffer(self, name: str) -> Buffer:
         extents = self._context.get_tensor_shape(name)

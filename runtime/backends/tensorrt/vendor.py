@@ -2,11 +2,12 @@
 
 import logging
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.shortfalls import Shortfalls
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.tensorrt.flavour import Flavour
 from runtime.backends.tensorrt.log import VendorLog
@@ -30,6 +31,7 @@ class Vendor:
     log: VendorLog
     runtime: "trt.Runtime"
     pinned: PinnedPool
+    shortfalls: Shortfalls = field(default_factory=Shortfalls)
 
     def deserialize(self, path: Path) -> "trt.ICudaEngine":
         """Put an engine's weights on the device. Raises BackendError."""

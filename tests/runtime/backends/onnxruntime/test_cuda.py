@@ -122,10 +122,13 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
 ) -> None:
     expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)))
     machine = Machine(monkeypatch, captures=False)
-    found = drawn(Generator(model, machine.backend(model, target)))
+    backend = machine.backend(model, target)
+    found = drawn(Generator(model, backend))
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     assert machine.graphs == 0
-    assert "denoiser runs without CUDA graphs: This session cannot use the graph" in caplog.text
+    told = "denoiser runs without CUDA graphs: This session cannot use the graph capture feature"
+    assert told in caplog.text
+    assert list(backend.shortfalls).count(told) == 1
 
 
 def test_a_session_keeps_no_more_graphs_than_it_may(
@@ -134,11 +137,13 @@ def test_a_session_keeps_no_more_graphs_than_it_may(
     monkeypatch.setattr(cuda_session, "_GRAPHS", 1)
     expected = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
     machine = Machine(monkeypatch)
-    generator = Generator(model, machine.backend(model, target))
+    backend = machine.backend(model, target)
+    generator = Generator(model, backend)
     for body in ({}, {"cfg_scale": 1.0}):
         theirs = drawn(expected, **body)
         assert np.abs(drawn(generator, **body) - theirs).max() <= 1e-4 * np.abs(theirs).max()
     assert max(len(session.graphs) for session in machine.sessions) == 1
+    assert "denoiser has 1 CUDA graphs, and runs new ones without" in backend.shortfalls
 
 
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(

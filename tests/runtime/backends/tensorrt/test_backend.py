@@ -18,6 +18,7 @@ import pytest
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.protocol import OnDevice
 from runtime.backends.tensorrt import refit
 from runtime.denoise import Sample
 from runtime.devices import find_devices
@@ -269,6 +270,9 @@ def test_where_a_graph_cannot_be_captured_engines_run_without(
     machine.cuda.failures["cudaStreamEndCapture"] = FakeError.cudaErrorStreamCaptureUnsupported
     assert close(drawn(generator), drawn(reference))
     assert "runs without a CUDA graph" in caplog.text
+    assert isinstance(generator.backend, OnDevice)
+    [told] = generator.backend.shortfalls
+    assert "runs without a CUDA graph" in told
 
 
 def test_kernels_that_are_made_at_run_time_are_kept_beside_the_engine(
