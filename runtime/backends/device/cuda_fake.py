@@ -116,6 +116,8 @@ class FakeCuda:
         self._lock = threading.RLock()
         self.failures: dict[str, FakeError] = {}
         """What a function answers when it is called next."""
+        self.captures = 0
+        """How often a graph was captured."""
         self.launches = 0
         """How often a graph was launched."""
 
@@ -248,6 +250,7 @@ class FakeCuda:
     def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int]:
         found = self._streams[stream]
         captured, found.captured = found.captured or [], None
+        self.captures += 1
         return self._code("cudaStreamEndCapture"), self._made(self._graphs, captured)
 
     def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[FakeError, int]:  # noqa: ARG002

@@ -1,22 +1,24 @@
 """A session of ONNX Runtime's CUDA provider on a stream of ours, and its calls at their shapes.
 
-Everything is bound to our own buffers. The provider captures a CUDA graph for each shape where it
-can: it refuses to for graphs that go back and forth between device and host. A captured graph fixes
-its addresses, and the provider keeps it as long as the session lives.
+Everything is bound to our own buffers. A session is asked to capture CUDA graphs, which it refuses
+where a network goes back and forth between device and host, and then we capture them ourselves. The
+provider's own would wait for the device at every replay, would be kept until the session ends, and
+are captured in a mode that forbids other threads, such as that of previews, to allocate meanwhile.
 
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cuda/cuda_graph.cc
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtime.backends.device.cuda import Cuda, Stream
+from runtime.backends.device.replay import Replay
 from runtime.backends.device.shortfalls import Shortfalls
 from runtime.backends.device.staging import Buffer, PinnedPool
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
@@ -30,14 +32,11 @@ if TYPE_CHECKING:
 
 PROVIDER = "CUDAExecutionProvider"
 
-NO_GRAPH = -1
-"""As the provider has it."""
+_NO_GRAPH = "-1"
+"""So the provider leaves a run alone that it could capture."""
 
 _CALLS = 16
 """Shapes of a session that are kept ready."""
-
-_GRAPHS = 64
-"""Graphs that a session may keep, since none is ever given back; what comes later runs without."""
 
 # ONNX's numbers of the dtypes that our graphs give.
 _NUMPY = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
@@ -64,15 +63,16 @@ class Placed:
 class OnnxCudaCall:
     """A session at one shape, bound to buffers of ours."""
 
-    def __init__(self, session: "InferenceSession", cuda: Cuda, stream: Stream, role: str) -> None:
-        """`prepare` it next."""
+    def __init__(
+        self, session: "InferenceSession", device: Device, stream: Stream, role: str, *, graph: bool
+    ) -> None:
+        """`prepare` it next. Without `graph` nothing is captured."""
         self._session = session
-        self._cuda = cuda
+        self._cuda = device.cuda
         self._stream = stream
         self._role = role
         self._binding: IOBinding = session.io_binding()
-        self.graph = NO_GRAPH
-        """The number of its graph, which is captured when it runs for the first time."""
+        self._replay = Replay(stream, self._enqueue, role, device.shortfalls) if graph else None
         self.inputs: dict[str, Buffer] = {}
         self.outputs: dict[str, Buffer] = {}
 
@@ -85,7 +85,7 @@ class OnnxCudaCall:
         names = [output.name for output in self._session.get_outputs()]
         for name in names:
             self._binding.bind_output(name, "cuda")
-        self.run()
+        self._enqueue()
         self._stream.synchronize()
         for name, made in zip(names, self._binding.get_outputs(), strict=True):
             dtype = np.dtype(_NUMPY[made.element_type()])
@@ -95,27 +95,40 @@ class OnnxCudaCall:
             )
 
     def bind_weight(self, name: str, placed: Placed) -> None:
-        """Let an initializer that is an input have the values that lie there at each run."""
+        """Let an initializer that is an input have the values that lie there at each run.
+
+        A graph knows nothing of a new address, and is captured anew.
+        """
+        if self._replay is not None:
+            self._replay.forget()
         element = ELEMENT_TYPES[placed.tensor.dtype]
         self._bind_input(name, element, placed.tensor.values.shape, placed.address)
 
     def run(self) -> None:
-        """Enqueue it. Raises DeviceError."""
+        """Enqueue it: as a graph, from the second time on. Raises DeviceError."""
+        if self._replay is None:
+            self._enqueue()
+        else:
+            self._replay.run()
+
+    def free(self) -> None:
+        """Give its buffers back; nothing of it may be running."""
+        if self._replay is not None:
+            self._replay.forget()
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            self._cuda.free(buffer.memory)
+
+    def _enqueue(self) -> None:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         # What comes behind it is on the same stream; the session would wait for the device.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        options.add_run_config_entry("gpu_graph_id", str(self.graph))
+        options.add_run_config_entry("gpu_graph_id", _NO_GRAPH)
         try:
             self._session.run_with_iobinding(self._binding, options)
         except Exception as error:
             raise DeviceError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
-
-    def free(self) -> None:
-        """Give its buffers back; nothing of it may be running."""
-        for buffer in (*self.inputs.values(), *self.outputs.values()):
-            self._cuda.free(buffer.memory)
 
     def _bind_input(self, name: str, element: Any, shape: Shape, address: int) -> None:
         self._binding.bind_input(name, "cuda", 0, element, shape, address)
@@ -130,32 +143,32 @@ class OnnxCudaSession:
 
     def __init__(self, device: Device, stream: Stream, role: str, record: RoleRecord) -> None:
         """`open` it next."""
-        self._cuda = device.cuda
-        self._shortfalls = device.shortfalls
+        self._device = device
         self._stream = stream
         self._role = role
         self._record = record
         self._calls: OrderedDict[tuple[tuple[str, Shape], ...], OnnxCudaCall] = OrderedDict()
         self._placed: dict[str, Placed] = {}
-        self._captures = False
-        self._graphs = count(1)
+        self._capturable = True
 
     def open(self, model: bytes, path: Path, folder: Path) -> None:
         """Put the weights on the device: those of `model`, read from `path`, lie in `folder`.
 
         Raises BackendError, also where the provider was not taken.
         """
-        before, _ = self._cuda.memory()
+        cuda = self._device.cuda
+        before, _ = cuda.memory()
         try:
-            self._session = self._opened(model, folder, captures=True)
-            self._captures = True
+            self._session = self._opened(model, folder)
         except Exception as refusal:
+            self._capturable = False
             try:
-                self._session = self._opened(model, folder, captures=False)
+                self._session = self._opened(model, folder)
             except Exception as error:
                 words = f"{path}: ONNX Runtime cannot open it: {_line(error)}"
                 raise BackendError(words) from error
-            self._shortfalls.add(f"{self._role} runs without CUDA graphs: {_line(refusal)}")
+            told = f"{self._role} runs without CUDA graphs: {_line(refusal)}"
+            self._device.shortfalls.add(told)
         # Where the provider's libraries are missing, it takes the CPU, and says nothing.
         found = self._session.get_providers()
         if found[0] != PROVIDER:
@@ -163,7 +176,7 @@ class OnnxCudaSession:
                 f"{path}: ONNX Runtime took {', '.join(found)}, asked for {PROVIDER}; install "
                 "onnxruntime-gpu and the CUDA libraries that it names in its log"
             )
-        self._cuda.account("weights", max(0, before - self._cuda.memory()[0]))
+        cuda.account("weights", max(0, before - cuda.memory()[0]))
 
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes, made at the first use."""
@@ -175,26 +188,23 @@ class OnnxCudaSession:
         if len(self._calls) == _CALLS:
             self._stream.synchronize()
             self._calls.popitem(last=False)[1].free()
-        made = OnnxCudaCall(self._session, self._cuda, self._stream, self._role)
+        made = OnnxCudaCall(
+            self._session, self._device, self._stream, self._role, graph=self._capturable
+        )
         for name, placed in self._placed.items():
             made.bind_weight(name, placed)
         made.prepare(self._record, shapes)
-        made.graph = self._next_graph()
         self._calls[key] = made
         return made
 
     def bind(self, placed: Mapping[str, Placed]) -> None:
-        """Let initializers that are inputs have what lies there, whatever that is at a run.
-
-        Graphs know nothing of new addresses, and are captured anew.
-        """
+        """Let initializers that are inputs have what lies there, whatever that is at a run."""
         self._placed |= placed
         for call in self._calls.values():
             for name, each in placed.items():
                 call.bind_weight(name, each)
-            call.graph = self._next_graph()
 
-    def _opened(self, model: bytes, folder: Path, *, captures: bool) -> "InferenceSession":
+    def _opened(self, model: bytes, folder: Path) -> "InferenceSession":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -205,18 +215,9 @@ class OnnxCudaSession:
         )
         settings = {
             "user_compute_stream": str(self._stream.address),
-            "enable_cuda_graph": str(int(captures)),
+            "enable_cuda_graph": str(int(self._capturable)),
         }
         return onnxruntime.InferenceSession(model, options, providers=[(PROVIDER, settings)])
-
-    def _next_graph(self) -> int:
-        if not self._captures:
-            return NO_GRAPH
-        number = next(self._graphs)
-        if number <= _GRAPHS:
-            return number
-        self._shortfalls.add(f"{self._role} has {_GRAPHS} CUDA graphs, and runs new ones without")
-        return NO_GRAPH
 
 
 def _line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Stands in for ONNX Runtime's CUDA provider: its sessions over the memory of the fake of CUDA.
 
-What it computes is computed by ONNX Runtime on the CPU. A graph has the addresses that were bound
-when it was captured, and no others. A test holds its methods to the real ones.
+What it computes is computed by ONNX Runtime on the CPU, at the addresses that were bound when it
+was enqueued. A test holds its methods to the real ones.
 """
 
 from collections.abc import Callable
@@ -86,11 +86,7 @@ class FakeSession:
     ) -> None:
         self._cuda = cuda
         self._took = took
-        settings = providers[0][1]
-        self._stream = int(settings["user_compute_stream"])
-        self._captures = settings["enable_cuda_graph"] == "1"
-        self.graphs: dict[str, tuple[dict[str, _Bound], dict[str, _Bound | None]]] = {}
-        """What is bound in each graph that was captured."""
+        self._stream = int(providers[0][1]["user_compute_stream"])
         self._real = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -107,9 +103,8 @@ class FakeSession:
 
     def run_with_iobinding(self, iobinding: FakeIOBinding, run_options: Any = None) -> None:
         inputs, outputs = dict(iobinding.bound_inputs), dict(iobinding.bound_outputs)
-        graph = run_options.get_run_config_entry("gpu_graph_id")
-        if self._captures and graph != "-1":
-            inputs, outputs = self.graphs.setdefault(graph, (inputs, outputs))
+        # It would capture a graph of its own otherwise, which waits at every replay.
+        assert run_options.get_run_config_entry("gpu_graph_id") == "-1"
 
         def work() -> None:
             values = {name: self._value(bound) for name, bound in inputs.items()}
@@ -128,10 +123,8 @@ class FakeSession:
         return content.copy().view(bound.element).reshape(bound.shape)
 
 
-def fake_onnxruntime(
-    cuda: FakeCuda, took: str, opened: list[FakeSession], *, captures: bool = True
-) -> Any:
-    """The module, whose sessions say that they took the provider `took`; `opened` gets them.
+def fake_onnxruntime(cuda: FakeCuda, took: str, *, captures: bool = True) -> Any:
+    """The module, whose sessions say that they took the provider `took`.
 
     Without `captures` it refuses to open a session that is to capture graphs.
     """
@@ -139,8 +132,7 @@ def fake_onnxruntime(
     def session(model: bytes, options: Any, providers: list[Any]) -> FakeSession:
         if providers[0][1]["enable_cuda_graph"] == "1" and not captures:
             raise RuntimeError("This session cannot use the graph\ncapture feature")
-        opened.append(FakeSession(cuda, took, model, options, providers))
-        return opened[-1]
+        return FakeSession(cuda, took, model, options, providers)
 
     made: Callable[..., FakeSession] = session
     return SimpleNamespace(

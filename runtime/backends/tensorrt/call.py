@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.backends.device.cuda import Graph, Stream
+from runtime.backends.device.cuda import Stream
+from runtime.backends.device.replay import Replay
 from runtime.backends.device.staging import Buffer
 from runtime.backends.profiles import Shape
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
-from runtime.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -43,8 +43,7 @@ class Call:
         self._context = contexts.make()
         self._stream = stream
         self._role = role
-        self._graph: Graph | None = None
-        self._capturable = True
+        self._replay = Replay(stream, self._enqueue, role, vendor.shortfalls)
         self._ran = False
         self.inputs: dict[str, Buffer] = {}
         self.outputs: dict[str, Buffer] = {}
@@ -67,17 +66,8 @@ class Call:
             check(given, self._role, f"take the address of {name}")
 
     def run(self) -> None:
-        """Enqueue the engine: as a graph, from the second time on.
-
-        The first time it is run as it is, which settles what the context had put off, and captured
-        behind that.
-        """
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-            return
-        self._enqueue()
-        if self._capturable:
-            self._capture()
+        """Enqueue the engine: as a graph, from the second time on."""
+        self._replay.run()
         if not self._ran:
             self._ran = True
             self._contexts.keep_kernels()
@@ -86,9 +76,7 @@ class Call:
         """Capture anew at the next run. Whether a graph sees weights that were replaced after it
         was captured, the vendor does not say.
         """
-        if self._graph is not None:
-            self._graph.destroy()
-            self._graph = None
+        self._replay.forget()
 
     def free(self) -> None:
         """Give all of it back; nothing of it may be running."""
@@ -99,13 +87,6 @@ class Call:
     def _enqueue(self) -> None:
         done = self._context.execute_async_v3(self._stream.address)
         self._vendor.check(done, self._role, "run")
-
-    def _capture(self) -> None:
-        try:
-            self._graph = self._stream.capture(self._enqueue)
-        except BackendError as error:
-            self._capturable = False
-            self._vendor.shortfalls.add(f"{self._role} runs without a CUDA graph: {error}")
 
     def _buffer(self, name: str) -> Buffer:
         extents = self._context.get_tensor_shape(name)

@@ -15,7 +15,6 @@ import pytest
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.cuda_fake import FakeCuda
-from runtime.backends.onnxruntime import cuda_session
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
@@ -48,24 +47,18 @@ def target(model: Model) -> Target:
 
 @dataclass
 class Machine:
-    """A machine with a GPU that there is not, and the sessions that were opened on it."""
+    """A machine with a GPU that there is not."""
 
     monkeypatch: pytest.MonkeyPatch
     cuda: FakeCuda = field(default_factory=FakeCuda)
-    sessions: list[FakeSession] = field(default_factory=list)
     took: str = PROVIDER
     captures: bool = True
 
     def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
-        module = fake_onnxruntime(self.cuda, self.took, self.sessions, captures=self.captures)
+        module = fake_onnxruntime(self.cuda, self.took, captures=self.captures)
         self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
         cuda = Cuda(self.cuda, self.cuda)
         return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
-
-    @property
-    def graphs(self) -> int:
-        """How many were captured."""
-        return sum(len(session.graphs) for session in self.sessions)
 
 
 def drawn(generator: Generator, **body: object) -> np.ndarray:
@@ -101,19 +94,20 @@ def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
     machine = Machine(monkeypatch)
     generator = Generator(model, machine.backend(model, target))
     drawn(generator)
-    captured = machine.graphs
+    captured, launched = machine.cuda.captures, machine.cuda.launches
     assert captured > 0
     drawn(generator, seed=9)
-    assert machine.graphs == captured
+    assert machine.cuda.captures == captured
+    assert machine.cuda.launches - launched >= BODY["steps"]
     every = {"loras": [{"id": each, "weight": 0.5} for each in ids]}
     first = {"loras": [{"id": ids[0], "weight": 1.0}]}
     for body in (every, first, every, {}):
         drawn(generator, **body)
-    captured, taken = machine.graphs, machine.cuda.allocated_bytes
+    captured, taken = machine.cuda.captures, machine.cuda.allocated_bytes
     drawn(generator, **first)
     drawn(generator, loras=[{"id": ids[-1], "weight": 1.0}])
     drawn(generator)
-    assert machine.graphs == captured
+    assert machine.cuda.captures == captured
     assert machine.cuda.allocated_bytes == taken
 
 
@@ -125,25 +119,10 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
     backend = machine.backend(model, target)
     found = drawn(Generator(model, backend))
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert machine.graphs == 0
+    assert machine.cuda.captures == 0
     told = "denoiser runs without CUDA graphs: This session cannot use the graph capture feature"
     assert told in caplog.text
     assert list(backend.shortfalls).count(told) == 1
-
-
-def test_a_session_keeps_no_more_graphs_than_it_may(
-    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cuda_session, "_GRAPHS", 1)
-    expected = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
-    machine = Machine(monkeypatch)
-    backend = machine.backend(model, target)
-    generator = Generator(model, backend)
-    for body in ({}, {"cfg_scale": 1.0}):
-        theirs = drawn(expected, **body)
-        assert np.abs(drawn(generator, **body) - theirs).max() <= 1e-4 * np.abs(theirs).max()
-    assert max(len(session.graphs) for session in machine.sessions) == 1
-    assert "denoiser has 1 CUDA graphs, and runs new ones without" in backend.shortfalls
 
 
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(
