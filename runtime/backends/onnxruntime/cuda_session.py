@@ -1,8 +1,8 @@
 """A session of ONNX Runtime's CUDA provider on a stream of ours, and its calls at their shapes.
 
-Everything is bound to our own buffers. A session is asked to capture CUDA graphs, which it refuses
-where a network goes back and forth between device and host, and then we capture them ourselves. The
-provider's own would wait for the device at every replay, would be kept until the session ends, and
+Everything is bound to our own buffers. A session is opened as one whose runs can be captured, which
+it refuses where a network goes back and forth between device and host. We capture them ourselves:
+the provider's own graphs wait for the device at every replay, are kept until the session ends, and
 are captured in a mode that forbids other threads, such as that of previews, to allocate meanwhile.
 
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
