@@ -142,7 +142,8 @@ class Cuda:
     def module(self, image: bytes) -> "Module":
         """Kernels, as PTX: the driver makes them into code for this GPU now."""
         self.memory()  # The driver works in the context that the runtime makes current with this.
-        loaded = self.driver.cuModuleLoadData(image)
+        # It reads a string of C's.
+        loaded = self.driver.cuModuleLoadData(image + b"\0")
         return Module(self, self.call_driver("cuModuleLoadData", loaded))
 
     def stream(self, *, urgent: bool) -> "Stream":

@@ -1,6 +1,7 @@
 """ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda
@@ -20,6 +21,7 @@ from runtime.backends.protocol import Denoiser
 from runtime.low_rank import Weights, base_of
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target
+from runtime.tensors import Tensor
 
 
 class OnnxCudaEngine:
@@ -79,14 +81,17 @@ class OnnxCudaEngine:
         self._placed |= placed
         # Whatever fails below, these may hold something else than the package's own.
         self._replaced |= weights.keys()
-        own = self._package.tensors(self._role)
         self._writer.write(
-            (weights.get(name, own[name]), self._placed[name].address)
+            (weights.get(name, self._own[name]), self._placed[name].address)
             for name in sorted(self._replaced)
         )
         self._replaced = frozenset(weights)
         if placed:
             self._adaptable.bind(placed)
+
+    @cached_property
+    def _own(self) -> Mapping[str, Tensor]:
+        return self._package.tensors(self._role)
 
     def _place(self, weights: Weights) -> dict[str, Placed]:
         """Memory for weights that had none yet, all of it or none."""

@@ -3,6 +3,8 @@ does in its place.
 """
 
 import inspect
+from collections.abc import Callable
+from ctypes import c_int, c_void_p
 
 import pytest
 from cuda.bindings import driver as real_driver
@@ -21,6 +23,7 @@ from runtime.backends.device.cuda_fake import (
     FakeMemcpyKind,
     FakeResult,
 )
+from runtime.devices import find_devices
 
 FUNCTIONS = sorted(name for name in vars(CudaBindings) if name.startswith("cuda"))
 DRIVER_FUNCTIONS = sorted(name for name in vars(DriverBindings) if name.startswith("cu"))
@@ -72,6 +75,24 @@ def test_an_enumeration_has_the_real_ones_numbers(fake: type[FakeError], enumera
 @pytest.mark.parametrize("name", ["cudaStreamNonBlocking", "cudaEventDisableTiming"])
 def test_a_flag_is_the_real_ones(name: str) -> None:
     assert getattr(FakeCuda, name) == int(getattr(real, name))
+
+
+@pytest.mark.skipif(find_devices().first is not None, reason="this machine has a GPU")
+def test_the_real_driver_takes_what_we_hand_it() -> None:
+    """Arguments are converted before a driver is looked for; here there is none."""
+    values, types = (1, 2, 3, 4, 5, 6), (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int)
+    calls: list[Callable[[], object]] = [
+        lambda: real_driver.cuModuleLoadData(b"PTX\0"),
+        lambda: real_driver.cuModuleGetFunction(real_driver.CUmodule(0), b"low_rank_f16"),
+        lambda: real_driver.cuLaunchKernel(
+            real_driver.CUfunction(0), 2, 3, 1, 256, 1, 1, 0, 1234, (values, types), 0
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(Exception, match="NVIDIA driver library"):
+            call()
+    with pytest.raises(TypeError):
+        real_driver.cuModuleLoadData(object())
 
 
 def test_the_real_modules_are_what_is_loaded() -> None:
