@@ -73,13 +73,16 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Submit a picture to be drawn."""
-    raw = await read_body(request)
-    body, plan = await asyncio.to_thread(_understand, rooms.model, raw)
-    _engine(rooms).served.check(plan)
+    body = await asyncio.to_thread(parse_body, await read_body(request))
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
-    complete = plan.request.to_json()
     try:
-        job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
+        # What was accepted once stays so, though the model may have lost a LoRA or a size since.
+        job = await rooms.broker.replay(key) if key is not None else None
+        if job is None:
+            plan = await asyncio.to_thread(_understand, rooms.model, body)
+            _engine(rooms).served.check(plan)
+            complete = plan.request.to_json()
+            job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
     except IdempotencyConflict as error:
         raise RequestError("/Idempotency-Key", str(error)) from error
     headers = {"Location": job_url(job.job_id)}
@@ -92,10 +95,9 @@ async def generate(
     return _answer(Accepted.of(job), 202, headers)
 
 
-def _understand(model: Model, raw: bytes) -> tuple[object, Plan]:
-    """The parsed body, and the plan of the complete request. Raises RequestError, NotJson."""
-    body = parse_body(raw)
-    return body, model.plan(model.read(body))
+def _understand(model: Model, body: object) -> Plan:
+    """The plan of the complete request. Raises RequestError."""
+    return model.plan(model.read(body))
 
 
 def _engine(rooms: Services) -> EngineFacts:

@@ -11,10 +11,9 @@ KEY_LIFETIME = timedelta(hours=24)
 
 def job_of_key(connection: sqlite3.Connection, idempotency: Idempotency) -> str | None:
     """The id of the job that a key stands for, if it does. Raises IdempotencyConflict."""
-    oldest = (now() - KEY_LIFETIME).isoformat()
-    connection.execute("DELETE FROM idempotency WHERE created_at < ?", (oldest,))
     row = connection.execute(
-        "SELECT fingerprint, job_id FROM idempotency WHERE key = ?", (idempotency.key,)
+        "SELECT fingerprint, job_id FROM idempotency WHERE key = ? AND created_at >= ?",
+        (idempotency.key, _oldest()),
     ).fetchone()
     if row is None:
         return None
@@ -27,8 +26,13 @@ def job_of_key(connection: sqlite3.Connection, idempotency: Idempotency) -> str 
 
 
 def keep_key(connection: sqlite3.Connection, idempotency: Idempotency, job: Job) -> None:
-    """Let a key stand for a job from now on."""
+    """Let a key stand for a job from now on, and forget those whose time is over."""
+    connection.execute("DELETE FROM idempotency WHERE created_at < ?", (_oldest(),))
     connection.execute(
         "INSERT INTO idempotency (key, fingerprint, job_id, created_at) VALUES (?, ?, ?, ?)",
         (idempotency.key, idempotency.fingerprint, job.job_id, job.created_at.isoformat()),
     )
+
+
+def _oldest() -> str:
+    return (now() - KEY_LIFETIME).isoformat()

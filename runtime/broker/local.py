@@ -129,6 +129,11 @@ class LocalBroker:
         submitted = await self._database.write(work, apply)
         return self._board.job(submitted.stored.job.job_id) or submitted.stored.job
 
+    async def replay(self, idempotency: Idempotency) -> Job | None:
+        """The job that a key stands for, as it is now. Raises IdempotencyConflict."""
+        known = await self._database.read(lambda connection: job_of_key(connection, idempotency))
+        return await self.job(known) if known else None
+
     async def job(self, job_id: str) -> Job:
         """The job as it is now. Raises JobNotFound."""
         live = self._board.job(job_id)

@@ -179,6 +179,13 @@ class Broker(Protocol):
         """
         ...
 
+    async def replay(self, idempotency: Idempotency) -> Job | None:
+        """The job that a key stands for, as it is now; None for a new key.
+
+        Raises IdempotencyConflict.
+        """
+        ...
+
     async def job(self, job_id: str) -> Job:
         """Raises JobNotFound."""
         ...

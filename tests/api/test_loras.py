@@ -89,6 +89,9 @@ def test_a_pack_comes_and_goes_while_the_server_runs(
     assert drawn != without
     assert api.draw(seed=5, loras=use("ink")) == drawn
 
+    body, once = small(seed=5, loras=use("ink")), {"Idempotency-Key": "once"}
+    accepted = api.client.post("/api/generate", json=body, headers=once).json()["job_id"]
+    api.finish(accepted)
     busy = api.occupy()
     waiting = api.submit(seed=5, loras=use("ink"))
     run(["lora", "remove", "ink", *where])
@@ -99,6 +102,10 @@ def test_a_pack_comes_and_goes_while_the_server_runs(
     assert "loras" in failed["error"]["detail"]
     assert "this model has no LoRA packs" in failed["error"]["detail"]
     assert api.draw(seed=5) == without
+    # What was accepted and drawn stays so for its key.
+    replay = api.client.post("/api/generate", json=body, headers=once)
+    assert (replay.status_code, replay.json()["job_id"]) == (202, accepted)
+    assert replay.json()["status"] == "completed"
 
 
 def _listed(api: Api) -> list[dict[str, Any]]:
