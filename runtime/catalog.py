@@ -180,8 +180,8 @@ def _unverified(package: ModelPackage, target: Target) -> Iterator[str]:
         if check is None:
             yield f"it has not run on a GPU yet; verify it with: {verify}"
             return
-        error = max(check.largest_error, check.refit_error or 0.0)
-        if error > check.tolerance:
+        if not check.passed:
+            error = max(check.largest_error, check.refit_error or 0.0)
             yield f"its {role} is off by {error:.2g}, at most {check.tolerance:.2g} is allowed"
 
 

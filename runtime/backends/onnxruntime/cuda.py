@@ -6,15 +6,10 @@ from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
+from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
-from runtime.backends.device.staging import PinnedPool
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.onnxruntime.cuda_session import (
-    Device,
-    OnnxCudaCall,
-    OnnxCudaSession,
-    Placed,
-)
+from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
 from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
@@ -79,6 +74,9 @@ class OnnxCudaEngine:
         self._session = self._adaptable
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
         self._placed |= placed
+        if placed:
+            # Before they are written: one that fails halfway leaves them to the next set.
+            self._adaptable.bind(placed)
         # Whatever fails below, these may hold something else than the package's own.
         self._replaced |= weights.keys()
         self._writer.write(
@@ -86,8 +84,6 @@ class OnnxCudaEngine:
             for name in sorted(self._replaced)
         )
         self._replaced = frozenset(weights)
-        if placed:
-            self._adaptable.bind(placed)
 
     @cached_property
     def _own(self) -> Mapping[str, Tensor]:
@@ -131,14 +127,12 @@ class OnnxRuntimeCuda:
         self.device = device
         self._package = package
         self._target = target
-        self._device = Device(cuda, PinnedPool(cuda))
+        self._device = Device(cuda)
         self.shortfalls: Iterable[str] = self._device.shortfalls
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""
-        cuda = self._device.cuda
-        free, total = cuda.memory()
-        return {**cuda.used, "free": free, "total": total}
+        return self._device.memory()
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""

@@ -9,18 +9,18 @@ https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cuda/cuda_graph.cc
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.backends.device.cuda import Cuda, Stream
+from runtime.backends.device.calls import Calls
+from runtime.backends.device.cuda import Stream
+from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Replay
-from runtime.backends.device.shortfalls import Shortfalls
-from runtime.backends.device.staging import Buffer, PinnedPool
+from runtime.backends.device.staging import Buffer
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError
@@ -35,20 +35,8 @@ PROVIDER = "CUDAExecutionProvider"
 _NO_GRAPH = "-1"
 """So the provider leaves a run alone that it could capture."""
 
-_CALLS = 16
-"""Shapes of a session that are kept ready."""
-
 # ONNX's numbers of the dtypes that our graphs give.
 _NUMPY = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """What all sessions of a backend share."""
-
-    cuda: Cuda
-    pinned: PinnedPool
-    shortfalls: Shortfalls = field(default_factory=Shortfalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +135,7 @@ class OnnxCudaSession:
         self._stream = stream
         self._role = role
         self._record = record
-        self._calls: OrderedDict[tuple[tuple[str, Shape], ...], OnnxCudaCall] = OrderedDict()
+        self._calls: Calls[OnnxCudaCall] = Calls(stream)
         self._placed: dict[str, Placed] = {}
         self._capturable = True
 
@@ -180,29 +168,23 @@ class OnnxCudaSession:
 
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes, made at the first use."""
-        key = tuple(sorted(shapes.items()))
-        found = self._calls.get(key)
-        if found is not None:
-            self._calls.move_to_end(key)
-            return found
-        if len(self._calls) == _CALLS:
-            self._stream.synchronize()
-            self._calls.popitem(last=False)[1].free()
+        return self._calls.at(shapes, lambda: self._made(shapes))
+
+    def bind(self, placed: Mapping[str, Placed]) -> None:
+        """Let initializers that are inputs have what lies there, whatever that is at a run."""
+        self._placed |= placed
+        for call in self._calls:
+            for name, each in placed.items():
+                call.bind_weight(name, each)
+
+    def _made(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         made = OnnxCudaCall(
             self._session, self._device, self._stream, self._role, graph=self._capturable
         )
         for name, placed in self._placed.items():
             made.bind_weight(name, placed)
         made.prepare(self._record, shapes)
-        self._calls[key] = made
         return made
-
-    def bind(self, placed: Mapping[str, Placed]) -> None:
-        """Let initializers that are inputs have what lies there, whatever that is at a run."""
-        self._placed |= placed
-        for call in self._calls.values():
-            for name, each in placed.items():
-                call.bind_weight(name, each)
 
     def _opened(self, model: bytes, folder: Path) -> "InferenceSession":
         import onnxruntime

@@ -33,10 +33,10 @@ class TensorRt:
         Raises BackendError where they do not fit.
         """
         engines = target.record.engines
-        vendor.cuda.check_room({role: engines[role].content.size_bytes for role in engines})
+        vendor.device.cuda.check_room({role: engines[role].content.size_bytes for role in engines})
         self.name: str = target.record.identity.backend
         self.device = device
-        self.shortfalls: Iterable[str] = vendor.shortfalls
+        self.shortfalls: Iterable[str] = vendor.device.shortfalls
         self._package = package
         self._target = target
         self._vendor = vendor
@@ -48,9 +48,7 @@ class TensorRt:
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""
-        cuda: Cuda = self._vendor.cuda
-        free, total = cuda.memory()
-        return {**cuda.used, "free": free, "total": total}
+        return self._vendor.device.memory()
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
@@ -62,7 +60,9 @@ class TensorRt:
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""
-        return DeviceDenoiser(self._device_engine("denoiser", urgent=True), self._vendor.cuda)
+        return DeviceDenoiser(
+            self._device_engine("denoiser", urgent=True), self._vendor.device.cuda
+        )
 
     def _device_engine(self, role: str, *, urgent: bool) -> TensorRtEngine:
         fault = self._faults[role].result()

@@ -43,7 +43,7 @@ class Call:
         self._context = contexts.make()
         self._stream = stream
         self._role = role
-        self._replay = Replay(stream, self._enqueue, role, vendor.shortfalls)
+        self._replay = Replay(stream, self._enqueue, role, vendor.device.shortfalls)
         self._ran = False
         self.inputs: dict[str, Buffer] = {}
         self.outputs: dict[str, Buffer] = {}
@@ -82,7 +82,7 @@ class Call:
         """Give all of it back; nothing of it may be running."""
         self.forget_graph()
         for buffer in (*self.inputs.values(), *self.outputs.values()):
-            self._vendor.cuda.free(buffer.memory)
+            self._vendor.device.cuda.free(buffer.memory)
 
     def _enqueue(self) -> None:
         done = self._context.execute_async_v3(self._stream.address)
@@ -93,4 +93,4 @@ class Call:
         shape = tuple(extents[at] for at in range(len(extents)))
         dtype = np.dtype(_DTYPES[self._engine.get_tensor_dtype(name).name])
         size = prod(shape) * dtype.itemsize
-        return Buffer(self._vendor.cuda.allocate(size, "buffers"), shape, dtype)
+        return Buffer(self._vendor.device.cuda.allocate(size, "buffers"), shape, dtype)

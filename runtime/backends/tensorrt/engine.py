@@ -1,8 +1,8 @@
 """A role's engine on the device, by TensorRT."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
+from runtime.backends.device.calls import Calls
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.tensorrt.call import Call
@@ -11,9 +11,6 @@ from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.low_rank import Weights
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target
-
-_CALLS = 16
-"""Shapes of an engine that are kept ready; the one that was used longest ago makes room."""
 
 
 class TensorRtEngine:
@@ -27,7 +24,7 @@ class TensorRtEngine:
         self._vendor = vendor
         self._role = role
         self._target = target
-        self.stream = vendor.cuda.stream(urgent=urgent)
+        self.stream = vendor.device.cuda.stream(urgent=urgent)
         self._profiles = Profiles(
             role, record.inputs, identity.profiles, package.manifest.latents.scale_factor
         )
@@ -36,12 +33,12 @@ class TensorRtEngine:
         kernels = path.with_suffix(f".{identity.precision}.kernels")
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
-        self._calls: OrderedDict[tuple[tuple[str, Shape], ...], Call] = OrderedDict()
+        self._calls: Calls[Call] = Calls(self.stream)
 
     @property
     def pinned(self) -> PinnedPool:
         """Where blocks for copies come from."""
-        return self._vendor.pinned
+        return self._vendor.device.pinned
 
     @property
     def largest_batch(self) -> int | None:
@@ -54,26 +51,19 @@ class TensorRtEngine:
 
     def call(self, shapes: Mapping[str, Shape]) -> Call:
         """The call at these shapes, made at the first use. Raises BackendError."""
-        key = tuple(sorted(shapes.items()))
-        found = self._calls.get(key)
-        if found is not None:
-            self._calls.move_to_end(key)
-            return found
-        profile = self._profile(shapes)
-        if len(self._calls) == _CALLS:
-            self.stream.synchronize()
-            _, oldest = self._calls.popitem(last=False)
-            oldest.free()
-        made = Call(self._vendor, self._engine, self._contexts, self.stream, self._role)
-        made.prepare(profile, shapes)
-        self._calls[key] = made
-        return made
+        return self._calls.at(shapes, lambda: self._made(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
         """As of an Engine. Waits for the device. Raises BackendError."""
         self._refit.replace(weights)
-        for call in self._calls.values():
+        for call in self._calls:
             call.forget_graph()
+
+    def _made(self, shapes: Mapping[str, Shape]) -> Call:
+        profile = self._profile(shapes)
+        made = Call(self._vendor, self._engine, self._contexts, self.stream, self._role)
+        made.prepare(profile, shapes)
+        return made
 
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
         remedy = (

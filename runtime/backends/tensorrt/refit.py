@@ -54,7 +54,7 @@ class Refit:
         self._target = target
         self._role = role
         self._stream = stream
-        self._device = DeviceWeights(vendor.cuda, stream, vendor.pinned)
+        self._device = DeviceWeights(vendor.device.cuda, stream, vendor.device.pinned)
         self._replaceable = frozenset(target.record.identity.engines[role].refittable)
         self._replaced: frozenset[str] = frozenset()
 
@@ -102,7 +102,7 @@ class Refit:
             for name in written:
                 self._refitter.unset_named_weights(name)
             for memory in memories:
-                self._vendor.cuda.free(memory)
+                self._vendor.device.cuda.free(memory)
         return written
 
     def _hand_over(self, due: Weights) -> list[DeviceMemory]:
@@ -117,7 +117,7 @@ class Refit:
         if not updates:
             return []
         places, size = offsets(updates)
-        memory = self._vendor.cuda.allocate(size, "LoRA weights")
+        memory = self._vendor.device.cuda.allocate(size, "LoRA weights")
         self._device.write(
             (update, memory.address + places[name]) for name, update in updates.items()
         )

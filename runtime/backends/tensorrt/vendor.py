@@ -2,13 +2,12 @@
 
 import logging
 import mmap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.backends.device.cuda import Cuda
-from runtime.backends.device.shortfalls import Shortfalls
-from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.device import Device
 from runtime.backends.tensorrt.flavour import Flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BackendError, DeviceError
@@ -27,15 +26,14 @@ class Vendor:
 
     flavour: Flavour
     api: "Api"
-    cuda: Cuda
+    device: Device
     log: VendorLog
     runtime: "trt.Runtime"
-    pinned: PinnedPool
-    shortfalls: Shortfalls = field(default_factory=Shortfalls)
 
     def deserialize(self, path: Path) -> "trt.ICudaEngine":
         """Put an engine's weights on the device. Raises BackendError."""
-        free, _ = self.cuda.memory()
+        cuda = self.device.cuda
+        free, _ = cuda.memory()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             engine = self.runtime.deserialize_cuda_engine(content)
         # Where it cannot, it returns None, which its stub does not say.
@@ -44,7 +42,7 @@ class Vendor:
                 f"{path}: {self.flavour.name} {self.flavour.version} cannot open it: "
                 f"{self.log.last_error}"
             )
-        self.cuda.account("weights", max(0, free - self.cuda.memory()[0]))
+        cuda.account("weights", max(0, free - cuda.memory()[0]))
         return engine
 
     def check(self, done: bool, role: str, what: str) -> None:  # noqa: FBT001 - the vendor's answer
@@ -56,7 +54,7 @@ class Vendor:
 def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda) -> Vendor:
     """`cuda` comes first: TensorRT's runtime ends the process where there is no device."""
     log = VendorLog(api)
-    return Vendor(flavour, api, cuda, log, api.Runtime(log.logger), PinnedPool(cuda))
+    return Vendor(flavour, api, Device(cuda), log, api.Runtime(log.logger))
 
 
 class Contexts:
@@ -71,7 +69,7 @@ class Contexts:
         self._vendor = vendor
         self._engine = engine
         self._kernels = kernels
-        self._workspace = vendor.cuda.allocate(engine.device_memory_size_v2, "workspaces")
+        self._workspace = vendor.device.cuda.allocate(engine.device_memory_size_v2, "workspaces")
         self._role = role
         self._config, self._cache = self._run_time_compiler()
 

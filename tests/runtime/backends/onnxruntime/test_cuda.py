@@ -7,13 +7,14 @@ import inspect
 import shutil
 import sys
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
@@ -109,6 +110,28 @@ def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
     drawn(generator)
     assert machine.cuda.captures == captured
     assert machine.cuda.allocated_bytes == taken
+
+
+def test_after_weights_that_could_not_be_written_a_set_is_written_again(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), **first)
+    generator = Generator(model, Machine(monkeypatch).backend(model, target))
+    base = drawn(generator)
+    allocate, refusals = Cuda.allocate, count()
+
+    def allocate_later(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use == "LoRA factors" and next(refusals) == 0:
+            raise BackendError("the GPU's memory does not hold LoRA factors")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", allocate_later)
+    with pytest.raises(BackendError, match="does not hold LoRA factors"):
+        drawn(generator, **first)
+    found = drawn(generator, **first)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(found - base).max() > 1e-2 * np.abs(base).max()
 
 
 def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(

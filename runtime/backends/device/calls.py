@@ -1,0 +1,48 @@
+"""An engine's calls by their shapes: each is made at its first use, and kept for the next one."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from runtime.backends.device.cuda import Stream
+from runtime.backends.profiles import Shape
+
+MOST = 16
+"""Shapes that are kept ready; the one that was used longest ago makes room."""
+
+
+class Freeable(Protocol):
+    """What is kept."""
+
+    def free(self) -> None:
+        """Give its memory back; nothing of it may be running."""
+        ...
+
+
+CallType = TypeVar("CallType", bound=Freeable)
+
+
+class Calls(Generic[CallType]):
+    """Of one engine, on one stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        """There are none yet."""
+        self._stream = stream
+        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], CallType] = OrderedDict()
+
+    def at(self, shapes: Mapping[str, Shape], make: Callable[[], CallType]) -> CallType:
+        """The call at these shapes, which `make` makes where there is none."""
+        key = tuple(sorted(shapes.items()))
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            return found
+        if len(self._kept) == MOST:
+            self._stream.synchronize()
+            self._kept.popitem(last=False)[1].free()
+        made = make()
+        self._kept[key] = made
+        return made
+
+    def __iter__(self) -> Iterator[CallType]:
+        return iter(self._kept.values())
