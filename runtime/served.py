@@ -4,7 +4,7 @@ The worker, which chose the target, tells the server when it is ready: both refu
 the server before a job is accepted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from runtime.batch import BatchLimits
 from runtime.errors import Fault, RequestError
+from runtime.families.family import Prompt
 from runtime.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
 from runtime.plan import Plan
 from runtime.target import Profile, StepTime, Target
@@ -50,12 +51,15 @@ class Served:
     """What sizes they take, each in one of these; none where they take every size of the model."""
     other_sizes: str = ""
     """How a size that is in none of them can be had."""
+    longest_text: int | None = None
+    """How many tokens of a prompt they take; None where it is what the model reads."""
     fixed_weights: str | None = None
     """Why LoRAs are refused, where weights cannot be replaced."""
 
     def check(self, plan: Plan) -> None:
         """Refuse what none of the engines takes. Raises RequestError with every fault."""
         faults = [*self._size_faults(plan.request.width, plan.request.height)]
+        faults += self._text_faults(plan.prompts)
         if plan.loras and self.fixed_weights:
             faults.append(Fault("/loras", self.fixed_weights))
         if faults:
@@ -70,6 +74,18 @@ class Served:
         yield Fault(
             "/height" if as_wide else "/width",
             f"no engine takes {width}x{height} pixels; they take {taken}; {self.other_sizes}",
+        )
+
+    def _text_faults(self, prompts: Sequence[Prompt]) -> Iterator[Fault]:
+        tokens = max(prompt.tokens for prompt in prompts)
+        if self.longest_text is None or tokens <= self.longest_text:
+            return
+        # Both have as many chunks, and the longer one is to be shortened.
+        longer = min(prompts, key=lambda prompt: prompt.filling)
+        yield Fault(
+            "/prompt" if longer is prompts[0] else "/negative_prompt",
+            f"it fills {tokens} tokens, and the engines take {self.longest_text}; shorten it, or "
+            "draw with --backend onnxruntime-cpu",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,8 +130,16 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
             "compile engines that take it, too, with --sizes (these are of: "
             f"{target.record.command}), or draw with --backend onnxruntime-cpu"
         ),
+        longest_text=_longest_text(manifest, engine.profiles),
         fixed_weights=None if engine.refittable else fixed,
     )
+
+
+def _longest_text(manifest: Manifest, profiles: Sequence[Profile]) -> int | None:
+    """An axis that the network itself sets no end to counts tokens, and an engine sets one."""
+    axes = manifest.roles["denoiser"].axes
+    endless = [name for name, axis in axes.items() if axis.maximum is None]
+    return min((each[name].largest for each in profiles for name in endless), default=None)
 
 
 def _sizes(profile: Profile, scale: int) -> SizeRange:

@@ -59,6 +59,16 @@ class Prompt:
         """The chunks for one tokenizer."""
         return dict(self.chunks)[tokenizer]
 
+    @property
+    def tokens(self) -> int:
+        """How many the denoiser reads of it: frames and filling are among them."""
+        return max(sum(len(chunk.ids) for chunk in chunks) for _, chunks in self.chunks)
+
+    @property
+    def filling(self) -> int:
+        """How many tokens only fill its last chunk: of prompts as long, the fuller needs it."""
+        return min(chunks[-1].filling for _, chunks in self.chunks)
+
 
 class Family(Protocol):
     """One architecture: its facts, its text recipe, its step tables."""

@@ -85,9 +85,36 @@ def test_fixed_weights_refuse_what_acts_and_every_fault_is_told(model: Model) ->
     assert "\n" not in str(refusal.value)
 
 
+WORDS = "red heart, " * 40
+
+
+@pytest.mark.parametrize(
+    ("texts", "pointer"),
+    [
+        ({"prompt": WORDS}, "/prompt"),
+        ({"prompt": "a red heart", "negative_prompt": WORDS}, "/negative_prompt"),
+        ({"prompt": WORDS, "negative_prompt": "blue"}, "/prompt"),
+    ],
+)
+def test_a_text_that_no_engine_takes_is_refused_where_it_is(
+    model: Model, target: Target, texts: dict[str, str], pointer: str
+) -> None:
+    served = replace(served_by(target, model.package.manifest), sizes=())
+    assert served.longest_text == 2 * 32
+    served.check(plan(model, 64, 64, prompt="red heart, " * 10))
+    long = plan(model, 64, 64, **texts)
+    with pytest.raises(RequestError) as refusal:
+        served.check(long)
+    [fault] = refusal.value.faults
+    assert fault.pointer == pointer
+    tokens = 32 * len(long.prompts[0].of("tokenizer"))
+    assert fault.detail.startswith(f"it fills {tokens} tokens, and the engines take 64; shorten it")
+
+
 def test_without_a_target_every_size_and_lora_is_taken(model: Model) -> None:
     everything = served_by(None, model.package.manifest)
     everything.check(plan(model, 512, 64, **lora(model, 1)))
+    everything.check(plan(model, 64, 64, prompt=WORDS))
 
 
 def test_a_target_says_the_command_that_it_is_of(model: Model, target: Target) -> None:
@@ -96,7 +123,9 @@ def test_a_target_says_the_command_that_it_is_of(model: Model, target: Target) -
         served.check(plan(model, 64, 64))
 
 
-@pytest.mark.parametrize("served", [FIXED, Served(BatchLimits(2, 4), tuned=((64, 64),))])
+@pytest.mark.parametrize(
+    "served", [FIXED, Served(BatchLimits(2, 4), ((64, 64),), longest_text=308)]
+)
 def test_another_process_is_told_all_of_it(served: Served) -> None:
     assert Served.from_json(json.loads(json.dumps(served.to_json()))) == served
 
@@ -121,6 +150,7 @@ def test_the_rule_is_that_by_which_a_profile_is_found(
             "height": high,
             "batch": Range(1, 1, 1),
             "evaluations": Range(count, count, count),
+            "tokens": Range(32, 32, 64),
         }
         for wide, high, count in ranges
     )
