@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engine_build import onnxruntime_cuda
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
-from runtime.backends.tensorrt.flavour import FLAVOURS
+from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
 from runtime.families import family_named
 from runtime.manifest import HEIGHT, WIDTH, Manifest, Precision
 from runtime.target import (
@@ -79,7 +79,12 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
     short = precision == "fp32" and wanted.precision != "fp32"
     if wanted.backend in FLAVOURS:
-        told = {"REFIT_INDIVIDUAL": bool(refittable), "TF32": short}
+        told = {
+            "REFIT_INDIVIDUAL": bool(refittable),
+            "TF32": short,
+            # What allocates while it runs cannot be captured as a CUDA graph.
+            "REQUIRE_USER_ALLOCATION": wanted.backend in ALLOCATING,
+        }
     else:
         told = {f"fusions {onnxruntime_cuda.VERSION}": True}
     return EngineIdentity(

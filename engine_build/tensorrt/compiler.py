@@ -52,10 +52,9 @@ def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings]:
     _check_inputs(job, inputs)
     config = builder.create_builder_config()
     _choose_gpu(api, flavour, config, job.compute_capability)
-    for flag in ("REFIT_INDIVIDUAL", "TF32"):
-        (config.set_flag if flag in job.flags else config.clear_flag)(
-            getattr(api.BuilderFlag, flag)
-        )
+    config.clear_flag(api.BuilderFlag.TF32)  # The only one that is set without being asked for.
+    for flag in job.flags:
+        config.set_flag(getattr(api.BuilderFlag, flag))
     for name in job.refittable:
         if not network.mark_weights_refittable(name):
             raise BuildError(f"{job.role}: {job.backend} cannot make {name} refittable")
@@ -72,7 +71,8 @@ def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings]:
         raise BuildError(f"{job.role}: {job.backend} cannot compile it: {log.last_error}")
     _write(Path(job.engine), plan)
     if cache is not None:
-        _write(cache, config.get_timing_cache().serialize())
+        # All compilations for this GPU share it, and some run side by side.
+        _write(cache, config.get_timing_cache().serialize(), mark=f".{os.getpid()}")
     del parser
     return inputs, outputs
 
@@ -177,8 +177,8 @@ def _add_profile(
         raise BuildError(f"{job.role}: {job.backend} refuses the profile {profile}")
 
 
-def _write(path: Path, content: "trt.IHostMemory") -> None:
-    unfinished = path.with_name(f".{path.name}")
+def _write(path: Path, content: "trt.IHostMemory", mark: str = "") -> None:
+    unfinished = path.with_name(f".{path.name}{mark}")
     # It has the buffer protocol, which its stub does not say.
     unfinished.write_bytes(memoryview(cast("Any", content)))
     unfinished.replace(path)

@@ -22,7 +22,7 @@ from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError
 from runtime.manifest import InputRecord, load_package
-from runtime.target import FOLDER, Binding, Target, read_target
+from runtime.target import FOLDER, BackendName, Binding, Target, read_target
 
 ENGINES = Path(__file__).parents[2] / "engines"
 COMMAND = Path(sys.executable).parent / "engine-build"
@@ -99,6 +99,19 @@ def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path
     assert len(identity.refittable) > 100
     assert identity.flags == ("fusions 1",)
     assert not target.record.verified
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("tensorrt-rtx", True), ("tensorrt", False)], ids=str
+)
+def test_engines_that_may_allocate_while_they_run_are_told_not_to(
+    backend: BackendName, expected: bool
+) -> None:
+    """It takes a flag, which only TensorRT for RTX has."""
+    wanted = replace(request_of(ENGINES, "demo").wanted, backend=backend)
+    identity = target_identity(load_package(ENGINES, "demo").manifest, wanted, "1.0")
+    for engine in identity.engines.values():
+        assert ("REQUIRE_USER_ALLOCATION" in engine.flags) is expected
 
 
 @pytest.mark.parametrize(("engines", "name"), [(ENGINES, "demo")])

@@ -8,6 +8,7 @@ TensorRT 10 and 11 (`tensorrt`) and TensorRT for RTX (`tensorrt-rtx`) share near
 | compiles for       | the GPU at hand       | the GPU at hand | GPUs that are named             |
 | without any GPU    | compiles nothing      | compiles nothing| all but replaceable weights     |
 | kernels are made   | when compiled         | when compiled   | when first run, kept in a cache |
+| allocates          | when opened           | when opened     | when run too, unless told not to|
 
 Nothing else asks which one it is. `Api` lists every name of the vendor's module that we use, with
 the types that stubs of `tensorrt_rtx` give; a test looks each of them up in the binaries of
@@ -95,6 +96,11 @@ _DISTRIBUTIONS: dict[BackendName, Sequence[str]] = {
 _MODULES: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 FLAVOURS: tuple[BackendName, ...] = tuple(_MODULES)
+
+ALLOCATING: frozenset[BackendName] = frozenset({"tensorrt-rtx"})
+"""Flavours whose engines may allocate memory while they run, unless a flag says no when they are
+compiled: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/release-notes-1/1.2.html
+"""
 
 
 def installed_flavour(name: BackendName) -> Flavour:
