@@ -166,7 +166,8 @@ class Event:
     def __init__(self, cuda: Cuda, stream: Handle) -> None:
         """Behind everything that is on the stream now."""
         self._cuda = cuda
-        flags = cuda.bindings.cudaEventDisableTiming
+        # A thread that waits sleeps: several wait for most of a step, and would each spin a core.
+        flags = cuda.bindings.cudaEventDisableTiming | cuda.bindings.cudaEventBlockingSync
         self._event = cuda.call(
             "cudaEventCreateWithFlags", cuda.bindings.cudaEventCreateWithFlags(flags)
         )
@@ -276,9 +277,13 @@ class Stream:
         cuda.call("cudaStreamBeginCapture", bindings.cudaStreamBeginCapture(self.handle, mode))
         try:
             enqueue()
-        finally:
-            ended = bindings.cudaStreamEndCapture(self.handle)
-        graph = cuda.call("cudaStreamEndCapture", ended)
+        except BaseException:
+            # Half a graph, or none where the capture itself was spoilt.
+            code, graph = bindings.cudaStreamEndCapture(self.handle)
+            if code == bindings.cudaError_t.cudaSuccess:
+                bindings.cudaGraphDestroy(graph)
+            raise
+        graph = cuda.call("cudaStreamEndCapture", bindings.cudaStreamEndCapture(self.handle))
         handle = cuda.call("cudaGraphInstantiate", bindings.cudaGraphInstantiate(graph, 0))
         cuda.call("cudaGraphDestroy", bindings.cudaGraphDestroy(graph))
         return Graph(cuda, handle)

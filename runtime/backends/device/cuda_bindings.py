@@ -34,6 +34,7 @@ class CudaBindings(Protocol):
     cudaStreamCaptureMode: Any
     cudaStreamNonBlocking: int
     cudaEventDisableTiming: int
+    cudaEventBlockingSync: int
 
     def cudaGetDeviceCount(self) -> tuple[Any, int]: ...
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, Any]: ...

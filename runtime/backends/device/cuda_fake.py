@@ -96,11 +96,17 @@ class FakeCuda:
     cudaStreamCaptureMode = FakeCaptureMode
     cudaStreamNonBlocking = 1
     cudaEventDisableTiming = 2
+    cudaEventBlockingSync = 1
 
     def __init__(
-        self, devices: tuple[FakeProperties, ...] = (FakeProperties(),), driver: int = 13000
+        self,
+        devices: tuple[FakeProperties, ...] = (FakeProperties(),),
+        driver: int = 13000,
+        *,
+        capturable: bool = True,
     ) -> None:
-        """`driver` 0: there is none."""
+        """`driver` 0: there is none. `capturable` False: no capture ever gives a graph."""
+        self._capturable = capturable
         self._devices = devices
         self._driver = driver
         self._memory: dict[int, Bytes] = {}
@@ -117,7 +123,7 @@ class FakeCuda:
         self.failures: dict[str, FakeError] = {}
         """What a function answers when it is called next."""
         self.captures = 0
-        """How often a graph was captured."""
+        """How often a capture was ended."""
         self.launches = 0
         """How often a graph was launched."""
 
@@ -143,6 +149,11 @@ class FakeCuda:
     def is_capturing(self, stream: int) -> bool:
         """Whether work on a stream is recorded and not done."""
         return self._streams[stream].captured is not None
+
+    @property
+    def graphs(self) -> int:
+        """How many have not been destroyed."""
+        return len(self._graphs)
 
     @property
     def allocated_bytes(self) -> int:
@@ -251,6 +262,8 @@ class FakeCuda:
         found = self._streams[stream]
         captured, found.captured = found.captured or [], None
         self.captures += 1
+        if not self._capturable:
+            return FakeError.cudaErrorStreamCaptureUnsupported, 0
         return self._code("cudaStreamEndCapture"), self._made(self._graphs, captured)
 
     def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[FakeError, int]:  # noqa: ARG002

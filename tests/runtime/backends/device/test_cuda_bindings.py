@@ -72,7 +72,9 @@ def test_an_enumeration_has_the_real_ones_numbers(fake: type[FakeError], enumera
         assert getattr(getattr(real, enumeration), member.name) == member.value
 
 
-@pytest.mark.parametrize("name", ["cudaStreamNonBlocking", "cudaEventDisableTiming"])
+@pytest.mark.parametrize(
+    "name", ["cudaStreamNonBlocking", "cudaEventDisableTiming", "cudaEventBlockingSync"]
+)
 def test_a_flag_is_the_real_ones(name: str) -> None:
     assert getattr(FakeCuda, name) == int(getattr(real, name))
 

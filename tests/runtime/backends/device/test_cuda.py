@@ -1,0 +1,41 @@
+"""Streams and graphs on a fake of CUDA: what is left behind when something fails."""
+
+import numpy as np
+import pytest
+
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.errors import DeviceError
+
+
+def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -> None:
+    fake = FakeCuda()
+    cuda = Cuda(fake, fake)
+    stream, pool = cuda.stream(urgent=True), PinnedPool(cuda)
+    first, second = (
+        Buffer(cuda.allocate(16, "buffers"), (4,), np.dtype(np.float32)) for _ in range(2)
+    )
+
+    def fail() -> None:
+        stream.copy(second.memory.address, first.memory.address, 16)
+        raise DeviceError("denoiser: it cannot run")
+
+    with pytest.raises(DeviceError, match="denoiser: it cannot run"):
+        stream.capture(fail)
+    assert fake.graphs == 0
+    uploads = Uploads(pool, stream)
+    uploads.put(np.arange(4, dtype=np.float32), first.memory.address)
+    uploads.end_round()
+    stream.copy(second.memory.address, first.memory.address, 16)
+    np.testing.assert_array_equal(reading(pool, stream, second)(), np.arange(4))
+
+
+def test_a_graph_that_is_destroyed_is_gone() -> None:
+    fake = FakeCuda()
+    cuda = Cuda(fake, fake)
+    stream = cuda.stream(urgent=True)
+    graph = stream.capture(lambda: None)
+    assert fake.graphs == 1
+    graph.destroy()
+    assert fake.graphs == 0
