@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError
+from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
 from tests.runtime.targets import Made
@@ -39,9 +39,7 @@ def stand_in(folder: Path) -> Path:
 
 
 def _imagine() -> None:
-    cuda = FakeCuda()
-    if NO_GRAPH in os.environ:
-        cuda.failures["cudaStreamEndCapture"] = FakeError.cudaErrorStreamCaptureUnsupported
+    cuda = FakeCuda(capturable=NO_GRAPH not in os.environ)
     fakes = {
         "cuda.bindings.runtime": cuda,
         "cuda.bindings.driver": cuda,

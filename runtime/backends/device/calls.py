@@ -44,5 +44,11 @@ class Calls(Generic[CallType]):
         self._kept[key] = made
         return made
 
+    def free(self) -> None:
+        """Forget all of them, and wait until nothing of them is running."""
+        self._stream.synchronize()
+        while self._kept:
+            self._kept.popitem()[1].free()
+
     def __iter__(self) -> Iterator[CallType]:
         return iter(self._kept.values())

@@ -1,6 +1,6 @@
 """An engine on a device, whatever library runs it; and one of them as an Engine for host arrays."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Protocol
 
@@ -66,10 +66,19 @@ class DeviceEngine(Protocol):
 class HostArrayEngine:
     """An Engine over one on a device: named arrays of the host in, named arrays out."""
 
-    def __init__(self, engine: DeviceEngine, inputs: Mapping[str, InputRecord]) -> None:
-        """`inputs` are those of the role, as the manifest has them."""
+    def __init__(
+        self,
+        engine: DeviceEngine,
+        inputs: Mapping[str, InputRecord],
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`inputs` are those of the role, as the manifest has them.
+
+        `close` gives the device's memory back; without one the process keeps it.
+        """
         self._engine = engine
         self._inputs = inputs
+        self.close = close
         self._uploads = Uploads(engine.pinned, engine.stream)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,10 +1,17 @@
 """Work that is done over and over at the same addresses: a CUDA graph from the second time on."""
 
+import logging
 from collections.abc import Callable
 
 from runtime.backends.device.cuda import Graph, Stream
 from runtime.backends.device.shortfalls import Shortfalls
 from runtime.errors import BackendError
+
+ATTEMPTS = 3
+"""What another thread does in a library may spoil a capture: so often in a row, and it is given up.
+"""
+
+logger = logging.getLogger(__name__)
 
 
 class Replay:
@@ -19,7 +26,7 @@ class Replay:
         self._what = what
         self._shortfalls = shortfalls
         self._graph: Graph | None = None
-        self._capturable = True
+        self._attempts = ATTEMPTS
 
     def run(self) -> None:
         """Enqueue it. Raises DeviceError.
@@ -31,7 +38,7 @@ class Replay:
             self._graph.launch(self._stream)
             return
         self._enqueue()
-        if self._capturable:
+        if self._attempts:
             self._capture()
 
     def forget(self) -> None:
@@ -43,6 +50,10 @@ class Replay:
     def _capture(self) -> None:
         try:
             self._graph = self._stream.capture(self._enqueue)
+            self._attempts = ATTEMPTS
         except BackendError as error:
-            self._capturable = False
-            self._shortfalls.add(f"{self._what} runs without a CUDA graph: {error}")
+            self._attempts -= 1
+            if self._attempts:
+                logger.warning("%s: no CUDA graph yet: %s", self._what, error)
+            else:
+                self._shortfalls.add(f"{self._what} runs without a CUDA graph: {error}")

@@ -54,9 +54,8 @@ class TensorRt:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
         # Text is on the way to the first step of a picture; previews and the VAE are behind it.
         urgent = not role.endswith("decoder")
-        return HostArrayEngine(
-            self._device_engine(role, urgent=urgent), self._package.manifest.roles[role].inputs
-        )
+        engine = self._device_engine(role, urgent=urgent)
+        return HostArrayEngine(engine, self._package.manifest.roles[role].inputs, engine.close)
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""

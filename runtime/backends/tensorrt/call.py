@@ -14,6 +14,7 @@ from runtime.backends.device.replay import Replay
 from runtime.backends.device.staging import Buffer
 from runtime.backends.profiles import Shape
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
+from runtime.errors import DeviceError
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -51,12 +52,13 @@ class Call:
     def prepare(self, profile: int, shapes: Mapping[str, Shape]) -> None:
         """Take this shape: allocate every buffer. Raises BackendError."""
         check, context = self._vendor.check, self._context
-        chosen = context.set_optimization_profile_async(profile, self._stream.address)
-        check(chosen, self._role, f"take its profile {profile}")
-        for name, shape in shapes.items():
-            check(context.set_input_shape(name, shape), self._role, f"take {name} {list(shape)}")
-        missing = context.infer_shapes()
-        check(not missing, self._role, f"do without {', '.join(missing)}")
+        try:
+            self._take(profile, shapes)
+        except RuntimeError as error:  # With which some of the vendor's functions answer no.
+            what = f"profile {profile} with {dict(shapes)}"
+            raise DeviceError(
+                f"{self._role}: {self._vendor.flavour.name} cannot take {what}: {error}"
+            ) from error
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             mode = self._engine.get_tensor_mode(name)
@@ -81,8 +83,19 @@ class Call:
     def free(self) -> None:
         """Give all of it back; nothing of it may be running."""
         self.forget_graph()
+        # It holds us: our context's memory comes back now, and not when a cycle is collected.
+        del self._replay
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             self._vendor.device.cuda.free(buffer.memory)
+
+    def _take(self, profile: int, shapes: Mapping[str, Shape]) -> None:
+        check, context = self._vendor.check, self._context
+        chosen = context.set_optimization_profile_async(profile, self._stream.address)
+        check(chosen, self._role, f"take its profile {profile}")
+        for name, shape in shapes.items():
+            check(context.set_input_shape(name, shape), self._role, f"take {name} {list(shape)}")
+        missing = context.infer_shapes()
+        check(not missing, self._role, f"do without {', '.join(missing)}")
 
     def _enqueue(self) -> None:
         done = self._context.execute_async_v3(self._stream.address)

@@ -8,6 +8,7 @@ from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.tensorrt.call import Call
 from runtime.backends.tensorrt.refit import Refit
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
+from runtime.errors import BackendError, DeviceError
 from runtime.low_rank import Weights
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target
@@ -59,10 +60,23 @@ class TensorRtEngine:
         for call in self._calls:
             call.forget_graph()
 
+    def close(self) -> None:
+        """Give everything back to the device; it is not to be used any more."""
+        self._calls.free()
+        self._contexts.free()
+        # The vendor's engine, and its weights, go with the last reference to it.
+        del self._calls, self._contexts, self._refit, self._engine
+
     def _made(self, shapes: Mapping[str, Shape]) -> Call:
         profile = self._profile(shapes)
         made = Call(self._vendor, self._engine, self._contexts, self.stream, self._role)
-        made.prepare(profile, shapes)
+        try:
+            made.prepare(profile, shapes)
+        except DeviceError:
+            raise
+        except BackendError:
+            made.free()
+            raise
         return made
 
     def _profile(self, shapes: Mapping[str, Shape]) -> int:

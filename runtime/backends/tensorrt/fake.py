@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet, finalize
 
 import numpy as np
 
@@ -160,7 +161,8 @@ class FakeEngine:
                 for name, record in self.record.inputs.items()
             }
         )
-        self.contexts: list[FakeContext] = []
+        self.contexts: WeakSet[FakeContext] = WeakSet()
+        """Those that have not been let go of."""
 
     @property
     def num_io_tensors(self) -> int:
@@ -190,7 +192,7 @@ class FakeEngine:
         runtime_config: FakeRuntimeConfig | None = None,
     ) -> "FakeContext":
         made = FakeContext(self, runtime_config.allocation if runtime_config else strategy)
-        self.contexts.append(made)
+        self.contexts.add(made)
         return made
 
     def run(self, inputs: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -211,8 +213,10 @@ class FakeContext:
         self._captured = False
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:  # noqa: ARG002
+        if self._captured or profile_index >= len(self._engine.profiles):
+            raise RuntimeError("Error in set optimization profile async.")
         self._profile = profile_index
-        return not self._captured and profile_index < len(self._engine.profiles)
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         axes = self._engine.profiles[self._profile]
@@ -288,7 +292,8 @@ class FakeRuntime:
             self._logger.log(FakeLogger.Severity.ERROR, "the plan is\nnone of mine")
             return None
         engine = FakeEngine(self._cuda, plan)
-        self._cuda.cudaMalloc(len(bytes(serialized_engine)))
+        _, weights = self._cuda.cudaMalloc(len(bytes(serialized_engine)))
+        finalize(engine, self._cuda.cudaFree, weights)
         self._opened(engine)
         return engine
 
@@ -300,6 +305,8 @@ class FakeRefitter:
         self._engine = engine
         self._logger = logger
         self._set: dict[str, tuple[FakeWeights, FakeLocation]] = {}
+        self._given: list[FakeWeights] = []
+        """Kept as long as it lives itself, as by the vendor's binding."""
 
     def get_all_weights(self) -> list[str]:
         return list(self._engine.refittable_names)
@@ -315,6 +322,7 @@ class FakeRefitter:
             self._logger.log(FakeLogger.Severity.ERROR, f"{name} is not refittable")
             return False
         self._set[name] = weights, location
+        self._given.append(weights)
         return True
 
     def unset_named_weights(self, weights_name: str) -> bool:

@@ -74,8 +74,10 @@ class Refit:
         count = len(wanted)
         if not wanted:
             return
+        # Each time another one: the vendor's binding keeps all that a refitter was ever given.
+        refitter = self._vendor.api.Refitter(self._engine, self._vendor.log.logger)
         while wanted:
-            for name in self._write_round(wanted, weights):
+            for name in self._write_round(refitter, wanted, weights):
                 wanted.pop(name, None)
         self._replaced = frozenset(weights)
         seconds = perf_counter() - began
@@ -83,7 +85,7 @@ class Refit:
             "%s: %d weights written, %.3f GB, in %.3f s", self._role, count, size / 1e9, seconds
         )
 
-    def _write_round(self, wanted: Weights, weights: Weights) -> set[str]:
+    def _write_round(self, refitter: "trt.Refitter", wanted: Weights, weights: Weights) -> set[str]:
         """Write the first of `wanted`, and what the vendor wants rewritten together with them."""
         written: set[str] = set()
         memories: list[DeviceMemory] = []
@@ -91,21 +93,35 @@ class Refit:
         try:
             while due:
                 written |= due.keys()
-                memories += self._hand_over(due)
-                missing = set(self._refitter.get_missing_weights()) - written
-                due = {name: self._wanted(name, weights) for name in sorted(missing)}
-            begun = self._refitter.refit_cuda_engine_async(self._stream.address)
+                memories += self._hand_over(refitter, due)
+                due = self._missing(refitter, written, weights)
+            begun = refitter.refit_cuda_engine_async(self._stream.address)
             self._vendor.check(begun, self._role, "replace its weights")
             self._stream.synchronize()
         finally:
             # The next round would read again whatever is still set.
             for name in written:
-                self._refitter.unset_named_weights(name)
+                refitter.unset_named_weights(name)
             for memory in memories:
                 self._vendor.device.cuda.free(memory)
         return written
 
-    def _hand_over(self, due: Weights) -> list[DeviceMemory]:
+    def _missing(
+        self, refitter: "trt.Refitter", written: set[str], weights: Weights
+    ) -> dict[str, Weight]:
+        """What the vendor has fused with weights that were set, and wants as well."""
+        missing = set(refitter.get_missing_weights()) - written
+        if not missing <= self._replaceable:
+            # One that has no name is told as an empty one.
+            others = ", ".join(sorted(filter(None, missing - self._replaceable)))
+            raise BackendError(
+                f"{self._role}: {self._vendor.flavour.name} wants weights rewritten that are not "
+                f"the target's to replace ({others or 'without a name'}); draw without LoRAs, or "
+                "with --backend onnxruntime-cuda"
+            )
+        return {name: self._wanted(name, weights) for name in sorted(missing)}
+
+    def _hand_over(self, refitter: "trt.Refitter", due: Weights) -> list[DeviceMemory]:
         """Set them where they lie; returns the device's memory that was taken for it."""
         location = self._vendor.api.TensorLocation
         updates: dict[str, LowRankUpdate] = {}
@@ -113,7 +129,7 @@ class Refit:
             if isinstance(weight, LowRankUpdate):
                 updates[name] = weight
             else:
-                self._set(name, weight, weight.values.ctypes.data, location.HOST)
+                self._set(refitter, name, weight, weight.values.ctypes.data, location.HOST)
         if not updates:
             return []
         places, size = offsets(updates)
@@ -122,24 +138,28 @@ class Refit:
             (update, memory.address + places[name]) for name, update in updates.items()
         )
         for name, update in updates.items():
-            self._set(name, update.base, memory.address + places[name], location.DEVICE)
+            address = memory.address + places[name]
+            self._set(refitter, name, update.base, address, location.DEVICE)
         return [memory]
 
-    def _set(self, name: str, tensor: Tensor, address: int, location: "trt.TensorLocation") -> None:
+    def _set(
+        self,
+        refitter: "trt.Refitter",
+        name: str,
+        tensor: Tensor,
+        address: int,
+        location: "trt.TensorLocation",
+    ) -> None:
         """`tensor` says what lies at the address."""
         assert tensor.values.flags.c_contiguous
         api = self._vendor.api
         dtype = getattr(api.DataType, _DTYPES[tensor.dtype])
         given = api.Weights(dtype, address, tensor.values.size)
-        taken = self._refitter.set_named_weights(name, given, location)
+        taken = refitter.set_named_weights(name, given, location)
         self._vendor.check(taken, self._role, f"take other values for {name}")
 
     def _wanted(self, name: str, weights: Weights) -> Weight:
         return weights[name] if name in weights else self._own[name]
-
-    @cached_property
-    def _refitter(self) -> "trt.Refitter":
-        return self._vendor.api.Refitter(self._engine, self._vendor.log.logger)
 
     @cached_property
     def _own(self) -> Mapping[str, Tensor]:

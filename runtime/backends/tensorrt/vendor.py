@@ -84,6 +84,10 @@ class Contexts:
         context.set_device_memory(self._workspace.address, self._workspace.size_bytes)
         return context
 
+    def free(self) -> None:
+        """Give the workspace back; no context of it is running."""
+        self._vendor.device.cuda.free(self._workspace)
+
     def keep_kernels(self) -> None:
         """Write what was compiled at run time, so that the next start finds it."""
         if self._cache is None:

@@ -4,9 +4,11 @@ The fakes compute the real graphs, lazily: what is not waited for, not copied, o
 shows as another picture.
 """
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from itertools import count, pairwise
 from pathlib import Path
@@ -15,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
 from runtime.backends.tensorrt import refit
+from runtime.backends.tensorrt.fake import FakeContext, FakeWeights
 from runtime.denoise import Sample
 from runtime.devices import find_devices
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
@@ -194,7 +198,7 @@ def test_a_size_that_no_engine_takes_is_refused_with_those_that_they_take(
 def test_a_prompt_that_is_too_long_for_every_engine_is_refused(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
-    generator = Machine().generator(model, targets(SMALL))
+    generator = Generator(model, Machine().backend(model, targets(SMALL)))
     with pytest.raises(BackendError, match=r"tokens \d+.* it takes .*tokens 32 to 64"):
         drawn(generator, prompt="a green car, " * 40)
 
@@ -265,14 +269,109 @@ def test_where_a_graph_cannot_be_captured_engines_run_without(
     targets: Callable[[Made], Target],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    machine = Machine(FakeCuda(capturable=False))
+    generator = machine.generator(model, targets(SMALL))
+    assert close(drawn(generator, steps=5), drawn(reference, steps=5))
+    assert "denoiser runs without a CUDA graph" in caplog.text
+    assert isinstance(generator.backend, OnDevice)
+    assert [each for each in generator.backend.shortfalls if each.startswith("denoiser runs with")]
+    tried = machine.cuda.captures
+    drawn(generator, steps=5)
+    assert machine.cuda.captures == tried
+    assert machine.cuda.launches == 0
+
+
+def test_a_capture_that_another_thread_has_upset_is_tried_again(
+    model: Model, reference: Generator, targets: Callable[[Made], Target]
+) -> None:
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     machine.cuda.failures["cudaStreamEndCapture"] = FakeError.cudaErrorStreamCaptureUnsupported
     assert close(drawn(generator), drawn(reference))
-    assert "runs without a CUDA graph" in caplog.text
     assert isinstance(generator.backend, OnDevice)
-    [told] = generator.backend.shortfalls
-    assert "runs without a CUDA graph" in told
+    assert list(generator.backend.shortfalls) == []
+    launched = machine.cuda.launches
+    drawn(generator)
+    assert machine.cuda.launches - launched == SIZE["steps"]
+
+
+def test_what_the_vendors_binding_raises_is_an_error_of_the_device(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Machine().generator(model, targets(SMALL))
+
+    def infer_shapes(_: FakeContext) -> list[str]:
+        raise RuntimeError("infer_shapes error code: -1")
+
+    monkeypatch.setattr(FakeContext, "infer_shapes", infer_shapes)
+    with pytest.raises(DeviceError, match=r"cannot take .*: infer_shapes error code: -1"):
+        drawn(generator)
+
+
+def test_a_shape_that_makes_room_gives_its_memory_back_at_once(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its context too, which has memory that no account of ours shows."""
+    monkeypatch.setattr(calls, "MOST", 1)
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    assert isinstance(generator.backend, OnDevice)
+    sizes: list[int] = []
+    gc.disable()
+    try:
+        for scale in (1.0, 5.0, 1.0, 5.0):
+            drawn(generator, cfg_scale=scale)
+            sizes.append(generator.backend.device_memory()["buffers"])
+            assert all(len(engine.contexts) <= 1 for engine in machine.engines)
+    finally:
+        gc.enable()
+    assert sizes[2:] == sizes[:2]
+
+
+def test_an_engine_that_is_closed_leaves_nothing_on_the_device(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    opened = machine.backend(model, targets(SMALL)).open("vae_decoder")
+    latents = np.zeros((1, 4, 8, 8), np.float32)
+    for _ in range(2):
+        opened.run({"latents": latents})
+    [engine] = machine.engines
+    gone = weakref.finalize(engine, lambda: None)
+    machine.engines.clear()
+    gc.disable()
+    try:
+        opened.close()
+        del engine
+        assert not gone.alive
+    finally:
+        gc.enable()
+    assert machine.cuda.allocated_bytes == 0
+
+
+def test_a_shape_that_does_not_fit_leaves_nothing_behind(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    drawn(generator, cfg_scale=1.0)
+    assert isinstance(generator.backend, OnDevice)
+    before = generator.backend.device_memory()["buffers"]
+    allocate, buffers = Cuda.allocate, count()
+
+    def allocate_two(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use == "buffers" and next(buffers) == 2:
+            raise BackendError("the GPU's memory does not hold buffers")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", allocate_two)
+    sample = generator.start(
+        model.plan(model.read({"prompt": "a red heart", **SIZE, "cfg_scale": 5.0}))
+    )
+    with pytest.raises(BackendError, match="does not hold buffers"):
+        for _ in generator.turns(lambda _: [sample]):
+            pass
+    assert generator.backend.device_memory()["buffers"] == before
 
 
 def test_kernels_that_are_made_at_run_time_are_kept_beside_the_engine(
@@ -390,6 +489,31 @@ def test_what_the_vendor_has_fused_is_rewritten_together(
         engine.fused = [set(names[at : at + 3]) for at in range(0, len(names), 3)]
     assert close(drawn(generator, **first), drawn(reference, **first))
     assert close(drawn(generator), drawn(reference))
+
+
+def test_weights_that_are_not_ours_to_rewrite_are_told_and_what_was_there_comes_back(
+    model: Model, reference: Generator, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    for engine in machine.engines:
+        engine.fused = [{*engine.refittable_names, ""}]
+    with pytest.raises(BackendError, match=r"not the target's to replace \(without a name\)"):
+        drawn(generator, **first)
+    for engine in machine.engines:
+        engine.fused = []
+    assert close(drawn(generator), drawn(reference))
+    assert close(drawn(generator, **first), drawn(reference, **first))
+
+
+def test_nothing_that_was_handed_to_a_refitter_is_kept(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    generator = Machine().generator(model, targets(SMALL))
+    drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1.0}])
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is FakeWeights]
 
 
 def test_after_weights_that_were_written_halfway_a_set_is_written_again(
