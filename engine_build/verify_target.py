@@ -5,8 +5,8 @@ record, passed or not.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +62,10 @@ class OpenEngine(Protocol):
         """How long one call takes on the device, without copies to and from the host."""
         ...
 
+    def close(self) -> None:
+        """Give its memory back: the next one may need all that there is."""
+        ...
+
 
 Opener = Callable[[Target, str], OpenEngine]
 """Opens a role's engine of a target, on the device that it is for."""
@@ -83,13 +87,14 @@ def verify_target(engines: Path, name: str, target: Target, open_engine: Opener)
     checked = {}
     for role, engine in record.engines.items():
         identity = record.identity.engines[role]
-        with _fixed(package, target, role, open_engine) as fixed:
+        fixed = _fixed_answers(package, target, role, open_engine, calls[role])
+        with closing(open_engine(target, role)) as opened:
             checked[role] = verified(
                 manifest.roles[role],
                 engine,
                 identity.precision,
                 calls[role],
-                opened=open_engine(target, role),
+                opened=opened,
                 fixed=fixed,
                 largest_batch=max(profile[BATCH].largest for profile in identity.profiles),
             )
@@ -100,15 +105,13 @@ def verify_target(engines: Path, name: str, target: Target, open_engine: Opener)
     return read_target(target.path)
 
 
-@contextmanager
-def _fixed(
-    package: ModelPackage, target: Target, role: str, open_engine: Opener
-) -> Iterator[OpenEngine | None]:
-    """The engine again, with weights that cannot be replaced; None where they cannot anyway."""
+def _fixed_answers(
+    package: ModelPackage, target: Target, role: str, open_engine: Opener, calls: Sequence[Call]
+) -> Sequence[Call] | None:
+    """What the engine answers when compiled with fixed weights; None where it has them anyway."""
     identity = target.record.identity
     if REFIT not in identity.engines[role].flags:
-        yield None
-        return
+        return None
     with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
         job = fixed_job(package, identity, role, Path(folder))
         run_job(job, lambda _: None)
@@ -121,7 +124,8 @@ def _fixed(
         record = replace(
             target.record, identity=replace(identity, engines={role: plain}), engines={role: engine}
         )
-        yield open_engine(Target(Path(folder), record), role)
+        with closing(open_engine(Target(Path(folder), record), role)) as fixed:
+            return [Call(call.inputs, fixed.run(call.inputs)) for call in calls]
 
 
 def _shortfall(check: EngineCheck) -> str:
@@ -143,21 +147,18 @@ def verified(
     calls: Sequence[Call],
     *,
     opened: OpenEngine,
-    fixed: OpenEngine | None,
+    fixed: Sequence[Call] | None,
     largest_batch: int,
 ) -> EngineRecord:
     """The engine's record with what was measured of it; `calls` must fit its profiles.
 
     Calls of the step graph are timed with every number of samples up to `largest_batch`, too.
-    `fixed` is the same engine compiled with weights that cannot be replaced, where `opened` has
-    others: the two flags have been known to give different numbers.
+    `fixed` has the answers of the same engine compiled with weights that cannot be replaced, where
+    those of `opened` can: the two have been known to give different numbers.
     """
     check = check_engine(calls, opened.run, precision)
     if fixed is not None:
-        reference = [Call(call.inputs, dict(fixed.run(call.inputs))) for call in calls]
-        check = replace(
-            check, refit_error=check_engine(reference, opened.run, precision).largest_error
-        )
+        check = replace(check, refit_error=check_engine(fixed, opened.run, precision).largest_error)
     timed = [call.inputs for call in calls]
     if EVALUATIONS in role.axes:
         timed = [

@@ -4,8 +4,8 @@ The device is a stand-in that runs the very graphs that engines are compiled fro
 """
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,12 @@ class Device:
 
     package: ModelPackage
     off: Mapping[str, float]
+    on_it: list[str] = field(default_factory=list)
+    """The roles that are open now."""
 
     def open(self, target: Target, role: str) -> "Opened":
+        assert not self.on_it, "a device may have room for one at a time"
+        self.on_it.append(role)
         record = self.package.manifest.roles[role]
         names = [each.initializer for each in record.parameters.values()]
         precision = target.record.identity.engines[role].precision
@@ -71,13 +75,14 @@ class Device:
         options.log_severity_level = 3
         content = ir.to_proto(model).SerializeToString()
         session = open_session(content, options, self.package.path)
-        return Opened(session, self.off.get(role, 0.0))
+        return Opened(session, self.off.get(role, 0.0), self.on_it.clear)
 
 
 @dataclass(frozen=True)
 class Opened:
     session: onnxruntime.InferenceSession
     off: float
+    close: Callable[[], None]
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         names = [output.name for output in self.session.get_outputs()]
@@ -94,6 +99,7 @@ class Opened:
 def test_a_target_that_answers_as_its_graphs_do_is_verified(package: ModelPackage) -> None:
     device = Device(package, {})
     verified = verify_target(package.path.parent, "demo", target_of(package), device.open)
+    assert device.on_it == []
     assert verified.record.verified
     assert verified.record == target_of(package).record
     checks = {role: engine.check for role, engine in verified.record.engines.items()}
@@ -134,7 +140,8 @@ def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: Mo
     engines = {**identity.engines, "text_encoder": encoder}
     refittable = replace(target.record, identity=replace(identity, engines=engines))
     write_target(target.path, refittable)
-    plain, other = Device(package, {}), Device(package, {"text_encoder": 0.05})
+    plain = Device(package, {})
+    other = replace(plain, off={"text_encoder": 0.05})
 
     def opened(of: Target, role: str) -> Opened:
         fixed = not of.record.identity.engines[role].refittable and of.path != target.path
