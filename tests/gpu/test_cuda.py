@@ -1,6 +1,8 @@
 """The seam to CUDA, on a device: copies, order, graphs, memory, our kernels."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
@@ -46,6 +48,34 @@ def test_a_graph_copies_what_lies_at_its_addresses_when_it_is_launched(cuda: Cud
         graph.launch(stream)
         np.testing.assert_array_equal(reading(pool, stream, second)(), np.full(4, value))
     graph.destroy()
+
+
+def test_a_capture_is_not_upset_by_what_other_threads_do(cuda: Cuda) -> None:
+    stream = cuda.stream(urgent=True)
+    first, second = (cuda.allocate(1024, "buffers") for _ in range(2))
+    over = threading.Event()
+
+    def disturb() -> None:
+        other = cuda.stream(urgent=False)
+        while not over.is_set():
+            memory, pinned = cuda.allocate(2**20, "buffers"), cuda.pinned((1024,), np.uint8)
+            other.upload(memory.address, pinned, 1024)
+            other.event().wait()
+            other.synchronize()
+            pinned.free()
+            cuda.free(memory)
+
+    with ThreadPoolExecutor(1) as pool:
+        disturbing = pool.submit(disturb)
+        try:
+            for _ in range(200):
+                graph = stream.capture(lambda: stream.copy(first.address, second.address, 1024))
+                graph.launch(stream)
+                stream.synchronize()
+                graph.destroy()
+        finally:
+            over.set()
+        disturbing.result()
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
