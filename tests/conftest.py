@@ -14,6 +14,7 @@ from tests.flow_models import (
     flux_schnell_pipeline,
     save_flow_source,
 )
+from tests.kept_packages import KeptPackages
 from tests.lora_packs import demo_with_loras
 from tests.models import SourceOptions, save_source
 from tests.zimage_models import zimage_pipeline
@@ -40,16 +41,19 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def build_once(tmp_path_factory: pytest.TempPathFactory) -> PackageBuilder:
+def build_once(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> PackageBuilder:
     """Builds a package into one engines folder of the session; returns that folder."""
-    from engine_build.build import BuildRequest, build_package
+    from engine_build.build import BuildRequest
 
+    assert pytestconfig.cache is not None
+    kept = KeptPackages(pytestconfig.cache.mkdir("tiny_packages"))
     engines = tmp_path_factory.mktemp("engines")
 
     def build(source: Path, name: str, choices: Choices | None = None) -> Path:
         if not (engines / name).is_dir():
-            request = BuildRequest(source, name, engines, choices=choices or Choices())
-            build_package(request, show_progress=False)
+            kept.build(BuildRequest(source, name, engines, choices=choices or Choices()))
         return engines
 
     return build

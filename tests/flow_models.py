@@ -15,7 +15,6 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
 
 from tests.models import CORPUS, TEXT_WIDTHS, autoencoder, clip_config, clip_tokenizer, randomise
@@ -127,16 +126,7 @@ def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
 
 def t5_tokenizer(max_length: int) -> T5Tokenizer:
     """A unigram model laid out as T5's: pad, end and unknown first, words behind their space."""
-    trainer = trainers.UnigramTrainer(
-        vocab_size=200,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    learner = Tokenizer(models.Unigram())
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
-    )
-    learner.train_from_iterator(CORPUS, trainer)
-    scores = {learner.id_to_token(index): -4.0 for index in range(learner.get_vocab_size())}
+    words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
+    letters = sorted({letter for word in words for letter in word})
+    scores = dict.fromkeys(["<pad>", "</s>", "<unk>", *letters, *words], -4.0)
     return T5Tokenizer(vocab=list(scores.items()), extra_ids=0, model_max_length=max_length)

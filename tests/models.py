@@ -5,7 +5,6 @@ and the files on disk are SDXL's own. The weights are random at a scale at which
 and sizes all change what the UNet answers.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -27,6 +25,8 @@ from transformers import (
     CLIPTextModelWithProjection,
     CLIPTokenizer,
 )
+
+from tests.byte_pairs import learn_merges
 
 CORPUS = (
     "a photo of a red apple on a wooden table, soft light",
@@ -36,6 +36,9 @@ CORPUS = (
     "a green bicycle leaning against a brick wall, rain, reflections",
     "low quality, blurry, watermark, extra fingers, bad anatomy",
 )
+
+MERGES = 500
+"""More than the corpus has: its words are whole tokens."""
 
 TEXT_WIDTHS = (32, 40)
 PROJECTION = 24
@@ -159,20 +162,8 @@ def preview_decoder(seed: int = 0) -> AutoencoderTiny:
 def clip_tokenizer(pad_token: str, max_length: int = 77) -> CLIPTokenizer:
     """A byte-level BPE laid out as CLIP's: bytes first ("!" is 0), the two special tokens last."""
     alphabet = _byte_alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=800,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    learner.decoder = decoders.ByteLevel()
-    learner.train_from_iterator(CORPUS, trainer)
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    texts = [word for sentence in CORPUS for word in sentence.lower().split()]
+    merges = learn_merges([(*word[:-1], f"{word[-1]}</w>") for word in texts], MERGES)
     words = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     words += list(dict.fromkeys("".join(pair) for pair in merges if "".join(pair) not in words))
     words += ["<|startoftext|>", "<|endoftext|>"]
@@ -230,8 +221,10 @@ def randomise(network: NetworkT, seed: int) -> NetworkT:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim < 2:
+                # PyTorch draws a layer's biases, and sets the weights of norms to 1.
+                mean = 0.0 if name.endswith("bias") else 1.0
                 noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(parameter + 0.1 * noise)
+                parameter.copy_(mean + 0.1 * noise)
                 continue
             fan_in = 1 if "embedding.weight" in name else math.prod(parameter.shape[1:])
             noise = torch.randn(parameter.shape, generator=generator)

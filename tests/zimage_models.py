@@ -4,16 +4,18 @@ Networks and vocabulary are small; the blocks, the names of the parameters, the 
 words and the files on disk are Z-Image's own.
 """
 
-import json
-
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
+from tests.byte_pairs import learn_merges
 from tests.flow_models import CHANNELS, flow_autoencoder
 from tests.models import CORPUS, randomise
 
 TEXT_WIDTH = 16
+
+MERGES = 144
+"""Fewer than the corpus has: some words are several tokens."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -72,15 +74,14 @@ def text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3Model:
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
     """A byte-level BPE laid out as Qwen's: bytes, merges, then the special tokens."""
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    learner.train_from_iterator(CORPUS, trainer)
-    learned = json.loads(learner.to_str())["model"]
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    texts = [word for text in CORPUS for word, _ in splitter.pre_tokenize_str(text)]
+    merges = learn_merges([tuple(word) for word in texts], MERGES)
+    words = dict.fromkeys((*alphabet, *("".join(pair) for pair in merges)))
     tokenizer = Qwen2Tokenizer(
-        vocab=learned["vocab"],
-        merges=[tuple(pair) for pair in learned["merges"]],
+        vocab={word: index for index, word in enumerate(words)},
+        merges=merges,
         eos_token="<|im_end|>",
         extra_special_tokens=["<|im_start|>"],
         # As Qwen's own says; the pipeline fills up to 512 all the same.

@@ -1,0 +1,85 @@
+"""Packages of tiny models, built once for every test run that builds them of the same code.
+
+Building one takes most of a minute. What it follows from is all in its key: the source's bytes, the
+choices, and every module that a build imports, with the versions that it is pinned to. Pytest's
+cache folder holds them, `pytest --cache-clear` drops them, and a clean checkout has none.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import grimp
+from filelock import FileLock
+
+from engine_build.build import BuildRequest, build_package
+
+ROOT = Path(__file__).parent.parent
+KEPT = 24
+"""How many are kept: the tiny ones of a few states of the code."""
+
+
+def _build(request: BuildRequest) -> None:
+    build_package(request, show_progress=False)
+
+
+class KeptPackages:
+    """A folder of them. Processes may share it."""
+
+    def __init__(self, folder: Path, builder: Callable[[BuildRequest], object] = _build) -> None:
+        """The folder is made when it is missing; `builder` makes what is not in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._builder = builder
+
+    def build(self, request: BuildRequest) -> None:
+        """Build a package, or copy what was built of the same before."""
+        package = self._folder / self._key(request)
+        with FileLock(f"{package}.lock"):
+            if not package.is_dir():
+                self._builder(request)
+                unfinished = package.with_name(f".{package.name}")
+                shutil.copytree(request.engines / request.name, unfinished, dirs_exist_ok=True)
+                unfinished.rename(package)
+                self._forget()
+        package.touch()
+        if not (request.engines / request.name).is_dir():
+            shutil.copytree(package, request.engines / request.name)
+
+    def _key(self, request: BuildRequest) -> str:
+        source = Path(request.source)
+        digest = hashlib.sha256(self._code)
+        digest.update(repr((request.name, request.choices)).encode())
+        for path in sorted(each for each in source.rglob("*") if each.is_file()):
+            _add(digest, path, source)
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def _code(self) -> bytes:
+        digest = hashlib.sha256()
+        for path in (ROOT / "constraints.txt", *sorted(_modules())):
+            _add(digest, path, ROOT)
+        return digest.digest()
+
+    def _forget(self) -> None:
+        packages = [path for path in self._folder.iterdir() if path.is_dir()]
+        packages.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in packages[KEPT:]:
+            shutil.rmtree(path)
+
+
+def _modules() -> Iterator[Path]:
+    """The files of all that a build imports of this repository, itself among them."""
+    graph = grimp.build_graph("engine_build", "runtime", cache_dir=None)
+    build = "engine_build.build"
+    for module in (build, *graph.find_upstream_modules(build)):
+        path = ROOT / module.replace(".", "/")
+        yield path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _add(digest: "hashlib._Hash", path: Path, root: Path) -> None:
+    content = path.read_bytes()
+    digest.update(f"{path.relative_to(root)} {len(content)} ".encode())
+    digest.update(content)
