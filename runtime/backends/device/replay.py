@@ -1,6 +1,5 @@
 """Work that is done over and over at the same addresses: a CUDA graph from the second time on."""
 
-import logging
 from collections.abc import Callable
 
 from runtime.backends.device.cuda import Graph, Stream
@@ -10,8 +9,6 @@ from runtime.errors import BackendError
 ATTEMPTS = 3
 """What another thread does in a library may spoil a capture: so often in a row, and it is given up.
 """
-
-logger = logging.getLogger(__name__)
 
 
 class Replay:
@@ -27,6 +24,7 @@ class Replay:
         self._shortfalls = shortfalls
         self._graph: Graph | None = None
         self._attempts = ATTEMPTS
+        self._told = ""
 
     def run(self) -> None:
         """Enqueue it. Raises DeviceError.
@@ -50,10 +48,13 @@ class Replay:
     def _capture(self) -> None:
         try:
             self._graph = self._stream.capture(self._enqueue)
-            self._attempts = ATTEMPTS
         except BackendError as error:
             self._attempts -= 1
-            if self._attempts:
-                logger.warning("%s: no CUDA graph yet: %s", self._what, error)
-            else:
-                self._shortfalls.add(f"{self._what} runs without a CUDA graph: {error}")
+            if not self._told:
+                self._told = f"{self._what} runs without a CUDA graph: {error}"
+                self._shortfalls.add(self._told)
+            return
+        self._attempts = ATTEMPTS
+        if self._told:
+            self._shortfalls.withdraw(self._told)
+            self._told = ""

@@ -1,6 +1,8 @@
 """What runs, and yet not as it should: no fallback is silent."""
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
@@ -11,13 +13,22 @@ class Shortfalls:
 
     def __init__(self) -> None:
         """So far, all is as it should be."""
-        self._found: dict[str, None] = {}
+        self._found: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def add(self, sentence: str) -> None:
         """Say it in the log, and to whoever asks later."""
-        if sentence not in self._found:
-            self._found[sentence] = None
+        with self._lock:
+            known = self._found[sentence] > 0
+            self._found[sentence] += 1
+        if not known:
             logger.warning("%s", sentence)
 
+    def withdraw(self, sentence: str) -> None:
+        """Whoever added it has no reason to any more; it holds while others have."""
+        with self._lock:
+            self._found[sentence] -= 1
+
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._found))
+        with self._lock:
+            return iter(tuple(+self._found))

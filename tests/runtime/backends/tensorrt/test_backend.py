@@ -282,12 +282,16 @@ def test_where_a_graph_cannot_be_captured_engines_run_without(
 
 
 def test_a_capture_that_another_thread_has_upset_is_tried_again(
-    model: Model, reference: Generator, targets: Callable[[Made], Target]
+    model: Model,
+    reference: Generator,
+    targets: Callable[[Made], Target],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     machine.cuda.failures["cudaStreamEndCapture"] = FakeError.cudaErrorStreamCaptureUnsupported
     assert close(drawn(generator), drawn(reference))
+    assert "encoder runs without a CUDA graph: cudaStreamEndCapture" in caplog.text
     assert isinstance(generator.backend, OnDevice)
     assert list(generator.backend.shortfalls) == []
     launched = machine.cuda.launches
