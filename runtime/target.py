@@ -100,7 +100,7 @@ class EngineCheck:
 
     largest_error: float
     tolerance: float
-    """Both as in `runtime.manifest.GraphCheck`."""
+    """Both relative to what was expected, as `engine_build.tolerances` says."""
     outputs: Mapping[str, float]
     refit_error: float | None = None
     """Of a refittable engine: its distance from one that was built without that flag."""
