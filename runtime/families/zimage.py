@@ -80,13 +80,18 @@ class ZImage:
         return packed_step_table(request, manifest)
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
-        """The caption's hidden states `[1, S, D]`, filled up with zeros, and its length `[1]`."""
+        """The caption's hidden states `[1, S, D]`, filled up with zeros, and its length `[1]`.
+
+        The encoder reads it filled up, too: on a GPU each length that is new costs more than the
+        reading. Which token fills it is all the same, since none looks at those behind it.
+        """
         (chunk,) = prompt.of("tokenizer")
         length = len(chunk.ids)
-        outputs = engines["text_encoder"].run({"input_ids": np.array([chunk.ids], np.int64)})
-        weights = np.array([chunk.weights], np.float32)
-        caption = emphasise(outputs["hidden_states"], weights)
         filling = -length % CAPTION_MULTIPLE
+        ids = np.pad(np.array([chunk.ids], np.int64), ((0, 0), (0, filling)), mode="edge")
+        outputs = engines["text_encoder"].run({"input_ids": ids})
+        weights = np.array([chunk.weights], np.float32)
+        caption = emphasise(outputs["hidden_states"][:, :length], weights)
         return {
             "caption": np.pad(caption, ((0, 0), (0, filling), (0, 0))),
             "caption_length": np.array([length], np.int64),

@@ -3,14 +3,17 @@
 Captions are counted with the words of the chat template around them, as the model reads them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from runtime.errors import RequestError
 from runtime.generate import Generator
+from runtime.low_rank import Weights
 from runtime.model import Model, open_model
 from tests.conftest import SMALL, PackageBuilder
 from tests.flow_models import save_flow_source
@@ -93,6 +96,29 @@ def test_same_for_every_kind_of_text(
 ) -> None:
     body = body_of(prompt, steps=1)
     assert_same(ours(generator, body), reference(tiny_zimage_source, body, UNGUIDED))
+
+
+@pytest.mark.parametrize("tokens", [31, 32, 33, LONGEST])
+def test_the_encoder_is_run_at_few_lengths_and_what_fills_a_caption_is_dropped(
+    model: Model, tokens: int
+) -> None:
+    read: list[tuple[int, ...]] = []
+
+    class Encoder:
+        def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            read.append(inputs["input_ids"].shape)
+            return {"hidden_states": np.ones((*read[-1], 4), np.float32)}
+
+        def replace_weights(self, weights: Weights) -> None:
+            raise AssertionError
+
+    (prompt,) = model.plan(model.read(body_of(caption_of(model, tokens)))).prompts
+    found = model.family.encode(prompt, {"text_encoder": Encoder()})
+    filled = -(-tokens // 32) * 32
+    assert read == [(1, filled)]
+    assert found["caption"].shape == (1, filled, 4)
+    assert found["caption"].sum() == tokens * 4
+    assert found["caption_length"] == [tokens]
 
 
 @pytest.mark.parametrize(("prompt", "spans"), WEIGHTED)
