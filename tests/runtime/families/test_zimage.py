@@ -110,7 +110,7 @@ def test_the_encoder_is_run_at_few_lengths_and_what_fills_a_caption_is_dropped(
             return {"hidden_states": np.ones((*read[-1], 4), np.float32)}
 
         def replace_weights(self, weights: Weights) -> None:
-            raise AssertionError
+            raise AssertionError(weights)
 
     (prompt,) = model.plan(model.read(body_of(caption_of(model, tokens)))).prompts
     found = model.family.encode(prompt, {"text_encoder": Encoder()})
