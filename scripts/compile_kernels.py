@@ -1,4 +1,4 @@
-"""Compiles our CUDA kernels to PTX, which every driver since CUDA 12.4 makes into code for its GPU.
+"""Compiles our CUDA kernels to PTX, which every driver since CUDA 12.0 makes into code for its GPU.
 
     python -m scripts.compile_kernels
 
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import files
 from pathlib import Path
 
+# A driver reads the PTX of its own CUDA and of older ones: hence the first compiler of CUDA 12.
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
 KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "device" / "kernels"
 
