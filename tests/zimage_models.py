@@ -14,8 +14,8 @@ from tests.models import CORPUS, randomise
 
 TEXT_WIDTH = 16
 
-MERGES = 144
-"""Fewer than the corpus has: some words are several tokens."""
+MERGES = 500
+"""More than the corpus has: its words are whole tokens, each with the space before it."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
