@@ -198,6 +198,15 @@ def installed_version(backend: BackendName) -> str:
         ) from None
 
 
+def installed_backend() -> BackendName | None:
+    """The best backend for a GPU that is installed here; None for none."""
+    for name in BACKENDS:
+        with suppress(BackendError):
+            installed_version(name)
+            return name
+    return None
+
+
 def _rank(target: Target) -> tuple[int, float, str]:
     """The faster backend first, then the shorter step, as it was measured."""
     return BACKENDS.index(target.record.identity.backend), _step(target), target.name
@@ -235,7 +244,8 @@ def _refusal(
 def _cpu_note(package: ModelPackage, devices: Devices, passed_over: list[str]) -> str:
     if devices.first is None:
         return "; ".join(["ONNX Runtime on the CPU", devices.reason])
-    if not passed_over:
-        command = compile_command(package, "tensorrt")
-        passed_over = [f"{devices.first}, for which there is no target; compile one with {command}"]
-    return "; ".join(["ONNX Runtime on the CPU", *_over(passed_over)])
+    reasons = _over(passed_over)
+    if not reasons:
+        command = compile_command(package, installed_backend() or BACKENDS[0])
+        reasons = [f"there is no target for {devices.first}; compile one with: {command}"]
+    return "; ".join(["ONNX Runtime on the CPU", *reasons])

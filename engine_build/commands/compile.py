@@ -7,7 +7,7 @@ from typing import get_args
 
 from engine_build.commands.arguments import add_engines, package_name, positive, size
 from engine_build.commands.verify import verify_here
-from runtime.backends.tensorrt.flavour import FLAVOURS, installed_flavour
+from runtime.catalog import installed_backend
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError, BuildError
 from runtime.manifest import Precision, read_manifest
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="default: tensorrt where it is installed, else tensorrt-rtx, which needs no GPU",
+        help="default: the first of these that is installed; tensorrt alone needs the GPU itself",
     )
     parser.add_argument(
         "--gpu",
@@ -114,16 +114,15 @@ def gpu_at_hand(devices: Devices) -> str:
 
 
 def default_backend() -> BackendName:
-    """The first flavour of TensorRT that is installed. Raises BackendError for none."""
-    for name in FLAVOURS:
-        try:
-            return installed_flavour(name).name
-        except BackendError:
-            continue
-    raise BackendError(
-        "neither TensorRT nor TensorRT for RTX is installed; install one with: "
-        'pip install "calotype[tensorrt]" or "calotype[tensorrt-rtx]"'
-    )
+    """The best backend that is installed. Raises BackendError for none."""
+    name = installed_backend()
+    if name is None:
+        raise BackendError(
+            "neither TensorRT nor TensorRT for RTX nor onnxruntime-gpu is installed; install one "
+            'with: pip install "calotype[tensorrt]", "calotype[tensorrt-rtx]" or, once onnxruntime '
+            'is uninstalled, "calotype[cuda]"'
+        )
+    return name
 
 
 def _gpus(text: str) -> tuple[str, ...]:

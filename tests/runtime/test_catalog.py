@@ -48,9 +48,33 @@ def test_without_a_gpu_the_cpu_draws_and_the_reason_is_told(package: ModelPackag
 
 
 def test_without_a_target_the_command_that_makes_one_is_told(package: ModelPackage) -> None:
-    note = choose(package, "auto", HERE).note
-    assert note.startswith("ONNX Runtime on the CPU; passed over Imagined GPU")
-    assert note.endswith("engine-build compile demo --backend tensorrt")
+    assert choose(package, "auto", HERE).note == (
+        f"ONNX Runtime on the CPU; there is no target for {GPU}; "
+        "compile one with: engine-build compile demo --backend tensorrt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("installed", "advised"),
+    [
+        (["tensorrt-rtx", "onnxruntime-cuda"], "tensorrt-rtx"),
+        (["onnxruntime-cuda"], "onnxruntime-cuda"),
+        ([], "tensorrt"),
+    ],
+)
+def test_the_command_is_one_of_a_backend_that_is_installed(
+    installed: list[BackendName],
+    advised: str,
+    package: ModelPackage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version_of(backend: BackendName) -> str:
+        if backend in installed:
+            return "11.4.0"
+        raise BackendError(f"{backend} is not installed")
+
+    monkeypatch.setattr(catalog, "installed_version", version_of)
+    assert choose(package, "auto", HERE).note.endswith(f"compile demo --backend {advised}")
 
 
 def test_the_best_that_can_run_is_taken_and_the_others_are_named(package: ModelPackage) -> None:

@@ -1,0 +1,44 @@
+"""What `engine-build compile` takes where the command line leaves it open."""
+
+import pytest
+
+from engine_build.commands.compile import default_backend
+from runtime import catalog
+from runtime.errors import BackendError
+from runtime.target import BackendName
+
+
+@pytest.mark.parametrize(
+    ("installed", "taken"),
+    [
+        (["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"], "tensorrt"),
+        (["tensorrt-rtx", "onnxruntime-cuda"], "tensorrt-rtx"),
+        (["onnxruntime-cuda"], "onnxruntime-cuda"),
+    ],
+)
+def test_the_best_backend_that_is_installed_is_taken(
+    installed: list[BackendName], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(installed, monkeypatch)
+    assert default_backend() == taken
+
+
+def test_where_none_is_installed_each_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only([], monkeypatch)
+    with pytest.raises(BackendError) as refusal:
+        default_backend()
+    for words in ("TensorRT nor TensorRT for RTX nor onnxruntime-gpu", "[tensorrt]", "[cuda]"):
+        assert words in str(refusal.value)
+
+
+def only(installed: list[BackendName], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which these are installed."""
+
+    def version_of(backend: BackendName) -> str:
+        if backend in installed:
+            return "11.4.0"
+        raise BackendError(f"{backend} is not installed")
+
+    monkeypatch.setattr(catalog, "installed_version", version_of)
