@@ -19,7 +19,7 @@ from typing import Protocol
 from api.settings import Settings
 from runtime.catalog import CPU, BackendWish, Choice, awaiting_verification, choose
 from runtime.devices import Devices, find_devices
-from runtime.errors import BackendError
+from runtime.errors import BackendError, CalotypeError
 from runtime.manifest import ModelPackage
 
 LOWEST_PRIORITY = 19
@@ -30,8 +30,15 @@ logger = logging.getLogger(__name__)
 class Renewable(Protocol):
     """What is asked of the supervisor."""
 
+    def tell(self, sentence: str) -> None:
+        """What is to be said with the engine in use, in the place of what was told before."""
+        ...
+
     async def renew(self, backend: BackendWish) -> None:
-        """Replace the worker, between two jobs, by one that draws with this backend."""
+        """Replace the worker, between two jobs, by one that draws with this backend.
+
+        Raises WorkerFailed where nothing serves.
+        """
         ...
 
 
@@ -60,22 +67,33 @@ class Preparation:
                 await running
 
     async def run(self, workers: Renewable) -> None:
-        """Do it, and move over where a target came of it; what did not, the log says."""
-        logger.info("%s in the background: %s", self.title, " ".join(self.command))
+        """Do it, and move over where a target came of it. What did not is told with the engine that
+        goes on serving, and logged.
+        """
+        command = " ".join(self.command)
+        logger.info("%s in the background: %s", self.title, command)
+        workers.tell(f"{self.title} in the background: {command}")
+        try:
+            choice = await self._chosen()
+            workers.tell("")
+            logger.info("moving over to %s between two jobs", choice.target_name)
+            await workers.renew(self.backend)
+        except (CalotypeError, OSError) as error:
+            workers.tell(f"{self.title} {error}")
+            logger.error("%s %s; serving goes on", self.title, error)  # noqa: TRY400
+
+    async def _chosen(self) -> Choice:
+        """Run the command; the choice that it made possible. Raises BackendError for none."""
         code, last = await self._command()
         if code != 0:
-            logger.error("%s failed (code %d): %s; serving goes on", self.title, code, last)
-            return
+            raise BackendError(f"failed (code {code}): {last}")
         try:
             choice = await asyncio.to_thread(self.choice)
         except BackendError as error:
-            logger.error("%s is done, and yet %s; serving goes on", self.title, error)  # noqa: TRY400
-            return
+            raise BackendError(f"is done, and yet {error}") from error
         if choice.target is None:
-            logger.error("%s is done, and yet: %s; serving goes on", self.title, choice.note)
-            return
-        logger.info("moving over to %s between two jobs", choice.target_name)
-        await workers.renew(self.backend)
+            raise BackendError(f"is done, and yet: {choice.note}")
+        return choice
 
     async def _command(self) -> tuple[int, str]:
         """Run the command; returns its code and the last line that it said."""

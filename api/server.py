@@ -39,7 +39,8 @@ def serve(
 
     With a `preparation`, whatever can run serves until that has made what was asked for.
 
-    Raises CannotListen; CalotypeError when the data directory cannot be used.
+    Raises CannotListen; WorkerFailed when nothing can be served; CalotypeError when the data
+    directory cannot be used.
     """
     with (
         _listen(settings.host, settings.port) as listener,
@@ -93,7 +94,21 @@ async def _serve(
         url = _url(settings.host, listener)
         server = _Server(config, lambda: announce(url), broker.end_streams)
         async with preparation.beside(supervisor) if preparation else nullcontext():
-            await server.serve([listener])
+            await _until_stopped(server, listener, supervisor)
+
+
+async def _until_stopped(
+    server: "_Server", listener: socket.socket, supervisor: Supervisor
+) -> None:
+    """Answer until a signal comes, or until there will never be anything to serve with."""
+    failure = asyncio.create_task(supervisor.failure())
+    failure.add_done_callback(lambda _: server.end())
+    try:
+        await server.serve([listener])
+        if failure.done():
+            raise failure.result()
+    finally:
+        failure.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -111,9 +126,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._opened()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """An open stream would hold up the shutdown for as long as its client likes."""
+    def end(self) -> None:
+        """Stop soon. An open stream would hold that up for as long as its client likes."""
         self._stopping()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self.end()
         super().handle_exit(sig, frame)
 
     @contextmanager

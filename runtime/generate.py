@@ -13,7 +13,7 @@ from runtime.batch import BatchLimits
 from runtime.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.denoise import Arrivals, Sample, StepEvent, denoise
-from runtime.errors import BackendError, DeviceError
+from runtime.errors import BackendError, DeviceError, PackageError
 from runtime.families.family import Conditioning, Guidance
 from runtime.lora.switch import LoraSwitch
 from runtime.lora.weights import LORA_BYTES, EffectiveWeights
@@ -117,8 +117,8 @@ class Generator:
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:
-        """One step of each picture that requests shall find all in place for. One that no engine
-        takes is passed over, and the log says so.
+        """One step of each picture that requests shall find all in place for. One that cannot
+        be made is passed over, and the log says so.
         """
         for body in self._first_pictures():
             request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
@@ -126,7 +126,8 @@ class Generator:
                 steps = self.steps(self.model.plan(request))
             except DeviceError:
                 raise
-            except BackendError as error:
+            # A size that no engine takes, or a damaged LoRA: whoever asks for it is told.
+            except (BackendError, PackageError) as error:
                 logger.warning("not warmed up: %s", error)
                 continue
             for event in steps:

@@ -1,4 +1,9 @@
-"""Starts the worker process, watches it, and replaces it when it dies."""
+"""Starts the worker process, watches it, and replaces it when it dies.
+
+A worker that cannot start is not one that was lost. Where none was ever ready, there is nothing to
+serve with, and `failure` says so. Where one was, the next is tried until it is ready. One that was
+to take another's place and never was ready leaves it to the backend that served before.
+"""
 
 import asyncio
 import logging
@@ -21,7 +26,7 @@ from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
 from runtime.broker.messages import Broken, Heartbeat, Ready
 from runtime.broker.session import WorkerSession
-from runtime.catalog import BackendWish
+from runtime.catalog import WISHES, BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
 from runtime.errors import CalotypeError
 from runtime.lora.weights import LORA_BYTES
@@ -74,6 +79,12 @@ class Supervisor:
         self._process: Process | None = None
         self._session: WorkerSession | None = None
         self._renewing = False
+        self._proven = False
+        """Whether a worker with these settings was ever ready."""
+        self._before: BackendWish | None = None
+        """What served before the worker was to be renewed, until the new one is ready."""
+        self._told = ""
+        self._failed = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -105,7 +116,9 @@ class Supervisor:
     @property
     def engine(self) -> EngineFacts | None:
         """What the pictures are made with; None until a worker was ready."""
-        return self._engine
+        if self._engine is None or not self._told:
+            return self._engine
+        return replace(self._engine, note=f"{self._engine.note}; {self._told}")
 
     @property
     def ready(self) -> bool:
@@ -118,16 +131,28 @@ class Supervisor:
         if self._facts.state is WorkerState.FAILED:
             raise WorkerFailed(self._facts.error or "the worker failed")
 
+    async def failure(self) -> WorkerFailed:
+        """Wait until it is certain that no worker will ever be ready; why."""
+        await self._failed.wait()
+        return WorkerFailed(self._facts.error or "the worker failed")
+
+    def tell(self, sentence: str) -> None:
+        """What is to be said with the engine from now on, in the place of what was told before."""
+        self._told = sentence
+
     async def renew(self, backend: BackendWish) -> None:
         """Replace the worker, between two jobs, by one that draws with this backend.
 
-        It begins no job more, and what it has begun it finishes.
+        It begins no job more, and what it has begun it finishes. Where the new one cannot be made
+        ready, what served before takes its place again. Raises WorkerFailed where nothing serves.
         """
         await self.wait_ready()
+        served = self._engine.backend if self._engine else None
+        self._before = next((wish for wish in WISHES if wish == served), None)
         self._settings = replace(self._settings, backend=backend)
+        self._proven, self._renewing = False, True
         if self._session is not None:
             await self._session.drain()
-            self._renewing = True
             self._signal(signal.SIGTERM)
 
     async def _watch(self) -> None:
@@ -139,15 +164,25 @@ class Supervisor:
             if self._renewing:
                 self._renewing = False
                 continue
-            if self._broken and self._broken.lasting:
+            if self._before is not None:
+                self._go_back(self._before)
+                continue
+            if self._broken and self._broken.lasting and not self._proven:
                 logger.error("the worker cannot start: %s", self._facts.error)
                 self._facts = replace(self._facts, state=WorkerState.FAILED)
                 self._settled.set()
+                self._failed.set()
                 return
             pause = FIRST_PAUSE if was_ready else min(2 * pause, LONGEST_PAUSE)
             logger.warning("worker lost: %s; the next starts in %g s", self._facts.error, pause)
             self._facts = replace(self._facts, restarts=self._facts.restarts + 1)
             await self._sleep(pause)
+
+    def _go_back(self, before: BackendWish) -> None:
+        self.tell(f"{self._settings.backend} was to take over and could not: {self._facts.error}")
+        logger.error("%s; going back to %s", self._told, before)
+        self._settings = replace(self._settings, backend=before)
+        self._before, self._proven = None, True
 
     async def _run_once(self) -> bool:
         """Start a worker and serve it to its end; says whether it was ever ready."""
@@ -248,6 +283,7 @@ class Supervisor:
             note=message.note,
             served=Served.from_json(message.served),
         )
+        self._proven, self._before = True, None
         self._settled.set()
 
     def _signal(self, number: signal.Signals) -> None:

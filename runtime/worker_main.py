@@ -19,7 +19,7 @@ from runtime.broker.link import WorkerLink
 from runtime.broker.messages import Broken, LinkError, Ready
 from runtime.catalog import WISHES, BackendWish, choose, open_backend
 from runtime.devices import find_devices
-from runtime.errors import PackageError
+from runtime.errors import BackendError, CalotypeError, DeviceError, PackageError
 from runtime.gallery import Gallery
 from runtime.generate import Generator
 from runtime.model import open_model
@@ -77,17 +77,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         _work(options, link)
     except LinkError as error:
         logger.info("%s", error)
+    except _Refused as refusal:
+        link.send(Broken(_line(refusal), lasting=True))
+        return EXIT_BROKEN
     # Whatever it is, the server has to hear of it before this process ends.
     except Exception as error:
         logger.exception("the worker has to exit")
-        detail = " ".join(str(error).split()) or type(error).__name__
-        link.send(Broken(detail, lasting=isinstance(error, PackageError)))
+        link.send(Broken(_line(error), lasting=False))
         return EXIT_BROKEN
     return 0
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Refused(CalotypeError):
+    """The model or its backend cannot be opened, and another try would end the same way."""
+
+
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
     pulse = Pulse(link, options.heartbeat_seconds)
+    try:
+        ready, generator = _open(options, pulse)
+    except DeviceError:
+        raise
+    except (PackageError, BackendError) as error:
+        raise _Refused(str(error)) from error
+    gallery = Gallery(options.data)
+    gallery.remove_unfinished()
+    worker = Worker(generator, gallery, link)
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, terminate)
+    link.send(ready)
+    worker.run(generator.places)
+
+
+def _open(options: WorkerOptions, pulse: Pulse) -> tuple[Ready, Generator]:
+    """Load the model onto its device and warm it up; what the server is told of it."""
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.backend, find_devices())
     logger.info("%s", choice.note)
@@ -105,25 +135,15 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     )
     generator.warm_up()
     shortfalls = backend.shortfalls if isinstance(backend, OnDevice) else ()
-    gallery = Gallery(options.data)
-    gallery.remove_unfinished()
-    worker = Worker(generator, gallery, link)
-
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
-        worker.stop()
-
-    signal.signal(signal.SIGTERM, terminate)
-    link.send(
-        Ready(
-            backend=choice.backend,
-            target=choice.target_name,
-            device=choice.device,
-            precision=choice.precision,
-            note="; ".join([choice.note, *shortfalls]),
-            served=served.to_json(),
-        )
+    ready = Ready(
+        backend=choice.backend,
+        target=choice.target_name,
+        device=choice.device,
+        precision=choice.precision,
+        note="; ".join([choice.note, *shortfalls]),
+        served=served.to_json(),
     )
-    worker.run(generator.places)
+    return ready, generator
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -107,7 +107,7 @@ class Broken:
 
     detail: str
     lasting: bool
-    """Whether another start would end the same way."""
+    """Whether it could not even start, and another start would end the same way."""
 
 
 @dataclass(frozen=True, slots=True)

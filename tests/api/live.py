@@ -7,11 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -20,6 +20,8 @@ from tests.api.sse import Event, read_events
 ENDED = {"completed", "failed", "canceled"}
 PATIENCE = 240.0
 """Seconds after which a test gives up: what it waits for takes far less on an idle machine."""
+
+ResultT = TypeVar("ResultT")
 
 CALOTYPE = str(Path(sys.executable).with_name("calotype"))
 
@@ -32,6 +34,7 @@ class Options:
     data: Path
     model: str = "tiny"
     flags: tuple[str, ...] = ()
+    program: tuple[str, ...] = (CALOTYPE,)
 
 
 class LiveServer:
@@ -45,7 +48,7 @@ class LiveServer:
         self._options.data.mkdir(parents=True, exist_ok=True)
         self._log = (self._options.data / "server.log").open("a")
         command = [
-            *(CALOTYPE, "serve", "--port", "0", "--model", self._options.model),
+            *(*self._options.program, "serve", "--port", "0", "--model", self._options.model),
             *("--engines", str(self._options.engines), "--data", str(self._options.data)),
             *self._options.flags,
         ]
@@ -64,6 +67,14 @@ class LiveServer:
     def __exit__(self, *_: object) -> None:
         self.api.client.close()
         self.end(signal.SIGTERM)
+
+    def wait_until(self, holds: Callable[[], ResultT]) -> ResultT:
+        """Ask until it is so; what was answered then."""
+        deadline = time.monotonic() + PATIENCE
+        while not (answer := holds()):
+            assert time.monotonic() < deadline, (self.data / "server.log").read_text()
+            time.sleep(0.05)
+        return answer
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the process to be gone; returns its exit code."""

@@ -41,6 +41,10 @@ class Listening:
 
     def __init__(self) -> None:
         self.asked: list[BackendWish] = []
+        self.told = ""
+
+    def tell(self, sentence: str) -> None:
+        self.told = sentence
 
     async def renew(self, backend: BackendWish) -> None:
         self.asked.append(backend)
@@ -143,6 +147,13 @@ def test_without_a_target_in_the_end_serving_goes_on_and_the_log_says_why(
     asyncio.run(preparation([sys.executable, "-c", code], target).run(workers))
     assert workers.asked == []
     assert words in caplog.text
+    assert workers.told.endswith(words)
+
+
+def test_a_command_that_cannot_be_started_is_told_and_serving_goes_on() -> None:
+    workers = Listening()
+    asyncio.run(preparation(["/nowhere/python"], None).run(workers))
+    assert workers.told.endswith("No such file or directory: '/nowhere/python'")
 
 
 def test_a_server_that_stops_ends_the_command(tmp_path: Path) -> None:

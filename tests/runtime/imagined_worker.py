@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
 from tests.runtime.targets import Made
@@ -21,6 +21,15 @@ ROOT = Path(__file__).parents[2]
 NO_GRAPH = "IMAGINED_GPU_REFUSES_A_GRAPH"
 """In the environment: the first CUDA graph cannot be captured."""
 
+FULL = "IMAGINED_GPU_IS_FULL"
+"""In the environment: other programs have all of its memory."""
+
+
+class _FullCuda(FakeCuda):
+    def cudaMemGetInfo(self) -> tuple[FakeError, int, int]:  # noqa: N802 - the vendor's name
+        code, _, total = super().cudaMemGetInfo()
+        return code, 1000, total
+
 
 def servable(sizes: tuple[tuple[int, int], ...], *, fixed_weights: bool = False) -> Made:
     """A target that such a worker takes."""
@@ -28,18 +37,22 @@ def servable(sizes: tuple[tuple[int, int], ...], *, fixed_weights: bool = False)
 
 
 def stand_in(folder: Path) -> Path:
-    """A program for the place of Python where a supervisor starts `-m runtime.worker_main`."""
+    """A program for the place of Python where `-m runtime.worker_main` is started, or another
+    module by its name.
+    """
     path = folder / "python"
     path.write_text(
-        f'#!/bin/sh\nshift 2\ncd "{ROOT}"\n'
-        f'exec "{sys.executable}" -m tests.runtime.imagined_worker "$@"\n'
+        f'#!/bin/sh\ncd "{ROOT}"\n'
+        f'[ "$2" = runtime.worker_main ] || exec "{sys.executable}" "$@"\n'
+        f'shift 2\nexec "{sys.executable}" -m tests.runtime.imagined_worker "$@"\n'
     )
     path.chmod(0o755)
     return path
 
 
-def _imagine() -> None:
-    cuda = FakeCuda(capturable=NO_GRAPH not in os.environ)
+def imagine() -> None:
+    """Let this process import the fakes from where it would import CUDA and TensorRT for RTX."""
+    cuda = (_FullCuda if FULL in os.environ else FakeCuda)(capturable=NO_GRAPH not in os.environ)
     fakes = {
         "cuda.bindings.runtime": cuda,
         "cuda.bindings.driver": cuda,
@@ -49,5 +62,5 @@ def _imagine() -> None:
 
 
 if __name__ == "__main__":
-    _imagine()
+    imagine()
     sys.exit(main())

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.errors import PackageError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
 from tests.runtime.imagined_machine import Machine
@@ -25,8 +27,16 @@ def model(tmp_path: Path) -> Model:
 
 
 def draw(generator: Generator, **body: Any) -> None:
+    """A picture in full: a preview of each step, and the finished one."""
     plan = generator.model.plan(generator.model.read({"prompt": "", "seed": 5, **body}))
-    assert [event.step for event in generator.steps(plan)] == list(range(1, plan.steps + 1))
+    size = plan.request.width, plan.request.height
+    steps = []
+    for event in generator.steps(plan):
+        steps.append(event.step)
+        generator.previewer.jpeg(generator.predicted(event.sample), *size)
+        if event.finished:
+            generator.decode(generator.latents(event.sample))
+    assert steps == list(range(1, plan.steps + 1))
 
 
 def test_no_first_request_waits_for_a_capture(model: Model) -> None:
@@ -38,7 +48,22 @@ def test_no_first_request_waits_for_a_capture(model: Model) -> None:
         for scale in (1, 7):
             before = machine.cuda.launches
             draw(generator, width=width, height=height, cfg_scale=scale, steps=2)
-            assert machine.cuda.launches - before == 2, (width, height, scale)
+            # Two steps with their previews, and the picture.
+            assert machine.cuda.launches - before == 5, (width, height, scale)
+    assert [len(engine.contexts) for engine in machine.engines] == contexts
+
+
+def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, Made(sizes=SIZES)))
+    generator.warm_up()
+    compiled = machine.cuda.modules
+    assert compiled
+    contexts = [len(engine.contexts) for engine in machine.engines]
+    width, height = SIZES[0]
+    loras = [{"id": model.loras[0].id, "weight": 0.5}]
+    draw(generator, width=width, height=height, steps=2, loras=loras)
+    assert machine.cuda.modules == compiled
     assert [len(engine.contexts) for engine in machine.engines] == contexts
 
 
@@ -53,5 +78,22 @@ def test_what_no_engine_takes_is_passed_over_with_a_reason(
     assert "denoiser: no engine takes" in caplog.text
     assert "evaluations 2" in caplog.text
     before = machine.cuda.launches
-    draw(generator, width=96, height=64, cfg_scale=1, steps=2)
-    assert machine.cuda.launches - before == 2
+    draw(generator, width=96, height=64, cfg_scale=1, steps=1)
+    assert machine.cuda.launches - before == 1
+
+
+def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    [offer] = model.loras
+    (factors,) = (model.package.path / "loras" / offer.id).glob("*.safetensors")
+    content = bytearray(factors.read_bytes())
+    content[-1] ^= 1
+    factors.write_bytes(content)
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    generator.warm_up()
+    assert f"not warmed up: {factors}" in caplog.text
+    draw(generator, width=64, height=64, steps=2)
+    with pytest.raises(PackageError, match=factors.name):
+        draw(generator, loras=[{"id": offer.id, "weight": 1}], steps=2)
