@@ -1,9 +1,10 @@
 """TensorRT's code on fakes, for tests that look at what it did."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.backends.device.cuda import Cuda
-from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeStream
 from runtime.backends.tensorrt.backend import TensorRt
 from runtime.backends.tensorrt.fake import FakeEngine, fake_api
 from runtime.backends.tensorrt.flavour import Flavour
@@ -34,3 +35,14 @@ class Machine:
     def generator(self, model: Model, target: Target) -> Generator:
         served = served_by(target, model.package.manifest)
         return Generator(model, self.backend(model, target), served=served)
+
+
+def streams_used(cuda: FakeCuda, run: Callable[[], object]) -> dict[int, FakeStream]:
+    """The streams that something was put on while `run` ran, by their handles."""
+    before = {handle: stream.enqueued for handle, stream in cuda.streams.items()}
+    run()
+    return {
+        handle: stream
+        for handle, stream in cuda.streams.items()
+        if stream.enqueued != before.get(handle, 0)
+    }

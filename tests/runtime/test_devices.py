@@ -38,6 +38,18 @@ def test_what_cuda_says_is_passed_on() -> None:
     assert find_devices(cuda).reason == "CUDA finds no GPU: the words for 100"
 
 
+def test_a_library_of_cudas_that_is_missing_is_the_reason() -> None:
+    """The bindings look for it at the first call, and raise what they like."""
+
+    class Unloadable(FakeCuda):
+        def cudaGetDeviceCount(self) -> tuple[FakeError, int]:  # noqa: N802 - the vendor's
+            raise RuntimeError("Failure finding\n  libcudart.so")
+
+    found = find_devices(Unloadable())
+    expected = "CUDA cannot be used: Failure finding libcudart.so"
+    assert (found.first, found.reason) == (None, expected)
+
+
 def test_without_the_bindings_their_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> object:
         raise ImportError(name)

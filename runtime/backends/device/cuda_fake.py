@@ -76,14 +76,21 @@ class FakeProperties:
 
 
 @dataclass(eq=False)
-class _Stream:
+class FakeStream:
+    """A stream, with what it was made with."""
+
+    flags: int
+    priority: int
     waiting: deque[Work] = field(default_factory=deque)
+    """What nobody has waited for yet."""
     captured: list[Work] | None = None
+    enqueued: int = 0
+    """How much was ever put on it."""
 
 
 @dataclass(eq=False)
 class _Event:
-    stream: _Stream | None = None
+    stream: FakeStream | None = None
     done: bool = True
 
 
@@ -111,7 +118,6 @@ class FakeCuda:
         self._driver = driver
         self._memory: dict[int, Bytes] = {}
         self._pinned: dict[int, Bytes] = {}
-        self._streams: dict[int, _Stream] = {}
         self._events: dict[int, _Event] = {}
         self._graphs: dict[int, list[Work]] = {}
         self._modules: dict[int, str] = {}
@@ -120,6 +126,8 @@ class FakeCuda:
         self._handles = 1
         self._fault = FakeError.cudaSuccess
         self._lock = threading.RLock()
+        self.streams: dict[int, FakeStream] = {}
+        """By their handles."""
         self.failures: dict[str, FakeError] = {}
         """What a function answers when it is called next."""
         self.captures = 0
@@ -132,7 +140,8 @@ class FakeCuda:
     def enqueue(self, stream: int, work: Work) -> None:
         """Put a kernel on a stream."""
         with self._lock:
-            found = self._streams[stream]
+            found = self.streams[stream]
+            found.enqueued += 1
             if found.captured is None:
                 found.waiting.append(work)
             else:
@@ -148,12 +157,17 @@ class FakeCuda:
 
     def is_capturing(self, stream: int) -> bool:
         """Whether work on a stream is recorded and not done."""
-        return self._streams[stream].captured is not None
+        return self.streams[stream].captured is not None
 
     @property
     def graphs(self) -> int:
         """How many have not been destroyed."""
         return len(self._graphs)
+
+    @property
+    def modules(self) -> int:
+        """How many were loaded: the driver compiles each for its GPU."""
+        return len(self._modules)
 
     @property
     def allocated_bytes(self) -> int:
@@ -194,7 +208,7 @@ class FakeCuda:
 
     def cudaFree(self, devPtr: int) -> tuple[FakeError]:
         with self._lock:
-            for stream in self._streams.values():
+            for stream in self.streams.values():
                 self._drain(stream)
             del self._memory[devPtr]
             return (self._code("cudaFree"),)
@@ -241,25 +255,26 @@ class FakeCuda:
         self.enqueue(stream, lambda: self.view(devPtr, count).fill(value))
         return (self._code("cudaMemsetAsync"),)
 
-    def cudaStreamCreateWithPriority(self, flags: int, priority: int) -> tuple[FakeError, int]:  # noqa: ARG002
-        return self._code("cudaStreamCreateWithPriority"), self._made(self._streams, _Stream())
+    def cudaStreamCreateWithPriority(self, flags: int, priority: int) -> tuple[FakeError, int]:
+        made = self._made(self.streams, FakeStream(flags, priority))
+        return self._code("cudaStreamCreateWithPriority"), made
 
     def cudaDeviceGetStreamPriorityRange(self) -> tuple[FakeError, int, int]:
         return FakeError.cudaSuccess, 0, -5
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[FakeError]:
         with self._lock:
-            if self._streams[stream].captured is not None:
+            if self.streams[stream].captured is not None:
                 return (FakeError.cudaErrorStreamCaptureUnsupported,)
-            self._drain(self._streams[stream])
+            self._drain(self.streams[stream])
         return (self._code("cudaStreamSynchronize"),)
 
     def cudaStreamBeginCapture(self, stream: int, mode: FakeCaptureMode) -> tuple[FakeError]:  # noqa: ARG002
-        self._streams[stream].captured = []
+        self.streams[stream].captured = []
         return (self._code("cudaStreamBeginCapture"),)
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int]:
-        found = self._streams[stream]
+        found = self.streams[stream]
         captured, found.captured = found.captured or [], None
         self.captures += 1
         if not self._capturable:
@@ -288,7 +303,7 @@ class FakeCuda:
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[FakeError]:
         found = self._events[event]
-        found.stream, found.done = self._streams[stream], False
+        found.stream, found.done = self.streams[stream], False
 
         def reached() -> None:
             found.done = True
@@ -348,7 +363,7 @@ class FakeCuda:
         """What a function answers: what was asked for, or a fault that stays, as on a device."""
         return self._fault or self.failures.pop(name, FakeError.cudaSuccess)
 
-    def _drain(self, stream: _Stream) -> None:
+    def _drain(self, stream: FakeStream) -> None:
         while stream.waiting:
             stream.waiting.popleft()()
 

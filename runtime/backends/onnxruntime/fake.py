@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import onnxruntime
@@ -90,6 +91,8 @@ class FakeSession:
         self._real = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
+        _, weights = cuda.cudaMalloc(len(model))
+        finalize(self, cuda.cudaFree, weights)
 
     def get_providers(self) -> list[str]:
         return [self._took, "CPUExecutionProvider"]
@@ -105,6 +108,9 @@ class FakeSession:
         inputs, outputs = dict(iobinding.bound_inputs), dict(iobinding.bound_outputs)
         # It would capture a graph of its own otherwise, which waits at every replay.
         assert run_options.get_run_config_entry("gpu_graph_id") == "-1"
+        # It would wait for the device otherwise, at every run.
+        entry = "disable_synchronize_execution_providers"
+        assert run_options.get_run_config_entry(entry) == "1"
 
         def work() -> None:
             values = {name: self._value(bound) for name, bound in inputs.items()}

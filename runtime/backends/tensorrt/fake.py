@@ -163,6 +163,8 @@ class FakeEngine:
         )
         self.contexts: WeakSet[FakeContext] = WeakSet()
         """Those that have not been let go of."""
+        self.configs: list[FakeRuntimeConfig] = []
+        """What contexts were made with, where the flavour compiles at run time."""
 
     @property
     def num_io_tensors(self) -> int:
@@ -191,7 +193,10 @@ class FakeEngine:
         strategy: FakeAllocation = FakeAllocation.STATIC,
         runtime_config: FakeRuntimeConfig | None = None,
     ) -> "FakeContext":
-        made = FakeContext(self, runtime_config.allocation if runtime_config else strategy)
+        if runtime_config:
+            self.configs.append(runtime_config)
+            strategy = runtime_config.allocation
+        made = FakeContext(self, strategy)
         self.contexts.add(made)
         return made
 

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine
+from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, read_manifest
 from runtime.tensors import Tensor, map_tensors, stored
 
@@ -88,6 +89,15 @@ def test_only_what_was_replaced_last_holds(package: ModelPackage) -> None:
     np.testing.assert_array_equal(run(engine, package), expected)
     engine.replace_weights({})
     np.testing.assert_array_equal(run(engine, package), base)
+
+
+def test_another_provider_than_the_one_that_was_asked_for_is_refused(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = ["AzureExecutionProvider", PROVIDER]
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: took)
+    with pytest.raises(BackendError, match=f"took Azure.*, {PROVIDER}, asked for {PROVIDER}"):
+        OnnxEngine(package, ROLE, threads=1)
 
 
 def test_why_initializers_are_not_overridden(package: ModelPackage) -> None:

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.device.cuda_fake import FakeCuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
@@ -29,6 +29,7 @@ from runtime.errors import BackendError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
 from runtime.target import Target
+from tests.runtime.imagined_machine import streams_used
 from tests.runtime.targets import Made, add_target
 
 BODY = {"prompt": "a red heart", "seed": 5, "width": 64, "height": 64, "steps": 3}
@@ -146,6 +147,49 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
     told = "denoiser runs without CUDA graphs: This session cannot use the graph capture feature"
     assert told in caplog.text
     assert list(backend.shortfalls).count(told) == 1
+
+
+def test_steps_and_text_go_first_each_engine_on_a_stream_of_its_own(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    generator = Generator(model, machine.backend(model, target))
+    latents = drawn(generator)
+    plan = model.plan(model.read({**BODY, "prompt": "a text that is new"}))
+    urgent = streams_used(machine.cuda, lambda: generator.start(plan))
+    preview = streams_used(machine.cuda, lambda: generator.previewer.jpeg(latents, 64, 64))
+    picture = streams_used(machine.cuda, lambda: generator.decode(latents))
+    assert (len(urgent), len(preview), len(picture)) == (3, 1, 1)
+    every = urgent | preview | picture
+    assert len(every) == len(model.package.manifest.roles)
+    assert {stream.flags for stream in every.values()} == {FakeCuda.cudaStreamNonBlocking}
+    _, least, greatest = machine.cuda.cudaDeviceGetStreamPriorityRange()
+    assert {stream.priority for stream in urgent.values()} == {greatest}
+    assert {stream.priority for stream in (preview | picture).values()} == {least}
+
+
+def test_memory_is_accounted(model: Model, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    backend = machine.backend(model, target)
+    generator = Generator(model, backend)
+    drawn(generator)
+    memory = backend.device_memory()
+    assert set(memory) == {"weights", "buffers", "samples", "free", "total"}
+    used = sum(memory[use] for use in ("weights", "buffers", "samples"))
+    assert memory["total"] - memory["free"] == used == machine.cuda.allocated_bytes
+
+
+def test_weights_that_do_not_fit_together_are_refused_before_they_are_read(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = model.package.manifest
+    files = [record.weights for record in manifest.roles.values()]
+    needed = sum(manifest.files[name].size_bytes for name in files if name)
+    small = FakeCuda((FakeProperties(totalGlobalMem=needed - 1),))
+    with pytest.raises(BackendError, match=r"engines take some .* \(denoiser .* draw with --back"):
+        Machine(monkeypatch, small).backend(model, target)
+    large_enough = FakeCuda((FakeProperties(totalGlobalMem=needed),))
+    Machine(monkeypatch, large_enough).backend(model, target)
 
 
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(

@@ -8,6 +8,7 @@ import gc
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from itertools import count, pairwise
@@ -22,16 +23,18 @@ from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
+from runtime.backends.tensorrt import backend as backend_module
 from runtime.backends.tensorrt import refit
-from runtime.backends.tensorrt.fake import FakeContext, FakeWeights
+from runtime.backends.tensorrt.fake import FakeContext, FakeSpecialization, FakeWeights
 from runtime.denoise import Sample
 from runtime.devices import find_devices
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
 from runtime.generate import Generator
+from runtime.manifest import FileRecord, file_fault
 from runtime.model import Model, open_model
 from runtime.target import BackendName, Target
 from runtime.tensors import map_tensors
-from tests.runtime.imagined_machine import Machine
+from tests.runtime.imagined_machine import Machine, streams_used
 from tests.runtime.targets import Made, add_target
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
@@ -159,6 +162,40 @@ def test_a_graph_is_captured_once_for_a_shape_and_launched_from_then_on(
     assert [len(engine.contexts) for engine in machine.engines] == contexts
 
 
+def test_steps_and_text_go_first_each_engine_on_a_stream_of_its_own(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    latents = drawn(generator)
+    plan = model.plan(model.read({"prompt": "a text that is new", **SIZE}))
+    urgent = streams_used(machine.cuda, lambda: generator.start(plan))
+    preview = streams_used(machine.cuda, lambda: generator.previewer.jpeg(latents, 64, 64))
+    picture = streams_used(machine.cuda, lambda: generator.decode(latents))
+    assert (len(urgent), len(preview), len(picture)) == (3, 1, 1)
+    every = urgent | preview | picture
+    assert len(every) == len(model.package.manifest.roles)
+    assert {stream.flags for stream in every.values()} == {FakeCuda.cudaStreamNonBlocking}
+    _, least, greatest = machine.cuda.cudaDeviceGetStreamPriorityRange()
+    assert {stream.priority for stream in urgent.values()} == {greatest}
+    assert {stream.priority for stream in (preview | picture).values()} == {least}
+
+
+def test_a_step_does_not_wait_for_a_preview(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    latents = drawn(generator)
+    [preview] = streams_used(machine.cuda, lambda: generator.previewer.jpeg(latents, 64, 64))
+    done: list[str] = []
+    machine.cuda.enqueue(preview, lambda: done.append("a slow preview"))
+    drawn(generator)
+    assert done == []
+    generator.previewer.jpeg(latents, 64, 64)
+    assert done == ["a slow preview"]
+
+
 def test_memory_does_not_grow_over_jobs(model: Model, targets: Callable[[Made], Target]) -> None:
     machine = Machine()
     generator = machine.generator(model, targets(BATCHES))
@@ -212,13 +249,16 @@ def test_a_text_batch_that_is_too_large_is_read_in_pieces(
     assert close(drawn(generator, prompt=long), drawn(reference, prompt=long))
 
 
-def test_engines_that_do_not_fit_are_refused_before_they_are_opened(
+def test_engines_that_do_not_fit_together_are_refused_before_they_are_opened(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
-    machine = Machine(FakeCuda((FakeProperties(totalGlobalMem=100),)))
+    target = targets(SMALL)
+    needed = sum(engine.content.size_bytes for engine in target.record.engines.values())
+    machine = Machine(FakeCuda((FakeProperties(totalGlobalMem=needed - 1),)))
     with pytest.raises(BackendError, match=r"engines take some .* \(denoiser .* draw with --back"):
-        machine.backend(model, targets(SMALL))
+        machine.backend(model, target)
     assert machine.engines == []
+    Machine(FakeCuda((FakeProperties(totalGlobalMem=needed),))).backend(model, target)
 
 
 def test_buffers_that_do_not_fit_say_what_is_missing(
@@ -240,6 +280,35 @@ def test_a_changed_engine_is_refused_by_its_file(engines: Path, tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(PackageError, match=r"vae_decoder\.engine: changed, .* and run: engine-"):
         Machine().backend(model, target).open("vae_decoder")
+
+
+def test_files_are_checked_while_other_engines_open_each_of_them_once(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = targets(SMALL)
+    slow = target.engine("denoiser")
+    checked: list[str] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
+        checked.append(path.stem)
+        if path == slow:
+            begun.set()
+            release.wait()
+        return file_fault(path, expected, remedy)
+
+    monkeypatch.setattr(backend_module, "file_fault", fault)
+    try:
+        backend = Machine().backend(model, target)
+        backend.open("vae_decoder")
+        # Nobody has asked for this one yet.
+        assert begun.wait(60)
+    finally:
+        release.set()
+    backend.open_denoiser()
+    for role in target.record.engines.keys() - {"denoiser", "vae_decoder"}:
+        backend.open(role)
+    assert sorted(checked) == sorted(target.record.engines)
 
 
 def test_an_engine_that_the_vendor_refuses_is_told_in_its_words(
@@ -382,12 +451,31 @@ def test_kernels_that_are_made_at_run_time_are_kept_beside_the_engine(
     model: Model, reference: Generator, targets: Callable[[Made], Target]
 ) -> None:
     target = targets(Made(backend="tensorrt-rtx", sizes=((64, 64),)))
-    generator = Generator(model, Machine().backend(model, target, rtx=True))
+    first, again = Machine(), Machine()
+    generator = Generator(model, first.backend(model, target, rtx=True))
     assert close(drawn(generator), drawn(reference))
     kept = sorted(path.name for path in target.path.glob("*.kernels"))
     assert "denoiser.fp16.kernels" in kept
-    again = Machine()
+    assert caches(first) == {b""}
     drawn(Generator(model, again.backend(model, target, rtx=True)))
+    assert caches(again) == {(target.path / "denoiser.fp16.kernels").read_bytes()}
+
+
+def caches(machine: Machine) -> set[bytes]:
+    """What the contexts' caches of kernels were filled with."""
+    configs = [config for engine in machine.engines for config in engine.configs]
+    return {config.cache.content for config in configs if config.cache is not None}
+
+
+def test_no_kernel_is_a_stopgap_that_a_graph_would_keep(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    target = targets(Made(backend="tensorrt-rtx", sizes=((64, 64),)))
+    drawn(Generator(model, machine.backend(model, target, rtx=True)))
+    configs = [config for engine in machine.engines for config in engine.configs]
+    strategies = {config.dynamic_shapes_kernel_specialization_strategy for config in configs}
+    assert strategies == {FakeSpecialization.EAGER}
 
 
 def test_loras_come_and_go_and_leave_nothing_behind(
