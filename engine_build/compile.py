@@ -21,8 +21,8 @@ from engine_build.progress import Phases, Progress
 from engine_build.publish import locked
 from engine_build.targets import Wanted, target_identity
 from engine_build.weights import ITEM_SIZES
-from runtime.errors import BuildError, PackageError
-from runtime.manifest import Manifest, file_fault, load_package
+from runtime.errors import BuildError, CalotypeError, PackageError
+from runtime.manifest import Manifest, ModelPackage, file_fault, load_package, read_manifest
 from runtime.sealed import read_sealed, seal
 from runtime.target import (
     FOLDER,
@@ -87,18 +87,13 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     staging = folder / f".{identity.name}.compiling"
     with locked(folder / f".{identity.name}.lock", f"{identity.name} is being compiled already"):
         staging.mkdir(exist_ok=True)
-        engines = {role: kept for role in identity.engines if (kept := _kept(staging, role))}
-        missing = [role for role in identity.engines if role not in engines]
-        check_room(package.manifest, missing, folder)
-        with Progress(len(identity.engines), shown=show_progress) as progress:
-            for role in identity.engines:
-                title = f"{role}: compile" if role in missing else f"{role}: kept"
-                with progress.step(title):
-                    if role in missing:
-                        with Phases(role, shown=show_progress) as phases:
-                            engine = compiler.compile(package, identity, role, staging, phases)
-                        _keep(staging, role, engine)
-                        engines[role] = engine
+        try:
+            engines = _engines(package, compiler, identity, staging, show_progress=show_progress)
+        except CalotypeError:
+            # A folder is listed as what the same command goes on with: here that is nothing.
+            if not any(_record_path(staging, role).exists() for role in identity.engines):
+                shutil.rmtree(staging)
+            raise
         record = TargetRecord(
             identity=identity,
             engines=engines,
@@ -110,6 +105,29 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
             _record_path(staging, role).unlink(missing_ok=True)
         staging.rename(final)
     return read_target(final)
+
+
+def _engines(
+    package: ModelPackage,
+    compiler: Compiler,
+    identity: TargetIdentity,
+    staging: Path,
+    *,
+    show_progress: bool,
+) -> dict[str, EngineRecord]:
+    """Every role's engine: the one that is kept in `staging`, or one that is compiled now."""
+    engines = {role: kept for role in identity.engines if (kept := _kept(staging, role))}
+    missing = [role for role in identity.engines if role not in engines]
+    check_room(package.manifest, missing, staging.parent)
+    with Progress(len(identity.engines), shown=show_progress) as progress:
+        for role in identity.engines:
+            with progress.step(f"{role}: compile" if role in missing else f"{role}: kept"):
+                if role in missing:
+                    with Phases(role, shown=show_progress) as phases:
+                        engine = compiler.compile(package, identity, role, staging, phases)
+                    _keep(staging, role, engine)
+                    engines[role] = engine
+    return engines
 
 
 def nearest(request: CompileRequest) -> str | None:
@@ -189,6 +207,7 @@ def _checked(folder: Path) -> Target:
 def find_target(engines: Path, name: str, target: str) -> Target:
     """A package's target by its name. Raises PackageError that names those that there are."""
     folder = engines / name
+    read_manifest(folder)  # Where there is no such package, that is what is to be said.
     if not (folder / FOLDER / target).is_dir():
         found = ", ".join(path.name for path in target_directories(folder)) or "none"
         raise PackageError(

@@ -16,13 +16,21 @@ import pytest
 from engine_build.compile import CompileRequest, compile_target, nearest
 from engine_build.targets import Wanted, takes_loras, target_identity
 from engine_build.tensorrt.compiler import parse
-from engine_build.tensorrt.engine import engine_job
+from engine_build.tensorrt.engine import TensorRtCompiler, engine_job
 from engine_build.tensorrt.profiles import Served
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError
-from runtime.manifest import InputRecord, load_package
-from runtime.target import FOLDER, BackendName, Binding, Target, read_target
+from runtime.manifest import InputRecord, ModelPackage, load_package
+from runtime.target import (
+    FOLDER,
+    BackendName,
+    Binding,
+    EngineRecord,
+    Target,
+    TargetIdentity,
+    read_target,
+)
 
 ENGINES = Path(__file__).parents[2] / "engines"
 COMMAND = Path(sys.executable).parent / "engine-build"
@@ -269,7 +277,45 @@ def test_no_room_is_told_before_any_work(demo: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(BuildError, match=r"the engines take some 0\.01 GB, but 0\.00 GB are free"):
         compile_target(request_of(demo, "demo", served=Served(((128, 128),), 1)))
-    assert not list((demo / "demo" / FOLDER).glob("*/*.engine"))
+    assert unfinished(demo) == []
+
+
+def unfinished(engines: Path) -> list[str]:
+    """What is listed as a compilation that can go on."""
+    listed = said(engines, "targets", "demo").splitlines()
+    return [line for line in listed if "UNFINISHED" in line]
+
+
+def test_one_that_was_refused_is_not_listed_as_unfinished(demo: Path) -> None:
+    """The compiler itself refuses that GPU, when it is asked for the first engine."""
+    asked = request_of(demo, "demo", compute_capability="sm_90")
+    with pytest.raises(BuildError, match="does not compile for sm_90"):
+        compile_target(asked, show_progress=False)
+    assert unfinished(demo) == []
+    assert said(demo, "targets", "demo").startswith("demo has no targets; compile one with: ")
+
+
+def test_one_that_fails_behind_a_finished_engine_keeps_it(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TensorRtCompiler.compile
+
+    def failing(
+        self: TensorRtCompiler,
+        package: ModelPackage,
+        identity: TargetIdentity,
+        role: str,
+        *rest: Any,
+    ) -> EngineRecord:
+        if role != "denoiser":
+            raise BuildError(f"{role}: no kernel")
+        return real(self, package, identity, role, *rest)
+
+    monkeypatch.setattr(TensorRtCompiler, "compile", failing)
+    with pytest.raises(BuildError, match="no kernel"):
+        compile_target(request_of(demo, "demo"), show_progress=False)
+    assert list(finished(demo)) == ["denoiser"]
+    assert len(unfinished(demo)) == 1
 
 
 def test_too_little_memory_is_told_before_any_work(
@@ -279,6 +325,7 @@ def test_too_little_memory_is_told_before_any_work(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     with pytest.raises(BuildError, match=r"denoiser: compiling it takes some 0\.0 GB of memory"):
         compile_target(request_of(demo, "demo", served=Served(((128, 128),), 1)))
+    assert unfinished(demo) == []
 
 
 def test_two_compilations_of_one_target_do_not_meet(demo: Path) -> None:
@@ -311,6 +358,10 @@ REFUSED = {
     "no such target": (
         ["inspect", "demo", "x"],
         "demo has no target 'x' (found: none); compile one with: engine-build compile demo",
+    ),
+    "no such package": (
+        ["verify", "nosuch", "x"],
+        "nosuch: no manifest.json, so this is no model package; build one with",
     ),
     "verify without a GPU": (
         ["verify", "demo", "x"],
