@@ -84,6 +84,27 @@ def test_what_runs_otherwise_than_it_should_is_told_by_info(
     asyncio.run(check())
 
 
+@pytest.mark.usefixtures("target")
+def test_a_gpus_memory_comes_to_be_shown_by_metrics(
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+
+    async def check() -> None:
+        data = tmp_path / "data"
+        # A lease that is short, for the sake of its heartbeats.
+        served = serving(engines, data, lease_seconds=8, name="demo")
+        async with served as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            assert server.supervisor.workers[0].device == "Imagined GPU"
+            page = ""
+            while 'calotype_device_memory_bytes{use="weights",worker="0"}' not in page:
+                page = (await client.get("/metrics")).text
+                await asyncio.sleep(0.05)
+
+    asyncio.run(check())
+
+
 async def check_refusals(server: Server, client: httpx.AsyncClient, target: Target) -> None:
     engine = (await client.get("/api/info")).json()["engine"]
     assert (engine["backend"], engine["target"]) == ("tensorrt-rtx", target.name)

@@ -1,18 +1,12 @@
 """A device that fails ends its worker, wherever it shows, and the jobs get another attempt."""
 
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from runtime.broker.link import WorkerLink
-from runtime.broker.messages import Assignment, Broken, Failed, Message, Ready
+from runtime.broker.messages import Assignment, Broken, Completed, Failed, Message, Ready
 from runtime.model import open_model
-from runtime.worker_main import WorkerOptions
-
-ROOT = Path(__file__).parents[2]
+from tests.runtime.scripted_worker import ENGINES, PATIENCE, scripted_worker
 
 # The seams at which a worker meets its device, each failing once the warm-up is over.
 FAIL = """
@@ -48,31 +42,14 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("where", ["steps", "text", "vae", "preview"])
 def test_it_ends_the_worker_with_its_reason_and_fails_no_job(where: str, tmp_path: Path) -> None:
-    engines = ROOT / "engines"
     fields = {"prompt": "x", "seed": 1, "steps": 20, "width": 64, "height": 64}
-    request = open_model(engines, "demo").read(fields).to_json()
-    ours, theirs = socket.socketpair()
-    options = WorkerOptions(
-        engines=engines,
-        model="demo",
-        data=tmp_path,
-        backend="onnxruntime-cpu",
-        max_batch=None,
-        lora_bytes=0,
-        conditioning_bytes=0,
-        heartbeat_seconds=60,
-    )
-    command = [sys.executable, "-c", FAIL, where, *options.arguments(theirs.fileno())]
-    with subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as worker:
-        theirs.close()
-        link = WorkerLink(ours)
+    request = open_model(ENGINES, "demo").read(fields).to_json()
+    with scripted_worker(FAIL, tmp_path, where) as (worker, link):
         said: list[Message] = []
-        while not (said and isinstance(said[-1], Broken)):
+        while not (said and isinstance(said[-1], Broken | Completed | Failed)):
             said.append(link.receive())
             if isinstance(said[-1], Ready):
                 link.send(Assignment("0" * 32, request))
         reason = "cudaEventSynchronize: cudaErrorIllegalAddress"
         assert said[-1] == Broken(reason, lasting=False)
-        assert not any(isinstance(message, Failed) for message in said)
-        assert worker.wait() == 1
-        link.close()
+        assert worker.wait(PATIENCE) == 1

@@ -9,8 +9,38 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from runtime.broker.messages import Assignment, Completed, Failed, Ready, Stepped
 from runtime.broker.protocol import JobStatus
+from runtime.model import open_model
+from runtime.worker import PREVIEWS_WAITING
+from tests.runtime.scripted_worker import ENGINES, PATIENCE, scripted_worker
 from tests.runtime.serving import Server, serving
+
+# Once warm, no preview is made before the last step is.
+PREVIEW_LATE = """
+import sys, threading
+from runtime.generate import Generator
+from runtime.preview import Previewer
+from runtime.worker_main import main
+
+warm_up, reading, jpeg = Generator.warm_up, Generator.reading, Previewer.jpeg
+drawn = threading.Event()
+
+def jpeg_late(*arguments):
+    drawn.wait()
+    return jpeg(*arguments)
+
+def reading_last(*arguments):
+    drawn.set()
+    return reading(*arguments)
+
+def late_from_now_on(self):
+    warm_up(self)
+    Generator.reading, Previewer.jpeg = reading_last, jpeg_late
+
+Generator.warm_up = late_from_now_on
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +110,25 @@ def test_a_picture_that_a_listener_follows_has_a_preview_at_every_step(
                 assert (image.format, image.size) == ("JPEG", (128, 64))
 
     runner.run(check())
+
+
+def test_no_step_waits_for_a_preview(tmp_path: Path) -> None:
+    steps = PREVIEWS_WAITING + 2
+    fields = {"prompt": "x", "seed": 1, "steps": steps, "width": 64, "height": 64}
+    request = open_model(ENGINES, "demo").read(fields).to_json()
+    reported: list[Stepped] = []
+    with scripted_worker(PREVIEW_LATE, tmp_path) as (worker, link):
+        while not isinstance(message := link.receive(), Completed):
+            assert not isinstance(message, Failed)
+            if isinstance(message, Ready):
+                link.send(Assignment("0" * 32, request))
+            if isinstance(message, Stepped):
+                reported.append(message)
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
+    assert [each.step for each in reported] == list(range(1, steps + 1))
+    shown = [each.step for each in reported if each.payload]
+    assert shown == list(range(1, PREVIEWS_WAITING + 1))
 
 
 def test_ten_jobs_at_once_give_the_pictures_that_they_give_alone(

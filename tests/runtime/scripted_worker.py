@@ -1,0 +1,51 @@
+"""A worker on the committed demo model in a process of its own, where a test changes its seams."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from runtime.broker.link import WorkerLink
+from runtime.worker_main import WorkerOptions
+
+ROOT = Path(__file__).parents[2]
+ENGINES = ROOT / "engines"
+
+PATIENCE = 120
+"""Seconds of silence after which a test gives up."""
+
+
+@contextmanager
+def scripted_worker(
+    script: str, data: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[bytes], WorkerLink]]:
+    """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker_main`, or of what is behind
+    its own `arguments`; gives the process, and the server's end of its link.
+
+    The link raises LinkError when the worker says nothing for too long. The process is gone at the
+    end, whatever it was waiting for.
+    """
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    options = WorkerOptions(
+        engines=ENGINES,
+        model="demo",
+        data=data,
+        backend="onnxruntime-cpu",
+        max_batch=None,
+        lora_bytes=0,
+        conditioning_bytes=0,
+        heartbeat_seconds=2 * PATIENCE,
+    )
+    command = [sys.executable, "-c", script, *arguments, *options.arguments(theirs.fileno())]
+    with (
+        closing(WorkerLink(ours)) as link,
+        subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as worker,
+    ):
+        theirs.close()
+        try:
+            yield worker, link
+        finally:
+            worker.kill()
