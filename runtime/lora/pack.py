@@ -101,7 +101,7 @@ class LoraPack:
         Raises PackageError where the file is gone or damaged.
         """
         path = self.path / FACTORS_NAME
-        fault = file_fault(path, self.record.files[FACTORS_NAME], _REMEDY)
+        fault = file_fault(path, self.record.files[FACTORS_NAME], _remedy(*_place(self.path)))
         if fault:
             raise PackageError(fault)
         return map_tensors(path)
@@ -109,8 +109,6 @@ class LoraPack:
 
 LoraSet: TypeAlias = tuple[tuple[LoraPack, float], ...]
 """The packs that act on a picture with their weights, none of them 0, in the request's order."""
-
-_REMEDY = "remove the pack and add it again with: engine-build lora"
 
 
 def write_pack(directory: Path, record: PackRecord) -> None:
@@ -120,7 +118,7 @@ def write_pack(directory: Path, record: PackRecord) -> None:
 
 def read_pack(directory: Path) -> LoraPack:
     """Read and check `pack.json` alone. Raises PackageError, and FileNotFoundError."""
-    record, digest = read_sealed(directory / PACK_NAME, _PACK, FORMAT, _REMEDY)
+    record, digest = read_sealed(directory / PACK_NAME, _PACK, FORMAT, _remedy(*_place(directory)))
     return LoraPack(digest, directory, record)
 
 
@@ -134,11 +132,24 @@ def fit_fault(record: PackRecord, manifest: Manifest) -> str | None:
                 "build it with weights of its own to lay LoRAs on them"
             )
         parameter = role.parameters.get(target.parameter) if role else None
+        remedy = _remedy(manifest.name, record.id)
         if parameter is None:
-            return f"{record.id}: {target.role} has no {target.parameter}; {_REMEDY}"
+            return f"{record.id}: {target.role} has no {target.parameter}; {remedy}"
         if parameter.shape != target.shape:
             return (
                 f"{record.id}: {target.parameter} is {list(parameter.shape)}, "
-                f"expected {list(target.shape)}; {_REMEDY}"
+                f"expected {list(target.shape)}; {remedy}"
             )
     return None
+
+
+def _place(directory: Path) -> tuple[str, str]:
+    """The model whose pack it is, and the pack's id."""
+    return directory.parents[1].name, directory.name
+
+
+def _remedy(model: str, identity: str) -> str:
+    return (
+        "remove the pack and add it again with: "
+        f"engine-build lora add REF --model {model} --id {identity}"
+    )

@@ -96,8 +96,9 @@ def damage(path: Path) -> None:
 def test_damage_is_found(demo: ModelPackage, good: Path, caplog: pytest.LogCaptureFixture) -> None:
     pack = add_pack(demo, LoraRequest(good, "a", id="ink"))
     damage(pack.path / FACTORS_NAME)
-    with pytest.raises(PackageError, match=r"factors\.safetensors: changed, sha256"):
+    with pytest.raises(PackageError, match=r"factors\.safetensors: changed, sha256") as damaged:
         pack.factors()
+    assert str(damaged.value).endswith(": engine-build lora add REF --model demo --id ink")
     damage(pack.path / PACK_NAME)
     with caplog.at_level(logging.WARNING):
         assert LoraShelf(demo).packs() == ()
