@@ -1,6 +1,8 @@
 """The denoiser's state on a fake device, and what its caller waits for."""
 
 import shutil
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,20 +29,47 @@ def started(generator: Generator, steps: int) -> Sample:
     return generator.start(generator.model.plan(generator.model.read(body)))
 
 
-def test_the_host_runs_one_step_ahead_of_the_device(model: Model) -> None:
-    machine = Machine()
+def turns(generator: Generator, sample: Sample) -> Iterator[object]:
+    """Its steps, drawn alone."""
+    return generator.turns(lambda _: [] if sample.row else [sample])
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def generator(machine: Machine, model: Model) -> Generator:
+    """With a graph for the shape that samples here have."""
     target = add_target(model.package.path, Made(sizes=((64, 64),)))
-    generator = machine.generator(model, target)
-    warm = started(generator, 2)
-    for _ in generator.turns(lambda _: [] if warm.row else [warm]):
+    made = machine.generator(model, target)
+    for _ in turns(made, started(made, 2)):
         pass
-    sample = started(generator, 4)
-    turns = generator.turns(lambda _: [] if sample.row else [sample])
-    [(handle, stream)] = streams_used(machine.cuda, lambda: next(turns)).items()
+    return made
+
+
+def test_the_host_runs_one_step_ahead_of_the_device(machine: Machine, generator: Generator) -> None:
+    drawing = turns(generator, started(generator, 4))
+    [(handle, stream)] = streams_used(machine.cuda, lambda: next(drawing)).items()
     assert stream.waiting
     done: list[int] = []
     for step in range(1, 4):
         # Behind the step: what is done of these was waited for.
         machine.cuda.enqueue(handle, lambda step=step: done.append(step))
-        next(turns)
+        next(drawing)
         assert done == list(range(1, step)), f"step {step + 1} was enqueued"
+
+
+def test_conditioning_is_gathered_once_while_the_same_samples_share_a_call(
+    machine: Machine, generator: Generator
+) -> None:
+    drawing = turns(generator, started(generator, 4))
+    [stream] = streams_used(machine.cuda, lambda: next(drawing)).values()
+    counts = [stream.enqueued, *(stream.enqueued for _ in drawing)]
+    second, third, fourth = (after - before for before, after in pairwise(counts))
+    assert second == third == fourth
+    other = started(generator, 1)
+    before = stream.enqueued
+    next(turns(generator, other))
+    assert stream.enqueued - before > second
