@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from engine_build.commands.arguments import SOURCES, describe
 from runtime.errors import CalotypeError
 
 COMMANDS = {
@@ -20,26 +21,15 @@ COMMANDS = {
 
 FAILED = 1
 
-_EXAMPLE = """\
-example:
-  engine-build build --preset sdxl-base --name sdxl --engines engines
-  engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines
-  engine-build build ./flux1-dev.safetensors --preset flux-dev --name flux --engines engines
-  engine-build list --engines engines
-  engine-build inspect sdxl --engines engines
-  engine-build compile sdxl --gpu auto --sizes 1024x1024 --engines engines
-  calotype generate "a red fox in the snow" -o fox.png --model sdxl --engines engines
-
-A source is a folder that diffusers saved: it holds model_index.json and a folder for each network,
-tokenizer and scheduler, with weights as .safetensors files.
-Or it is a single-file checkpoint of SDXL, Flux, Chroma or Z-Image, with such a folder as its
---base, or with its line's preset, which names one.
-Either may be a path, a Hugging Face id (owner/name, owner/name@revision,
-owner/name/file.safetensors), urn:air:sdxl:checkpoint:civitai:MODEL@VERSION, civitai:VERSION or a
-URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.
-A build of SDXL takes some minutes, 3 GB of memory and as much disk as the source, or next to none
-with --in-place. docs/models.md has the other lines.
-"""
+_EXAMPLES = (
+    "engine-build build --preset sdxl-base --name sdxl --engines engines",
+    "engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines",
+    "engine-build build ./flux1-dev.safetensors --preset flux-dev --name flux --engines engines",
+    "engine-build list --engines engines",
+    "engine-build inspect sdxl --engines engines",
+    "engine-build compile sdxl --gpu auto --sizes 1024x1024 --engines engines",
+    'calotype generate "a red fox in the snow" -o fox.png --model sdxl --engines engines',
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,20 +57,16 @@ def _fail(message: str) -> int:
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="engine-build",
-        description="Turn a text-to-image checkpoint into a model package that Calotype serves.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argparse.ArgumentParser(prog="engine-build")
+    describe(
+        parser,
+        "Turn a text-to-image checkpoint into a model package that Calotype serves.",
+        *_EXAMPLES,
+        more=SOURCES,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=text,
-            epilog=_EXAMPLE,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        command = commands.add_parser(name, help=text)
         # Only the command that was asked for is imported: a list needs no library of a build.
         if name in arguments[:1]:
             module = importlib.import_module(f"engine_build.commands.{name}")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,30 @@ if TYPE_CHECKING:
     from engine_build.fetch.located import Fetching
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_WIDTH = 78
+
+SOURCES = """\
+A source is a folder that diffusers saved: it holds model_index.json and a folder for each network,
+tokenizer and scheduler, with weights as .safetensors files.
+Or it is a single-file checkpoint of SDXL, Flux, Chroma or Z-Image, with such a folder as its
+--base, or with its line's preset, which names one.
+Either may be a path, a Hugging Face id (owner/name, owner/name@revision,
+owner/name/file.safetensors), urn:air:sdxl:checkpoint:civitai:MODEL@VERSION, civitai:VERSION or a
+URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.
+A build of SDXL takes some minutes, 3 GB of memory and as much disk as the source, or next to none
+with --in-place. docs/models.md has the other lines.
+"""
+"""What a package is built from."""
+
+
+def describe(
+    parser: argparse.ArgumentParser, description: str, *examples: str, more: str = ""
+) -> None:
+    """Say what a command does, with command lines that do it, and then `more` as it stands."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = textwrap.fill(description, _WIDTH)
+    parser.epilog = "\n  ".join(["example:", *examples]) + (f"\n\n{more}" if more else "")
 
 
 def add_engines(parser: argparse.ArgumentParser) -> None:

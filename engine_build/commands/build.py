@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from engine_build.commands.arguments import (
+    SOURCES,
     add_cache,
     add_engines,
+    describe,
     fetching,
     package_name,
     positive,
@@ -30,7 +32,14 @@ ValueT = TypeVar("ValueT")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = "Build DIR/NAME from a checkpoint and check it against PyTorch."
+    describe(
+        parser,
+        "Build DIR/NAME from a checkpoint and check it against PyTorch.",
+        "engine-build build --preset sdxl-base --name sdxl",
+        "engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl",
+        "engine-build build ./flux1-dev.safetensors --preset flux-dev --name flux",
+        more=SOURCES,
+    )
     parser.set_defaults(refuse=parser.error)
     parser.add_argument(
         "source",

@@ -5,7 +5,7 @@ import re
 import sys
 from typing import get_args
 
-from engine_build.commands.arguments import add_engines, package_name, positive, size
+from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
 from engine_build.commands.verify import verify_here
 from runtime.catalog import installed_backend
 from runtime.devices import Devices, find_devices
@@ -19,10 +19,13 @@ NO_GPU = "a machine with no GPU"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = (
+    describe(
+        parser,
         "Compile a package's graphs into engines for a GPU. What is finished is kept: the same "
         "command goes on where it was interrupted. Where the GPU is at hand the engines are "
-        "verified against ONNX Runtime; elsewhere that is left to `engine-build verify`."
+        "verified against ONNX Runtime; elsewhere that is left to `engine-build verify`.",
+        "engine-build compile sdxl --sizes 1024x1024,832x1216",
+        "engine-build compile demo --backend tensorrt-rtx --gpu sm_86,sm_89 --fixed-weights",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument(

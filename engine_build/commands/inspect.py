@@ -2,14 +2,17 @@
 
 import argparse
 
-from engine_build.commands.arguments import add_engines, package_name
+from engine_build.commands.arguments import add_engines, describe, package_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = (
+    describe(
+        parser,
         "Say what is in a model package, or in one of its targets, and check the hash of every "
-        "file."
+        "file.",
+        "engine-build inspect sdxl",
+        "engine-build inspect sdxl tensorrt-11.4.0-sm_89-fp16-0a1b2c3d",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument(

@@ -2,13 +2,17 @@
 
 import argparse
 
-from engine_build.commands.arguments import add_engines
+from engine_build.commands.arguments import add_engines, describe
 from engine_build.report import table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = "List the model packages, a line each."
+    describe(
+        parser,
+        "List the model packages, a line each.",
+        "engine-build list --engines engines",
+    )
     add_engines(parser)
 
 

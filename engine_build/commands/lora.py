@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 
-from engine_build.commands.arguments import add_cache, add_engines, fetching, package_name
+from engine_build.commands.arguments import add_cache, add_engines, describe, fetching, package_name
 from runtime.lora.pack import LoraPack
 from runtime.lora.shelf import LoraShelf
 
@@ -14,9 +14,21 @@ _SHOWN = 10
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the commands below this one, with their flags."""
-    parser.description = "Add, list and remove the LoRA packs of a model, also while it is served."
+    describe(
+        parser,
+        "Add, list and remove the LoRA packs of a model, also while it is served.",
+        "engine-build lora add ./ink.safetensors --model sdxl --weight 0.8",
+        "engine-build lora list --model sdxl",
+        "engine-build lora remove ink --model sdxl",
+    )
     actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="make a pack of a LoRA file")
+    describe(
+        add,
+        "Make a pack of a LoRA file and put it into a model; a running server sees it at once.",
+        "engine-build lora add ./ink.safetensors --model sdxl --weight 0.8",
+        "engine-build lora add civitai:VERSION --model sdxl",
+    )
     add.add_argument(
         "reference",
         metavar="REF",
@@ -44,7 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the default emphasis of its trigger words, 0 to 2; default: 0.5",
     )
     listing = actions.add_parser("list", help="list a model's packs")
+    describe(listing, "List a model's packs, a line each.", "engine-build lora list --model sdxl")
     remove = actions.add_parser("remove", help="remove a pack")
+    describe(remove, "Remove a pack of a model.", "engine-build lora remove ink --model sdxl")
     remove.add_argument("id", metavar="ID", help="the pack's id")
     add_cache(add)
     for action in (add, listing, remove):

@@ -2,12 +2,17 @@
 
 import argparse
 
+from engine_build.commands.arguments import describe
 from engine_build.preset import preset_names, read_preset
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what it does; it takes no flags."""
-    parser.description = "List the presets that `engine-build build --preset NAME` takes."
+    describe(
+        parser,
+        "List the presets that `engine-build build --preset NAME` takes.",
+        "engine-build presets",
+    )
 
 
 def run(_options: argparse.Namespace) -> None:

@@ -2,14 +2,16 @@
 
 import argparse
 
-from engine_build.commands.arguments import add_engines, package_name
+from engine_build.commands.arguments import add_engines, describe, package_name
 from engine_build.target_report import targets_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = (
-        "List the targets of a package: what each was compiled for, and whether it may be served."
+    describe(
+        parser,
+        "List the targets of a package: what each was compiled for, and whether it may be served.",
+        "engine-build targets sdxl",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     add_engines(parser)

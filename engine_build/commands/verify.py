@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from engine_build.commands.arguments import add_engines, package_name
+from engine_build.commands.arguments import add_engines, describe, package_name
 from engine_build.compile import find_target
 from engine_build.target_report import describe_target
 from runtime.devices import Gpu, find_devices
@@ -14,9 +14,11 @@ from runtime.target import Target
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = (
+    describe(
+        parser,
         "Compare every engine of a target with ONNX Runtime on the inputs of a real picture, and "
-        "write errors and times into its record. Only a target that passes is served."
+        "write errors and times into its record. Only a target that passes is served.",
+        "engine-build verify sdxl tensorrt-11.4.0-sm_89-fp16-0a1b2c3d",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument("target", metavar="TARGET", help="as `engine-build targets` lists it")

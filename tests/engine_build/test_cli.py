@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from diffusers import StableDiffusionXLPipeline
 
-from engine_build.cli import run
+from engine_build.cli import COMMANDS, run
 from runtime.manifest import load_package
 from tests.engine_build.single_file import sgm
 
@@ -30,6 +30,19 @@ def test_help_shows_a_newcomer_an_example(
     shown = capsys.readouterr().out
     assert "engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl" in shown
     assert "model_index.json" in shown
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "lora add", "lora list", "lora remove"])
+def test_the_help_of_a_command_has_an_example_of_it_and_fits_a_terminal(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run([*command.split(), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    _, _, examples = shown.partition("\nexample:\n")
+    assert examples.startswith(f"  engine-build {command}")
+    assert max(len(line) for line in shown.splitlines()) <= 100
 
 
 WRONG_COMMAND_LINES = {
