@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
     compile: bool = Field(
-        False, description="compile the target that is missing, and serve on the CPU meanwhile"
+        False,
+        description="compile the target that is missing; meanwhile what auto takes serves",
     )
     max_batch: int | None = Field(
         None, ge=1, description="the most pictures drawn together; by default what the engines take"

@@ -14,6 +14,7 @@ from runtime.model import open_model
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.description = "Serve a model over HTTP until told to stop. Flags win over variables."
+    parser.epilog = "Example: calotype serve --model sdxl --compile"
     add_settings_flags(parser)
 
 

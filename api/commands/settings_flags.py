@@ -4,6 +4,11 @@ import argparse
 
 from api.settings import Settings, flag, variable
 
+_METAVARS = {"engines": "DIR", "data": "DIR"} | dict.fromkeys(
+    ("max_batch", "queue_limit", "max_attempts"), "N"
+)
+"""Where a setting's last word does not say what its value is."""
+
 
 def add_settings_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every setting. Its value stays text: `Settings` alone reads values."""
@@ -23,7 +28,7 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             flag(name),
             dest=name,
-            metavar="DIR" if name in {"engines", "data"} else name.split("_")[-1].upper(),
+            metavar=_METAVARS.get(name, name.split("_")[-1].upper()),
             default=argparse.SUPPRESS,
             help=text,
         )

@@ -120,6 +120,17 @@ def test_what_config_prints_is_an_environment_that_serves_the_same(
     assert read_settings({}) == read_settings(flags)
 
 
+def test_the_help_says_what_a_value_is_and_what_serves_meanwhile(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("--engines DIR", "--max-batch N ", "--lora-memory-mb MB", "what auto takes"):
+        assert words in shown
+    assert "Example: calotype serve" in shown
+
+
 @pytest.mark.parametrize("flag", ["--port=x", "--max-batch=0", "--model="])
 def test_a_wrong_flag_is_one_line_and_exit_code_2(
     flag: str, capsys: pytest.CaptureFixture[str]
