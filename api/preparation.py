@@ -127,10 +127,10 @@ def missing_target(
 
     Raises BackendError where nothing could be compiled for.
     """
-    if devices.first is None:
-        raise BackendError(f"--compile has nothing to compile for: {devices.reason}")
     if settings.backend == CPU:
         raise BackendError(f"--compile has nothing to compile: --backend {CPU} needs no target")
+    if devices.first is None:
+        raise BackendError(f"--compile has nothing to compile for: {devices.reason}")
     with suppress(BackendError):
         if choose(package, settings.backend, devices).target is not None:
             return None
