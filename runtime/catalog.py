@@ -20,6 +20,7 @@ from runtime.target import (
     BACKENDS,
     BackendName,
     Target,
+    device_bytes,
     read_target,
     stale_parts,
     target_directories,
@@ -159,7 +160,7 @@ def _faults(package: ModelPackage, target: Target, devices: Devices) -> Iterator
     if stale:
         yield f"{', '.join(stale)}; {again}"
     yield from _unverified(package, target)
-    size = sum(engine.content.size_bytes for engine in target.record.engines.values())
+    size = sum(device_bytes(target, package.manifest).values())
     if size > gpu.memory_bytes:
         yield (
             f"its engines take {size / 1e9:.1f} GB, and {gpu.name} has "

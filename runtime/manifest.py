@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.sealed import read_sealed, seal
-from runtime.tensors import Tensor, map_tensors
+from runtime.tensors import Tensor, map_tensors, stored_bytes
 
 FORMAT = 2
 MANIFEST_NAME = "manifest.json"
@@ -108,6 +108,11 @@ class RoleRecord:
     graph itself computes in fp32."""
     external_folder: str | None = None
     """Where the weights were left in place: the absolute path of the folder that holds them."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """What the parameters that the graph reads take as they are stored, wherever they lie."""
+        return sum(stored_bytes(each.shape, each.dtype) for each in self.parameters.values())
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

@@ -223,6 +223,16 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
+def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
+    """What the weights of its engines take on the device, by role; what runs takes more."""
+    outside = target.record.identity.backend == "onnxruntime-cuda"
+    return {
+        role: engine.content.size_bytes + outside * manifest.roles[role].weights_bytes
+        for role, engine in target.record.engines.items()
+        if role in manifest.roles
+    }
+
+
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
     """What keeps a target from being the one that is wanted, part by part, for people."""
     parts = [

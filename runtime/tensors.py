@@ -7,8 +7,9 @@ https://huggingface.co/docs/safetensors
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class Tensor:
         if self.dtype == "BF16":
             return (self.values.astype(np.uint32) << 16).view(np.float32)
         return self.values.astype(np.float32)
+
+
+def stored_bytes(shape: Sequence[int], dtype: str) -> int:
+    """What a tensor of this shape and dtype takes."""
+    return prod(shape) * np.dtype(_STORED[dtype]).itemsize
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:

@@ -144,6 +144,14 @@ def test_a_target_that_does_not_fit_says_what_would(package: ModelPackage) -> No
         choose(package, "tensorrt", small)
 
 
+def test_weights_that_lie_outside_of_the_engines_count(package: ModelPackage) -> None:
+    target = add_target(package.path, Made(backend="onnxruntime-cuda"))
+    engines = sum(each.content.size_bytes for each in target.record.engines.values())
+    small = Devices((replace(GPU, memory_bytes=engines + 100),), "")
+    with pytest.raises(BackendError, match=r"its engines take .* --backend onnxruntime-cpu"):
+        choose(package, "onnxruntime-cuda", small)
+
+
 def test_a_target_that_cannot_be_read_is_passed_over_by_name(package: ModelPackage) -> None:
     target = add_target(package.path, Made())
     record = target.path / "target.json"

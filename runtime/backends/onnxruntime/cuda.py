@@ -9,13 +9,14 @@ from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.engine_files import EngineFiles
 from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
 from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
 from runtime.low_rank import Weights, base_of
 from runtime.manifest import BATCH, ModelPackage
-from runtime.target import Target
+from runtime.target import Target, device_bytes
 from runtime.tensors import Tensor
 
 
@@ -27,14 +28,17 @@ class OnnxCudaEngine:
     written from then on: addresses stay, and so do graphs.
     """
 
-    def __init__(self, package: ModelPackage, target: Target, role: str, device: Device) -> None:
-        """Open it. Raises BackendError, also where the provider was not taken."""
+    def __init__(
+        self, package: ModelPackage, target: Target, role: str, device: Device, path: Path
+    ) -> None:
+        """Open it, from `path`. Raises BackendError, also where the provider was not taken."""
         self.stream = device.cuda.stream(urgent=not role.endswith("decoder"))
         self.pinned = device.pinned
         self._device = device
         self._package = package
         self._target = target
         self._role = role
+        self._path = path
         self._record = package.manifest.roles[role]
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
@@ -70,6 +74,9 @@ class OnnxCudaEngine:
             self._session = self._plain
             return
         if self._adaptable is None:
+            # It has every weight once more.
+            size = device_bytes(self._target, self._package.manifest)[self._role]
+            self._device.cuda.check_room({f"{self._role} with LoRAs": size})
             self._adaptable = self._open(replaceable=True)
         self._session = self._adaptable
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
@@ -100,14 +107,13 @@ class OnnxCudaEngine:
         }
 
     def _open(self, *, replaceable: bool) -> OnnxCudaSession:
-        path = self._target.engine(self._role)
-        model = path.read_bytes()
+        model = self._path.read_bytes()
         if replaceable:
             matrices = [each for each in self._record.parameters.values() if each.replaceable]
             model = with_inputs(model, matrices)
         session = OnnxCudaSession(self._device, self.stream, self._role, self._record)
         folder = self._record.external_folder or self._package.path.resolve()
-        session.open(model, path, Path(folder))
+        session.open(model, self._path, Path(folder))
         return session
 
 
@@ -118,15 +124,15 @@ class OnnxRuntimeCuda:
     multiplies_updates = True
 
     def __init__(self, package: ModelPackage, target: Target, cuda: Cuda, device: str) -> None:
-        """Nothing is opened yet. Raises BackendError where the weights do not fit."""
-        manifest = package.manifest
-        owned = {role: record.weights for role, record in manifest.roles.items()}
-        cuda.check_room(
-            {role: manifest.files[name].size_bytes for role, name in owned.items() if name}
-        )
+        """Engines' files are read and checked from here on, as they are opened.
+
+        Raises BackendError where the weights do not fit.
+        """
+        cuda.check_room(device_bytes(target, package.manifest))
         self.device = device
         self._package = package
         self._target = target
+        self._files = EngineFiles(target)
         self._device = Device(cuda)
         self.shortfalls: Iterable[str] = self._device.shortfalls
 
@@ -143,4 +149,5 @@ class OnnxRuntimeCuda:
         return DeviceDenoiser(self._engine("denoiser"), self._device.cuda)
 
     def _engine(self, role: str) -> OnnxCudaEngine:
-        return OnnxCudaEngine(self._package, self._target, role, self._device)
+        path = self._files.checked(role)
+        return OnnxCudaEngine(self._package, self._target, role, self._device, path)

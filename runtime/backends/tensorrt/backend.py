@@ -1,18 +1,17 @@
 """TensorRT, of whichever flavour: runs a target's engines on a GPU, with no PyTorch."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.engine_files import EngineFiles
 from runtime.backends.protocol import Denoiser
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.vendor import Vendor, open_vendor
-from runtime.errors import PackageError
-from runtime.manifest import ModelPackage, file_fault
-from runtime.target import Target
+from runtime.manifest import ModelPackage
+from runtime.target import Target, device_bytes
 
 
 def open_tensorrt(package: ModelPackage, target: Target, device: str) -> "TensorRt":
@@ -32,19 +31,14 @@ class TensorRt:
 
         Raises BackendError where they do not fit.
         """
-        engines = target.record.engines
-        vendor.device.cuda.check_room({role: engines[role].content.size_bytes for role in engines})
+        vendor.device.cuda.check_room(device_bytes(target, package.manifest))
         self.name: str = target.record.identity.backend
         self.device = device
         self.shortfalls: Iterable[str] = vendor.device.shortfalls
         self._package = package
         self._target = target
         self._vendor = vendor
-        pool = ThreadPoolExecutor(thread_name_prefix="engine files")
-        self._faults: Mapping[str, Future[str | None]] = {
-            role: pool.submit(self._fault, role) for role in target.record.engines
-        }
-        pool.shutdown(wait=False)
+        self._files = EngineFiles(target)
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""
@@ -64,13 +58,5 @@ class TensorRt:
         )
 
     def _device_engine(self, role: str, *, urgent: bool) -> TensorRtEngine:
-        fault = self._faults[role].result()
-        if fault:
-            raise PackageError(fault)
+        self._files.checked(role)
         return TensorRtEngine(self._vendor, self._package, self._target, role, urgent=urgent)
-
-    def _fault(self, role: str) -> str | None:
-        remedy = f"remove {self._target.path} and run: {self._target.record.command}"
-        return file_fault(
-            self._target.engine(role), self._target.record.engines[role].content, remedy
-        )

@@ -6,7 +6,7 @@ No CUDA is in it: what is shown is which buffers are bound, in which order, and 
 import inspect
 import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.device.cuda_fake import FakeCuda, FakeProperties
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
@@ -25,10 +25,10 @@ from runtime.backends.onnxruntime.fake import (
     FakeSession,
     fake_onnxruntime,
 )
-from runtime.errors import BackendError
+from runtime.errors import BackendError, PackageError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
-from runtime.target import Target
+from runtime.target import Target, device_bytes
 from tests.runtime.imagined_machine import streams_used
 from tests.runtime.targets import Made, add_target
 
@@ -182,14 +182,51 @@ def test_memory_is_accounted(model: Model, target: Target, monkeypatch: pytest.M
 def test_weights_that_do_not_fit_together_are_refused_before_they_are_read(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = model.package.manifest
-    files = [record.weights for record in manifest.roles.values()]
-    needed = sum(manifest.files[name].size_bytes for name in files if name)
+    needed = sum(device_bytes(target, model.package.manifest).values())
     small = FakeCuda((FakeProperties(totalGlobalMem=needed - 1),))
     with pytest.raises(BackendError, match=r"engines take some .* \(denoiser .* draw with --back"):
         Machine(monkeypatch, small).backend(model, target)
     large_enough = FakeCuda((FakeProperties(totalGlobalMem=needed),))
     Machine(monkeypatch, large_enough).backend(model, target)
+
+
+def test_weights_that_were_left_in_place_are_counted_as_well(model: Model, target: Target) -> None:
+    manifest = model.package.manifest
+    left = {
+        name: replace(role, weights=None, external_folder="/checkpoint")
+        for name, role in manifest.roles.items()
+    }
+    sizes = device_bytes(target, replace(manifest, roles=left))
+    assert sizes == device_bytes(target, manifest)
+    owned = {name: manifest.files[role.weights or ""] for name, role in manifest.roles.items()}
+    for role, size in sizes.items():
+        header = 2**16
+        assert 0 <= owned[role].size_bytes - (size - target.engine(role).stat().st_size) < header
+
+
+def test_loras_that_need_more_than_there_is_are_refused_with_the_reason(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    generator = Generator(model, machine.backend(model, target))
+    drawn(generator)
+    _, _, total = machine.cuda.cudaMemGetInfo()
+    monkeypatch.setattr(machine.cuda, "cudaMemGetInfo", lambda: (FakeError.cudaSuccess, 0, total))
+    with pytest.raises(BackendError, match=r"the engines take some .* with LoRAs"):
+        drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1}])
+
+
+def test_an_engine_that_was_changed_is_refused_by_its_file(
+    model: Model, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Target(shutil.copytree(target.path, tmp_path / target.name), target.record)
+    path = copy.engine("vae_decoder")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    backend = Machine(monkeypatch).backend(model, copy)
+    backend.open("preview_decoder")
+    with pytest.raises(PackageError, match=r"vae_decoder\.onnx: changed, .* engine-build compile"):
+        backend.open("vae_decoder")
 
 
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(

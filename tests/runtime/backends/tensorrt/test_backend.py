@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.backends import engine_files
 from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
-from runtime.backends.tensorrt import backend as backend_module
 from runtime.backends.tensorrt import refit
 from runtime.backends.tensorrt.fake import FakeContext, FakeSpecialization, FakeWeights
 from runtime.denoise import Sample
@@ -297,7 +297,7 @@ def test_files_are_checked_while_other_engines_open_each_of_them_once(
             release.wait()
         return file_fault(path, expected, remedy)
 
-    monkeypatch.setattr(backend_module, "file_fault", fault)
+    monkeypatch.setattr(engine_files, "file_fault", fault)
     try:
         backend = Machine().backend(model, target)
         backend.open("vae_decoder")
