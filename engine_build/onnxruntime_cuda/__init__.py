@@ -6,5 +6,5 @@ the CPU. What ONNX Runtime does well when it opens a graph is left to it: foldin
 and fusing SiLU, GELU and the norms of rows.
 """
 
-VERSION = 1
+VERSION = 2
 """Of what is done to a graph; another one makes another target, and the older is not taken."""

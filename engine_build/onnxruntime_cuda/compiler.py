@@ -18,6 +18,7 @@ import onnx_ir.passes.common as passes
 from engine_build.onnxruntime_cuda.attention import fuse_attention
 from engine_build.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
 from engine_build.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
+from engine_build.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.onnxruntime_cuda.layout import put_channels_last
 from engine_build.precision import typed_graph
 from runtime.errors import BuildError
@@ -43,6 +44,8 @@ class CompiledGraph:
     """How many there are of each operator of FUSED."""
     left: Mapping[str, int]
     """How many there still are of each operator of PLAIN."""
+    copied: tuple[str, ...]
+    """Numbers that are copied from the host while it runs: with any, there is no CUDA graph."""
 
 
 def compile_role(
@@ -51,12 +54,13 @@ def compile_role(
     """Write `folder/ROLE.onnx`, in one step. Raises BuildError for a graph that cannot be read."""
     record = package.manifest.roles[role]
     parameters = [each.initializer for each in record.parameters.values()]
-    model = optimised(ir.load(package.file(record.graph)), precision, parameters)
+    model = ir.load(package.file(record.graph))
+    copied = optimise(model, precision, parameters)
     missing = set(parameters) - set(model.graph.initializers)
     if missing:
         raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
     fused, left = (_counts(model, operators) for operators in (FUSED, PLAIN))
-    model.metadata_props[FUSIONS] = json.dumps({"fused": fused, "left": left})
+    model.metadata_props[FUSIONS] = json.dumps({"fused": fused, "left": left, "copied": copied})
     path = folder / f"{role}.onnx"
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_bytes(ir.to_proto(model).SerializeToString())
@@ -67,11 +71,15 @@ def compile_role(
         outputs=_bindings(model.graph.outputs),
         fused=fused,
         left=left,
+        copied=copied,
     )
 
 
-def optimised(model: ir.Model, precision: Precision, parameters: list[str]) -> ir.Model:
-    """The graph in a precision and with all fusions, in place. Returns it."""
+def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> tuple[str, ...]:
+    """Put a graph into a precision and fuse all there is, in place.
+
+    Returns the numbers that are copied from the host.
+    """
     # Attention's rules know no Casts, and the norms' operator takes 16 bits and sums in 32.
     fuse_attention(model)
     typed_graph(model, precision, parameters)
@@ -79,10 +87,11 @@ def optimised(model: ir.Model, precision: Precision, parameters: list[str]) -> i
     widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
+    copied = put_numbers_on_device(model)
     model.opset_imports[DOMAIN] = 1
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
-    return model
+    return copied
 
 
 def weights_folder(package: ModelPackage, role: str) -> Path:

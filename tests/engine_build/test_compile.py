@@ -105,7 +105,7 @@ def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path
         }
     identity = target.record.identity.engines["denoiser"]
     assert len(identity.refittable) > 100
-    assert identity.flags == ("fusions 1",)
+    assert identity.flags == ("fusions 2",)
     assert not target.record.verified
 
 
