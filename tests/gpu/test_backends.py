@@ -50,6 +50,9 @@ def test_a_graph_gives_what_the_plain_run_gave(demo: Compiled) -> None:
     plain = drawn(fresh, steps=1)  # the first run of a shape is no graph
     for _ in range(3):
         np.testing.assert_array_equal(drawn(fresh, steps=1), plain)
+    assert isinstance(fresh.backend, OnDevice)
+    # What cannot be captured runs plainly, and gives the same.
+    assert list(fresh.backend.shortfalls) == []
 
 
 def test_loras_come_and_go_and_leave_nothing_behind(
@@ -128,6 +131,7 @@ def test_the_server_draws_with_it_and_says_so(demo: Compiled, tmp_path: Path) ->
         assert engine["backend"] == demo.choice.backend
         assert engine["target"] == demo.choice.target_name
         assert engine["device"] == demo.choice.device
+        assert engine["note"] == demo.choice.note  # and no shortfall behind it
         assert server.api.draw(**SIZE)
         job = server.api.submit(**SIZE)
         previews = [event for event in server.api.events(job) if event.data.get("preview")]
