@@ -4,7 +4,8 @@ A vendor's library may end the process, and at its end nothing is written then.
 
     GPU_CHECK_REPORT=FILE python -m pytest -p scripts.gpu_report ...
 
-A line of JSON when a test begins, with its name alone, and one for each thing that became of it.
+Lines of JSON, each with a test's name: when it begins, for each thing that became of it, and when
+it is over.
 """
 
 import json
@@ -14,22 +15,28 @@ from pathlib import Path
 import pytest
 
 VARIABLE = "GPU_CHECK_REPORT"
+BEGUN, OVER = "begun", "over"
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
     """It begins."""
-    _write({"name": nodeid})
+    _write(nodeid, BEGUN)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """It ran, failed, or was skipped; a teardown that fails comes after what was told."""
+    said = [f"{name}: {value}" for name, value in report.user_properties]
     if report.failed:
-        _write({"name": report.nodeid, "result": "failed", "detail": _reason(report)})
+        _write(report.nodeid, "failed", "; ".join([_reason(report), *said]))
     elif report.skipped:
-        _write({"name": report.nodeid, "result": "not there", "detail": _reason(report)})
+        _write(report.nodeid, "not there", _reason(report))
     elif report.when == "call":
-        said = "; ".join(f"{name}: {value}" for name, value in report.user_properties)
-        _write({"name": report.nodeid, "result": "ran", "detail": said})
+        _write(report.nodeid, "ran", "; ".join(said))
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """It is over, its teardown too."""
+    _write(nodeid, OVER)
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -42,6 +49,6 @@ def _reason(report: pytest.TestReport) -> str:
     return " ".join(words.split())
 
 
-def _write(content: dict[str, str]) -> None:
+def _write(name: str, result: str, detail: str = "") -> None:
     with Path(os.environ[VARIABLE]).open("a") as file:
-        file.write(json.dumps(content) + "\n")
+        file.write(json.dumps({"name": name, "result": result, "detail": detail}) + "\n")
