@@ -27,9 +27,26 @@ def fuse_attention(model: ir.Model) -> None:
     fuse_mha2(model)
     # What is rotated or normed by heads is no plain projection, and is brought to its form.
     replace_sdpa_by_mha(model)
+    passes.ShapeInferencePass()(model)
     for node in model.graph:
+        if node.op_type == "MultiHeadAttention":
+            _describe(node)
         if node.domain == _UNFINISHED:
             raise BuildError(
                 f"{node.name}: its number of heads is unknown, so that ONNX Runtime's attention "
                 "cannot be used; compile with another backend"
             )
+    passes.ShapeInferencePass()(model)
+
+
+def _describe(node: ir.Node) -> None:
+    """Say what an attention makes, where the rules left that open and ONNX knows no such operator:
+    what becomes of a network in 16 bits is decided from the dtypes of all that is in it.
+    """
+    query, _, value = node.inputs[:3]
+    output = node.outputs[0]
+    if output.type is not None or query is None or query.dtype is None or value is None:
+        return
+    output.type = ir.TensorType(query.dtype)
+    if query.shape is not None and value.shape is not None:
+        output.shape = ir.Shape([*query.shape[:2], value.shape[2]])

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from engine_build.onnxruntime_cuda.compiler import (
     FUSED,
@@ -83,6 +85,20 @@ def test_a_transformer_s_attention_is_fused(
     compiled = compile_role(package, "denoiser", precision, tmp_path)
     assert compiled.fused["MultiHeadAttention"] == plain["Softmax"] > 0
     assert compiled.left["Softmax"] == 0
+    attended = {
+        value.dtype
+        for node in ir.load(compiled.path).graph
+        if node.op_type == "MultiHeadAttention"
+        for value in (*node.inputs[:3], node.outputs[0])
+        if value is not None
+    }
+    # A rotation of queries and keys is in fp32, and what comes of it is not.
+    assert attended == {ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16}
+    # A check on the CPU is of fp32: dtypes that do not fit together in 16 bits are found here.
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    with suppress(NoKernel):
+        open_session(compiled.path.read_bytes(), options, weights_folder(package, "denoiser"))
 
 
 def test_what_has_no_kernel_for_bf16_stays_as_it_was(demo: ModelPackage, tmp_path: Path) -> None:
