@@ -11,6 +11,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 from collections.abc import Iterable
 
+from runtime.backends.onnxruntime.protobuf import message, number
 from runtime.manifest import Parameter
 
 # TensorProto.DataType, by the names that safetensors has for them.
@@ -28,34 +29,15 @@ _EXTENT_VALUE = 1
 
 def with_inputs(model: bytes, parameters: Iterable[Parameter]) -> bytes:
     """The serialized model with these parameters' initializers as inputs that may be left out."""
-    inputs = b"".join(_message(_GRAPH_INPUT, _value(parameter)) for parameter in parameters)
-    return model + _message(_MODEL_GRAPH, inputs)
+    inputs = b"".join(message(_GRAPH_INPUT, _value(parameter)) for parameter in parameters)
+    return model + message(_MODEL_GRAPH, inputs)
 
 
 def _value(parameter: Parameter) -> bytes:
     extents = b"".join(
-        _message(_SHAPE_EXTENT, _number(_EXTENT_VALUE, extent)) for extent in parameter.shape
+        message(_SHAPE_EXTENT, number(_EXTENT_VALUE, extent)) for extent in parameter.shape
     )
-    element = _number(_TENSOR_ELEMENT, ELEMENT_TYPES[parameter.dtype])
-    tensor = element + _message(_TENSOR_SHAPE, extents)
+    element = number(_TENSOR_ELEMENT, ELEMENT_TYPES[parameter.dtype])
+    tensor = element + message(_TENSOR_SHAPE, extents)
     name = parameter.initializer.encode()
-    return _message(_VALUE_NAME, name) + _message(_VALUE_TYPE, _message(_TYPE_TENSOR, tensor))
-
-
-def _message(field: int, content: bytes) -> bytes:
-    """A field of bytes, text or a message."""
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return message(_VALUE_NAME, name) + message(_VALUE_TYPE, message(_TYPE_TENSOR, tensor))
