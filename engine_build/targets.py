@@ -8,6 +8,7 @@ from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
 from runtime.families import family_named
 from runtime.manifest import HEIGHT, WIDTH, Manifest, Precision
 from runtime.target import (
+    TF32,
     BackendName,
     EngineIdentity,
     TargetIdentity,
@@ -81,12 +82,12 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
     if wanted.backend in FLAVOURS:
         told = {
             "REFIT_INDIVIDUAL": bool(refittable),
-            "TF32": short,
+            TF32: short,
             # What allocates while it runs cannot be captured as a CUDA graph.
             "REQUIRE_USER_ALLOCATION": wanted.backend in ALLOCATING,
         }
     else:
-        told = {f"fusions {onnxruntime_cuda.VERSION}": True}
+        told = {f"fusions {onnxruntime_cuda.VERSION}": True, TF32: short}
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),

@@ -24,6 +24,9 @@ FORMAT = 1
 FOLDER = "targets"
 TARGET_NAME = "target.json"
 
+TF32 = "TF32"
+"""An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
+
 BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 

@@ -24,6 +24,7 @@ from runtime.errors import BuildError, PackageError
 from runtime.manifest import InputRecord, ModelPackage, load_package
 from runtime.target import (
     FOLDER,
+    TF32,
     BackendName,
     Binding,
     EngineRecord,
@@ -106,6 +107,8 @@ def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path
     identity = target.record.identity.engines["denoiser"]
     assert len(identity.refittable) > 100
     assert identity.flags == ("fusions 2",)
+    # In fp32 for its range, not for its digits.
+    assert target.record.identity.engines["vae_decoder"].flags == ("fusions 2", TF32)
     assert not target.record.verified
 
 

@@ -10,8 +10,10 @@ from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.engine_files import EngineFiles
+from runtime.backends.onnxruntime.convolutions import with_plain_convolutions
 from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
 from runtime.backends.onnxruntime.graph import with_inputs
+from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser
 from runtime.low_rank import Weights, base_of
@@ -19,13 +21,17 @@ from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target, device_bytes
 from runtime.tensors import Tensor
 
+_MATRIX = 2
+"""Axes; the weights of convolutions have more."""
+
 
 class OnnxCudaEngine:
     """A role's graph on the device.
 
     While weights are replaced, a second session runs it, whose matrices are inputs. Once one has
     been replaced it has memory of its own, where another set's values or the package's own are
-    written from then on: addresses stay, and so do graphs.
+    written from then on: addresses stay, and so do graphs. The weights of convolutions are inputs
+    from the first set on that has some, which few have: it makes all convolutions slower.
     """
 
     def __init__(
@@ -43,9 +49,10 @@ class OnnxCudaEngine:
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
         self._profiles = Profiles(role, self._record.inputs, identity.profiles, scale)
-        self._plain = self._open(replaceable=False)
+        self._plain = self._open(path.read_bytes())
         self._session = self._plain
         self._adaptable: OnnxCudaSession | None = None
+        self._convolving = False
         self._writer = DeviceWeights(device.cuda, self.stream, device.pinned)
         self._placed: dict[str, Placed] = {}
         self._replaced: frozenset[str] = frozenset()
@@ -73,17 +80,14 @@ class OnnxCudaEngine:
         if not weights:
             self._session = self._plain
             return
-        if self._adaptable is None:
-            # It has every weight once more.
-            size = device_bytes(self._target, self._package.manifest)[self._role]
-            self._device.cuda.check_room({f"{self._role} with LoRAs": size})
-            self._adaptable = self._open(replaceable=True)
-        self._session = self._adaptable
+        convolving = any(_is_convolution(base_of(each).values.shape) for each in weights.values())
+        adaptable = self._adapted(convolving=convolving or self._convolving)
+        self._session = adaptable
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
         self._placed |= placed
         if placed:
             # Before they are written: one that fails halfway leaves them to the next set.
-            self._adaptable.bind(placed)
+            adaptable.bind(placed)
         # Whatever fails below, these may hold something else than the package's own.
         self._replaced |= weights.keys()
         self._writer.write(
@@ -106,15 +110,40 @@ class OnnxCudaEngine:
             name: Placed(base_of(weight), begin + places[name]) for name, weight in weights.items()
         }
 
-    def _open(self, *, replaceable: bool) -> OnnxCudaSession:
+    def _adapted(self, *, convolving: bool) -> OnnxCudaSession:
+        """The session whose matrices are inputs; another one once convolutions are to be."""
+        if self._adaptable is not None and self._convolving == convolving:
+            return self._adaptable
+        if self._adaptable is not None:
+            self._session = self._plain
+            self._adaptable.free()
+            self._adaptable = None
+        # It has every weight once more.
+        size = device_bytes(self._target, self._package.manifest)[self._role]
+        self._device.cuda.check_room({f"{self._role} with LoRAs": size})
         model = self._path.read_bytes()
-        if replaceable:
-            matrices = [each for each in self._record.parameters.values() if each.replaceable]
-            model = with_inputs(model, matrices)
-        session = OnnxCudaSession(self._device, self.stream, self._role, self._record)
+        if convolving:
+            model = with_plain_convolutions(model)
+        inputs = [
+            each
+            for each in self._record.parameters.values()
+            if each.replaceable and (convolving or not _is_convolution(each.shape))
+        ]
+        session = self._open(with_inputs(model, inputs))
+        session.bind(self._placed)
+        self._adaptable, self._convolving = session, convolving
+        return session
+
+    def _open(self, model: bytes) -> OnnxCudaSession:
+        engine = self._target.record.identity.engines[self._role]
+        session = OnnxCudaSession(self._device, self.stream, self._role, self._record, engine)
         folder = self._record.external_folder or self._package.path.resolve()
         session.open(model, self._path, Path(folder))
         return session
+
+
+def _is_convolution(shape: Shape) -> bool:
+    return len(shape) > _MATRIX
 
 
 class OnnxRuntimeCuda:
@@ -126,8 +155,9 @@ class OnnxRuntimeCuda:
     def __init__(self, package: ModelPackage, target: Target, cuda: Cuda, device: str) -> None:
         """Engines' files are read and checked from here on, as they are opened.
 
-        Raises BackendError where the weights do not fit.
+        Raises BackendError where the weights do not fit, or libraries of CUDA's are missing.
         """
+        load_cuda_libraries()
         cuda.check_room(device_bytes(target, package.manifest))
         self.device = device
         self._package = package

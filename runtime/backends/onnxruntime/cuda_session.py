@@ -25,6 +25,7 @@ from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError
 from runtime.manifest import RoleRecord
+from runtime.target import TF32, EngineIdentity
 from runtime.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class OnnxCudaCall:
         """Give its buffers back; nothing of it may be running."""
         if self._replay is not None:
             self._replay.forget()
+            self._replay = None  # It knows this call, and both know the session.
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             self._cuda.free(buffer.memory)
 
@@ -110,8 +112,11 @@ class OnnxCudaCall:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        # What comes behind it is on the same stream; the session would wait for the device.
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        # What comes behind it is on the same stream; the session would wait for the device, which
+        # ends a capture. It waits where there is none: pinned memory that kernels read their tables
+        # from is given back then alone, and every run would take more of it.
+        waits = "0" if self._replay is None else "1"
+        options.add_run_config_entry("disable_synchronize_execution_providers", waits)
         options.add_run_config_entry("gpu_graph_id", _NO_GRAPH)
         try:
             self._session.run_with_iobinding(self._binding, options)
@@ -129,8 +134,11 @@ class OnnxCudaCall:
 class OnnxCudaSession:
     """A graph on the device. For one thread at a time."""
 
-    def __init__(self, device: Device, stream: Stream, role: str, record: RoleRecord) -> None:
-        """`open` it next."""
+    def __init__(
+        self, device: Device, stream: Stream, role: str, record: RoleRecord, engine: EngineIdentity
+    ) -> None:
+        """`open` it next. `engine` is how its graph was compiled."""
+        self._engine = engine
         self._device = device
         self._stream = stream
         self._role = role
@@ -164,7 +172,14 @@ class OnnxCudaSession:
                 f"{path}: ONNX Runtime took {', '.join(found)}, asked for {PROVIDER}; install "
                 "onnxruntime-gpu and the CUDA libraries that it names in its log"
             )
-        cuda.account("weights", max(0, before - cuda.memory()[0]))
+        self._size_bytes = max(0, before - cuda.memory()[0])
+        cuda.account("weights", self._size_bytes)
+
+    def free(self) -> None:
+        """Give its memory back, all its calls' included; it is not to be used any more."""
+        self._calls.free()
+        del self._session
+        self._device.cuda.account("weights", -self._size_bytes)
 
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes, made at the first use."""
@@ -195,11 +210,23 @@ class OnnxCudaSession:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(folder)
         )
+        # The session's arena grows to twice what it was whenever it is full, unless it is told not
+        # to: with 24 GB of weights in it to 32, and then by 32 more for what lies between kernels.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        # One piece for all of that would be another one at each larger shape.
+        options.enable_mem_pattern = False
         settings = {
             "user_compute_stream": str(self._stream.address),
             "enable_cuda_graph": str(int(self._capturable)),
+            "arena_extend_strategy": "kSameAsRequested",
         }
-        return onnxruntime.InferenceSession(model, options, providers=[(PROVIDER, settings)])
+        if self._engine.precision == "fp32" and TF32 not in self._engine.flags:
+            # Of engines in 16 bits too it would take the tensor cores.
+            settings["use_tf32"] = "0"
+        # It would take the CPU where the provider cannot be had, with a line on standard output.
+        return onnxruntime.InferenceSession(
+            model, options, providers=[(PROVIDER, settings)], enable_fallback=0
+        )
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from weakref import finalize
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from runtime.backends.device.cuda_fake import FakeCuda
 
@@ -88,6 +89,7 @@ class FakeSession:
         self._cuda = cuda
         self._took = took
         self._stream = int(providers[0][1]["user_compute_stream"])
+        self._captures = providers[0][1]["enable_cuda_graph"]
         self._real = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -108,9 +110,9 @@ class FakeSession:
         inputs, outputs = dict(iobinding.bound_inputs), dict(iobinding.bound_outputs)
         # It would capture a graph of its own otherwise, which waits at every replay.
         assert run_options.get_run_config_entry("gpu_graph_id") == "-1"
-        # It would wait for the device otherwise, at every run.
+        # It waits for the device otherwise, which ends a capture; without, pinned memory is lost.
         entry = "disable_synchronize_execution_providers"
-        assert run_options.get_run_config_entry(entry) == "1"
+        assert run_options.get_run_config_entry(entry) == self._captures
 
         def work() -> None:
             values = {name: self._value(bound) for name, bound in inputs.items()}
@@ -122,6 +124,8 @@ class FakeSession:
                     target[:] = np.frombuffer(array.tobytes(), np.uint8)
 
         self._cuda.enqueue(self._stream, work)
+        if run_options.get_run_config_entry(entry) == "0":
+            self._cuda.cudaStreamSynchronize(self._stream)
 
     def _value(self, bound: _Bound) -> Any:
         size = int(np.prod(bound.shape)) * np.dtype(bound.element).itemsize
@@ -129,20 +133,27 @@ class FakeSession:
         return content.copy().view(bound.element).reshape(bound.shape)
 
 
-def fake_onnxruntime(cuda: FakeCuda, took: str, *, captures: bool = True) -> Any:
+def fake_onnxruntime(cuda: FakeCuda, took: str, *, captures: bool = True, refusal: str = "") -> Any:
     """The module, whose sessions say that they took the provider `took`.
 
-    Without `captures` it refuses to open a session that is to capture graphs.
+    Without `captures` it refuses to open a session that is to capture graphs. With a `refusal`
+    that is what its provider says to all.
     """
 
-    def session(model: bytes, options: Any, providers: list[Any]) -> FakeSession:
+    def session(
+        model: bytes, options: Any, providers: list[Any], enable_fallback: int = 1
+    ) -> FakeSession:
         if providers[0][1]["enable_cuda_graph"] == "1" and not captures:
-            raise RuntimeError("This session cannot use the graph\ncapture feature")
-        return FakeSession(cuda, took, model, options, providers)
+            raise Fail("This session cannot use the graph\ncapture feature")
+        if refusal and not enable_fallback:
+            raise RuntimeError(refusal)
+        actual = "CPUExecutionProvider" if refusal else took
+        return FakeSession(cuda, actual, model, options, providers)
 
     made: Callable[..., FakeSession] = session
     return SimpleNamespace(
         InferenceSession=made,
         RunOptions=onnxruntime.RunOptions,
         SessionOptions=onnxruntime.SessionOptions,
+        cuda_version="",
     )

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -55,9 +56,22 @@ class Machine:
     cuda: FakeCuda = field(default_factory=FakeCuda)
     took: str = PROVIDER
     captures: bool = True
+    refusal: str = ""
+    models: list[bytes] = field(default_factory=list)
+    """What sessions were opened on."""
 
     def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
-        module = fake_onnxruntime(self.cuda, self.took, captures=self.captures)
+        module = fake_onnxruntime(
+            self.cuda, self.took, captures=self.captures, refusal=self.refusal
+        )
+        opened = module.InferenceSession
+
+        def noted(content: bytes, *arguments: object, **named: object) -> FakeSession:
+            self.models.append(content)
+            session: FakeSession = opened(content, *arguments, **named)
+            return session
+
+        module.InferenceSession = noted
         self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
         cuda = Cuda(self.cuda, self.cuda)
         return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
@@ -149,6 +163,34 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
     assert list(backend.shortfalls).count(told) == 1
 
 
+def test_convolutions_are_inputs_from_the_first_set_on_that_has_some(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    engine = machine.backend(model, target).open("denoiser")
+    own = model.package.tensors("denoiser")
+    matrix, convolution = (
+        next(name for name, each in own.items() if each.values.ndim == axes) for axes in (2, 4)
+    )
+
+    def inputs(content: bytes) -> tuple[bool, bool]:
+        names = {each.name for each in onnx.load_model_from_string(content).graph.input}
+        return matrix in names, convolution in names
+
+    taken = []
+    for names in ([matrix], [convolution], [matrix], [matrix, convolution]):
+        engine.replace_weights({name: own[name] for name in names})
+        taken.append(machine.cuda.allocated_bytes)
+    # The second session's memory is given back before the third takes its own.
+    replaced, graphs = own[convolution].size_bytes, [len(content) for content in machine.models]
+    assert taken[1] - taken[0] < graphs[-1] - graphs[1] + 2 * replaced
+    assert [inputs(content) for content in machine.models] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+
+
 def test_steps_and_text_go_first_each_engine_on_a_stream_of_its_own(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +276,15 @@ def test_another_provider_than_the_one_that_was_asked_for_is_refused(
 ) -> None:
     backend = Machine(monkeypatch, took="CPUExecutionProvider").backend(model, target)
     with pytest.raises(BackendError, match=f"took CPUExecutionProvider, .* asked for {PROVIDER}"):
+        backend.open("vae_decoder")
+
+
+def test_what_the_provider_itself_says_is_told(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "CUDA driver version is insufficient for CUDA runtime version"
+    backend = Machine(monkeypatch, refusal=told).backend(model, target)
+    with pytest.raises(BackendError, match=rf"vae_decoder\.onnx: ONNX Runtime cannot .*{told}"):
         backend.open("vae_decoder")
 
 
