@@ -21,11 +21,22 @@ from tests.gpu.drawing import SIZE, drawn
 PIXELS = 3.0
 """The mean difference from ONNX Runtime in fp32, in levels of 255, that fp16 may make."""
 
+NOISE = 0.1
+"""Likewise between two drawings of one request, where a library adds in no fixed order."""
+
 JOBS = 200
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(int) - theirs).mean())
+
+
+def check_same(demo: Compiled, ours: np.ndarray, theirs: np.ndarray, levels: int = 0) -> None:
+    """But for some levels, or of ONNX Runtime for noise: the sums of its group norms are atomic."""
+    if demo.choice.backend in FLAVOURS:
+        assert np.abs(ours.astype(int) - theirs).max() <= levels
+    else:
+        assert distance(ours, theirs) <= NOISE
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +60,23 @@ def test_a_graph_gives_what_the_plain_run_gave(demo: Compiled) -> None:
     fresh = demo.generator()
     plain = drawn(fresh, steps=1)  # the first run of a shape is no graph
     for _ in range(3):
-        np.testing.assert_array_equal(drawn(fresh, steps=1), plain)
+        check_same(demo, drawn(fresh, steps=1), plain)
     assert isinstance(fresh.backend, OnDevice)
     # What cannot be captured runs plainly, and gives the same.
     assert list(fresh.backend.shortfalls) == []
 
 
+def test_graphs_of_several_shapes_are_replayed_in_turns(demo: Compiled) -> None:
+    """What a library makes anew for one shape, another's graph may still use."""
+    fresh = demo.generator()
+    bodies: tuple[dict[str, object], ...] = ({"steps": 1}, {"steps": 1, "cfg_scale": 1.0})
+    plain = [drawn(fresh, **body) for body in bodies]
+    for body, expected in [*zip(bodies, plain, strict=True)] * 3:
+        check_same(demo, drawn(fresh, **body), expected)
+
+
 def test_loras_come_and_go_and_leave_nothing_behind(
-    generator: Generator, reference: Generator
+    demo: Compiled, generator: Generator, reference: Generator
 ) -> None:
     ids = [offer.id for offer in generator.model.loras]
     first: dict[str, object] = {"loras": [{"id": ids[0], "weight": 1.0}]}
@@ -65,8 +85,8 @@ def test_loras_come_and_go_and_leave_nothing_behind(
     assert distance(with_first, base) > distance(base, drawn(reference))
     assert distance(with_first, drawn(reference, **first)) <= PIXELS
     drawn(generator, **other)
-    np.testing.assert_array_equal(drawn(generator, **first), with_first)
-    assert np.abs(drawn(generator).astype(int) - base).max() <= 1
+    check_same(demo, drawn(generator, **first), with_first)
+    check_same(demo, drawn(generator), base, levels=1)
 
 
 def test_what_a_change_of_loras_takes(
