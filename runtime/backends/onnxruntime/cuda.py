@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
@@ -55,6 +55,7 @@ class OnnxCudaEngine:
         self._convolving = False
         self._writer = DeviceWeights(device.cuda, self.stream, device.pinned)
         self._placed: dict[str, Placed] = {}
+        self._memory: list[DeviceMemory] = []
         self._replaced: frozenset[str] = frozenset()
 
     @property
@@ -96,6 +97,14 @@ class OnnxCudaEngine:
         )
         self._replaced = frozenset(weights)
 
+    def close(self) -> None:
+        """Give the device's memory back; it is not to be used any more."""
+        for session in (self._plain, self._adaptable):
+            if session is not None:
+                session.free()
+        while self._memory:
+            self._device.cuda.free(self._memory.pop())
+
     @cached_property
     def _own(self) -> Mapping[str, Tensor]:
         return self._package.tensors(self._role)
@@ -105,9 +114,11 @@ class OnnxCudaEngine:
         if not weights:
             return {}
         places, size = offsets(weights)
-        begin = self._device.cuda.allocate(size, "LoRA weights").address
+        memory = self._device.cuda.allocate(size, "LoRA weights")
+        self._memory.append(memory)
         return {
-            name: Placed(base_of(weight), begin + places[name]) for name, weight in weights.items()
+            name: Placed(base_of(weight), memory.address + places[name])
+            for name, weight in weights.items()
         }
 
     def _adapted(self, *, convolving: bool) -> OnnxCudaSession:
@@ -172,7 +183,8 @@ class OnnxRuntimeCuda:
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
-        return HostArrayEngine(self._engine(role), self._package.manifest.roles[role].inputs)
+        engine = self._engine(role)
+        return HostArrayEngine(engine, self._package.manifest.roles[role].inputs, engine.close)
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""

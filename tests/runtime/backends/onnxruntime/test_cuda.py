@@ -221,6 +221,23 @@ def test_memory_is_accounted(model: Model, target: Target, monkeypatch: pytest.M
     assert memory["total"] - memory["free"] == used == machine.cuda.allocated_bytes
 
 
+def test_an_engine_that_is_closed_gives_its_memory_back(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    backend = machine.backend(model, target)
+    engine = backend.open("vae_decoder")
+    record = model.package.manifest.roles["vae_decoder"]
+    name = next(each.initializer for each in record.parameters.values() if each.replaceable)
+    engine.replace_weights({name: model.package.tensors("vae_decoder")[name]})
+    latents = np.zeros((1, model.package.manifest.latents.channels, 8, 8), np.float32)
+    engine.run({"latents": latents})
+    assert machine.cuda.allocated_bytes > 0
+    engine.close()
+    assert machine.cuda.allocated_bytes == 0
+    assert set(backend.device_memory()) == {"free", "total"}
+
+
 def test_weights_that_do_not_fit_together_are_refused_before_they_are_read(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
