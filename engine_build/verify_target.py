@@ -21,7 +21,7 @@ from engine_build.stacking import stacked
 from engine_build.targets import served_sizes
 from engine_build.tensorrt.engine import REFIT, fixed_job
 from engine_build.tensorrt.process import run_job
-from engine_build.tolerances import ENGINE_PICTURE, ENGINE_VALUE, ENGINES, PICTURE_SHARE
+from engine_build.tolerances import ENGINE_PICTURE, ENGINE_VALUES, ENGINES, PICTURE_SHARE
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.manifest import (
@@ -178,11 +178,12 @@ def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> Engin
         for name, expected in call.outputs.items():
             if expected.dtype == np.uint8:
                 tolerance = ENGINE_PICTURE
-            errors[name] = max(errors.get(name, 0.0), compared(name, expected, found[name]))
+            off = compared(name, expected, found[name], precision)
+            errors[name] = max(errors.get(name, 0.0), off)
     return EngineCheck(max(errors.values()), tolerance, errors)
 
 
-def compared(name: str, expected: Array, found: Array) -> float:
+def compared(name: str, expected: Array, found: Array, precision: Precision) -> float:
     """How far an output is off, relative to what was expected; `engine_build.tolerances` says how.
 
     Of 8-bit pictures the 99.9th percentile, relative to 255. UNUSABLE where shapes differ or one of
@@ -208,7 +209,7 @@ def compared(name: str, expected: Array, found: Array) -> float:
         return float(answer.quantile_absdiff) / scale
     wanted = expected.astype(np.float64)
     off = float(np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)))
-    return max(off, float(answer.max_absdiff) / scale / ENGINE_VALUE)
+    return max(off, float(answer.max_absdiff) / scale / ENGINE_VALUES[precision])
 
 
 def step_times(

@@ -69,7 +69,7 @@ def test_the_answers_are_those_in_fp32_but_for_the_digits(
             found = session.run(list(call.outputs), dict(call.inputs))
             for (name, expected), answer in zip(call.outputs.items(), found, strict=True):
                 assert answer.dtype == expected.dtype == np.float32
-                off = compared(name, expected, answer)
+                off = compared(name, expected, answer, precision)
                 assert 0 < off < ENGINES[precision], (role, name, off)
 
 
