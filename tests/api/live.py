@@ -68,14 +68,6 @@ class LiveServer:
         self.api.client.close()
         self.end(signal.SIGTERM)
 
-    def wait_until(self, holds: Callable[[], ResultT]) -> ResultT:
-        """Ask until it is so; what was answered then."""
-        deadline = time.monotonic() + PATIENCE
-        while not (answer := holds()):
-            assert time.monotonic() < deadline, (self.data / "server.log").read_text()
-            time.sleep(0.05)
-        return answer
-
     def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the process to be gone; returns its exit code."""
         if self.process.poll() is None:
@@ -112,11 +104,20 @@ class Api:
 
     def wait_ready(self) -> None:
         """Ask until a worker has loaded the model."""
+        self.wait_until(self._is_ready)
+
+    def wait_until(self, holds: Callable[[], ResultT]) -> ResultT:
+        """Ask until it is so; what was answered then."""
         deadline = time.monotonic() + PATIENCE
-        while (answer := self.client.get("/ready")).status_code != 200:
-            assert answer.status_code == 503
-            assert time.monotonic() < deadline, answer.text
+        while not (answer := holds()):
+            assert time.monotonic() < deadline, self.client.get("/health").text
             time.sleep(0.05)
+        return answer
+
+    def _is_ready(self) -> bool:
+        code = self.client.get("/ready").status_code
+        assert code in {200, 503}
+        return code == 200
 
     def submit(self, **body: object) -> str:
         """Submit a small picture with these fields; returns the job's id."""

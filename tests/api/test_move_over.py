@@ -61,14 +61,14 @@ def test_it_serves_at_once_and_moves_over_between_two_jobs(
             steps = [event.data["step"] for event in events if "step" in event.data]
         assert steps == sorted(steps)
         assert server.api.job(begun)["attempt"] == 1
-        engine = server.wait_until(
+        engine = server.api.wait_until(
             lambda: (found := engine_of(server))["backend"] == "tensorrt-rtx" and found
         )
         assert engine["target"].startswith("tensorrt-rtx-")
         assert engine["note"].startswith(f"{engine['target']} on Imagined GPU")
         assert "compiling" not in engine["note"]
         assert server.api.draw()
-        server.wait_until(
+        server.api.wait_until(
             lambda: 'memory_bytes{use="weights"' in server.api.client.get("/metrics").text
         )
         log = (server.data / "server.log").read_text()
@@ -81,7 +81,7 @@ def test_what_cannot_be_compiled_is_told_with_the_engine_in_use(
     with compiling(engines, tmp_path / "data", monkeypatch) as (server, gate):
         gate.write_text("no room on disk")
         failed = "; compiling failed (code 1): no room on disk"
-        server.wait_until(lambda: engine_of(server)["note"].endswith(failed))
+        server.api.wait_until(lambda: engine_of(server)["note"].endswith(failed))
         assert engine_of(server)["backend"] == "onnxruntime-cpu"
         assert server.api.draw()
 
@@ -93,7 +93,7 @@ def test_where_the_target_cannot_be_opened_it_goes_back_to_what_served(
     with compiling(engines, tmp_path / "data", monkeypatch) as (server, gate):
         gate.write_text("")
         told = "; tensorrt-rtx was to take over and could not: the engines take some "
-        server.wait_until(lambda: told in (engine_of(server)["note"]))
+        server.api.wait_until(lambda: told in (engine_of(server)["note"]))
         server.api.wait_ready()
         assert engine_of(server)["backend"] == "onnxruntime-cpu"
         assert server.api.draw()
