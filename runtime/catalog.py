@@ -92,10 +92,13 @@ def awaiting_verification(
     return min(waiting, key=_rank, default=None)
 
 
-def open_backend(package: ModelPackage, choice: Choice, threads: int | None = None) -> Backend:
+def open_backend(
+    package: ModelPackage, choice: Choice, threads: int | None = None, *, captures: bool = True
+) -> Backend:
     """The backend of a choice; a vendor is imported here. Raises BackendError.
 
-    `threads` is for the CPU; None for as many as there are cores.
+    `threads` is for the CPU; None for as many as there are cores. Without `captures` nothing runs
+    as a CUDA graph.
     """
     if choice.target is None:
         from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
@@ -105,10 +108,10 @@ def open_backend(package: ModelPackage, choice: Choice, threads: int | None = No
         from runtime.backends.device.cuda import Cuda
         from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 
-        return OnnxRuntimeCuda(package, choice.target, Cuda(), choice.device)
+        return OnnxRuntimeCuda(package, choice.target, Cuda(), choice.device, captures=captures)
     from runtime.backends.tensorrt.backend import open_tensorrt
 
-    return open_tensorrt(package, choice.target, choice.device)
+    return open_tensorrt(package, choice.target, choice.device, captures=captures)
 
 
 def compile_command(package: ModelPackage, backend: str) -> str:

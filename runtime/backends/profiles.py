@@ -38,10 +38,15 @@ class Profiles:
             )
         ]
         if not fitting:
-            asked = ", ".join(f"{axis} {self._text(axis, each)}" for axis, each in axes.items())
+            asked = self.words(shapes)
             taken = " or ".join(self._described(profile) for profile in self._profiles)
             raise BackendError(f"{self._role}: no engine takes {asked}; it takes {taken}; {remedy}")
         return min(fitting, key=lambda index: _width(self._profiles[index]))
+
+    def words(self, shapes: Mapping[str, Shape]) -> str:
+        """The extents of the dynamic axes, for people. Raises BackendError for a fixed axis."""
+        axes = self._axes(shapes)
+        return ", ".join(f"{axis} {self._text(axis, each)}" for axis, each in axes.items())
 
     def _axes(self, shapes: Mapping[str, Shape]) -> dict[str, int]:
         axes: dict[str, int] = {}

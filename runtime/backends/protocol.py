@@ -116,6 +116,12 @@ class OnDevice(Protocol):
     shortfalls: Iterable[str]
     """What runs otherwise than it should, in sentences: what a person would learn from the bill."""
 
+    def watch_trials(self, tell: Callable[[str], None]) -> None:
+        """Let `tell` hear the role whose new CUDA graph is about to be launched for the first time,
+        and an empty string when that launch went well: it may end the process.
+        """
+        ...
+
     def device_memory(self) -> Mapping[str, int]:
         """Bytes by what they are used for; `free` and `total` whoever uses them.
 

@@ -7,7 +7,7 @@ waited for.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ctypes import c_ubyte
 from dataclasses import dataclass
 from math import prod
@@ -23,7 +23,12 @@ from runtime.backends.device.cuda_bindings import (
     load_bindings,
     load_driver,
 )
+from runtime.backends.device.runtimes import ReadError, loaded_runtimes
 from runtime.errors import BackendError, DeviceError
+
+
+class CaptureError(BackendError):
+    """A CUDA graph could not be captured; the stream and the device are as they were before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,17 @@ class Cuda:
     """The first GPU that CUDA sees. Threads may share it."""
 
     def __init__(
-        self, bindings: CudaBindings | None = None, driver: DriverBindings | None = None
+        self,
+        bindings: CudaBindings | None = None,
+        driver: DriverBindings | None = None,
+        runtimes: Callable[[], Iterable[ReadError]] = loaded_runtimes,
     ) -> None:
-        """The real bindings where none are given. Raises BackendError where there is no GPU."""
+        """The real bindings where none are given; `runtimes` lists the other copies of CUDA's
+        runtime in this process. Raises BackendError where there is no GPU.
+        """
         self.bindings = bindings or load_bindings()
         self.driver = driver or load_driver()
+        self._runtimes = runtimes
         self._used: Counter[str] = Counter()
         self._lock = threading.Lock()
         count = self.call("cudaGetDeviceCount", self.bindings.cudaGetDeviceCount())
@@ -83,6 +94,16 @@ class Cuda:
             _, words = self.driver.cuGetErrorString(code)
             raise DeviceError(f"{what}: {name.decode()}: {words.decode()}")
         return values[0] if values else None
+
+    def forget_errors(self) -> None:
+        """Read this thread's last error away in every copy of CUDA's runtime in the process.
+
+        An error stays there until it is read, and a library that asks for the last error behind
+        its own kernel would take an old error of somebody else's for that kernel's.
+        """
+        self.bindings.cudaGetLastError()
+        for read_error in self._runtimes():
+            read_error()
 
     @property
     def used(self) -> Mapping[str, int]:
@@ -151,13 +172,7 @@ class Cuda:
         least, greatest = self.call(
             "cudaDeviceGetStreamPriorityRange", self.bindings.cudaDeviceGetStreamPriorityRange()
         )
-        handle = self.call(
-            "cudaStreamCreateWithPriority",
-            self.bindings.cudaStreamCreateWithPriority(
-                self.bindings.cudaStreamNonBlocking, greatest if urgent else least
-            ),
-        )
-        return Stream(self, handle)
+        return Stream(self, greatest if urgent else least)
 
 
 class Event:
@@ -229,14 +244,24 @@ class Graph:
 class Stream:
     """Work for the device, done in the order in which it was enqueued."""
 
-    def __init__(self, cuda: Cuda, handle: Handle) -> None:
+    def __init__(self, cuda: Cuda, priority: int) -> None:
         self._cuda = cuda
-        self.handle = handle
+        self._priority = priority
+        self.handle = self._made()
 
     @property
     def address(self) -> int:
-        """As other libraries take it."""
+        """As other libraries take it; another one after a capture that could not be ended."""
         return int(self.handle)
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether work on this stream is recorded, or refused by a capture that was spoilt."""
+        bindings = self._cuda.bindings
+        status = self._cuda.call(
+            "cudaStreamIsCapturing", bindings.cudaStreamIsCapturing(self.handle)
+        )
+        return bool(status != bindings.cudaStreamCaptureStatus.cudaStreamCaptureStatusNone)
 
     def upload(self, target: int, source: Pinned, size_bytes: int) -> None:
         """Copy the beginning of pinned memory to the device."""
@@ -270,23 +295,50 @@ class Stream:
     def capture(self, enqueue: Callable[[], None]) -> Graph:
         """What `enqueue` puts on this stream, as a graph; none of it is done.
 
-        Other threads go on meanwhile with streams of their own.
+        Other threads go on meanwhile with streams of their own, and `enqueue` may allocate: the
+        capture is relaxed. Raises CaptureError whatever fails in it; then the stream captures no
+        more, and no copy of CUDA's runtime holds an error of the capture.
         """
-        cuda, bindings = self._cuda, self._cuda.bindings
-        mode = bindings.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        cuda.call("cudaStreamBeginCapture", bindings.cudaStreamBeginCapture(self.handle, mode))
         try:
+            return self._captured(enqueue)
+        except Exception as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise CaptureError(words) from error
+
+    def _captured(self, enqueue: Callable[[], None]) -> Graph:
+        cuda, bindings = self._cuda, self._cuda.bindings
+        mode = bindings.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed
+        try:
+            cuda.call("cudaStreamBeginCapture", bindings.cudaStreamBeginCapture(self.handle, mode))
             enqueue()
-        except BaseException:
-            # Half a graph, or none where the capture itself was spoilt.
-            code, graph = bindings.cudaStreamEndCapture(self.handle)
-            if code == bindings.cudaError_t.cudaSuccess:
+            graph = cuda.call("cudaStreamEndCapture", bindings.cudaStreamEndCapture(self.handle))
+            try:
+                handle = cuda.call("cudaGraphInstantiate", bindings.cudaGraphInstantiate(graph, 0))
+            finally:
                 bindings.cudaGraphDestroy(graph)
+        except BaseException:
+            self._leave_capture()
             raise
-        graph = cuda.call("cudaStreamEndCapture", bindings.cudaStreamEndCapture(self.handle))
-        handle = cuda.call("cudaGraphInstantiate", bindings.cudaGraphInstantiate(graph, 0))
-        cuda.call("cudaGraphDestroy", bindings.cudaGraphDestroy(graph))
         return Graph(cuda, handle)
+
+    def _leave_capture(self) -> None:
+        bindings = self._cuda.bindings
+        if self.is_capturing:
+            code, graph = bindings.cudaStreamEndCapture(self.handle)
+            # Half a graph, or none where the capture itself was spoilt.
+            if code == bindings.cudaError_t.cudaSuccess and graph:
+                bindings.cudaGraphDestroy(graph)
+        self._cuda.forget_errors()
+        if self.is_capturing:
+            # Nothing can be done on it any more: another one takes its place.
+            bindings.cudaStreamDestroy(self.handle)
+            self._cuda.forget_errors()
+            self.handle = self._made()
+
+    def _made(self) -> Handle:
+        bindings = self._cuda.bindings
+        made = bindings.cudaStreamCreateWithPriority(bindings.cudaStreamNonBlocking, self._priority)
+        return self._cuda.call("cudaStreamCreateWithPriority", made)
 
     def _copy(self, target: int, source: int, size_bytes: int, kind: Any) -> None:
         bindings = self._cuda.bindings

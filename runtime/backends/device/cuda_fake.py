@@ -5,6 +5,12 @@ before: host memory that is written again too early, or read too soon, gives wro
 Device addresses are no addresses of this process. A captured graph holds the addresses that it was
 captured with. It computes nothing itself: a kernel of ours is looked up in the PTX and computed by
 `runtime.backends.device.kernels_fake`, and the fakes of vendors pass a function.
+
+A capture is as strict as CUDA's: a call that its mode forbids fails and spoils it, what is put on a
+spoilt stream is refused, and its end gives no graph. An error stays the last one of its thread, in
+the copy of the runtime that met it, until it is read there: vendors have a copy of their own.
+
+https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__STREAM.html
 """
 
 # The names are the vendor's.
@@ -41,6 +47,8 @@ class FakeError(IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorStreamCaptureInvalidated = 901
+    cudaErrorStreamCaptureWrongThread = 908
 
 
 class FakeResult(IntEnum):
@@ -60,9 +68,19 @@ class FakeMemcpyKind(IntEnum):
 
 
 class FakeCaptureMode(IntEnum):
-    """What a capture forbids other threads, with the numbers of the real ones."""
+    """Whom a capture forbids unsafe calls, with the numbers of the real ones."""
 
+    cudaStreamCaptureModeGlobal = 0
     cudaStreamCaptureModeThreadLocal = 1
+    cudaStreamCaptureModeRelaxed = 2
+
+
+class FakeCaptureStatus(IntEnum):
+    """How a stream stands to captures, with the numbers of the real ones."""
+
+    cudaStreamCaptureStatusNone = 0
+    cudaStreamCaptureStatusActive = 1
+    cudaStreamCaptureStatusInvalidated = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,22 @@ class FakeProperties:
 
 
 @dataclass(eq=False)
+class FakeCapture:
+    """Work of a stream that is recorded."""
+
+    mode: FakeCaptureMode
+    thread: int
+    work: list[Work] = field(default_factory=list)
+    spoilt: bool = False
+
+    def forbids(self, thread: int) -> bool:
+        """Whether a thread may make no unsafe call now."""
+        if self.mode is FakeCaptureMode.cudaStreamCaptureModeThreadLocal:
+            return thread == self.thread
+        return self.mode is FakeCaptureMode.cudaStreamCaptureModeGlobal
+
+
+@dataclass(eq=False)
 class FakeStream:
     """A stream, with what it was made with."""
 
@@ -83,7 +117,7 @@ class FakeStream:
     priority: int
     waiting: deque[Work] = field(default_factory=deque)
     """What nobody has waited for yet."""
-    captured: list[Work] | None = None
+    capture: FakeCapture | None = None
     enqueued: int = 0
     """How much was ever put on it."""
 
@@ -94,6 +128,48 @@ class _Event:
     done: bool = True
 
 
+class LastErrors:
+    """What one copy of the runtime keeps: the last error of each thread."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, FakeError] = {}
+
+    def keep(self, code: FakeError) -> FakeError:
+        """The code, which stays the thread's last error if it is one."""
+        if code is not FakeError.cudaSuccess:
+            self._kept[threading.get_ident()] = code
+        return code
+
+    def read(self) -> FakeError:
+        """The thread's last error, which is forgotten by that."""
+        return self._kept.pop(threading.get_ident(), FakeError.cudaSuccess)
+
+
+class FakeRuntime:
+    """A vendor's own copy of CUDA's runtime: the same device, last errors of its own."""
+
+    def __init__(self, cuda: "FakeCuda") -> None:
+        self._cuda = cuda
+        self._errors = LastErrors()
+
+    def malloc(self, size: int) -> tuple[FakeError, int]:
+        """Device memory."""
+        code, address = self._cuda.malloc(size)
+        return self._errors.keep(code), address
+
+    def launch(self, stream: int, work: Work) -> FakeError:
+        """Put a kernel on a stream."""
+        return self._errors.keep(self._cuda.enqueue(stream, work))
+
+    def synchronize(self, stream: int) -> FakeError:
+        """Wait for a stream."""
+        return self._errors.keep(self._cuda.synchronize(stream))
+
+    def last_error(self) -> FakeError:
+        """The thread's last error, which is forgotten by that."""
+        return self._errors.read()
+
+
 class FakeCuda:
     """Both modules, as far as `runtime.backends.device.cuda_bindings` names them."""
 
@@ -101,6 +177,7 @@ class FakeCuda:
     cudaError_t = FakeError
     cudaMemcpyKind = FakeMemcpyKind
     cudaStreamCaptureMode = FakeCaptureMode
+    cudaStreamCaptureStatus = FakeCaptureStatus
     cudaStreamNonBlocking = 1
     cudaEventDisableTiming = 2
     cudaEventBlockingSync = 1
@@ -125,6 +202,7 @@ class FakeCuda:
         self._next = _FIRST_ADDRESS
         self._handles = 1
         self._fault = FakeError.cudaSuccess
+        self._errors = LastErrors()
         self._lock = threading.RLock()
         self.streams: dict[int, FakeStream] = {}
         """By their handles."""
@@ -137,15 +215,41 @@ class FakeCuda:
 
     # What tests and the fake of TensorRT ask of it.
 
-    def enqueue(self, stream: int, work: Work) -> None:
-        """Put a kernel on a stream."""
+    def enqueue(self, stream: int, work: Work) -> FakeError:
+        """Put a kernel on a stream; a copy of the runtime keeps what is answered."""
         with self._lock:
             found = self.streams[stream]
-            found.enqueued += 1
-            if found.captured is None:
+            if found.capture is None:
+                found.enqueued += 1
                 found.waiting.append(work)
+            elif found.capture.spoilt:
+                return FakeError.cudaErrorStreamCaptureInvalidated
             else:
-                found.captured.append(work)
+                found.enqueued += 1
+                found.capture.work.append(work)
+        return FakeError.cudaSuccess
+
+    def malloc(self, size: int) -> tuple[FakeError, int]:
+        """Device memory; a copy of the runtime keeps what is answered."""
+        with self._lock:
+            if code := self._unsafe():
+                return code, 0
+            if size > self._devices[0].totalGlobalMem - self.allocated_bytes:
+                return FakeError.cudaErrorMemoryAllocation, 0
+            address = self._next
+            self._next += -(-size // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT
+            self._memory[address] = np.full(size, _POISON, np.uint8)
+            return FakeError.cudaSuccess, address
+
+    def synchronize(self, stream: int) -> FakeError:
+        """Wait for a stream, which spoils a capture; a copy of the runtime keeps the answer."""
+        with self._lock:
+            found = self.streams[stream]
+            if found.capture is not None:
+                found.capture.spoilt = True
+                return FakeError.cudaErrorStreamCaptureUnsupported
+            self._drain(found)
+        return FakeError.cudaSuccess
 
     def view(self, address: int, size: int) -> Bytes:
         """Device memory; an address that is no such memory is a fault, as on a device."""
@@ -157,7 +261,7 @@ class FakeCuda:
 
     def is_capturing(self, stream: int) -> bool:
         """Whether work on a stream is recorded and not done."""
-        return self.streams[stream].captured is not None
+        return self.streams[stream].capture is not None
 
     @property
     def graphs(self) -> int:
@@ -197,17 +301,17 @@ class FakeCuda:
         total = self._devices[0].totalGlobalMem
         return self._code("cudaMemGetInfo"), total - self.allocated_bytes, total
 
+    def cudaGetLastError(self) -> tuple[FakeError]:
+        return (self._errors.read(),)
+
     def cudaMalloc(self, size: int) -> tuple[FakeError, int]:
-        with self._lock:
-            if size > self._devices[0].totalGlobalMem - self.allocated_bytes:
-                return FakeError.cudaErrorMemoryAllocation, 0
-            address = self._next
-            self._next += -(-size // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT
-            self._memory[address] = np.full(size, _POISON, np.uint8)
-            return self._code("cudaMalloc"), address
+        code, address = self.malloc(size)
+        return (self._errors.keep(code), 0) if code else (self._code("cudaMalloc"), address)
 
     def cudaFree(self, devPtr: int) -> tuple[FakeError]:
         with self._lock:
+            if code := self._unsafe():
+                return (self._errors.keep(code),)
             for stream in self.streams.values():
                 self._drain(stream)
             del self._memory[devPtr]
@@ -216,11 +320,15 @@ class FakeCuda:
     def cudaMallocHost(self, size: int) -> tuple[FakeError, int]:
         content = np.full(size, _POISON, np.uint8)
         with self._lock:
+            if code := self._unsafe():
+                return self._errors.keep(code), 0
             self._pinned[content.ctypes.data] = content
         return self._code("cudaMallocHost"), content.ctypes.data
 
     def cudaFreeHost(self, ptr: int) -> tuple[FakeError]:
         with self._lock:
+            if code := self._unsafe():
+                return (self._errors.keep(code),)
             del self._pinned[ptr]
         return (self._code("cudaFreeHost"),)
 
@@ -230,7 +338,7 @@ class FakeCuda:
         to_host = kind is FakeMemcpyKind.cudaMemcpyDeviceToHost
         from_host = kind is FakeMemcpyKind.cudaMemcpyHostToDevice
         if (from_host and not self._is_pinned(src)) or (to_host and not self._is_pinned(dst)):
-            return (FakeError.cudaErrorInvalidValue,)
+            return (self._errors.keep(FakeError.cudaErrorInvalidValue),)
 
         def copy() -> None:
             if from_host:
@@ -242,8 +350,7 @@ class FakeCuda:
             else:
                 self.view(dst, count)[:] = self.view(src, count)
 
-        self.enqueue(stream, copy)
-        return (self._code("cudaMemcpyAsync"),)
+        return (self._put("cudaMemcpyAsync", stream, copy),)
 
     def cudaMemsetAsync(
         self,
@@ -252,8 +359,8 @@ class FakeCuda:
         count: int,
         stream: int,
     ) -> tuple[FakeError]:
-        self.enqueue(stream, lambda: self.view(devPtr, count).fill(value))
-        return (self._code("cudaMemsetAsync"),)
+        work: Work = lambda: self.view(devPtr, count).fill(value)  # noqa: E731
+        return (self._put("cudaMemsetAsync", stream, work),)
 
     def cudaStreamCreateWithPriority(self, flags: int, priority: int) -> tuple[FakeError, int]:
         made = self._made(self.streams, FakeStream(flags, priority))
@@ -262,33 +369,59 @@ class FakeCuda:
     def cudaDeviceGetStreamPriorityRange(self) -> tuple[FakeError, int, int]:
         return FakeError.cudaSuccess, 0, -5
 
-    def cudaStreamSynchronize(self, stream: int) -> tuple[FakeError]:
+    def cudaStreamDestroy(self, stream: int) -> tuple[FakeError]:
         with self._lock:
-            if self.streams[stream].captured is not None:
-                return (FakeError.cudaErrorStreamCaptureUnsupported,)
-            self._drain(self.streams[stream])
-        return (self._code("cudaStreamSynchronize"),)
+            found = self.streams.pop(stream)
+            if found.capture is None:
+                self._drain(found)
+        return (self._code("cudaStreamDestroy"),)
 
-    def cudaStreamBeginCapture(self, stream: int, mode: FakeCaptureMode) -> tuple[FakeError]:  # noqa: ARG002
-        self.streams[stream].captured = []
+    def cudaStreamSynchronize(self, stream: int) -> tuple[FakeError]:
+        code = self.synchronize(stream)
+        return (self._errors.keep(code) if code else self._code("cudaStreamSynchronize"),)
+
+    def cudaStreamIsCapturing(self, stream: int) -> tuple[FakeError, FakeCaptureStatus]:
+        capture = self.streams[stream].capture
+        if capture is None:
+            status = FakeCaptureStatus.cudaStreamCaptureStatusNone
+        elif capture.spoilt:
+            status = FakeCaptureStatus.cudaStreamCaptureStatusInvalidated
+        else:
+            status = FakeCaptureStatus.cudaStreamCaptureStatusActive
+        return FakeError.cudaSuccess, status
+
+    def cudaStreamBeginCapture(self, stream: int, mode: FakeCaptureMode) -> tuple[FakeError]:
+        capture = FakeCapture(mode, threading.get_ident(), spoilt=not self._capturable)
+        self.streams[stream].capture = capture
         return (self._code("cudaStreamBeginCapture"),)
 
-    def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int]:
+    def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int | None]:
         found = self.streams[stream]
-        captured, found.captured = found.captured or [], None
+        capture = found.capture
+        if capture is None:
+            return self._errors.keep(FakeError.cudaErrorInvalidValue), None
+        relaxed = capture.mode is FakeCaptureMode.cudaStreamCaptureModeRelaxed
+        if not relaxed and capture.thread != threading.get_ident():
+            capture.spoilt = True
+            return self._errors.keep(FakeError.cudaErrorStreamCaptureWrongThread), None
+        found.capture = None
         self.captures += 1
-        if not self._capturable:
-            return FakeError.cudaErrorStreamCaptureUnsupported, 0
-        return self._code("cudaStreamEndCapture"), self._made(self._graphs, captured)
+        if capture.spoilt:
+            return self._errors.keep(FakeError.cudaErrorStreamCaptureInvalidated), None
+        if code := self._code("cudaStreamEndCapture"):
+            return code, None
+        return FakeError.cudaSuccess, self._made(self._graphs, capture.work)
 
     def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[FakeError, int]:  # noqa: ARG002
         return self._code("cudaGraphInstantiate"), self._made(self._graphs, self._graphs[graph])
 
     def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[FakeError]:
+        if code := self._code("cudaGraphLaunch"):
+            return (code,)
         self.launches += 1
         for work in self._graphs[graphExec]:
             self.enqueue(stream, work)
-        return (self._code("cudaGraphLaunch"),)
+        return (FakeError.cudaSuccess,)
 
     def cudaGraphExecDestroy(self, graphExec: int) -> tuple[FakeError]:
         del self._graphs[graphExec]
@@ -308,8 +441,7 @@ class FakeCuda:
         def reached() -> None:
             found.done = True
 
-        self.enqueue(stream, reached)
-        return (self._code("cudaEventRecord"),)
+        return (self._put("cudaEventRecord", stream, reached),)
 
     def cudaEventSynchronize(self, event: int) -> tuple[FakeError]:
         with self._lock:
@@ -361,7 +493,21 @@ class FakeCuda:
 
     def _code(self, name: str) -> FakeError:
         """What a function answers: what was asked for, or a fault that stays, as on a device."""
-        return self._fault or self.failures.pop(name, FakeError.cudaSuccess)
+        return self._errors.keep(self._fault or self.failures.pop(name, FakeError.cudaSuccess))
+
+    def _put(self, name: str, stream: int, work: Work) -> FakeError:
+        """What a function answers that puts work on a stream."""
+        code = self.enqueue(stream, work)
+        return self._errors.keep(code) if code else self._code(name)
+
+    def _unsafe(self) -> FakeError:
+        """What a call answers that a capture may forbid; where one does, that spoils it."""
+        spoilt = FakeError.cudaSuccess
+        for stream in self.streams.values():
+            if stream.capture is not None and stream.capture.forbids(threading.get_ident()):
+                stream.capture.spoilt = True
+                spoilt = FakeError.cudaErrorStreamCaptureUnsupported
+        return spoilt
 
     def _drain(self, stream: FakeStream) -> None:
         while stream.waiting:

@@ -1,43 +1,127 @@
-"""Work that is done over and over at the same addresses: a CUDA graph from the second time on."""
+"""CUDA graphs of an engine's calls: captured behind plain runs, and proven before they serve.
 
-from collections.abc import Callable
-
-from runtime.backends.device.cuda import Graph, Stream
-from runtime.backends.device.shortfalls import Shortfalls
-from runtime.errors import BackendError
-
-ATTEMPTS = 3
-"""What another thread does in a library may spoil a capture: so often in a row, and it is given up.
+A library may still allocate in the second and third run of a shape, so a call is run plainly until
+the device's memory stays as it is, and captured then. A graph holds addresses, of memory that its
+library may give to others: before it serves, its replay is held to plain runs on the same inputs,
+and once more when another call of the same engine has run plainly since. What cannot be captured,
+or differs, runs without a graph from then on, and is not tried again.
 """
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.device.cuda import CaptureError, Graph, Stream
+from runtime.backends.device.device import Device
+from runtime.backends.device.staging import Buffer, reading
+from runtime.errors import DeviceError
+
+ATTEMPTS = 2
+"""Captures of one call in a row, each behind a plain run, before the call is given up."""
+
+SETTLING = 4
+"""Plain runs at most before a capture: ONNX Runtime's arena grows in the first two or three."""
+
+Outputs = Mapping[str, NDArray[np.generic]]
+
+
+class Work(Protocol):
+    """What a call does: the same kernels at the same addresses, time after time."""
+
+    @property
+    def outputs(self) -> Mapping[str, Buffer]:
+        """What is written when it runs; its inputs are left as they are."""
+        ...
+
+    def enqueue(self, *, capturing: bool) -> None:
+        """Put it on its stream. Raises DeviceError."""
+        ...
+
+    def open_anew(self) -> None:
+        """Open again whatever runs it, for plain runs alone. Raises BackendError."""
+        ...
+
+
+class Graphs:
+    """The CUDA graphs of one engine, whose calls share a library's memory and a stream."""
+
+    def __init__(self, device: Device, stream: Stream, role: str, noise: float) -> None:
+        """`noise` is what two plain runs may differ by, as `distance` measures it."""
+        self.device = device
+        self.stream = stream
+        self.role = role
+        self.noise = noise
+        self.calls = 0
+        """Calls that were made so far."""
+        self.last_plain = ""
+        """The shapes of the call that ran plainly last."""
+        self._wanted = device.captures
+        self._given_up: set[str] = set()
+
+    def wanted(self, at: str) -> bool:
+        """Whether a call at these shapes is to be captured."""
+        return self._wanted and at not in self._given_up
+
+    def give_up(self, at: str, reason: str) -> None:
+        """Run calls at these shapes plainly from now on."""
+        self._given_up.add(at)
+        self.device.shortfalls.add(f"{self.role} at {at} runs without a CUDA graph: {reason}")
+
+    def give_up_all(self) -> None:
+        """Run every call plainly from now on; whoever says so tells why."""
+        self._wanted = False
+
+    def run_plainly(self, work: Work) -> None:
+        """Run it without a graph. Raises DeviceError.
+
+        Right behind a capture that failed, a run that fails is tried once more with the library
+        opened anew: what the capture left behind is not the device's fault.
+        """
+        try:
+            work.enqueue(capturing=False)
+        except DeviceError as error:
+            if not self.device.spoilt:
+                raise
+            self.device.spoilt = False
+            self.give_up_all()
+            self.device.shortfalls.add(
+                f"{self.role} was opened again and runs without CUDA graphs, since it failed right "
+                f"behind a capture that had failed: {error}"
+            )
+            work.open_anew()
+            work.enqueue(capturing=False)
+        self.device.spoilt = False
 
 
 class Replay:
-    """One piece of work on one stream."""
+    """One call of an engine: plainly at first, then as a graph."""
 
-    def __init__(
-        self, stream: Stream, enqueue: Callable[[], None], what: str, shortfalls: Shortfalls
-    ) -> None:
-        """`enqueue` puts it on the stream; `what` it is called where it cannot be captured."""
-        self._stream = stream
-        self._enqueue = enqueue
-        self._what = what
-        self._shortfalls = shortfalls
+    def __init__(self, graphs: Graphs, work: Work, at: str) -> None:
+        """`at` names its shapes, for people, and tells them from all others of the engine."""
+        self._at = at
+        self._graphs = graphs
+        self._work = work
         self._graph: Graph | None = None
-        self._attempts = ATTEMPTS
-        self._told = ""
+        self._was_proven = False
+        self._proven_beside = 0
+        graphs.calls += 1
 
     def run(self) -> None:
-        """Enqueue it. Raises DeviceError.
+        """Enqueue it. Raises DeviceError."""
+        if self._graph is None:
+            self._run_plainly()
+            if self._graphs.wanted(self._at):
+                self._capture()
+        elif self._is_new_beside_others():
+            self._prove_beside_others(self._graph)
+        else:
+            self._graph.launch(self._graphs.stream)
 
-        The first time it is run as it is, which settles what a library had put off, and captured
-        behind that.
-        """
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-            return
-        self._enqueue()
-        if self._attempts:
-            self._capture()
+    def run_plainly(self) -> None:
+        """Enqueue it, and capture nothing. Raises DeviceError."""
+        self._run_plainly()
 
     def forget(self) -> None:
         """Capture anew at the next run; nothing of it may be running."""
@@ -45,16 +129,140 @@ class Replay:
             self._graph.destroy()
             self._graph = None
 
+    def _run_plainly(self) -> None:
+        self._graphs.last_plain = self._at
+        self._graphs.run_plainly(self._work)
+
     def _capture(self) -> None:
-        try:
-            self._graph = self._stream.capture(self._enqueue)
-        except BackendError as error:
-            self._attempts -= 1
-            if not self._told:
-                self._told = f"{self._what} runs without a CUDA graph: {error}"
-                self._shortfalls.add(self._told)
+        """Capture and prove it; its outputs are then those of its inputs, whatever came of that."""
+        graphs = self._graphs
+        self._settle()
+        for attempt in range(1, ATTEMPTS + 1):
+            expected = self._read()
+            try:
+                graph = graphs.stream.capture(lambda: self._work.enqueue(capturing=True))
+            except CaptureError as error:
+                graphs.device.spoilt = True
+                self._run_plainly()
+                if attempt == ATTEMPTS or not graphs.wanted(self._at):
+                    graphs.give_up(self._at, str(error))
+                    return
+            else:
+                self._graph = graph
+                self._prove(graph, expected)
+                return
+
+    def _settle(self) -> None:
+        """Run it plainly until that takes no more memory of the device.
+
+        Others may take some at the same time: then it is run once more for nothing.
+        """
+        cuda, stream = self._graphs.device.cuda, self._graphs.stream
+        stream.synchronize()
+        for _ in range(SETTLING if not self._was_proven else 0):
+            free, _ = cuda.memory()
+            self._run_plainly()
+            stream.synchronize()
+            if cuda.memory()[0] >= free:
+                return
+
+    def _prove(self, graph: Graph, expected: Outputs) -> None:
+        """Hold a new graph's replay to what a plain run gave before it, other runs between them."""
+        noise = self._graphs.noise
+        if not self._was_proven:
+            self._run_plainly()
+            noise = max(noise, distance(self._read(), expected))
+        found = self._replayed(graph)
+        if found is not None:
+            self._judge(distance(found, expected), noise)
+
+    def _is_new_beside_others(self) -> bool:
+        """Whether others have run plainly since this call did, for the first time since the last
+        of them was made.
+        """
+        graphs = self._graphs
+        return graphs.last_plain != self._at and self._proven_beside != graphs.calls
+
+    def _prove_beside_others(self, graph: Graph) -> None:
+        """Hold a replay to plain runs after it: others have used the library's memory before it."""
+        self._proven_beside = self._graphs.calls
+        found = self._replayed(graph)
+        if found is None:
             return
-        self._attempts = ATTEMPTS
-        if self._told:
-            self._shortfalls.withdraw(self._told)
-            self._told = ""
+        self._run_plainly()
+        expected = self._read()
+        self._run_plainly()
+        noise = max(self._graphs.noise, distance(self._read(), expected))
+        self._judge(distance(found, expected), noise)
+
+    def _judge(self, off: float, noise: float) -> None:
+        if off <= noise:
+            self._was_proven = True
+            return
+        self.forget()
+        self._graphs.give_up(
+            self._at,
+            f"its replay was off by {off:.1e} from the plain run on the same inputs, allowed is "
+            f"{noise:.1e}",
+        )
+        self._run_plainly()
+
+    def _replayed(self, graph: Graph) -> Outputs | None:
+        """What a replay gives; None where it failed, and the call ran plainly in its place."""
+        graphs = self._graphs
+        for buffer in self._work.outputs.values():
+            # Or a graph that writes nothing would give what the plain run left there.
+            graphs.stream.zero(buffer.memory.address, buffer.memory.size_bytes)
+        with graphs.device.trial(graphs.role):
+            try:
+                graph.launch(graphs.stream)
+                return self._read()
+            except DeviceError as error:
+                self._survive(error)
+                return None
+
+    def _survive(self, error: DeviceError) -> None:
+        """Run plainly behind a replay that failed. Raises DeviceError where the device is lost."""
+        graphs = self._graphs
+        graphs.device.cuda.forget_errors()
+        self.forget()
+        self._run_plainly()
+        graphs.stream.synchronize()
+        graphs.give_up(self._at, f"its replay failed: {error}")
+
+    def _read(self) -> Outputs:
+        graphs = self._graphs
+        readings = {
+            name: reading(graphs.device.pinned, graphs.stream, buffer)
+            for name, buffer in self._work.outputs.items()
+        }
+        return {name: read() for name, read in readings.items()}
+
+
+def distance(found: Outputs, expected: Outputs) -> float:
+    """How far outputs are off: the mean of the differences, relative to the largest magnitude that
+    was expected; of several outputs the largest. Infinite where only one of two is finite.
+    """
+    return max((_distance(found[name], each) for name, each in expected.items()), default=0.0)
+
+
+def _distance(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
+    if found.tobytes() == expected.tobytes():
+        return 0.0
+    # What is wrong may be any bits, such as those of a NaN that traps.
+    with np.errstate(all="ignore"):
+        ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+        return _relative(ours, theirs)
+
+
+def _relative(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    finite = np.isfinite(theirs)
+    if not np.array_equal(ours[~finite], theirs[~finite], equal_nan=True):
+        return float("inf")
+    if not np.isfinite(ours[finite]).all():
+        return float("inf")
+    off = np.abs(ours[finite] - theirs[finite])
+    if not off.any():
+        return 0.0
+    scale = float(np.abs(theirs[finite]).max())
+    return float(off.mean()) / scale if scale else float("inf")

@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class OnnxCudaEngine:
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes. Raises BackendError."""
         self.check(shapes)
-        return self._session.call(shapes)
+        return self._session.call(shapes, self._profiles.words(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
         """As of an Engine. Waits for the device. Raises BackendError."""
@@ -163,10 +163,19 @@ class OnnxRuntimeCuda:
     name = "onnxruntime-cuda"
     multiplies_updates = True
 
-    def __init__(self, package: ModelPackage, target: Target, cuda: Cuda, device: str) -> None:
+    def __init__(
+        self,
+        package: ModelPackage,
+        target: Target,
+        cuda: Cuda,
+        device: str,
+        *,
+        captures: bool = True,
+    ) -> None:
         """Engines' files are read and checked from here on, as they are opened.
 
-        Raises BackendError where the weights do not fit, or libraries of CUDA's are missing.
+        Without `captures` nothing runs as a CUDA graph. Raises BackendError where the weights do
+        not fit, or libraries of CUDA's are missing.
         """
         load_cuda_libraries()
         cuda.check_room(device_bytes(target, package.manifest))
@@ -174,8 +183,12 @@ class OnnxRuntimeCuda:
         self._package = package
         self._target = target
         self._files = EngineFiles(target)
-        self._device = Device(cuda)
+        self._device = Device(cuda, captures=captures)
         self.shortfalls: Iterable[str] = self._device.shortfalls
+
+    def watch_trials(self, tell: Callable[[str], None]) -> None:
+        """As `runtime.backends.device.device.Device` does."""
+        self._device.watch_trials(tell)
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""

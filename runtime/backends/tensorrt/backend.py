@@ -1,6 +1,6 @@
 """TensorRT, of whichever flavour: runs a target's engines on a GPU, with no PyTorch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
@@ -14,11 +14,17 @@ from runtime.manifest import ModelPackage
 from runtime.target import Target, device_bytes
 
 
-def open_tensorrt(package: ModelPackage, target: Target, device: str) -> "TensorRt":
-    """The backend of a target, on the first GPU, which is called `device`. Raises BackendError."""
+def open_tensorrt(
+    package: ModelPackage, target: Target, device: str, *, captures: bool = True
+) -> "TensorRt":
+    """The backend of a target, on the first GPU, which is called `device`. Raises BackendError.
+
+    Without `captures` nothing runs as a CUDA graph.
+    """
     cuda = Cuda()  # Before TensorRT: its runtime ends the process where there is no device.
     flavour = installed_flavour(target.record.identity.backend)
-    return TensorRt(package, target, open_vendor(flavour, flavour.load(), cuda), device)
+    vendor = open_vendor(flavour, flavour.load(), cuda, captures=captures)
+    return TensorRt(package, target, vendor, device)
 
 
 class TensorRt:
@@ -39,6 +45,10 @@ class TensorRt:
         self._target = target
         self._vendor = vendor
         self._files = EngineFiles(target)
+
+    def watch_trials(self, tell: Callable[[str], None]) -> None:
+        """As `runtime.backends.device.device.Device` does."""
+        self._vendor.device.watch_trials(tell)
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.backends.device.cuda import Stream
-from runtime.backends.device.replay import Replay
+from runtime.backends.device.replay import Graphs, Replay
 from runtime.backends.device.staging import Buffer
 from runtime.backends.profiles import Shape
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
@@ -34,45 +33,54 @@ class Call:
         vendor: Vendor,
         engine: "trt.ICudaEngine",
         contexts: Contexts,
-        stream: Stream,
-        role: str,
+        graphs: Graphs,
+        at: str,
     ) -> None:
-        """Its context is its own: what was captured of one must not be changed."""
+        """Its context is its own: what was captured of one must not be changed.
+
+        `at` names its shapes.
+        """
         self._vendor = vendor
         self._engine = engine
         self._contexts = contexts
         self._context = contexts.make()
-        self._stream = stream
-        self._role = role
-        self._replay = Replay(stream, self._enqueue, role, vendor.device.shortfalls)
+        self._stream = graphs.stream
+        self._role = graphs.role
+        self._replay = Replay(graphs, self, at)
+        self._taken: tuple[int, Mapping[str, Shape]] | None = None
         self._ran = False
         self.inputs: dict[str, Buffer] = {}
         self.outputs: dict[str, Buffer] = {}
 
     def prepare(self, profile: int, shapes: Mapping[str, Shape]) -> None:
         """Take this shape: allocate every buffer. Raises BackendError."""
-        check, context = self._vendor.check, self._context
-        try:
-            self._take(profile, shapes)
-        except RuntimeError as error:  # With which some of the vendor's functions answer no.
-            what = f"profile {profile} with {dict(shapes)}"
-            raise DeviceError(
-                f"{self._role}: {self._vendor.flavour.name} cannot take {what}: {error}"
-            ) from error
+        self._take(profile, shapes)
+        self._taken = profile, shapes
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             mode = self._engine.get_tensor_mode(name)
             is_input = mode == self._vendor.api.TensorIOMode.INPUT
-            (self.inputs if is_input else self.outputs)[name] = buffer = self._buffer(name)
-            given = context.set_tensor_address(name, buffer.memory.address)
-            check(given, self._role, f"take the address of {name}")
+            (self.inputs if is_input else self.outputs)[name] = self._buffer(name)
+        self._bind()
 
     def run(self) -> None:
-        """Enqueue the engine: as a graph, from the second time on."""
+        """Enqueue the engine: as a graph, where one could be captured and proven."""
         self._replay.run()
         if not self._ran:
             self._ran = True
             self._contexts.keep_kernels()
+
+    def enqueue(self, *, capturing: bool) -> None:  # noqa: ARG002 - the same either way
+        """Put the engine on its stream. Raises DeviceError."""
+        done = self._context.execute_async_v3(self._stream.address)
+        self._vendor.check(done, self._role, "run")
+
+    def open_anew(self) -> None:
+        """Take another context, at the same shapes and addresses."""
+        assert self._taken is not None, "a call runs once it is prepared"
+        self._context = self._contexts.make()
+        self._take(*self._taken)
+        self._bind()
 
     def forget_graph(self) -> None:
         """Capture anew at the next run. Whether a graph sees weights that were replaced after it
@@ -89,6 +97,15 @@ class Call:
             self._vendor.device.cuda.free(buffer.memory)
 
     def _take(self, profile: int, shapes: Mapping[str, Shape]) -> None:
+        try:
+            self._set_shapes(profile, shapes)
+        except RuntimeError as error:  # With which some of the vendor's functions answer no.
+            what = f"profile {profile} with {dict(shapes)}"
+            raise DeviceError(
+                f"{self._role}: {self._vendor.flavour.name} cannot take {what}: {error}"
+            ) from error
+
+    def _set_shapes(self, profile: int, shapes: Mapping[str, Shape]) -> None:
         check, context = self._vendor.check, self._context
         chosen = context.set_optimization_profile_async(profile, self._stream.address)
         check(chosen, self._role, f"take its profile {profile}")
@@ -97,9 +114,10 @@ class Call:
         missing = context.infer_shapes()
         check(not missing, self._role, f"do without {', '.join(missing)}")
 
-    def _enqueue(self) -> None:
-        done = self._context.execute_async_v3(self._stream.address)
-        self._vendor.check(done, self._role, "run")
+    def _bind(self) -> None:
+        for name, buffer in (self.inputs | self.outputs).items():
+            given = self._context.set_tensor_address(name, buffer.memory.address)
+            self._vendor.check(given, self._role, f"take the address of {name}")
 
     def _buffer(self, name: str) -> Buffer:
         extents = self._context.get_tensor_shape(name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from runtime.backends.device.calls import Calls
+from runtime.backends.device.replay import Graphs
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.tensorrt.call import Call
@@ -34,6 +35,7 @@ class TensorRtEngine:
         kernels = path.with_suffix(f".{identity.precision}.kernels")
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
+        self._graphs = Graphs(vendor.device, self.stream, role, noise=0)
         self._calls: Calls[Call] = Calls(self.stream)
 
     @property
@@ -65,11 +67,12 @@ class TensorRtEngine:
         self._calls.free()
         self._contexts.free()
         # The vendor's engine, and its weights, go with the last reference to it.
-        del self._calls, self._contexts, self._refit, self._engine
+        del self._calls, self._graphs, self._contexts, self._refit, self._engine
 
     def _made(self, shapes: Mapping[str, Shape]) -> Call:
         profile = self._profile(shapes)
-        made = Call(self._vendor, self._engine, self._contexts, self.stream, self._role)
+        at = self._profiles.words(shapes)
+        made = Call(self._vendor, self._engine, self._contexts, self._graphs, at)
         try:
             made.prepare(profile, shapes)
         except DeviceError:

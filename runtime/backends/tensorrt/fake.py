@@ -275,8 +275,7 @@ class FakeContext:
                     array.tobytes(), np.uint8
                 )
 
-        cuda.enqueue(stream_handle, work)
-        return True
+        return not cuda.enqueue(stream_handle, work)
 
     def _input(self, name: str) -> InputRecord:
         return self._engine.record.inputs[name]
@@ -345,8 +344,7 @@ class FakeRefitter:
                 self._engine.weights[name] = weights.tensor(shape, location, self._engine.cuda)
 
         self._engine.refits.append(frozenset(given))
-        self._engine.cuda.enqueue(stream_handle, work)
-        return True
+        return not self._engine.cuda.enqueue(stream_handle, work)
 
 
 def fake_api(cuda: FakeCuda, opened: Callable[[FakeEngine], None] = lambda _: None) -> "Api":

@@ -51,10 +51,10 @@ class Vendor:
             raise DeviceError(f"{role}: {self.flavour.name} cannot {what}: {self.log.last_error}")
 
 
-def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda) -> Vendor:
+def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda, *, captures: bool = True) -> Vendor:
     """`cuda` comes first: TensorRT's runtime ends the process where there is no device."""
     log = VendorLog(api)
-    return Vendor(flavour, api, Device(cuda), log, api.Runtime(log.logger))
+    return Vendor(flavour, api, Device(cuda, captures=captures), log, api.Runtime(log.logger))
 
 
 class Contexts:

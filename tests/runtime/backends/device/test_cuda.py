@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import CaptureError, Cuda
 from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.errors import DeviceError
@@ -21,7 +21,7 @@ def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -
         stream.copy(second.memory.address, first.memory.address, 16)
         raise DeviceError("denoiser: it cannot run")
 
-    with pytest.raises(DeviceError, match="denoiser: it cannot run"):
+    with pytest.raises(CaptureError, match="denoiser: it cannot run"):
         stream.capture(fail)
     assert fake.graphs == 0
     uploads = Uploads(pool, stream)

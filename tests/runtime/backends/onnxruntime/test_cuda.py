@@ -5,8 +5,7 @@ No CUDA is in it: what is shown is which buffers are bound, in which order, and 
 
 import inspect
 import shutil
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -18,69 +17,18 @@ import pytest
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
 from runtime.backends.onnxruntime.fake import (
     FakeIOBinding,
     FakeOutput,
     FakeSession,
-    fake_onnxruntime,
 )
 from runtime.errors import BackendError, PackageError
 from runtime.generate import Generator
-from runtime.model import Model, open_model
+from runtime.model import Model
 from runtime.target import Target, device_bytes
+from tests.runtime.backends.onnxruntime.imagined_provider import BODY, Machine, drawn
 from tests.runtime.imagined_machine import streams_used
-from tests.runtime.targets import Made, add_target
-
-BODY = {"prompt": "a red heart", "seed": 5, "width": 64, "height": 64, "steps": 3}
-
-
-@pytest.fixture(scope="module")
-def model(lora_engines: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("engines")
-    shutil.copytree(lora_engines / "demo", folder / "demo")
-    return open_model(folder, "demo")
-
-
-@pytest.fixture(scope="module")
-def target(model: Model) -> Target:
-    return add_target(model.package.path, Made(backend="onnxruntime-cuda", sizes=((64, 64),)))
-
-
-@dataclass
-class Machine:
-    """A machine with a GPU that there is not."""
-
-    monkeypatch: pytest.MonkeyPatch
-    cuda: FakeCuda = field(default_factory=FakeCuda)
-    took: str = PROVIDER
-    captures: bool = True
-    refusal: str = ""
-    models: list[bytes] = field(default_factory=list)
-    """What sessions were opened on."""
-
-    def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
-        module = fake_onnxruntime(
-            self.cuda, self.took, captures=self.captures, refusal=self.refusal
-        )
-        opened = module.InferenceSession
-
-        def noted(content: bytes, *arguments: object, **named: object) -> FakeSession:
-            self.models.append(content)
-            session: FakeSession = opened(content, *arguments, **named)
-            return session
-
-        module.InferenceSession = noted
-        self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
-        cuda = Cuda(self.cuda, self.cuda)
-        return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
-
-
-def drawn(generator: Generator, **body: object) -> np.ndarray:
-    plan = generator.model.plan(generator.model.read({**BODY, **body}))
-    *_, last = (generator.latents(event.sample) for event in generator.steps(plan))
-    return last
 
 
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
@@ -153,7 +101,8 @@ def test_where_the_provider_captures_no_graphs_it_runs_without_and_says_so(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)))
-    machine = Machine(monkeypatch, captures=False)
+    machine = Machine(monkeypatch)
+    machine.provider.captures = False
     backend = machine.backend(model, target)
     found = drawn(Generator(model, backend))
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -212,6 +161,7 @@ def test_steps_and_text_go_first_each_engine_on_a_stream_of_its_own(
 
 def test_memory_is_accounted(model: Model, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
+    machine.provider.growing = 0  # What arenas take is not in the account.
     backend = machine.backend(model, target)
     generator = Generator(model, backend)
     drawn(generator)
@@ -291,7 +241,9 @@ def test_an_engine_that_was_changed_is_refused_by_its_file(
 def test_another_provider_than_the_one_that_was_asked_for_is_refused(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = Machine(monkeypatch, took="CPUExecutionProvider").backend(model, target)
+    machine = Machine(monkeypatch)
+    machine.provider.took = "CPUExecutionProvider"
+    backend = machine.backend(model, target)
     with pytest.raises(BackendError, match=f"took CPUExecutionProvider, .* asked for {PROVIDER}"):
         backend.open("vae_decoder")
 
@@ -300,7 +252,9 @@ def test_what_the_provider_itself_says_is_told(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = "CUDA driver version is insufficient for CUDA runtime version"
-    backend = Machine(monkeypatch, refusal=told).backend(model, target)
+    machine = Machine(monkeypatch)
+    machine.provider.refusal = told
+    backend = machine.backend(model, target)
     with pytest.raises(BackendError, match=rf"vae_decoder\.onnx: ONNX Runtime cannot .*{told}"):
         backend.open("vae_decoder")
 
