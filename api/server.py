@@ -71,6 +71,7 @@ async def _serve(
         max_batch=settings.max_batch,
         lora_bytes=settings.lora_memory_mb * 2**20,
         conditioning_bytes=settings.prompt_memory_mb * 2**20,
+        captures=not settings.no_cuda_graphs,
     )
     async with broker, Supervisor(broker, worker) as supervisor:
         app = create_app(

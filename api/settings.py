@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     max_batch: int | None = Field(
         None, ge=1, description="the most pictures drawn together; by default what the engines take"
     )
+    no_cuda_graphs: bool = Field(
+        False, description="launch every kernel by itself on a GPU, and capture no CUDA graphs"
+    )
     lora_memory_mb: int = Field(
         512, ge=0, description="the memory for weights of recent LoRA sets, in MB"
     )

@@ -2,7 +2,8 @@
 
 A worker that cannot start is not one that was lost. Where none was ever ready, there is nothing to
 serve with, and `failure` says so. Where one was, the next is tried until it is ready. One that was
-to take another's place and never was ready leaves it to the backend that served before.
+to take another's place and never was ready leaves it to the backend that served before. One that
+is lost in the first launch of a CUDA graph is followed by one that captures none.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from typing import Self
 from runtime.broker.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
-from runtime.broker.messages import Broken, Heartbeat, Ready
-from runtime.broker.session import WorkerSession
+from runtime.broker.messages import Broken, Heartbeat, Trial
+from runtime.broker.session import News, WorkerSession
 from runtime.catalog import WISHES, BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
 from runtime.errors import CalotypeError
@@ -64,6 +65,8 @@ class WorkerSettings:
     """What weights of recent LoRA sets may take."""
     conditioning_bytes: int = CONDITIONING_BYTES
     """What conditionings of recent prompts may take."""
+    captures: bool = True
+    """Whether work on a GPU is captured as CUDA graphs."""
 
 
 class Supervisor:
@@ -84,6 +87,11 @@ class Supervisor:
         self._before: BackendWish | None = None
         """What served before the worker was to be renewed, until the new one is ready."""
         self._told = ""
+        self._shortfalls: Sequence[str] = ()
+        self._trial = ""
+        """The role whose new CUDA graph is being launched for the first time."""
+        self._without_graphs = ""
+        """Why no work is captured as CUDA graphs, if that was not asked for."""
         self._failed = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -116,9 +124,10 @@ class Supervisor:
     @property
     def engine(self) -> EngineFacts | None:
         """What the pictures are made with; None until a worker was ready."""
-        if self._engine is None or not self._told:
-            return self._engine
-        return replace(self._engine, note=f"{self._engine.note}; {self._told}")
+        if self._engine is None:
+            return None
+        said = (self._engine.note, *self._shortfalls, self._without_graphs, self._told)
+        return replace(self._engine, note="; ".join(filter(None, said)))
 
     @property
     def ready(self) -> bool:
@@ -150,6 +159,7 @@ class Supervisor:
         served = self._engine.backend if self._engine else None
         self._before = next((wish for wish in WISHES if wish == served), None)
         self._settings = replace(self._settings, backend=backend)
+        self._without_graphs = ""
         self._proven, self._renewing = False, True
         if self._session is not None:
             await self._session.drain()
@@ -209,8 +219,19 @@ class Supervisor:
         ending = _ended(process.pid, await process.wait())
         self._process = None
         self._lost(self._broken.detail if self._broken else f"{reason} ({ending})")
+        self._end_trial()
         await self._release(session)
         return was_ready
+
+    def _end_trial(self) -> None:
+        """Let the next worker do without CUDA graphs where this one was lost in launching one."""
+        role, self._trial = self._trial, ""
+        if role and not self._stopped.is_set() and not self._renewing:
+            self._without_graphs = (
+                f"no CUDA graphs are used, since a worker was lost when it launched a new one of "
+                f"{role}: {self._facts.error}"
+            )
+            logger.error("%s", self._without_graphs)
 
     def _lost(self, reason: str) -> None:
         self._settled.clear()
@@ -253,6 +274,7 @@ class Supervisor:
             lora_bytes=self._settings.lora_bytes,
             conditioning_bytes=self._settings.conditioning_bytes,
             heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
+            captures=self._settings.captures and not self._without_graphs,
         )
         command = [sys.executable, "-m", "runtime.worker_main"]
         # A session of its own: Ctrl-C in a terminal is for the server, which then asks the worker.
@@ -264,10 +286,14 @@ class Supervisor:
             env={**_ENVIRONMENT, **os.environ},
         )
 
-    def _hear(self, message: Ready | Broken | Heartbeat) -> None:
+    def _hear(self, message: News) -> None:
         if isinstance(message, Broken):
             self._broken = message
             return
+        if isinstance(message, Trial):
+            self._trial = message.role
+            return
+        self._shortfalls = message.shortfalls
         if isinstance(message, Heartbeat):
             self._facts = replace(self._facts, device_memory=message.device_memory)
             return

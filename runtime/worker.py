@@ -264,14 +264,15 @@ class Pulse:
         self._link = link
         self._seconds = seconds
         self.device: OnDevice | None = None
-        """Whose memory is told; None until it is open, and for a CPU."""
+        """What is told of; None until it is open, and for a CPU."""
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     def _beat(self) -> None:
         pause = threading.Event()
         try:
             while not pause.wait(self._seconds):
-                self._link.send(Heartbeat(self._device_memory()))
+                shortfalls = list(self.device.shortfalls) if self.device else []
+                self._link.send(Heartbeat(self._device_memory(), shortfalls))
         except LinkError:
             os._exit(EXIT_SERVER_GONE)
 

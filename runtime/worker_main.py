@@ -16,7 +16,7 @@ from types import FrameType
 
 from runtime.backends.protocol import OnDevice
 from runtime.broker.link import WorkerLink
-from runtime.broker.messages import Broken, LinkError, Ready
+from runtime.broker.messages import Broken, LinkError, Ready, Trial
 from runtime.catalog import WISHES, BackendWish, choose, open_backend
 from runtime.devices import find_devices
 from runtime.errors import BackendError, CalotypeError, DeviceError, PackageError
@@ -43,6 +43,8 @@ class WorkerOptions:
     lora_bytes: int
     conditioning_bytes: int
     heartbeat_seconds: float
+    captures: bool = True
+    """Whether work is captured as CUDA graphs."""
 
     def arguments(self, descriptor: int) -> list[str]:
         """The command line; `descriptor` is the worker's end of the socket pair."""
@@ -55,6 +57,8 @@ class WorkerOptions:
         ]
         if self.max_batch is not None:
             arguments += ["--max-batch", str(self.max_batch)]
+        if not self.captures:
+            arguments.append("--no-cuda-graphs")
         return arguments
 
 
@@ -71,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lora_bytes=arguments.lora_bytes,
         conditioning_bytes=arguments.conditioning_bytes,
         heartbeat_seconds=arguments.heartbeat_seconds,
+        captures=not arguments.no_cuda_graphs,
     )
     link = WorkerLink(socket.socket(fileno=arguments.link))
     try:
@@ -99,7 +104,7 @@ class _Refused(CalotypeError):
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
     pulse = Pulse(link, options.heartbeat_seconds)
     try:
-        ready, generator = _open(options, pulse)
+        ready, generator = _open(options, pulse, link)
     except DeviceError:
         raise
     except (PackageError, BackendError) as error:
@@ -116,14 +121,15 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     worker.run(generator.places)
 
 
-def _open(options: WorkerOptions, pulse: Pulse) -> tuple[Ready, Generator]:
+def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready, Generator]:
     """Load the model onto its device and warm it up; what the server is told of it."""
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.backend, find_devices())
     logger.info("%s", choice.note)
-    backend = open_backend(model.package, choice)
+    backend = open_backend(model.package, choice, captures=options.captures)
     if isinstance(backend, OnDevice):
         pulse.device = backend
+        backend.watch_trials(lambda role: link.send(Trial(role)))
     served = served_by(choice.target, model.package.manifest)
     generator = Generator(
         model,
@@ -134,14 +140,14 @@ def _open(options: WorkerOptions, pulse: Pulse) -> tuple[Ready, Generator]:
         served=served,
     )
     generator.warm_up()
-    shortfalls = backend.shortfalls if isinstance(backend, OnDevice) else ()
     ready = Ready(
         backend=choice.backend,
         target=choice.target_name,
         device=choice.device,
         precision=choice.precision,
-        note="; ".join([choice.note, *shortfalls]),
+        note=choice.note,
         served=served.to_json(),
+        shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )
     return ready, generator
 
@@ -153,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backend", choices=WISHES, required=True)
     parser.add_argument("--max-batch", type=int)
+    parser.add_argument("--no-cuda-graphs", action="store_true")
     parser.add_argument("--lora-bytes", type=int, required=True)
     parser.add_argument("--conditioning-bytes", type=int, required=True)
     parser.add_argument("--heartbeat-seconds", type=float, required=True)

@@ -6,7 +6,7 @@ as the second one says: a preview, which JSON would only make larger.
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -31,6 +31,8 @@ class Ready:
     note: str
     served: Mapping[str, Any]
     """What the engines take: `runtime.served.Served.to_json`."""
+    shortfalls: Sequence[str] = field(default_factory=list)
+    """What runs otherwise than it should, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,17 @@ class Heartbeat:
 
     device_memory: Mapping[str, int] = field(default_factory=dict)
     """Bytes by what they are used for; none for a CPU."""
+    shortfalls: Sequence[str] = field(default_factory=list)
+    """As in Ready, as things stand now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Worker: a new CUDA graph of this role is about to be launched for the first time, or, with
+    an empty string, was. A launch may end the process, and nothing more is heard of it then.
+    """
+
+    role: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,7 @@ Report = (
     | Canceled
     | Leaving
     | Heartbeat
+    | Trial
     | Broken
 )
 Order = Assignment | Cancel
@@ -144,7 +158,7 @@ _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         *(Ready, Vacant, Conditioned, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat),
-        *(Broken, Assignment, Cancel),
+        *(Trial, Broken, Assignment, Cancel),
     )
 }
 

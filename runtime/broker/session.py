@@ -26,12 +26,16 @@ from runtime.broker.messages import (
     Order,
     Ready,
     Stepped,
+    Trial,
     Vacant,
 )
 from runtime.broker.protocol import Job, JobError
 from runtime.broker.records import StaleLease
 
 logger = logging.getLogger(__name__)
+
+News = Ready | Broken | Heartbeat | Trial
+"""What a worker says of itself, and not of a job."""
 
 
 class WorkerSession:
@@ -73,7 +77,7 @@ class WorkerSession:
             self._ended.clear()
             await self._ended.wait()
 
-    async def run(self, listener: Callable[[Ready | Broken | Heartbeat], None]) -> str:
+    async def run(self, listener: Callable[[News], None]) -> str:
         """Serve the worker until it is gone; returns why, for people.
 
         `listener` hears how the worker itself is doing.
@@ -94,7 +98,7 @@ class WorkerSession:
             self._gone = True
             self._ended.set()
 
-    async def _receive(self, listener: Callable[[Ready | Broken | Heartbeat], None]) -> None:
+    async def _receive(self, listener: Callable[[News], None]) -> None:
         while True:
             try:
                 # Loading a model may hold up the heartbeat, and nothing is leased yet.
@@ -103,8 +107,8 @@ class WorkerSession:
             except TimeoutError:
                 detail = f"it said nothing for {self._lease_seconds:g} s"
                 raise LinkError(detail) from None
-            if isinstance(message, Ready | Broken | Heartbeat):
-                if not isinstance(message, Heartbeat):
+            if isinstance(message, News):
+                if not isinstance(message, Heartbeat | Trial):
                     self._ready = isinstance(message, Ready)
                 listener(message)
                 continue

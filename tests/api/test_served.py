@@ -19,7 +19,7 @@ from runtime.broker.protocol import JobStatus
 from runtime.catalog import Choice
 from runtime.target import Target
 from tests.api.live import refused, small
-from tests.runtime.imagined_worker import NO_GRAPH, servable, stand_in
+from tests.runtime.imagined_worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in
 from tests.runtime.serving import Server, serving
 from tests.runtime.targets import add_target
 
@@ -80,6 +80,51 @@ def test_what_runs_otherwise_than_it_should_is_told_by_info(
             engine = (await client.get("/api/info")).json()["engine"]
             assert engine["target"] == target.name
             assert " runs without a CUDA graph: " in engine["note"]
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("target")
+def test_a_graph_that_fails_while_jobs_run_is_told_by_info(
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    monkeypatch.setenv(SPOILT_BY, str(tmp_path / "spoilt"))
+
+    async def check() -> None:
+        served = serving(engines, tmp_path / "data", lease_seconds=8, name="demo")
+        async with served as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            assert "CUDA graph" not in (await client.get("/api/info")).json()["engine"]["note"]
+            (tmp_path / "spoilt").touch()
+            long = " ".join(["a red apple on a blue table"] * 8)
+            job = await server.finish(await server.submit(prompt=long, width=64, height=64))
+            assert (job.status, job.attempt) == (JobStatus.COMPLETED, 1)
+            note = ""
+            while " runs without a CUDA graph: " not in note:  # The next heartbeat has it.
+                note = (await client.get("/api/info")).json()["engine"]["note"]
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("target")
+def test_a_worker_that_a_graph_has_ended_is_followed_by_one_without_graphs(
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    monkeypatch.setenv(FATAL, "1")
+
+    async def check() -> None:
+        served = serving(engines, tmp_path / "data", name="demo")
+        async with served as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            job = await server.finish(await server.submit(width=64, height=64))
+            assert job.status is JobStatus.COMPLETED
+            assert server.supervisor.workers[0].restarts == 1
+            note = (await client.get("/api/info")).json()["engine"]["note"]
+            told = "no CUDA graphs are used, since a worker was lost when it launched a new one"
+            assert f"{told} of text_encoder: " in note
+            assert "SIGABRT" in note
 
     asyncio.run(check())
 

@@ -47,6 +47,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_HOST": "::1",
         "CALOTYPE_PORT": "0",
         "CALOTYPE_MAX_BATCH": "2",
+        "CALOTYPE_NO_CUDA_GRAPHS": "True",
         "CALOTYPE_LORA_MEMORY_MB": "64",
         "CALOTYPE_PROMPT_MEMORY_MB": "32",
         "CALOTYPE_QUEUE_LIMIT": "5",

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError
+from runtime.backends.device.cuda_fake import FakeCaptureMode, FakeCuda, FakeError
 from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
 from tests.runtime.targets import Made
@@ -23,6 +23,24 @@ NO_GRAPH = "IMAGINED_GPU_REFUSES_A_GRAPH"
 
 FULL = "IMAGINED_GPU_IS_FULL"
 """In the environment: other programs have all of its memory."""
+
+
+SPOILT_BY = "IMAGINED_GPU_REFUSES_GRAPHS_BESIDE"
+"""In the environment: a file; while it is there, no CUDA graph can be captured."""
+
+FATAL = "IMAGINED_GPU_DIES_OF_A_GRAPH"
+"""In the environment: whoever launches a CUDA graph is ended, by a library that aborts."""
+
+
+class _FatalCuda(FakeCuda):
+    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[FakeError]:  # noqa: ARG002, N802
+        os.abort()
+
+
+class _SpoilableCuda(FakeCuda):
+    def cudaStreamBeginCapture(self, stream: int, mode: FakeCaptureMode) -> tuple[FakeError]:  # noqa: N802
+        self._capturable = not Path(os.environ[SPOILT_BY]).exists()
+        return super().cudaStreamBeginCapture(stream, mode)
 
 
 class _FullCuda(FakeCuda):
@@ -50,9 +68,19 @@ def stand_in(folder: Path) -> Path:
     return path
 
 
+def _imagined() -> FakeCuda:
+    kinds: dict[str, type[FakeCuda]] = {
+        FULL: _FullCuda,
+        FATAL: _FatalCuda,
+        SPOILT_BY: _SpoilableCuda,
+    }
+    kind = next((kinds[name] for name in kinds if name in os.environ), FakeCuda)
+    return kind(capturable=NO_GRAPH not in os.environ)
+
+
 def imagine() -> None:
     """Let this process import the fakes from where it would import CUDA and TensorRT for RTX."""
-    cuda = (_FullCuda if FULL in os.environ else FakeCuda)(capturable=NO_GRAPH not in os.environ)
+    cuda = _imagined()
     fakes = {
         "cuda.bindings.runtime": cuda,
         "cuda.bindings.driver": cuda,
