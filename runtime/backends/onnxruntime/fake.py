@@ -41,6 +41,8 @@ class FakeProvider:
     """What a run of this graph does on a stream that captures; it says what it refuses."""
     keeps_tables: bool = True
     """Whether what a captured kernel reads from the host stays there."""
+    opened: list[bool] = field(default_factory=list)
+    """For each session that was opened, whether it was to have its runs captured."""
     runtime: FakeRuntime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +81,9 @@ class FakeOutput:
 class FakeIOBinding:
     """`IOBinding`."""
 
-    def __init__(self, outputs: dict[str, int]) -> None:
+    def __init__(self, session: object, outputs: dict[str, int]) -> None:
+        self.session = session
+        """Whose it is; a run of another with it is undefined."""
         self.bound_inputs: dict[str, _Bound] = {}
         self.bound_outputs: dict[str, _Bound | None] = {}
         self.made: dict[str, Any] = {}
@@ -126,6 +130,7 @@ class FakeSession:
         self._stream = int(providers[0][1]["user_compute_stream"])
         self._captures = providers[0][1]["enable_cuda_graph"] == "1"
         self._model = model
+        provider.opened.append(self._captures)
         self._real = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -143,9 +148,10 @@ class FakeSession:
         return found
 
     def io_binding(self) -> FakeIOBinding:
-        return FakeIOBinding({each.name: _TYPES[each.type] for each in self.get_outputs()})
+        return FakeIOBinding(self, {each.name: _TYPES[each.type] for each in self.get_outputs()})
 
     def run_with_iobinding(self, iobinding: FakeIOBinding, run_options: Any = None) -> None:
+        assert iobinding.session is self
         # It would capture a graph of its own otherwise, which waits at every replay.
         assert run_options.get_run_config_entry("gpu_graph_id") == "-1"
         entry = "disable_synchronize_execution_providers"

@@ -279,6 +279,17 @@ def test_a_plain_run_that_fails_by_itself_is_the_devices_fault() -> None:
     assert call.opened == 0
 
 
+def test_a_failed_capture_excuses_no_fault_that_comes_later() -> None:
+    machine = Machine()
+    call = machine.call()
+    call.in_capture = lambda: refuse(machine)
+    call.run(1.0)
+    call.in_plain_run = lambda: refuse(machine)
+    with pytest.raises(DeviceError):
+        call.run(3.0)
+    assert call.opened == 0
+
+
 def test_one_that_fails_again_opened_anew_is_the_devices_fault() -> None:
     machine = Machine()
     call = machine.call()
@@ -348,6 +359,8 @@ def test_a_graph_is_held_to_the_plain_run_once_more_when_others_have_run() -> No
         table[0] = 7.0
 
     other.in_plain_run = take_it
+    # A plain run of its own takes the memory back, and would hide that.
+    call.in_plain_run = lambda: table.__setitem__(0, 2.0)
     assert other.run(1.0) == doubled(1.0)
     for value in (3.0, 4.0):
         assert call.run(value) == doubled(value)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.generate import Generator
@@ -119,16 +120,38 @@ def test_where_the_error_cannot_be_read_away_a_session_is_opened_once_more_witho
     machine.provider.in_capture = leave_an_error(machine)
     monkeypatch.setattr(Cuda, "forget_errors", lambda _: None)
     generator, backend = served(machine, model, target)
+    every = len(machine.provider.opened)
     for _ in range(2):
         assert close(drawn(generator), expected)
-    assert any(
-        "was opened again and runs without CUDA graphs" in each for each in backend.shortfalls
-    )
+    told = "was opened again and runs without CUDA graphs"
+    opened_again = [each for each in backend.shortfalls if told in each]
+    assert machine.provider.opened[every:] == [False] * len(opened_again) != []
     assert close(generator.decode(drawn(generator)), generator.decode(expected))
     # LoRAs open sessions of their own, which captures nothing has spoilt.
     for _ in range(2):
         assert close(drawn(generator, **loras), with_loras)
     assert close(drawn(generator), expected)
+
+
+def test_a_session_follows_the_stream_that_takes_the_place_of_a_stuck_one(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, expected: np.ndarray
+) -> None:
+    class Stuck(FakeCuda):
+        def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int | None]:  # noqa: ARG002, N802
+            return FakeError.cudaErrorStreamCaptureWrongThread, None
+
+    loras = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    reference = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+    with_loras, alone = drawn(reference, **loras), drawn(reference, cfg_scale=1.0)
+    machine = Machine(monkeypatch, Stuck())
+    generator, backend = served(machine, model, target)
+    # The two sessions of an engine share a stream: each has to follow where the other lost it, one
+    # of them in the middle of a new call.
+    for _ in range(2):
+        assert close(drawn(generator), expected)
+        assert close(drawn(generator, **loras), with_loras)
+        assert close(drawn(generator, cfg_scale=1.0), alone)
+    assert any("cudaErrorStreamCaptureWrongThread" in each for each in backend.shortfalls)
 
 
 def test_a_session_opened_again_has_the_weights_of_the_set_that_is_loaded(

@@ -628,3 +628,32 @@ def test_after_weights_that_were_written_halfway_a_set_is_written_again(
         drawn(generator, **first)
     assert close(drawn(generator), base)
     assert close(drawn(generator, **first), drawn(reference, **first))
+
+
+def test_a_plain_run_that_fails_behind_a_failed_capture_gets_a_context_anew(
+    model: Model,
+    reference: Generator,
+    targets: Callable[[Made], Target],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(FakeCuda(capturable=False))
+    generator = machine.generator(model, targets(SMALL))
+    execute = FakeContext.execute_async_v3
+    spoilt: list[FakeContext] = []
+
+    def execute_once_spoilt(self: FakeContext, stream_handle: int) -> bool:
+        """A context that was in a capture which failed does nothing more."""
+        if machine.cuda.is_capturing(stream_handle):
+            spoilt.append(self)
+        return self not in spoilt and execute(self, stream_handle)
+
+    monkeypatch.setattr(FakeContext, "execute_async_v3", execute_once_spoilt)
+    for _ in range(2):
+        assert close(drawn(generator), drawn(reference))
+    assert isinstance(generator.backend, OnDevice)
+    told = [each for each in generator.backend.shortfalls if "was opened again" in each]
+    assert [each.partition(" ")[0] for each in told] == [
+        "text_encoder",
+        "text_encoder_2",
+        "denoiser",
+    ]
