@@ -35,7 +35,7 @@ class FakeProvider:
     """Whether it opens a session that is to have its runs captured."""
     refusal: str = ""
     """What it says to all who want a session; empty if it opens them."""
-    growing: int = 2
+    growing: int = 3
     """In so many runs of a shape the arena takes memory of the device."""
     in_capture: Callable[[bytes, int], str] = lambda _model, _stream: ""
     """What a run of this graph does on a stream that captures; it says what it refuses."""
