@@ -26,5 +26,6 @@ def loaded_runtimes(maps: Path = _MAPS) -> Iterator[ReadError]:
     fields = (line.split(maxsplit=5) for line in maps.read_text().splitlines())
     paths = {each[5] for each in fields if len(each) > 5}
     for path in sorted(paths):
-        if Path(path).name.startswith("libcudart.so"):
+        # A file that was replaced since it was loaded has another name there, and cannot be opened.
+        if Path(path).name.startswith("libcudart.so") and Path(path).exists():
             yield ctypes.CDLL(path).cudaGetLastError
