@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXECUTION_FAILED = 5000, WORKSPACE = 1 << 20 };
+enum { EXECUTION_FAILED = 5000 };
 enum { TYPE_INT64 = 3, TYPE_DESCRIPTOR = 15, TYPE_CHARACTER = 24, TYPE_FRACTION = 26 };
 enum { CONFIGURATION_SHARED_MEMORY = 304, PLAN_WORKSPACE_SIZE = 402 };
 
 typedef struct { Stream *stream; } Handle;
 typedef struct Attribute { struct Attribute *next; int name, type; long long count; void *values; } Attribute;
-typedef struct { int type; Attribute *attributes; } Descriptor;
+typedef struct { int type; long long workspace; Attribute *attributes; } Descriptor;
 
 static size_t size_of(int type) {
     static const size_t sizes[] = {8, 4, 1, 8, 4, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 8};
@@ -28,9 +28,16 @@ int cudnnDestroy(Handle *handle) { free(handle); return SUCCESS; }
 int cudnnSetStream(Handle *handle, Stream *stream) { handle->stream = stream; return SUCCESS; }
 int cudnnGetStream(Handle *handle, Stream **stream) { *stream = handle->stream; return SUCCESS; }
 
+/* Up to 8 MiB, another one for each plan, as for the layers of a network. */
+static long long next_workspace(void) {
+    static unsigned made;
+    return (++made * 2654435761u >> 9) & ~511;
+}
+
 int cudnnBackendCreateDescriptor(int type, Descriptor **out) {
     *out = calloc(1, sizeof **out);
     (*out)->type = type;
+    (*out)->workspace = next_workspace();
     return SUCCESS;
 }
 
@@ -68,7 +75,7 @@ int cudnnBackendGetAttribute(Descriptor *descriptor, int name, int type, long lo
         *count = 1; /* Whoever asks has made the descriptors that are to be filled. */
     } else if (type == TYPE_INT64 && wanted) {
         *count = 1;
-        *(long long *)out = name == PLAN_WORKSPACE_SIZE ? WORKSPACE : 0;
+        *(long long *)out = name == PLAN_WORKSPACE_SIZE ? descriptor->workspace : 0;
     } else if (name == CONFIGURATION_SHARED_MEMORY) {
         *count = 1;
         *(int *)out = 0;
