@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test check lint types imports unit gpu-check format openapi clean
+.PHONY: serve test check lint types imports unit rehearse gpu-check format openapi clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -33,6 +33,14 @@ unit: .venv/test.stamp .venv/bindings.stamp
 .venv/bindings.stamp: Makefile | .venv/test.stamp
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
+	touch $@
+
+# The real onnxruntime-gpu, 256 MB, on stand-ins for CUDA's libraries: its host code with no GPU.
+rehearse: .venv/test.stamp .venv/onnxruntime-gpu.stamp
+	REHEARSAL_ONNXRUNTIME=$(CURDIR)/.venv/onnxruntime-gpu $(BIN)/pytest tests/rehearsal
+
+.venv/onnxruntime-gpu.stamp: Makefile constraints.txt | .venv/test.stamp
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/onnxruntime-gpu $(shell grep ^onnxruntime-gpu== constraints.txt)
 	touch $@
 
 # On a machine with a GPU, and needing no network: installs nothing.
