@@ -38,12 +38,12 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rehearsed(stand_ins: Path, graphs: Path, role: str, spoil: str) -> tuple[dict[str, Any], str]:
+def rehearsed(stand_ins: Path, graphs: Path, role: str, how: str) -> tuple[dict[str, Any], str]:
     """What was seen, and the log."""
-    log = graphs / f"{role}-{spoil}.log"
+    log = graphs / f"{role}-{how}.log"
     command = [
         sys.executable, "-m", "tests.rehearsal.rehearse", str(stand_ins), LIBRARY,
-        str(ROOT / "engines"), "demo", role, str(graphs / f"{role}.onnx"), spoil,
+        str(ROOT / "engines"), "demo", role, str(graphs / f"{role}.onnx"), how,
     ]  # fmt: skip
     environment = {**os.environ, "REHEARSAL_LOG": str(log)}
     done = subprocess.run(
@@ -62,7 +62,7 @@ def behind(log: str, mark: str) -> list[str]:
 def test_a_role_is_captured_with_no_forbidden_call(
     stand_ins: Path, graphs: Path, role: str
 ) -> None:
-    seen, log = rehearsed(stand_ins, graphs, role, "no")
+    seen, log = rehearsed(stand_ins, graphs, role, "bare")
     assert seen == {
         "plain": "ran",
         "captured": "ran",
@@ -77,7 +77,7 @@ def test_a_role_is_captured_with_no_forbidden_call(
 
 
 def test_runs_behind_the_first_take_no_memory(stand_ins: Path, graphs: Path) -> None:
-    _, log = rehearsed(stand_ins, graphs, "denoiser", "no")
+    _, log = rehearsed(stand_ins, graphs, "denoiser", "bare")
     lines = behind(log, "behind")
     assert any(line.startswith("- kernel") for line in lines)
     assert not [line for line in lines if "Malloc" in line]
@@ -97,3 +97,22 @@ def test_reading_the_last_error_of_its_copy_mends_it(stand_ins: Path, graphs: Pa
     seen, log = rehearsed(stand_ins, graphs, "denoiser", "memory-read")
     assert seen["behind"] == ["ran", "ran"]
     assert "C error cudaDeviceSynchronize 900" in log
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_call_serves_as_a_graph(stand_ins: Path, graphs: Path, role: str) -> None:
+    seen, log = rehearsed(stand_ins, graphs, role, "served")
+    assert seen == {"runs": ["ran"] * 3, "shortfalls": []}
+    lines = behind(log, "behind")
+    assert len([line for line in lines if "launch" in line]) == 2
+    assert not [line for line in lines if "kernel" in line]
+
+
+def test_a_capture_that_is_spoilt_costs_nothing_but_the_graph(
+    stand_ins: Path, graphs: Path
+) -> None:
+    seen, log = rehearsed(stand_ins, graphs, "denoiser", "waited-for")
+    assert seen["runs"] == ["ran"] * 3
+    (told,) = seen["shortfalls"]
+    assert told.startswith("denoiser at these shapes runs without a CUDA graph: ")
+    assert any(line.startswith("- kernel") for line in behind(log, "behind"))
