@@ -27,7 +27,7 @@ NOTHING_RAN = 1
 FAILED = 1
 
 # What costs least and says most comes first: time may be short.
-FILES = ("test_cuda.py", "test_older_engines.py", "test_backends.py", "test_families.py")
+FILES = ("test_cuda.py", "test_backends.py", "test_families.py")
 
 
 def grouped(names: Iterable[str], only: Sequence[str] = ()) -> list[list[str]]:
