@@ -26,6 +26,9 @@ NOISE = 0.1
 
 JOBS = 200
 
+CALOTYPE = (sys.executable, "-c", "import sys; from api.cli import main; sys.exit(main())")
+"""Where nothing is installed but unpacked, there is no command `calotype`."""
+
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(int) - theirs).mean())
@@ -145,7 +148,7 @@ def test_what_a_shape_that_is_new_takes(
 
 def test_the_server_draws_with_it_and_says_so(demo: Compiled, tmp_path: Path) -> None:
     flags = ("--backend", demo.choice.backend, "--lease-seconds", "2")
-    options = Options(demo.engines, tmp_path / "data", "demo", flags)
+    options = Options(demo.engines, tmp_path / "data", "demo", flags, CALOTYPE)
     with LiveServer(options) as server:
         engine = server.api.client.get("/api/info").json()["engine"]
         assert engine["backend"] == demo.choice.backend
