@@ -59,7 +59,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes of the payload."""
-        return self.payload.stop - self.payload.start
+        return int(self.payload.stop - self.payload.start)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

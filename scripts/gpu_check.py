@@ -14,6 +14,7 @@ are built first, which takes PyTorch and minutes.
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError
 from runtime.target import BACKENDS, BackendName
 from scripts.gpu_processes import ROOT, Deadline, Outcome, Stage, Suite, run
-from tests.gpu.packages import missing
+from tests.gpu.packages import PACKAGES, missing
 
 NOTHING_RAN = 1
 FAILED = 1
@@ -228,7 +229,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a backend or a file of tests; may be given again",
     )
     parser.add_argument(
-        "--packages", type=_packages, metavar="FOLDER", help="packages that were built before"
+        "--packages",
+        type=_packages,
+        default=os.environ.get(PACKAGES),
+        metavar="FOLDER",
+        help=f"packages that were built before; or name the folder in ${PACKAGES}",
     )
     return parser
 

@@ -32,6 +32,7 @@ def missing(folder: Path) -> list[str]:
 
 def build(folder: Path, names: Iterable[str]) -> None:
     """Build some of them into `folder`. Imports PyTorch and diffusers."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         if name == DEMO:
             from tests.lora_packs import demo_with_loras
@@ -74,7 +75,6 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder: Path = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
     build(folder, missing(folder))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SCRIPT = ROOT / "scripts" / "offline_bundle.py"
 
 # `painting` needs `canvas` and `easel`; nothing but `easel` needs `timber`.
 NEEDS = {"painting": ["canvas", "easel>=2"], "canvas": [], "easel": ["timber"], "timber": []}
@@ -45,18 +44,25 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bundle(wheels: Path, output: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--no-index", "--find-links", str(wheels)]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.offline_bundle",
+        "--no-index",
+        "--find-links",
+        str(wheels),
+    ]
     command += ["--constraint", str(wheels / "constraints.txt"), "--output", str(output)]
     return run(*command, "--part-size", "0.002", *flags)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def made(wheels: Path, tmp_path: Path) -> Path:
-    done = bundle(wheels, tmp_path / "bundle", "--packages", "painting", "--without", "easel")
+    done = bundle(wheels, tmp_path / "bundle", "--requirements", "painting", "--without", "easel")
     assert done.returncode == 0, done.stderr
     return tmp_path / "bundle"
 
@@ -119,11 +125,11 @@ def test_a_part_that_is_not_whole_is_refused_by_name(made: Path, spoil, fault: s
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--packages", "varnish"], "varnish"),
-        (["--packages", "painting==9"], "painting==9"),
-        (["--packages", "painting", "--without", "timber"], "--without timber: "),
+        (["--requirements", "varnish"], "varnish"),
+        (["--requirements", "painting==9"], "painting==9"),
+        (["--requirements", "painting", "--without", "timber"], "--without timber: "),
         (["--extras", "cuda,paint"], "--extras paint: unknown; Calotype has build, "),
-        (["--packages", "painting", "--part-size", "0"], "--part-size 0: expected more than 0"),
+        (["--requirements", "painting", "--part-size", "0"], "--part-size 0: expected more than 0"),
     ],
 )
 def test_what_cannot_be_had_is_named_and_nothing_is_left(
@@ -137,13 +143,13 @@ def test_what_cannot_be_had_is_named_and_nothing_is_left(
 
 
 def test_a_bundle_that_is_there_is_left_alone(made: Path, wheels: Path) -> None:
-    done = bundle(wheels, made, "--packages", "canvas")
+    done = bundle(wheels, made, "--requirements", "canvas")
     assert done.returncode == 1
     assert "is there already" in done.stderr
 
 
 def test_what_the_other_machine_has_must_do(wheels: Path, tmp_path: Path) -> None:
-    flags = ["--packages", "painting", "--without", "easel==1.9,timber"]
+    flags = ["--requirements", "painting", "--without", "easel==1.9,timber"]
     refused = bundle(wheels, tmp_path / "bundle", *flags)
     assert "--without timber: " in refused.stderr
     refused = bundle(wheels, tmp_path / "bundle", *flags[:-1], "easel==1.9")
