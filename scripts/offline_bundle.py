@@ -56,10 +56,6 @@ OLDER_NAMES = ("manylinux2014", "manylinux2010", "manylinux1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-BUILT = Path()
-"""In the place of a folder: packages that are built now."""
-
-
 class BundleError(Exception):
     """Why there is no bundle: the thing, and the remedy."""
 
@@ -103,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         "--packages",
         nargs="?",
         type=Path,
-        const=BUILT,
+        const=True,
         metavar="FOLDER",
         help="model packages too: of a folder, or those of the tests for a GPU, built now",
     )
@@ -316,7 +312,7 @@ def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> It
         is_runtime = name_of(wheel.name) == "onnxruntime-gpu"
         yield from wheel_items(wheel, options.gpu if is_runtime else None)
     yield from project_items()
-    if options.packages == BUILT:
+    if options.packages is True:
         tiny.build(folder / "packages", tiny.missing(folder / "packages"))
         yield from folder_items(folder / "packages", "packages")
     elif options.packages:

@@ -1,6 +1,6 @@
 """Unpacks a bundle on a machine with no network into a folder, and runs a command there.
 
-    python unpack.py FOLDER [--seconds N] COMMAND ...
+    python unpack.py [--seconds N] FOLDER COMMAND ...
     python unpack.py /tmp/calotype python -m scripts.gpu_check --seconds 120
 
 It needs Python alone: nothing is installed, nothing outside of FOLDER is changed, and no step can

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.scripts.wheels import write_wheel
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -18,20 +19,8 @@ VERSIONS = {"painting": "1.0", "canvas": "1.5", "easel": "2.3", "timber": "4.0"}
 
 def make_wheel(folder: Path, name: str, *, size: int = 3000) -> Path:
     """A wheel of one module, of some bytes that do not compress."""
-    version = VERSIONS[name]
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {need}\n" for need in NEEDS[name])
-    files = {
-        f"{name}.py": f"VERSION = {version!r}\nNOISE = {os.urandom(size).hex()!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
-        for each, content in {**files, f"{info}/RECORD": record}.items():
-            wheel.writestr(each, content)
-    return path
+    noise = f"VERSION = {VERSIONS[name]!r}\nNOISE = {os.urandom(size).hex()!r}\n"
+    return write_wheel(folder, name, VERSIONS[name], {f"{name}.py": noise.encode()}, NEEDS[name])
 
 
 @pytest.fixture(scope="module")
