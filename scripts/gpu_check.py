@@ -37,7 +37,7 @@ NOTHING_RAN = 1
 FAILED = 1
 
 # What costs least and says most comes first: time may be short.
-FILES = ("test_cuda.py", "test_backends.py", "test_families.py")
+FILES = ("test_cuda.py", "test_backends.py", "test_families.py", "test_lasting.py")
 
 CUDA = "CUDA"
 """The tests that are of no backend."""
