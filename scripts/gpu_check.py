@@ -155,6 +155,13 @@ def check(
         found.outcomes.append(Outcome(title, "not there", reasons[group]))
     keep(found)
     for group in [each for each in groups if each not in reasons]:
+        if group != CUDA and suite.packages and missing(suite.packages):
+            built, fault = _build(suite.packages, deadline)
+            found.stages.append(built)
+            if fault:
+                title = f"{group}: {len(groups[group])} tests"
+                found.outcomes.append(Outcome(title, "failed", fault))
+                continue
         outcomes, stages = run(suite, groups[group], deadline)
         found.outcomes += outcomes
         found.stages += [
@@ -166,17 +173,18 @@ def check(
     return found
 
 
-def built(folder: Path, deadline: Deadline) -> Stage:
-    """Build the packages that the tests draw with."""
+def _build(folder: Path, deadline: Deadline) -> tuple[Stage, str]:
+    """Build the packages that tests draw with; the reason where they cannot be built."""
     began = time.monotonic()
     command = [sys.executable, "-W", "ignore", "-m", "tests.gpu.packages", str(folder)]
+    fault = ""
     try:
-        code = subprocess.run(command, cwd=ROOT, timeout=deadline.left, check=False).returncode
+        subprocess.run(command, cwd=ROOT, timeout=deadline.left, check=True)
     except subprocess.TimeoutExpired:
-        raise SystemExit("out of time while packages were built; give them by --packages") from None
-    if code:
-        raise SystemExit(f"packages cannot be built (code {code}); give them by --packages")
-    return Stage("build packages", time.monotonic() - began)
+        fault = f"{deadline.words} while packages were built; give them by --packages"
+    except subprocess.CalledProcessError as error:
+        fault = f"packages cannot be built (code {error.returncode}); give them by --packages"
+    return Stage("build packages", time.monotonic() - began), fault
 
 
 def main() -> int:
@@ -187,25 +195,20 @@ def main() -> int:
     deadline = Deadline(arguments.seconds, time.monotonic())
     devices = find_devices()
     facts, not_here = machine(devices), absent(devices)
-    beforehand: list[Stage] = []
 
     def keep(found: Found) -> None:
         if arguments.write:
             content = {
                 "machine": facts,
                 "tests": [asdict(outcome) for outcome in found.outcomes],
-                "stages": [asdict(stage) for stage in (*beforehand, *found.stages)],
+                "stages": [asdict(stage) for stage in found.stages],
             }
             arguments.write.write_text(json.dumps(content, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as folder:
         packages = arguments.packages or Path(folder) / "packages"
-        drawn_with = [each for each in BACKENDS if each not in not_here]
-        if not arguments.packages and drawn_with:
-            beforehand.append(built(packages, deadline))
         suite = Suite(ROOT, "tests/gpu", packages=packages, engines=Path(folder))
         found = check(suite, deadline, keep, arguments.only, not_here)
-    found.stages[:0] = beforehand
     print("\n".join(f"{name}: {text}" for name, text in facts.items()))
     print(table(found))
     if any(outcome.result == "failed" for outcome in found.outcomes):

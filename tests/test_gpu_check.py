@@ -1,8 +1,10 @@
 """What a GPU check ends with, whatever becomes of its processes."""
 
+import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -297,6 +299,70 @@ def test_no_test_for_a_gpu_imports_pytorch_when_it_is_collected() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_families.py::" in done.stdout
+
+
+COMPILES = """
+import os
+from pathlib import Path
+
+ENGINE = Path(os.environ["GPU_CHECK_ENGINES"], "engine")
+
+def test_compiles_and_dies():
+    ENGINE.touch()
+    os.abort()
+
+def test_finds_it():
+    assert ENGINE.exists()
+"""
+
+
+def test_what_one_process_compiled_is_there_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(COMPILES)
+    (tmp_path / "engines").mkdir()
+    suite = Suite(tmp_path, ".", engines=tmp_path / "engines")
+    found = check(suite, Deadline(None, 0.0), lambda _: None)
+    assert [each.result for each in found.outcomes] == ["failed", "ran"]
+
+
+def test_packages_that_cannot_be_built_are_told_and_what_ran_stays(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TWO_BACKENDS + "\ndef test_cuda():\n    pass\n")
+    (tmp_path / "packages").touch()  # where a folder would have to be
+    suite = Suite(tmp_path, ".", packages=tmp_path / "packages")
+    found = check(
+        suite, Deadline(None, 0.0), lambda _: None, not_here={"tensorrt": "not installed"}
+    )
+    assert [(each.result, each.detail.partition(" (")[0]) for each in found.outcomes] == [
+        ("not there", "not installed"),
+        ("ran", ""),
+        ("failed", "packages cannot be built"),
+    ]
+
+
+IMAGINED = "from tests.runtime.imagined_worker import imagine; imagine()"
+
+
+def test_the_tests_of_cuda_run_to_the_table_on_a_gpu_that_there_is_not(tmp_path: Path) -> None:
+    """No package is built for them."""
+    # Python imports it when it starts, in every process of the check.
+    (tmp_path / "sitecustomize.py").write_text(IMAGINED)
+    command = [sys.executable, "-m", "scripts.gpu_check", "--only", "test_cuda"]
+    done = subprocess.run(
+        [*command, "--write", str(tmp_path / "found.json")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gpu: Imagined GPU (sm_89" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {each["result"] for each in found["tests"] if "test_cuda.py::" in each["name"]} == {
+        "ran"
+    }
+    assert [each["name"] for each in found["stages"]] == [
+        *("collection", "CUDA: start and import", "total")
+    ]
 
 
 def test_the_table_counts_and_names_them_and_tells_the_time() -> None:
