@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.catalog import Choice, choose, installed_version, open_backend
 from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError
@@ -89,13 +90,15 @@ def gpu() -> Gpu:
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> BackendName:
-    """Each backend that is installed."""
+def backend(request: pytest.FixtureRequest, gpu: Gpu) -> BackendName:
+    """Each backend that is installed and runs on this GPU."""
     name: BackendName = request.param
     try:
         installed_version(name)
     except BackendError as error:
         pytest.skip(f"not here: {error}")
+    if fault := gpu_fault(name, gpu.compute_capability):
+        pytest.skip(fault)
     return name
 
 
