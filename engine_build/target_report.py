@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine_build.columns import columns, size_text
 from engine_build.compile import engine_fault, find_target
+from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.errors import PackageError
 from runtime.manifest import Manifest, load_package, read_manifest
 from runtime.target import (
@@ -83,7 +84,10 @@ def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:
 
 def state(target: Target, manifest: Manifest) -> str:
     """Whether a target may be served, in a few words."""
-    stale = stale_parts(target.record.identity, manifest)
+    identity = target.record.identity
+    if fault := gpu_fault(identity.backend, identity.compute_capability):
+        return fault
+    stale = stale_parts(identity, manifest)
     if stale:
         return f"stale: {'; '.join(stale)}"
     failed = [

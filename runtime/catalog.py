@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, get_args
 
 from runtime.backends.protocol import Backend
-from runtime.backends.tensorrt.flavour import installed_flavour
+from runtime.backends.tensorrt.flavour import gpu_fault, installed_flavour
 from runtime.devices import Devices, Gpu
 from runtime.errors import BackendError, PackageError
 from runtime.manifest import ModelPackage
@@ -149,6 +149,8 @@ def _faults(package: ModelPackage, target: Target, devices: Devices) -> Iterator
         return
     if identity.compute_capability != gpu.compute_capability:
         yield f"it is for {identity.compute_capability}, and this machine has {gpu}"
+    if fault := gpu_fault(identity.backend, gpu.compute_capability):
+        yield fault
     try:
         installed = installed_version(identity.backend)
     except BackendError as error:
@@ -202,9 +204,11 @@ def installed_version(backend: BackendName) -> str:
         ) from None
 
 
-def installed_backend() -> BackendName | None:
-    """The best backend for a GPU that is installed here; None for none."""
+def installed_backend(*compute_capabilities: str) -> BackendName | None:
+    """The best backend that is installed here and runs on all these GPUs; None for none."""
     for name in BACKENDS:
+        if any(gpu_fault(name, each) for each in compute_capabilities):
+            continue
         with suppress(BackendError):
             installed_version(name)
             return name
@@ -240,6 +244,8 @@ def _refusal(
     start = f"--backend {wish} cannot be had for {package.manifest.name}: "
     if devices.first is None:
         return f"{start}{devices.reason}; draw with --backend {CPU}"
+    if fault := gpu_fault(wish, devices.first.compute_capability):
+        return start + fault
     if passed_over:
         return start + "; ".join(passed_over)
     return f"{start}it has no target for it; compile one with: {compile_command(package, wish)}"
@@ -250,6 +256,16 @@ def _cpu_note(package: ModelPackage, devices: Devices, passed_over: list[str]) -
         return "; ".join(["ONNX Runtime on the CPU", devices.reason])
     reasons = _over(passed_over)
     if not reasons:
-        command = compile_command(package, installed_backend() or BACKENDS[0])
+        gpu = devices.first.compute_capability
+        command = compile_command(package, installed_backend(gpu) or BACKENDS[0])
         reasons = [f"there is no target for {devices.first}; compile one with: {command}"]
+        reasons += _over([fault for name in BACKENDS if (fault := _installed_in_vain(name, gpu))])
     return "; ".join(["ONNX Runtime on the CPU", *reasons])
+
+
+def _installed_in_vain(backend: BackendName, compute_capability: str) -> str | None:
+    """The reason why a backend that is installed here runs nothing on this GPU."""
+    with suppress(BackendError):
+        installed_version(backend)
+        return gpu_fault(backend, compute_capability)
+    return None

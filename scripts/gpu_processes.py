@@ -12,15 +12,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.gpu_report import BEGUN, OVER, VARIABLE
+from scripts.gpu_report import BEGAN, BEGUN, OVER, STAGE, VARIABLE, Line
+from tests.gpu.packages import ENGINES, PACKAGES
 
 ROOT = Path(__file__).parent.parent
 
 PROCESSES = 3
-"""So many may end at tests of one group: each begins by compiling their engines again."""
+"""So many may end at tests of one group: each begins by opening their engines again."""
 
 _GRACE = 10.0
 """Seconds in which pytest ends what its fixtures started."""
@@ -34,6 +35,16 @@ class Outcome:
     result: str
     """ran, failed, or not there."""
     detail: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work, of all tests of a group together."""
+
+    name: str
+    seconds: float
+    count: int = 1
 
 
 @dataclass
@@ -67,10 +78,16 @@ class Suite:
     folder: str
     test_seconds: float = 400.0
     """What a single test may take; then its process is ended, wherever it hangs."""
+    packages: Path | None = None
+    """The packages that tests draw with."""
+    engines: Path | None = None
+    """A folder in which what one process compiled is found by the next."""
 
     def command(self, *arguments: str) -> list[str]:
         """Pytest with these arguments; it is to run in `root`."""
-        return [sys.executable, "-m", "pytest", f"--rootdir={self.root}", *arguments]
+        # What tests elsewhere share is not read: it imports PyTorch, which takes seconds.
+        alone = [f"--rootdir={self.root}", f"--confcutdir={self.root / self.folder}"]
+        return [sys.executable, "-m", "pytest", *alone, "-p", "no:cacheprovider", *arguments]
 
     def running(self, names: Sequence[str]) -> list[str]:
         """Pytest, running these."""
@@ -85,7 +102,9 @@ class Suite:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         # Plugins that are installed take seconds to load, and no test for a GPU uses one.
         ours = {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        return {**os.environ, **ours, **({VARIABLE: str(report)} if report else {})}
+        told = {VARIABLE: report, PACKAGES: self.packages, ENGINES: self.engines}
+        ours |= {name: str(folder) for name, folder in told.items() if folder}
+        return {**os.environ, **ours, BEGAN: str(time.monotonic())}
 
     def names(self) -> list[str]:
         """All of them, as pytest takes them."""
@@ -109,17 +128,21 @@ class _Told:
     """What one process told before its end, and what that end was."""
 
     outcomes: dict[str, Outcome]
+    stages: list[Stage]
     under_way: str | None
     """The test that was not over."""
     fault: str
     """How it ended before its time; empty if it did not."""
 
 
-def run(suite: Suite, names: Sequence[str], deadline: Deadline) -> list[Outcome]:
+def run(
+    suite: Suite, names: Sequence[str], deadline: Deadline
+) -> tuple[list[Outcome], list[Stage]]:
     """What becomes of some of them, whatever becomes of the processes that they run in: one that
-    ends costs the test that it ended in, and the others run in another.
+    ends costs the test that it ended in, and the others run in another. And what took the time.
     """
     found: dict[str, Outcome] = {}
+    stages: list[Stage] = []
     ended = 0
     while (waiting := [name for name in names if name not in found]) and ended < PROCESSES:
         if deadline.left == 0:
@@ -127,6 +150,7 @@ def run(suite: Suite, names: Sequence[str], deadline: Deadline) -> list[Outcome]
             break
         told = _run_once(suite, waiting, deadline)
         found |= told.outcomes
+        stages += told.stages
         if told.fault:
             ended += 1
             untold = (name for name in waiting if name not in told.outcomes)
@@ -142,7 +166,16 @@ def run(suite: Suite, names: Sequence[str], deadline: Deadline) -> list[Outcome]
     for name in names:
         found.setdefault(name, Outcome(name, *missing))
     first_in_order = {name: found.pop(name) for name in names}
-    return [*first_in_order.values(), *found.values()]
+    return [*first_in_order.values(), *found.values()], _added_up(stages)
+
+
+def _added_up(stages: Sequence[Stage]) -> list[Stage]:
+    """One for each name, in the order in which they first ended."""
+    total: dict[str, Stage] = {}
+    for each in stages:
+        before = total.get(each.name, Stage(each.name, 0.0, 0))
+        total[each.name] = Stage(each.name, before.seconds + each.seconds, before.count + 1)
+    return list(total.values())
 
 
 def _run_once(suite: Suite, names: Sequence[str], deadline: Deadline) -> _Told:
@@ -150,16 +183,18 @@ def _run_once(suite: Suite, names: Sequence[str], deadline: Deadline) -> _Told:
         report = Path(folder) / "report"
         report.touch()
         code = _exit_code(suite, names, report, deadline)
-        outcomes, under_way = _told(report)
+        outcomes, stages, under_way = _read(report)
+    return _Told(outcomes, stages, under_way, _fault(code, under_way, suite, deadline))
+
+
+def _fault(code: int | None, under_way: str | None, suite: Suite, deadline: Deadline) -> str:
     if code is None:
-        return _Told(outcomes, under_way, deadline.words if under_way else "")
+        return deadline.words if under_way else ""
     if code < 0:
-        return _Told(outcomes, under_way, f"the process ended by {signal.Signals(-code).name}")
+        return f"the process ended by {signal.Signals(-code).name}"
     if under_way is not None or code not in {0, 1}:
-        return _Told(
-            outcomes, under_way, f"the process ended with code {code}{_limit(code, suite)}"
-        )
-    return _Told(outcomes, None, "")
+        return f"the process ended with code {code}{_limit(code, suite)}"
+    return ""
 
 
 def _limit(code: int, suite: Suite) -> str:
@@ -189,16 +224,22 @@ def _exit_code(suite: Suite, names: Sequence[str], report: Path, deadline: Deadl
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _told(report: Path) -> tuple[dict[str, Outcome], str | None]:
-    """What became of each test that came to anything, and the one that was not over."""
+def _read(report: Path) -> tuple[dict[str, Outcome], list[Stage], str | None]:
+    """What became of tests that came to anything, the stages, and the test that was not over."""
     found: dict[str, Outcome] = {}
-    under_way = None
-    for line in report.read_text().splitlines():
-        told = Outcome(**json.loads(line))
-        if told.result == BEGUN:
-            under_way = told.name
-        elif told.result == OVER:
+    stages: list[Stage] = []
+    under_way: Line | None = None
+    for text in report.read_text().splitlines():
+        line = Line(**json.loads(text))
+        if line.result == BEGUN:
+            under_way = line
+        elif line.result == STAGE:
+            stages.append(Stage(line.name, line.seconds))
+        elif line.result != OVER:
+            found[line.name] = Outcome(line.name, line.result, line.detail)
+        elif under_way:
+            if line.name in found:
+                seconds = round(line.at - under_way.at, 3)
+                found[line.name] = replace(found[line.name], seconds=seconds)
             under_way = None
-        else:
-            found[told.name] = told
-    return found, under_way
+    return found, stages, under_way.name if under_way else None

@@ -1,21 +1,26 @@
-"""Packs the wheels that a machine with no network needs, in parts of a given size.
+"""Packs what a machine with no network needs, in parts of a given size.
 
-Here, where there is a network:
+Here, where there is a network, either wheels to install there:
 
-    python scripts/offline_bundle.py --extras cuda,build,dev --python 3.12 --without torch,numpy \\
+    python -m scripts.offline_bundle --extras cuda,build,dev --python 3.12 --without torch,numpy \\
         --output bundle
 
-Carry the folder over by whatever way there is, in however many turns, and there:
+    python bundle/install.py            # there
 
-    python bundle/install.py
+or all that a machine with a GPU needs to check it, to be unpacked and run with nothing installed:
 
-What the other machine has already is named in --without: neither it nor what only it needs is
-packed, and pip finds it there. The code itself travels as it does otherwise.
+    python -m scripts.offline_bundle --for sm_90 --project --packages --python 3.12 \\
+        --there scripts/machines/pytorch_cuda13.txt --part-size 52 --output bundle
+
+    python bundle/unpack.py FOLDER python -m scripts.gpu_check --seconds 120
+
+Carry the folder over by whatever way there is, in however many turns. What the other machine has
+already is named in --without or listed in the file of --there: neither it nor what only it needs is
+packed. With --project the machine's own packages are taken as they are, in whatever version.
 """
 
 import argparse
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -23,17 +28,24 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from scripts.device_code import DeviceCodeError, architecture_of
+from scripts.offline_archive import Item, folder_items, project_items, wheel_items, write_archive
+from scripts.offline_parts import MEBIBYTE, Parts, unfinished, write_manifest
+from tests.gpu import packages as tiny
+
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLER = Path(__file__).with_name("offline_install.py")
-MANIFEST = "bundle.json"
-MEBIBYTE = 1024 * 1024
+UNPACKER = Path(__file__).with_name("offline_unpack.py")
 BLOCK = MEBIBYTE
+
+CHECKING = {"pytest", "httpx"}
+"""What the check of a GPU needs of those that develop."""
 
 # Wheels are named for the oldest system they run on, and pip matches each name by itself.
 NEWEST_GLIBC = 39
@@ -55,8 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         requirements = wanted(options)
         with tempfile.TemporaryDirectory() as folder:
             wheels = download(requirements, Path(folder), options)
-            write_bundle(wheels, requirements, options)
-    except BundleError as error:
+            if options.project:
+                write_to_unpack(wheels, Path(folder), options)
+            else:
+                write_bundle(wheels, requirements, options)
+    except (BundleError, DeviceCodeError) as error:
         print(f"offline_bundle: {error}", file=sys.stderr)
         return 1
     return 0
@@ -69,11 +84,30 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--extras", type=names, default=[], metavar="A,B", help="extras of Calotype")
     made.add_argument(
-        "--packages",
+        "--requirements",
         nargs="+",
         default=[],
         metavar="REQUIREMENT",
         help="these instead of what Calotype needs, as pip takes them",
+    )
+    made.add_argument(
+        "--project",
+        action="store_true",
+        help="the project too; it is unpacked there, not installed",
+    )
+    made.add_argument(
+        "--packages",
+        nargs="?",
+        type=Path,
+        const=True,
+        metavar="FOLDER",
+        help="model packages too: of a folder, or those of the tests for a GPU, built now",
+    )
+    made.add_argument(
+        "--for",
+        dest="gpu",
+        metavar="sm_90",
+        help="of ONNX Runtime's device code only that for this GPU; with --project",
     )
     made.add_argument(
         "--without",
@@ -81,6 +115,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="A,B==1.2",
         help="packages that the other machine has already, in the pinned version or in this one",
+    )
+    made.add_argument(
+        "--there",
+        type=Path,
+        metavar="FILE",
+        help="a list of such packages, one a line, as those in scripts/machines",
     )
     made.add_argument(
         "--python",
@@ -125,26 +165,49 @@ def names(text: str) -> list[str]:
 
 
 def wanted(options: argparse.Namespace) -> list[str]:
-    """What pip is asked for. Raises BundleError."""
+    """What pip is asked for. Raises BundleError, and DeviceCodeError for no GPU's name."""
     if options.part_size <= 0:
         raise BundleError(f"--part-size {options.part_size:g}: expected more than 0 MiB")
     if options.output.exists():
         raise BundleError(f"{options.output}: is there already; remove it, or choose --output")
-    if options.packages:
-        return list(options.packages)
+    if not options.project and (options.packages or options.gpu):
+        raise BundleError("--packages and --for go with --project")
+    if options.gpu:
+        architecture_of(options.gpu)
+    options.without += listed(options.there) if options.there else []
+    if options.requirements:
+        return list(options.requirements)
+    extras = options.extras or (["cuda", "build"] if options.project else [])
+    requirements = of_calotype(extras, checking=options.project)
+    if not options.project:
+        return requirements
+    there = {told(each)[0] for each in options.without}
+    return [each for each in requirements if name_of(each) not in there]
+
+
+def of_calotype(extras: list[str], *, checking: bool) -> list[str]:
+    """What Calotype needs, and with `checking` what its tests for a GPU do. Raises BundleError."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    for name in options.extras:
-        if name not in extras:
-            raise BundleError(f"--extras {name}: unknown; Calotype has {', '.join(extras)}")
-    requirements = [
-        *project["dependencies"],
-        *(each for name in options.extras for each in extras[name]),
-    ]
-    if "cuda" in options.extras:
+    known = project["optional-dependencies"]
+    for name in extras:
+        if name not in known:
+            raise BundleError(f"--extras {name}: unknown; Calotype has {', '.join(known)}")
+    requirements = [*project["dependencies"], *(each for name in extras for each in known[name])]
+    if checking:
+        requirements += [each for each in known["dev"] if name_of(each) in CHECKING]
+    if "cuda" in extras:
         # Both bring one module: the one for GPUs must stand alone.
         requirements = [each for each in requirements if name_of(each) != "onnxruntime"]
     return requirements
+
+
+def listed(path: Path) -> list[str]:
+    """The packages of a list. Raises BundleError."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise BundleError(f"--there {path}: {error.strerror}") from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def download(requirements: list[str], folder: Path, options: argparse.Namespace) -> list[Path]:
@@ -169,8 +232,9 @@ def download(requirements: list[str], folder: Path, options: argparse.Namespace)
     kept = folder / "constraints.txt"
     kept.write_text("\n".join(exact))
     links = [argument for each in options.find_links for argument in ("--find-links", each)]
-    command = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels]
-    command += ["--constraint", kept, "--find-links", stand_ins, *links, *machine(options)]
+    command = [sys.executable, "-m", "pip", "download", "--only-binary=:all:"]
+    command += ["--dest", str(wheels), "--constraint", str(kept), "--find-links", str(stand_ins)]
+    command += [*links, *machine(options)]
     command += ["--no-index"] if options.no_index else []
     done = subprocess.run([*command, *requirements], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -211,31 +275,72 @@ def stand_in(name: str, version: str, folder: Path) -> None:
 
 
 def write_bundle(wheels: list[Path], requirements: list[str], options: argparse.Namespace) -> None:
-    """Write parts, manifest and installer; the folder is there whole or not at all."""
-    output: Path = options.output
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    part_size = max(1, int(options.part_size * MEBIBYTE))
-    files, parts = cut(wheels, unfinished, part_size)
-    manifest = {"requirements": requirements, "files": files, "parts": parts}
-    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    shutil.copyfile(INSTALLER, unfinished / "install.py")
-    unfinished.rename(output)
+    """Write wheels in parts, their manifest, and the script that installs them."""
+    with unfinished(options.output) as folder:
+        files, parts = cut(wheels, folder, part_size(options))
+        write_manifest(folder, {"requirements": requirements, "files": files, "parts": parts})
+        shutil.copyfile(INSTALLER, folder / "install.py")
+    tell(options.output, f"{len(files)} wheels", parts)
+    print(f"on the other machine: python {options.output.name}/install.py")
+
+
+def write_to_unpack(wheels: list[Path], folder: Path, options: argparse.Namespace) -> None:
+    """Write one archive of all in parts, its manifest, and the script that unpacks it."""
+    items = [*content(wheels, folder, options)]
+    with unfinished(options.output) as output:
+        parts = Parts(output, part_size(options))
+        sizes = write_archive(items, parts)
+        written = parts.finished()
+        manifest = {
+            "python": options.python,
+            "gpu": options.gpu,
+            "wheels": [path.name for path in wheels],
+            "files": len(items),
+            "bytes": sizes,
+            "parts": written,
+        }
+        write_manifest(output, manifest)
+        shutil.copyfile(UNPACKER, output / "unpack.py")
+    tops = ", ".join(f"{name} {size / MEBIBYTE:.1f} MiB" for name, size in sizes.items())
+    tell(options.output, f"{len(wheels)} wheels; unpacked at most {tops}", written)
+    print(f"on the other machine: python {options.output.name}/unpack.py FOLDER COMMAND ...")
+
+
+def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> Iterator[Item]:
+    """Everything that is unpacked there."""
+    for wheel in wheels:
+        is_runtime = name_of(wheel.name) == "onnxruntime-gpu"
+        yield from wheel_items(wheel, options.gpu if is_runtime else None)
+    yield from project_items()
+    if options.packages is True:
+        tiny.build(folder / "packages", tiny.missing(folder / "packages"))
+        yield from folder_items(folder / "packages", "packages")
+    elif options.packages:
+        if not options.packages.is_dir():
+            raise BundleError(f"--packages {options.packages}: there is no such folder")
+        yield from folder_items(options.packages, "packages")
+
+
+def part_size(options: argparse.Namespace) -> int:
+    """Bytes."""
+    return max(1, int(options.part_size * MEBIBYTE))
+
+
+def tell(output: Path, what: str, parts: list[dict[str, Any]]) -> None:
+    """Print what there is."""
     size = sum(part["size"] for part in parts)
-    print(f"{output}: {len(files)} wheels, {size / MEBIBYTE:.1f} MiB in {len(parts)} parts")
-    print(f"on the other machine: python {output.name}/install.py")
+    print(f"{output}: {what}; {size / MEBIBYTE:.1f} MiB in {len(parts)} parts")
 
 
 def cut(
-    wheels: list[Path], folder: Path, part_size: int
+    wheels: list[Path], folder: Path, size: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write the files one after the other into parts of one size; what is in the manifest of both.
 
     Both are listed in order, so that sizes alone say where a file begins.
     """
     files: list[dict[str, Any]] = []
-    parts = Parts(folder, part_size)
+    parts = Parts(folder, size)
     total = sum(path.stat().st_size for path in wheels)
     with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc="packing") as bar:
         for path in wheels:
@@ -245,39 +350,9 @@ def cut(
                     digest.update(block)
                     parts.write(block)
                     bar.update(len(block))
-            size = path.stat().st_size
-            files.append({"name": path.name, "size": size, "sha256": digest.hexdigest()})
+            length = path.stat().st_size
+            files.append({"name": path.name, "size": length, "sha256": digest.hexdigest()})
     return files, parts.finished()
-
-
-class Parts:
-    """Files of at most one size, written in order."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        self._folder = folder
-        self._size = size
-        self._current = bytearray()
-        self._written: list[dict[str, Any]] = []
-
-    def write(self, block: bytes) -> None:
-        """Add bytes, to as many parts as they take."""
-        self._current += block
-        while len(self._current) >= self._size:
-            self._end(bytes(self._current[: self._size]))
-            del self._current[: self._size]
-
-    def finished(self) -> list[dict[str, Any]]:
-        """End the last part; all of them."""
-        if self._current:
-            self._end(bytes(self._current))
-            self._current.clear()
-        return self._written
-
-    def _end(self, content: bytes) -> None:
-        name = f"part-{len(self._written) + 1:03}"
-        (self._folder / name).write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        self._written.append({"name": name, "size": len(content), "sha256": digest})
 
 
 def name_of(text: str) -> str:

@@ -1,14 +1,21 @@
 """What a GPU check ends with, whatever becomes of its processes."""
 
+import json
 import os
 import select
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from scripts.gpu_check import check, grouped, table
-from scripts.gpu_processes import PROCESSES, Deadline, Outcome, Suite
+from runtime.devices import Devices, Gpu
+from runtime.errors import BackendError
+from runtime.target import BACKENDS
+from scripts import gpu_check
+from scripts.gpu_check import CUDA, Found, absent, check, grouped, table
+from scripts.gpu_processes import PROCESSES, ROOT, Deadline, Outcome, Stage, Suite
 
 TESTS = """
 import os
@@ -96,9 +103,11 @@ def outcomes(
     (folder / "test_it.py").write_text(tests)
     kept: list[list[Outcome]] = []
     suite = Suite(folder, ".", test_seconds)
-    found = check(suite, deadline or Deadline(None, 0.0), lambda known: kept.append(list(known)))
-    assert kept[-1] == found
-    return [(each.name.partition("::")[2], each.result, each.detail) for each in found]
+    found = check(
+        suite, deadline or Deadline(None, 0.0), lambda known: kept.append(list(known.outcomes))
+    )
+    assert kept[-1] == found.outcomes
+    return [(each.name.partition("::")[2], each.result, each.detail) for each in found.outcomes]
 
 
 def ends(process: int) -> bool:
@@ -189,7 +198,7 @@ def test_nothing_begins_when_the_time_is_up(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_has_a_process_for_each_backend_the_cheapest_first() -> None:
+def test_a_backend_has_a_process_the_cheapest_file_first() -> None:
     names = [
         "tests/gpu/test_families.py::test_a[tensorrt-tiny]",
         "tests/gpu/test_backends.py::test_a[onnxruntime-cuda]",
@@ -198,13 +207,172 @@ def test_a_file_has_a_process_for_each_backend_the_cheapest_first() -> None:
         "tests/gpu/test_backends.py::test_b[tensorrt]",
         "tests/gpu/test_cuda.py::test_a",
     ]
-    assert grouped(names) == [[names[5]], [names[3], names[4]], [names[2]], [names[1]], [names[0]]]
-    assert grouped(names, ["tensorrt"]) == [[names[3], names[4]], [names[0]]]
-    assert grouped(names, ["tensorrt-rtx", "test_cuda"]) == [[names[5]], [names[2]]]
+    assert list(grouped(names).items()) == [
+        (CUDA, [names[5]]),
+        ("tensorrt", [names[3], names[4], names[0]]),
+        ("tensorrt-rtx", [names[2]]),
+        ("onnxruntime-cuda", [names[1]]),
+    ]
+    assert grouped(names, ["tensorrt"]) == {"tensorrt": [names[3], names[4], names[0]]}
+    assert grouped(names, ["tensorrt-rtx", "test_cuda"]) == {
+        CUDA: [names[5]],
+        "tensorrt-rtx": [names[2]],
+    }
 
 
-def test_the_table_counts_and_names_them() -> None:
-    found = [Outcome("a", "ran", "ms: 3"), Outcome("b", "failed", ""), Outcome("c", "ran", "")]
+TWO_BACKENDS = """
+import os
+from pathlib import Path
+import pytest
+from scripts.gpu_report import stage
+
+@pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime-cuda"])
+@pytest.mark.parametrize("number", range(2))
+def test_it(backend, number):
+    with stage("draw"), Path("begun").open("a") as file:
+        print(backend, os.getpid(), file=file)
+"""
+
+
+def test_a_backend_that_is_not_here_costs_no_process_and_another_one_alone(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TWO_BACKENDS)
+    suite = Suite(tmp_path, ".")
+    not_here = {"tensorrt": "tensorrt is not installed"}
+    found = check(suite, Deadline(None, 0.0), lambda _: None, not_here=not_here)
+    absent, *there = found.outcomes
+    assert absent == Outcome("tensorrt: 2 tests", "not there", "tensorrt is not installed")
+    assert [each.result for each in there] == ["ran", "ran"]
+    begun = (tmp_path / "begun").read_text().splitlines()
+    assert len(begun) == 2
+    assert len(set(begun)) == 1
+    assert begun[0].startswith("onnxruntime-cuda ")
+
+
+def test_each_test_and_each_stage_is_timed(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TWO_BACKENDS)
+    found = check(Suite(tmp_path, "."), Deadline(None, 0.0), lambda _: None, ["tensorrt"])
+    assert all(each.seconds > 0 for each in found.outcomes)
+    assert [(each.name, each.count) for each in found.stages] == [
+        ("collection", 1),
+        ("tensorrt: start and import", 1),
+        ("tensorrt: draw", 2),
+        ("total", 1),
+    ]
+    seconds = {each.name: each.seconds for each in found.stages}
+    parts = sum(each for name, each in seconds.items() if name != "total")
+    assert 0 < seconds["tensorrt: draw"] < parts < seconds["total"]
+
+
+def test_what_is_not_installed_or_does_not_run_here_is_known_beforehand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version_of(backend: str) -> str:
+        if backend == "tensorrt":
+            raise BackendError("tensorrt is not installed")
+        return "1.0"
+
+    monkeypatch.setattr(gpu_check, "installed_version", version_of)
+    hopper = Gpu("Imagined GPU", "sm_90", 2**30, "13.0")
+    found = absent(Devices((hopper,), ""))
+    assert list(found) == ["tensorrt", "tensorrt-rtx"]
+    assert found["tensorrt"] == "tensorrt is not installed"
+    assert found["tensorrt-rtx"].startswith("tensorrt-rtx does not run on sm_90")
+    assert absent(Devices((), "no driver")) == dict.fromkeys((CUDA, *BACKENDS), "no GPU: no driver")
+
+
+def test_no_test_for_a_gpu_imports_pytorch_when_it_is_collected() -> None:
+    """That would take seconds in each process."""
+    code = (
+        "import sys, pytest; code = pytest.main(sys.argv[1:]); "
+        "found = {'torch', 'transformers', 'onnx'} & {*sys.modules}; "
+        "sys.exit(str(found) if found else code)"
+    )
+    suite = Suite(ROOT, "tests/gpu")
+    python, _, _, *flags = suite.command(suite.folder, "--collect-only", "-q")
+    done = subprocess.run(
+        [python, "-c", code, *flags],
+        cwd=ROOT,
+        env=suite.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_families.py::" in done.stdout
+
+
+COMPILES = """
+import os
+from pathlib import Path
+
+ENGINE = Path(os.environ["GPU_CHECK_ENGINES"], "engine")
+
+def test_compiles_and_dies():
+    ENGINE.touch()
+    os.abort()
+
+def test_finds_it():
+    assert ENGINE.exists()
+"""
+
+
+def test_what_one_process_compiled_is_there_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(COMPILES)
+    (tmp_path / "engines").mkdir()
+    suite = Suite(tmp_path, ".", engines=tmp_path / "engines")
+    found = check(suite, Deadline(None, 0.0), lambda _: None)
+    assert [each.result for each in found.outcomes] == ["failed", "ran"]
+
+
+def test_packages_that_cannot_be_built_are_told_and_what_ran_stays(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TWO_BACKENDS + "\ndef test_cuda():\n    pass\n")
+    (tmp_path / "packages").touch()  # where a folder would have to be
+    suite = Suite(tmp_path, ".", packages=tmp_path / "packages")
+    found = check(
+        suite, Deadline(None, 0.0), lambda _: None, not_here={"tensorrt": "not installed"}
+    )
+    assert [(each.result, each.detail.partition(" (")[0]) for each in found.outcomes] == [
+        ("not there", "not installed"),
+        ("ran", ""),
+        ("failed", "packages cannot be built"),
+    ]
+
+
+IMAGINED = "from tests.runtime.imagined_worker import imagine; imagine()"
+
+
+def test_the_tests_of_cuda_run_to_the_table_on_a_gpu_that_there_is_not(tmp_path: Path) -> None:
+    """No package is built for them."""
+    # Python imports it when it starts, in every process of the check.
+    (tmp_path / "sitecustomize.py").write_text(IMAGINED)
+    command = [sys.executable, "-m", "scripts.gpu_check", "--only", "test_cuda"]
+    done = subprocess.run(
+        [*command, "--write", str(tmp_path / "found.json")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gpu: Imagined GPU (sm_89" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {each["result"] for each in found["tests"] if "test_cuda.py::" in each["name"]} == {
+        "ran"
+    }
+    assert [each["name"] for each in found["stages"]] == [
+        *("collection", "CUDA: start and import", "total")
+    ]
+
+
+def test_the_table_counts_and_names_them_and_tells_the_time() -> None:
+    outcomes = [
+        Outcome("a", "ran", "ms: 3", 1.5),
+        Outcome("b", "failed", ""),
+        Outcome("c", "ran", ""),
+    ]
+    found = Found(outcomes, [Stage("compile", 61.25), Stage("draw", 0.5, 3)])
     assert table(found).splitlines() == [
-        *("ran: 2", "  a  (ms: 3)", "  c", "failed: 1", "  b", "not there: 0")
+        *("ran: 2", "   1.50 s  a  (ms: 3)", "           c", "failed: 1", "           b"),
+        *("not there: 0", "stages:", "  61.25 s  compile", "   0.50 s  draw  (3 times)"),
     ]

@@ -7,6 +7,7 @@ from typing import get_args
 
 from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
 from engine_build.commands.verify import verify_here
+from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.catalog import installed_backend
 from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError, BuildError
@@ -74,10 +75,14 @@ def run(options: argparse.Namespace) -> None:
 
     devices = find_devices()
     here = devices.first
-    backend = options.backend or default_backend()
+    gpus = options.gpu or (gpu_at_hand(devices),)
+    backend = options.backend or default_backend(*gpus)
+    for gpu in gpus:
+        if fault := gpu_fault(backend, gpu):
+            raise BackendError(fault)
     defaults = read_manifest(options.engines / options.name)[0].defaults
     sizes = options.sizes or ((defaults.width, defaults.height),)
-    for gpu in options.gpu or (gpu_at_hand(devices),):
+    for gpu in gpus:
         wanted = Wanted(
             backend=backend,
             compute_capability=gpu,
@@ -116,9 +121,9 @@ def gpu_at_hand(devices: Devices) -> str:
     return devices.first.compute_capability
 
 
-def default_backend() -> BackendName:
-    """The best backend that is installed. Raises BackendError for none."""
-    name = installed_backend()
+def default_backend(*gpus: str) -> BackendName:
+    """The best backend that is installed and runs on these. Raises BackendError for none."""
+    name = installed_backend(*gpus)
     if name is None:
         raise BackendError(
             "neither TensorRT nor TensorRT for RTX nor onnxruntime-gpu is installed; install one "

@@ -344,7 +344,7 @@ REFUSED = {
     "no GPU": (["compile", "demo"], "--gpu auto: this machine has no NVIDIA driver; name the GPU"),
     "GPU unknown": (
         ["compile", "demo", "--gpu", "sm_90", "--fixed-weights", "--backend", "tensorrt-rtx"],
-        "tensorrt-rtx 1.7.1.116 does not compile for sm_90; it knows sm_120",
+        "tensorrt-rtx does not run on sm_90: it is for the RTX line (sm_75, sm_80, sm_86, sm_89",
     ),
     "not installed": (
         ["compile", "demo", "--gpu", "sm_89", "--backend", "tensorrt"],

@@ -1,16 +1,21 @@
 """Tests that need a GPU: marked `gpu`, and skipped with the reason where there is none.
 
-`python -m scripts.gpu_check` runs them and ends with a table of what ran and what was not there.
+`python -m scripts.gpu_check` runs them and ends with a table of what ran and what was not there. It
+names a folder of packages, and leaves out what is around this folder: PyTorch is not imported then.
 """
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.catalog import Choice, choose, installed_version, open_backend
 from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError
@@ -18,8 +23,16 @@ from runtime.generate import Generator
 from runtime.model import Model, open_model
 from runtime.served import served_by
 from runtime.target import BACKENDS, BackendName
+from scripts.gpu_report import stage
+from tests.gpu.packages import DEMO, ENGINES, FAMILIES, PACKAGES, build, missing
 
 HERE = Path(__file__).parent
+
+SIZES = {DEMO: "128x128", **dict.fromkeys(FAMILIES, "64x96")}
+"""Width and height in pixels that each package is compiled for."""
+
+THREADS = 3
+"""Some that a compiler has work for: so many cores for each that runs beside the others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,9 +54,10 @@ class Compiled:
 
     def generator(self) -> Generator:
         """Its engines, opened."""
-        served = served_by(self.choice.target, self.model.package.manifest)
-        backend = open_backend(self.model.package, self.choice)
-        return Generator(self.model, backend, served=served)
+        with stage("open engines"):
+            served = served_by(self.choice.target, self.model.package.manifest)
+            backend = open_backend(self.model.package, self.choice)
+            return Generator(self.model, backend, served=served)
 
 
 def compiled(engines: Path, name: str, backend: BackendName, sizes: str) -> Compiled:
@@ -53,7 +67,8 @@ def compiled(engines: Path, name: str, backend: BackendName, sizes: str) -> Comp
     """
     command = [sys.executable, "-m", "engine_build", "compile", name, "--engines", str(engines)]
     command += ["--backend", backend, "--sizes", sizes, "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with stage(f"compile and verify {name}"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "does not compile for" in done.stderr:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
@@ -75,21 +90,62 @@ def gpu() -> Gpu:
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> BackendName:
-    """Each backend that is installed."""
+def backend(request: pytest.FixtureRequest, gpu: Gpu) -> BackendName:
+    """Each backend that is installed and runs on this GPU."""
     name: BackendName = request.param
     try:
         installed_version(name)
     except BackendError as error:
         pytest.skip(f"not here: {error}")
+    if fault := gpu_fault(name, gpu.compute_capability):
+        pytest.skip(fault)
     return name
 
 
 @pytest.fixture(scope="session")
-def demo(
-    backend: BackendName, lora_engines: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Compiled:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every package, as it was built."""
+    given = os.environ.get(PACKAGES)
+    folder = Path(given) if given else tmp_path_factory.mktemp("packages")
+    if not given:
+        build(folder, missing(folder))
+    assert missing(folder) == [], f"build them with: python -m tests.gpu.packages {folder}"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def targets(
+    backend: BackendName,
+    packages: Path,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mapping[str, Future[Compiled]]]:
+    """The packages that this run's tests name, compiled side by side, the demo model first."""
+    given = os.environ.get(ENGINES)
+    engines = Path(given) / backend if given else tmp_path_factory.mktemp(backend)
+    engines.mkdir(exist_ok=True)
+    names = [name for name in SIZES if name in _named(request.session.items, backend)]
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // THREADS)) as pool:
+        yield {name: pool.submit(_copied, packages, engines, name, backend) for name in names}
+        pool.shutdown(cancel_futures=True)
+
+
+def _named(items: list[pytest.Item], backend: BackendName) -> set[str]:
+    """Packages of the tests of one backend: each test's parameter `name`, or the demo model."""
+    found = (getattr(item, "callspec", None) for item in items)
+    parameters = [each.params for each in found if each is not None]
+    return {str(each.get("name", DEMO)) for each in parameters if each.get("backend") == backend}
+
+
+def _copied(packages: Path, engines: Path, name: str, backend: BackendName) -> Compiled:
+    if not (engines / name).is_dir():
+        unfinished = engines / f".{name}"
+        shutil.copytree(packages / name, unfinished, dirs_exist_ok=True)
+        unfinished.rename(engines / name)
+    return compiled(engines, name, backend, SIZES[name])
+
+
+@pytest.fixture(scope="session")
+def demo(targets: Mapping[str, Future[Compiled]]) -> Compiled:
     """The committed demo model with LoRAs, compiled for 128x128."""
-    engines = tmp_path_factory.mktemp(backend)
-    shutil.copytree(lora_engines / "demo", engines / "demo")
-    return compiled(engines, "demo", backend, "128x128")
+    return targets[DEMO].result()

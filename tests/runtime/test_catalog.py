@@ -77,6 +77,25 @@ def test_the_command_is_one_of_a_backend_that_is_installed(
     assert choose(package, "auto", HERE).note.endswith(f"compile demo --backend {advised}")
 
 
+def test_a_backend_that_does_not_run_on_the_gpu_is_neither_taken_nor_advised(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version_of(backend: BackendName) -> str:
+        if backend == "tensorrt":
+            raise BackendError("tensorrt is not installed")
+        return "11.4.0"
+
+    monkeypatch.setattr(catalog, "installed_version", version_of)
+    hopper = Devices((replace(GPU, compute_capability="sm_90"),), "")
+    fault = "tensorrt-rtx does not run on sm_90: it is for the RTX line"
+    note = choose(package, "auto", hopper).note
+    assert f"compile demo --backend onnxruntime-cuda; passed over {fault}" in note
+    with pytest.raises(BackendError, match=f"for demo: {fault}"):
+        choose(package, "tensorrt-rtx", hopper)
+    target = add_target(package.path, Made(backend="tensorrt-rtx", compute_capability="sm_90"))
+    assert f"passed over {target.name}: {fault}" in choose(package, "auto", hopper).note
+
+
 def test_the_best_that_can_run_is_taken_and_the_others_are_named(package: ModelPackage) -> None:
     rtx = add_target(package.path, Made(backend="tensorrt-rtx"))
     slow = add_target(package.path, Made(samples=2, milliseconds=9.0))

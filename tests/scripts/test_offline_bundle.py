@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.scripts.wheels import write_wheel
+
 ROOT = Path(__file__).parent.parent.parent
-SCRIPT = ROOT / "scripts" / "offline_bundle.py"
 
 # `painting` needs `canvas` and `easel`; nothing but `easel` needs `timber`.
 NEEDS = {"painting": ["canvas", "easel>=2"], "canvas": [], "easel": ["timber"], "timber": []}
@@ -19,20 +19,8 @@ VERSIONS = {"painting": "1.0", "canvas": "1.5", "easel": "2.3", "timber": "4.0"}
 
 def make_wheel(folder: Path, name: str, *, size: int = 3000) -> Path:
     """A wheel of one module, of some bytes that do not compress."""
-    version = VERSIONS[name]
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {need}\n" for need in NEEDS[name])
-    files = {
-        f"{name}.py": f"VERSION = {version!r}\nNOISE = {os.urandom(size).hex()!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
-        for each, content in {**files, f"{info}/RECORD": record}.items():
-            wheel.writestr(each, content)
-    return path
+    noise = f"VERSION = {VERSIONS[name]!r}\nNOISE = {os.urandom(size).hex()!r}\n"
+    return write_wheel(folder, name, VERSIONS[name], {f"{name}.py": noise.encode()}, NEEDS[name])
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +33,25 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bundle(wheels: Path, output: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--no-index", "--find-links", str(wheels)]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.offline_bundle",
+        "--no-index",
+        "--find-links",
+        str(wheels),
+    ]
     command += ["--constraint", str(wheels / "constraints.txt"), "--output", str(output)]
     return run(*command, "--part-size", "0.002", *flags)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def made(wheels: Path, tmp_path: Path) -> Path:
-    done = bundle(wheels, tmp_path / "bundle", "--packages", "painting", "--without", "easel")
+    done = bundle(wheels, tmp_path / "bundle", "--requirements", "painting", "--without", "easel")
     assert done.returncode == 0, done.stderr
     return tmp_path / "bundle"
 
@@ -119,11 +114,11 @@ def test_a_part_that_is_not_whole_is_refused_by_name(made: Path, spoil, fault: s
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--packages", "varnish"], "varnish"),
-        (["--packages", "painting==9"], "painting==9"),
-        (["--packages", "painting", "--without", "timber"], "--without timber: "),
+        (["--requirements", "varnish"], "varnish"),
+        (["--requirements", "painting==9"], "painting==9"),
+        (["--requirements", "painting", "--without", "timber"], "--without timber: "),
         (["--extras", "cuda,paint"], "--extras paint: unknown; Calotype has build, "),
-        (["--packages", "painting", "--part-size", "0"], "--part-size 0: expected more than 0"),
+        (["--requirements", "painting", "--part-size", "0"], "--part-size 0: expected more than 0"),
     ],
 )
 def test_what_cannot_be_had_is_named_and_nothing_is_left(
@@ -137,13 +132,13 @@ def test_what_cannot_be_had_is_named_and_nothing_is_left(
 
 
 def test_a_bundle_that_is_there_is_left_alone(made: Path, wheels: Path) -> None:
-    done = bundle(wheels, made, "--packages", "canvas")
+    done = bundle(wheels, made, "--requirements", "canvas")
     assert done.returncode == 1
     assert "is there already" in done.stderr
 
 
 def test_what_the_other_machine_has_must_do(wheels: Path, tmp_path: Path) -> None:
-    flags = ["--packages", "painting", "--without", "easel==1.9,timber"]
+    flags = ["--requirements", "painting", "--without", "easel==1.9,timber"]
     refused = bundle(wheels, tmp_path / "bundle", *flags)
     assert "--without timber: " in refused.stderr
     refused = bundle(wheels, tmp_path / "bundle", *flags[:-1], "easel==1.9")

@@ -7,6 +7,7 @@ TensorRT 10 and 11 (`tensorrt`) and TensorRT for RTX (`tensorrt-rtx`) share near
 | types of a network | strong when asked for | strong          | strong                          |
 | compiles for       | the GPU at hand       | the GPU at hand | GPUs that are named             |
 | without any GPU    | compiles nothing      | compiles nothing| all but replaceable weights     |
+| runs on            | the GPU at hand       | the GPU at hand | the RTX line: no Hopper         |
 | kernels are made   | when compiled         | when compiled   | when first run, kept in a cache |
 | allocates          | when opened           | when opened     | when run too, unless told not to|
 
@@ -22,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, cast
 
 from runtime.errors import BackendError
-from runtime.target import BackendName
+from runtime.target import BACKENDS, BackendName
 
 if TYPE_CHECKING:
     import tensorrt_rtx
@@ -101,6 +102,29 @@ ALLOCATING: frozenset[BackendName] = frozenset({"tensorrt-rtx"})
 """Flavours whose engines may allocate memory while they run, unless a flag says no when they are
 compiled: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/release-notes-1/1.2.html
 """
+
+_RUNS_ON: dict[str, tuple[str, ...]] = {
+    "tensorrt-rtx": ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
+}
+"""GPUs of flavours that do not run on all. Those of NVIDIA's support matrix, and sm_80, which its
+page on engines names. An H200 (sm_90) refused an engine of 1.7.1.116 with "TensorRT-RTX does not
+support this compute capability", and the compiler knows neither Hopper nor the data centre's
+Blackwell (sm_100, sm_103):
+https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
+https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+"""
+
+
+def gpu_fault(backend: str, compute_capability: str) -> str | None:
+    """The reason why a backend runs nothing on a GPU, with the remedy; None where it may run."""
+    known = _RUNS_ON.get(backend)
+    if known is None or compute_capability in known:
+        return None
+    others = " or ".join(name for name in BACKENDS if name not in _RUNS_ON)
+    return (
+        f"{backend} does not run on {compute_capability}: it is for the RTX line "
+        f"({', '.join(known)}); take --backend {others}"
+    )
 
 
 def installed_flavour(name: BackendName) -> Flavour:

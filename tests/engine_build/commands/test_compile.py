@@ -23,6 +23,12 @@ def test_the_best_backend_that_is_installed_is_taken(
     assert default_backend() == taken
 
 
+def test_one_that_does_not_run_on_the_gpu_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(["tensorrt-rtx", "onnxruntime-cuda"], monkeypatch)
+    assert default_backend("sm_89") == "tensorrt-rtx"
+    assert default_backend("sm_90") == default_backend("sm_89", "sm_90") == "onnxruntime-cuda"
+
+
 def test_where_none_is_installed_each_is_named_with_what_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
