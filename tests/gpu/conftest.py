@@ -52,11 +52,11 @@ class Compiled:
     model: Model
     choice: Choice
 
-    def generator(self) -> Generator:
-        """Its engines, opened."""
+    def generator(self, *, captures: bool = True) -> Generator:
+        """Its engines, opened; without `captures` nothing runs as a CUDA graph."""
         with stage("open engines"):
             served = served_by(self.choice.target, self.model.package.manifest)
-            backend = open_backend(self.model.package, self.choice)
+            backend = open_backend(self.model.package, self.choice, captures=captures)
             return Generator(self.model, backend, served=served)
 
 

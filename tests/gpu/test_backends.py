@@ -57,8 +57,8 @@ def test_a_picture_is_that_of_onnx_runtime_on_the_cpu(
 
 
 def test_a_graph_gives_what_the_plain_run_gave(demo: Compiled) -> None:
+    plain = drawn(demo.generator(captures=False), steps=1)
     fresh = demo.generator()
-    plain = drawn(fresh, steps=1)  # the first run of a shape is no graph
     for _ in range(3):
         check_same(demo, drawn(fresh, steps=1), plain)
     assert isinstance(fresh.backend, OnDevice)
@@ -68,11 +68,15 @@ def test_a_graph_gives_what_the_plain_run_gave(demo: Compiled) -> None:
 
 def test_graphs_of_several_shapes_are_replayed_in_turns(demo: Compiled) -> None:
     """What a library makes anew for one shape, another's graph may still use."""
-    fresh = demo.generator()
     bodies: tuple[dict[str, object], ...] = ({"steps": 1}, {"steps": 1, "cfg_scale": 1.0})
-    plain = [drawn(fresh, **body) for body in bodies]
+    without = demo.generator(captures=False)
+    plain = [drawn(without, **body) for body in bodies]
+    fresh = demo.generator()
     for body, expected in [*zip(bodies, plain, strict=True)] * 3:
         check_same(demo, drawn(fresh, **body), expected)
+    assert isinstance(fresh.backend, OnDevice)
+    # One that differed would have been dropped, and its call have run plainly.
+    assert list(fresh.backend.shortfalls) == []
 
 
 def test_loras_come_and_go_and_leave_nothing_behind(

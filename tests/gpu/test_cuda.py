@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import CaptureError, Cuda
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.weights import DeviceWeights
 from runtime.devices import Gpu
@@ -76,6 +76,27 @@ def test_a_capture_is_not_upset_by_what_other_threads_do(cuda: Cuda) -> None:
         finally:
             over.set()
         disturbing.result()
+
+
+def test_a_capture_that_is_spoilt_leaves_nothing_behind(cuda: Cuda) -> None:
+    stream = cuda.stream(urgent=True)
+    first, second = (cuda.allocate(1024, "buffers") for _ in range(2))
+    with pytest.raises(CaptureError, match="cudaStreamSynchronize"):
+        stream.capture(stream.synchronize)
+    assert not stream.is_capturing
+    (code,) = cuda.bindings.cudaGetLastError()
+    assert code == cuda.bindings.cudaError_t.cudaSuccess
+    stream.copy(first.address, second.address, 1024)
+    stream.synchronize()
+    stream.capture(lambda: stream.copy(first.address, second.address, 1024)).destroy()
+
+
+def test_a_capture_may_allocate(cuda: Cuda) -> None:
+    stream = cuda.stream(urgent=True)
+    allocated = []
+    stream.capture(lambda: allocated.append(cuda.allocate(2**22, "buffers"))).destroy()
+    for memory in allocated:
+        cuda.free(memory)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])

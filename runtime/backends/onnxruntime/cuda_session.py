@@ -2,8 +2,8 @@
 
 Everything is bound to our own buffers. A session is opened as one whose runs can be captured, which
 it refuses where a network goes back and forth between device and host. We capture them ourselves:
-the provider's own graphs wait for the device at every replay, are kept until the session ends, and
-are captured in a mode that forbids other threads, such as that of previews, to allocate meanwhile.
+the provider's own graphs are kept until the session ends, are captured in a mode that forbids other
+threads, such as that of previews, to allocate meanwhile, and are launched unproven.
 While a stream captures, whoever began that, kernels keep the pinned tables that they copy to the
 device (since 1.31); otherwise a run gives these back at its end, when it waits for the device.
 
