@@ -185,14 +185,14 @@ class Runtime:
 class Machine:
     """The stand-ins, loaded into this process, where vendors' libraries find them by name."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is where they were built."""
-        self._driver = ctypes.CDLL(str(folder / DRIVER), mode=ctypes.RTLD_GLOBAL)
-        self.theirs = Runtime(folder / RUNTIME)
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        """`folder` is where they were built, with `prefix`."""
+        self._driver = ctypes.CDLL(str(folder / f"{prefix}{DRIVER}"))
+        self.theirs = Runtime(folder / f"{prefix}{RUNTIME}")
         """The copy that ONNX Runtime uses."""
         for name in ("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"):
-            ctypes.CDLL(str(folder / name))
-        self.ours = Runtime(folder / OUR_RUNTIME)
+            ctypes.CDLL(str(folder / f"{prefix}{name}"))
+        self.ours = Runtime(folder / f"{prefix}{OUR_RUNTIME}")
         """The copy that stands for cuda-bindings'."""
 
     def mark(self, words: str) -> None:

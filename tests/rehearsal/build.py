@@ -28,18 +28,21 @@ def compiler() -> str | None:
     return shutil.which("gcc")
 
 
-def build(folder: Path) -> Path:
-    """Compile all of them into `folder`; returns it. Raises CalledProcessError with gcc's words."""
+def build(folder: Path, prefix: str = "") -> Path:
+    """Compile all of them into `folder`; returns it. Raises CalledProcessError with gcc's words.
+
+    With a `prefix` before their names nobody who asks for the real ones is given them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _compile(folder, DRIVER, [SOURCES / "driver.c"])
+    _compile(folder, prefix + DRIVER, [SOURCES / "driver.c"])
     for name, source in _LIBRARIES.items():
         parts = [SOURCES / source] if source else ["-x", "c", "/dev/null"]
-        options = [f"-L{folder}", f"-l:{DRIVER}"]
+        options = [f"-L{folder}", f"-l:{prefix}{DRIVER}"]
         if name in _VERSIONED:
             script = folder / f"{name}.map"
             script.write_text(f"{name} {{ *; }};\n", encoding="utf-8")
             options.append(f"-Wl,--version-script={script}")
-        _compile(folder, name, [*parts, *options])
+        _compile(folder, prefix + name, [*parts, *options])
     return folder
 
 
