@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine_build.capture import captured_calls
 from engine_build.progress import Phases
+from engine_build.reference import Reference
 from engine_build.targets import Wanted, target_identity
 from engine_build.tensorrt.engine import TensorRtCompiler
 from engine_build.tensorrt.profiles import Served
@@ -42,7 +42,7 @@ def compiled(package: ModelPackage, role: str, compute_capability: str, folder: 
 
 def answer(vendor: Vendor, package: ModelPackage, target: Target, role: str) -> str:
     """What becomes of it on a real picture's inputs, in words."""
-    [first, *_] = captured_calls(package.path.parent, package.path.name, [SIZE])[role]
+    [first, *_] = Reference(package, [SIZE]).calls[role]
     try:
         engine = TensorRtEngine(vendor, package, target, role, urgent=True)
         inputs = package.manifest.roles[role].inputs
