@@ -53,13 +53,14 @@ def largest_activation(reference: Reference, role: str) -> float:
     """
     package = reference.package
     calls = reference.calls[role]
-    model = _with_maximum(ir.load(graph_file(package, role)))
+    model = with_maximum(ir.load(graph_file(package, role)))
     folder = weights_folder(package, role)
     with closing(UnfusedSession(role, model, folder, reference.place)) as session:
         return max(float(np.max(session.run(call.inputs)[_OUTPUT])) for call in calls)
 
 
-def _with_maximum(model: ir.Model) -> ir.Model:
+def with_maximum(model: ir.Model) -> ir.Model:
+    """Let a graph answer the largest magnitudes of what 16 bits would have to hold, in place."""
     graph = model.graph
     nodes = list(graph)
     narrow = narrow_nodes(nodes)

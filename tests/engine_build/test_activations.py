@@ -3,15 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from engine_build import activations
-from engine_build.activations import check_range, largest_activation
+from engine_build.activations import check_range, largest_activation, with_maximum
 from engine_build.reference import Reference
 from engine_build.targets import Wanted
 from engine_build.tensorrt.profiles import Served
+from engine_build.unfused import graph_file
 from runtime.errors import BuildError
 from runtime.manifest import load_package
+from tests.engine_build.execution import executed, name_nodes
 
 ENGINES = Path(__file__).parents[2] / "engines"
 WANTED = Wanted("tensorrt-rtx", "sm_89", Served(((64, 96),), 1), precision="fp16")
@@ -39,3 +42,23 @@ def test_only_fp16_in_place_of_bf16_is_a_question() -> None:
     package = replace(load_package(ENGINES, "demo"), path=Path("nowhere"))
     check_range(Reference(package, [(64, 64)]), WANTED)
     check_range(Reference(package, [(64, 64)]), replace(WANTED, precision="bf16"))
+
+
+def test_a_maximum_is_taken_right_behind_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So no activation is kept for it until the end."""
+    package = load_package(ENGINES, "demo")
+    inputs = Reference(package, [(64, 64)]).calls["denoiser"][0].inputs
+    model = with_maximum(ir.load(graph_file(package, "denoiser")))
+    name_nodes(model)
+    order = executed(model, package.path, inputs, tmp_path, monkeypatch)
+    at = {name: position for position, name in enumerate(order)}
+    pairs = [
+        (producer.name, node.name)
+        for node in model.graph
+        if node.op_type == "Abs" and (producer := node.inputs[0].producer()) is not None
+    ]
+    assert len(pairs) > 500
+    # Other readers of the value, and other outputs of its node, come in between, and no layer.
+    assert max(at[str(largest)] - at[str(value)] for value, largest in pairs) < 20

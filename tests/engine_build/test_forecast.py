@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine_build.capture import plans_of
-from engine_build.forecast import forecast, seconds
+from engine_build.forecast import forecast, memory_bytes, seconds
 from runtime.manifest import Manifest, Parameter, load_package
 from runtime.model import model_of
 
@@ -43,3 +43,7 @@ def test_it_is_a_sentence_with_minutes_cores_and_memory() -> None:
     said = forecast(package, [(1024, 1024)])
     assert " minutes on " in said
     assert " GB of memory beside a file of weights of 0.0 GB" in said
+
+
+def test_memory_is_what_sdxl_was_measured_to_take() -> None:
+    assert memory_bytes(512 * 512) == pytest.approx(2.72e9, rel=0.02)

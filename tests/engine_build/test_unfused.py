@@ -1,8 +1,7 @@
 """The reference's sessions: that weights are widened where they are used, and by whom."""
 
-import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from engine_build.unfused import CPU, CUDA, UnfusedSession, graph_file, put_weig
 from runtime.backends.protocol import Array
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, load_package
+from tests.engine_build.execution import executed, name_nodes
 
 ENGINES = Path(__file__).parents[2] / "engines"
 DENOISER = "denoiser"
-
-Options = Callable[[Path], onnxruntime.SessionOptions]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,6 @@ def inputs(demo: ModelPackage) -> Mapping[str, Array]:
     return Reference(demo, [(64, 64)]).calls[DENOISER][0].inputs
 
 
-def named(demo: ModelPackage) -> ir.Model:
-    """The denoiser's graph, each node named by its first output."""
-    model = ir.load(graph_file(demo, DENOISER))
-    for node in model.graph:
-        node.name = node.outputs[0].name
-    return model
-
-
 def widened(model: ir.Model) -> dict[str, int]:
     """The nodes that make fp32 of a weight, with the bytes that they make."""
     made = {}
@@ -56,31 +46,6 @@ def widened(model: ir.Model) -> dict[str, int]:
             assert value.shape is not None
             made[node.name] = 4 * int(np.prod(value.shape.numpy()))
     return made
-
-
-def executed(
-    model: ir.Model,
-    demo: ModelPackage,
-    inputs: Mapping[str, Array],
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> list[str]:
-    """The names of the nodes that ONNX Runtime says it has run, in its order."""
-    real: Options = unfused.session_options
-
-    def profiled(weights: Path) -> onnxruntime.SessionOptions:
-        options = real(weights)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(folder / "profile")
-        return options
-
-    monkeypatch.setattr(unfused, "session_options", profiled)
-    with closing(UnfusedSession(DENOISER, model, demo.path, CPU)) as session:
-        session.run(inputs)
-        profile = Path(session._session.end_profiling())
-    events = json.loads(profile.read_text())
-    suffix = "_kernel_time"
-    return [each["name"][: -len(suffix)] for each in events if each["name"].endswith(suffix)]
 
 
 def most_alive(model: ir.Model, order: list[str], sizes: Mapping[str, int]) -> int:
@@ -101,8 +66,9 @@ def test_every_weight_is_widened_in_the_call_and_where_it_is_used(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = named(demo)
-    order = executed(model, demo, inputs, tmp_path, monkeypatch)
+    model = ir.load(graph_file(demo, DENOISER))
+    name_nodes(model)
+    order = executed(model, demo.path, inputs, tmp_path, monkeypatch)
     sizes = widened(model)
     assert len(sizes) == 500
     # What is computed beforehand is not run.
