@@ -143,9 +143,10 @@ def plans_of(model: Model, sizes: Sequence[tuple[int, int]]) -> list[Plan]:
 
 
 def _draw(generator: Generator, plans: Sequence[Plan]) -> None:
-    """Make every picture and its previews, each network's part of all of them at once."""
-    for plan in plans:
-        generator.conditioning(plan)  # It is kept, and found when the loop asks for it.
+    """Make every picture and its previews, each network's part of all of them at once.
+
+    The first picture has all of the prompts; the generator keeps what its encoders made of them.
+    """
     finished, predicted = [], []
     for plan in plans:
         for event in generator.steps(plan):

@@ -32,10 +32,10 @@ _KERNEL = 4
 
 
 # Beside mapped weights, SDXL of published size took at most 2.72 GB at 512x512, in the decoder of
-# its VAE; the denoiser took 1.37 GB. The decoder's attention has a score for each pair of latents,
-# in fp32, before and after the softmax.
-BYTES_AT_LEAST = 0.5e9
-BYTES_PER_PIXEL = 8e3
+# its VAE (the denoiser 1.37), which took 6.15 GB at 1024x1024. The decoder's attention has a score
+# for each pair of latents, in fp32, before and after the softmax; the rest is fitted to the two.
+BYTES_AT_LEAST = 2.1e9
+BYTES_PER_PIXEL = 1.8e3
 BYTES_PER_PAIR = 8
 _LATENT_PIXELS = 64
 

@@ -45,5 +45,6 @@ def test_it_is_a_sentence_with_minutes_cores_and_memory() -> None:
     assert " GB of memory beside a file of weights of 0.0 GB" in said
 
 
-def test_memory_is_what_sdxl_was_measured_to_take() -> None:
-    assert memory_bytes(512 * 512) == pytest.approx(2.72e9, rel=0.02)
+@pytest.mark.parametrize(("side", "measured"), [(512, 2.72e9), (1024, 6.15e9)])
+def test_memory_is_what_sdxl_was_measured_to_take(side: int, measured: float) -> None:
+    assert memory_bytes(side * side) == pytest.approx(measured, rel=0.02)
