@@ -4,21 +4,18 @@ Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. 
 of theirs stays within fp16's is a question of its weights, so it is asked of them.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 from numpy.typing import NDArray
 
-from engine_build.capture import Call, captured_calls
 from engine_build.precision import narrow_nodes
+from engine_build.reference import Reference
 from engine_build.targets import Wanted
-from runtime.backends.onnxruntime.cpu import open_session
+from engine_build.unfused import UnfusedSession, graph_file, weights_folder
 from runtime.errors import BuildError
-from runtime.manifest import ModelPackage
 
 LARGEST_FP16 = 65504.0
 HEADROOM = 4.0
@@ -30,20 +27,17 @@ _OUTPUT = "largest_activation"
 _MASK = 1e30
 
 
-def check_range(engines: Path, package: ModelPackage, wanted: Wanted) -> None:
+def check_range(reference: Reference, wanted: Wanted) -> None:
     """Refuse fp16 where a network that is usually in bf16 comes near the end of its range.
 
-    Draws a picture on the CPU, and runs each such network once more. Raises BuildError.
+    Runs each such network once more on the reference's pictures. Raises BuildError.
     """
-    roles = package.manifest.roles
+    roles = reference.package.manifest.roles
     asked = [role for role, record in roles.items() if record.precision == "bf16"]
-    if wanted.precision != "fp16" or not asked:
+    if wanted.precision != "fp16":
         return
-    calls = captured_calls(engines, package.manifest.name, wanted.served.sizes[:1])
     for role in asked:
-        record = roles[role]
-        folder = Path(record.external_folder) if record.external_folder else package.path
-        largest = largest_activation(package.file(record.graph), folder, calls[role])
+        largest = largest_activation(reference, role)
         if not largest * HEADROOM <= LARGEST_FP16:
             raise BuildError(
                 f"--precision fp16: activations of {role} reach {largest:.3g} on a real picture, "
@@ -52,20 +46,28 @@ def check_range(engines: Path, package: ModelPackage, wanted: Wanted) -> None:
             )
 
 
-def largest_activation(graph: Path, weights_folder: Path, calls: Sequence[Call]) -> float:
-    """The largest magnitude of what fp16 would have to hold, over these calls."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    model = ir.to_proto(_with_maximum(ir.load(graph))).SerializeToString()
-    session = open_session(model, options, weights_folder)
-    return max(float(np.max(session.run([_OUTPUT], dict(call.inputs))[0])) for call in calls)
+def largest_activation(reference: Reference, role: str) -> float:
+    """The largest magnitude of what fp16 would have to hold, over a role's calls.
+
+    Raises BackendError.
+    """
+    package = reference.package
+    calls = reference.calls[role]
+    model = with_maximum(ir.load(graph_file(package, role)))
+    folder = weights_folder(package, role)
+    with closing(UnfusedSession(role, model, folder, reference.place)) as session:
+        return max(float(np.max(session.run(call.inputs)[_OUTPUT])) for call in calls)
 
 
-def _with_maximum(model: ir.Model) -> ir.Model:
+def with_maximum(model: ir.Model) -> ir.Model:
+    """Let a graph answer the largest magnitudes of what 16 bits would have to hold, in place."""
     graph = model.graph
+    nodes = list(graph)
+    narrow = narrow_nodes(nodes)
     values = [
         output
-        for node in narrow_nodes(list(graph))
+        for node in nodes
+        if node in narrow
         for output in node.outputs
         if output.dtype == ir.DataType.FLOAT
     ]
@@ -73,7 +75,9 @@ def _with_maximum(model: ir.Model) -> ir.Model:
     mask = _constant(graph, f"{_OUTPUT}.mask", np.array(_MASK, np.float32))
     zero = _constant(graph, f"{_OUTPUT}.zero", np.array(0, np.float32))
     maxima = []
-    for value in values:
+    # ONNX Runtime runs first what stands last (`unfused`): so each maximum comes right behind its
+    # value, which need not be kept.
+    for value in reversed(values):
         size = ir.node("Abs", [value])
         seen = ir.node("Less", [size.outputs[0], mask])
         kept = ir.node("Where", [seen.outputs[0], size.outputs[0], zero])

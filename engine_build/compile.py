@@ -19,10 +19,11 @@ from engine_build.activations import check_range
 from engine_build.compiler import Compiler, compiler_for
 from engine_build.progress import Phases, Progress
 from engine_build.publish import locked
+from engine_build.reference import Reference
 from engine_build.targets import Wanted, target_identity
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import BuildError, CalotypeError, PackageError
-from runtime.manifest import Manifest, ModelPackage, file_fault, load_package, read_manifest
+from runtime.manifest import Manifest, ModelPackage, file_fault, read_manifest
 from runtime.sealed import read_sealed, seal
 from runtime.target import (
     FOLDER,
@@ -59,22 +60,33 @@ _KEPT: TypeAdapter[_Kept] = TypeAdapter(_Kept)
 class CompileRequest:
     """What is to be compiled, of what."""
 
-    engines: Path
-    name: str
+    reference: Reference
+    """Of the package that is compiled, at the sizes that are wanted."""
     wanted: Wanted
     gpu_at_hand: str | None
     """The compute capability of this machine's GPU; None where it has none."""
     machine: str
     """What compiles it, for people."""
 
+    @property
+    def package(self) -> ModelPackage:
+        """What is compiled."""
+        return self.reference.package
+
+    @property
+    def verified_next(self) -> bool:
+        """Whether what was compiled runs on this machine's GPU next, against a reference of it."""
+        is_here = self.gpu_at_hand == self.wanted.compute_capability
+        return is_here and self.reference.place.on_device
+
 
 def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Target:
     """Compile what is not there yet. Returns the target, which nothing has verified.
 
-    Raises PackageError for a damaged package, BackendError where the compiler is not here, and
+    Raises PackageError for a damaged target, BackendError where the compiler is not here, and
     BuildError for what cannot be compiled, before any work where that can be known.
     """
-    package = load_package(request.engines, request.name)
+    package = request.package
     compiler = compiler_for(request.wanted.backend)
     identity = target_identity(package.manifest, request.wanted, compiler.version)
     _check_gpu(request, identity, compiler)
@@ -82,13 +94,13 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     final = folder / identity.name
     if final.is_dir():
         return _checked(final)
-    check_range(request.engines, package, request.wanted)
+    check_range(request.reference, request.wanted)
     folder.mkdir(exist_ok=True)
     staging = folder / f".{identity.name}.compiling"
     with locked(folder / f".{identity.name}.lock", f"{identity.name} is being compiled already"):
         staging.mkdir(exist_ok=True)
         try:
-            engines = _engines(package, compiler, identity, staging, show_progress=show_progress)
+            engines = _engines(request, compiler, identity, staging, show_progress=show_progress)
         except CalotypeError:
             # A folder is listed as what the same command goes on with: here that is nothing.
             if not any(_record_path(staging, role).exists() for role in identity.engines):
@@ -98,7 +110,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
             identity=identity,
             engines=engines,
             compiled_on=request.machine,
-            command=request.wanted.command(request.name),
+            command=request.wanted.command(package.path.name),
         )
         write_target(staging, record)
         for role in engines:
@@ -108,7 +120,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
 
 
 def _engines(
-    package: ModelPackage,
+    request: CompileRequest,
     compiler: Compiler,
     identity: TargetIdentity,
     staging: Path,
@@ -116,6 +128,7 @@ def _engines(
     show_progress: bool,
 ) -> dict[str, EngineRecord]:
     """Every role's engine: the one that is kept in `staging`, or one that is compiled now."""
+    package = request.package
     engines = {role: kept for role in identity.engines if (kept := _kept(staging, role))}
     missing = [role for role in identity.engines if role not in engines]
     check_room(package.manifest, missing, staging.parent)
@@ -125,6 +138,9 @@ def _engines(
                 if role in missing:
                     with Phases(role, shown=show_progress) as phases:
                         engine = compiler.compile(package, identity, role, staging, phases)
+                        # A graph of published size takes the CPU an hour, its GPU seconds.
+                        if not request.verified_next:
+                            compiler.check(request.reference, identity, role, staging, phases)
                     _keep(staging, role, engine)
                     engines[role] = engine
     return engines
@@ -133,7 +149,7 @@ def _engines(
 def nearest(request: CompileRequest) -> str | None:
     """Which target there is in the place of the one that is wanted, and how they differ; None where
     the wanted one is there, or none for this GPU by this backend."""
-    package = load_package(request.engines, request.name)
+    package = request.package
     version = compiler_for(request.wanted.backend).version
     wanted = target_identity(package.manifest, request.wanted, version)
     found = {}

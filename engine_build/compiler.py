@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine_build.progress import Phases
+from engine_build.reference import Reference
 from runtime.backends.tensorrt.flavour import FLAVOURS
 from runtime.manifest import ModelPackage
 from runtime.target import BackendName, EngineRecord, TargetIdentity
@@ -36,6 +37,20 @@ class Compiler(Protocol):
         phases: Phases,
     ) -> EngineRecord:
         """Write a role's engine into `folder`. Raises BuildError."""
+        ...
+
+    def check(
+        self,
+        reference: Reference,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> None:
+        """Hold the engine in `folder` to the reference, as far as no GPU is needed for that.
+
+        Raises BuildError for one that is further off than it may be.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from engine_build.columns import columns, size_text
 from engine_build.compile import engine_fault, find_target
 from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.errors import PackageError
-from runtime.manifest import Manifest, load_package, read_manifest
+from runtime.manifest import Manifest, ModelPackage, read_manifest
 from runtime.target import (
     FOLDER,
     EngineRecord,
@@ -44,11 +44,10 @@ def targets_table(engines: Path, name: str) -> str:
     return "\n".join([*(columns(rows) if len(rows) > 1 else []), *faults])
 
 
-def describe_target(engines: Path, name: str, target_name: str) -> str:
+def describe_target(package: ModelPackage, target_name: str) -> str:
     """All that a person may want to know about a target. Raises PackageError where it is damaged,
     or was compiled from other files than the package holds."""
-    package = load_package(engines, name)
-    target = find_target(engines, name, target_name)
+    target = find_target(package.path.parent, package.path.name, target_name)
     record = target.record
     for role in sorted(record.engines):
         fault = engine_fault(target, role)

@@ -1,4 +1,5 @@
-"""Verifies a target on the device that it is for: engine against ONNX Runtime, on real inputs.
+"""Verifies a target on the device that it is for: each engine against the package's own graph, on
+the inputs of real pictures.
 
 A target that was not verified, or did not pass, is never served. What is measured goes into its
 record, passed or not.
@@ -16,7 +17,8 @@ import numpy as np
 from polygraphy.comparator import IterationResult, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
-from engine_build.capture import Call, captured_calls
+from engine_build.capture import Call
+from engine_build.reference import Reference
 from engine_build.stacking import stacked
 from engine_build.targets import served_sizes
 from engine_build.tensorrt.engine import REFIT, fixed_job
@@ -30,7 +32,6 @@ from runtime.manifest import (
     ModelPackage,
     Precision,
     RoleRecord,
-    load_package,
     record_file,
 )
 from runtime.target import (
@@ -71,19 +72,20 @@ Opener = Callable[[Target, str], OpenEngine]
 """Opens a role's engine of a target, on the device that it is for."""
 
 
-def verify_target(engines: Path, name: str, target: Target, open_engine: Opener) -> Target:
+def verify_target(reference: Reference, target: Target, open_engine: Opener) -> Target:
     """Check every engine of a target and write what was measured into its record.
 
-    Raises BuildError for a target of other files than the package holds; and, after the record is
-    written, where an engine is further off than it may be.
+    `reference` is of the sizes that the target serves; its networks are closed before an engine is
+    opened. Raises BuildError for a target of other files than the package holds; and, after the
+    record is written, where an engine is further off than it may be.
     """
-    package = load_package(engines, name)
+    package = reference.package
     stale = stale_parts(target.record.identity, package.manifest)
     if stale:
         raise BuildError(f"{target.name}: {'; '.join(stale)}; compile it again")
     record, manifest = target.record, package.manifest
-    sizes = served_sizes(record.identity, manifest)
-    calls = captured_calls(engines, name, sizes)
+    assert reference.sizes == tuple(served_sizes(record.identity, manifest))
+    calls = reference.calls
     checked = {}
     for role, engine in record.engines.items():
         identity = record.identity.engines[role]

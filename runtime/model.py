@@ -59,7 +59,11 @@ class Model:
 
 def open_model(engines: Path, name: str) -> Model:
     """Read the package `engines/name`, every file of it checked. Raises PackageError."""
-    package = load_package(engines, name)
+    return model_of(load_package(engines, name))
+
+
+def model_of(package: ModelPackage) -> Model:
+    """The model of a package that was read and found whole. Raises PackageError."""
     family = family_named(package.manifest.family)
     return Model(
         package=package,

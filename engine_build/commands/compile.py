@@ -2,17 +2,28 @@
 
 import argparse
 import re
-import sys
-from typing import get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
 
 from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
-from engine_build.commands.verify import verify_here
-from runtime.backends.tensorrt.flavour import gpu_fault
+    gpus = options.gpu or (gpu_at_hand(devices),)
+    backend = options.backend or default_backend(*gpus)
+    for gpu in gpus:
+        if fault := gpu_fault(backend, gpu):
+            raise BackendError(fault)
+    package = load_package(options.engines, options.name)
+    defaults = package.manifest.defaults
+    sizes = options.sizes or ((defaults.width, defaults.height),)
+    reference = _reference(package, sizes, gpus, devices, shown=not options.quiet)
 from runtime.catalog import installed_backend
-from runtime.devices import Devices, find_devices
+from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError, BuildError
-from runtime.manifest import Precision, read_manifest
-from runtime.target import BACKENDS, BackendName
+from runtime.manifest import ModelPackage, Precision, load_package
+from runtime.target import BACKENDS, BackendName, Target
+
+if TYPE_CHECKING:
+    from engine_build.compile import CompileRequest
+    from engine_build.reference import Reference
 
 _GPU = re.compile(r"sm_\d{2,3}")
 NO_GPU = "a machine with no GPU"
@@ -24,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         "Compile a package's graphs into engines for a GPU. What is finished is kept: the same "
         "command goes on where it was interrupted. Where the GPU is at hand the engines are "
-        "verified against ONNX Runtime; elsewhere that is left to `engine-build verify`.",
+        "verified against the package's own graphs; elsewhere `engine-build verify` does that.",
         "engine-build compile sdxl --sizes 1024x1024,832x1216",
         "engine-build compile demo --backend tensorrt-rtx --gpu sm_86,sm_89 --fixed-weights",
     )
@@ -67,14 +78,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compile for each GPU, one after the other."""
+    """Compile for each GPU, one after the other, and verify for the one that is here."""
     # Here, since --help needs no library of a build.
-    from engine_build.compile import CompileRequest, compile_target, nearest
+    from engine_build.compile import CompileRequest
     from engine_build.targets import Wanted
     from engine_build.tensorrt.profiles import Served
 
     devices = find_devices()
     here = devices.first
+<<<<<<< HEAD
     gpus = options.gpu or (gpu_at_hand(devices),)
     backend = options.backend or default_backend(*gpus)
     for gpu in gpus:
@@ -82,6 +94,14 @@ def run(options: argparse.Namespace) -> None:
             raise BackendError(fault)
     defaults = read_manifest(options.engines / options.name)[0].defaults
     sizes = options.sizes or ((defaults.width, defaults.height),)
+=======
+    backend = options.backend or default_backend()
+    gpus = options.gpu or (gpu_at_hand(devices),)
+    package = load_package(options.engines, options.name)
+    defaults = package.manifest.defaults
+    sizes = options.sizes or ((defaults.width, defaults.height),)
+    reference = _reference(package, sizes, gpus, devices, shown=not options.quiet)
+>>>>>>> verify
     for gpu in gpus:
         wanted = Wanted(
             backend=backend,
@@ -91,25 +111,56 @@ def run(options: argparse.Namespace) -> None:
             fixed_weights=options.fixed_weights,
         )
         request = CompileRequest(
-            engines=options.engines,
-            name=options.name,
+            reference=reference,
             wanted=wanted,
             gpu_at_hand=None if here is None else here.compute_capability,
             machine=NO_GPU if here is None else str(here),
         )
-        if (other := nearest(request)) and not options.quiet:
-            print(f"engine-build: {other}", file=sys.stderr)
-        try:
-            target = compile_target(request, show_progress=not options.quiet)
-        except KeyboardInterrupt:
-            raise BuildError(
-                "interrupted; finished engines are kept, and the same command goes on behind them"
-            ) from None
-        if here is not None and here.compute_capability == gpu and not target.record.verified:
-            target = verify_here(options.engines, options.name, target, here)
+        target = _compiled(request, here, quiet=options.quiet)
         verify = f"engine-build verify {options.name} {target.name}"
         state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
         print(f"{target.name}: {state}")
+
+
+def _reference(
+    package: ModelPackage,
+    sizes: Sequence[tuple[int, int]],
+    gpus: Sequence[str],
+    devices: Devices,
+    *,
+    shown: bool,
+) -> "Reference":
+    """One for all that the command does: where it verifies nothing, the first size is enough."""
+    from engine_build.reference import Reference, place_here
+
+    here = devices.first
+    verifies = here is not None and here.compute_capability in gpus
+    distinct = tuple(dict.fromkeys(sizes))
+    return Reference(
+        package,
+        distinct if verifies else distinct[:1],
+        place_here(devices),
+        tell=notice if shown else lambda _: None,
+        show_progress=shown,
+    )
+
+
+def _compiled(request: "CompileRequest", here: Gpu | None, *, quiet: bool) -> Target:
+    """The target, verified where its GPU is here. Raises BuildError."""
+    from engine_build.compile import compile_target, nearest
+
+    if (other := nearest(request)) and not quiet:
+        notice(other)
+    try:
+        target = compile_target(request, show_progress=not quiet)
+    except KeyboardInterrupt:
+        raise BuildError(
+            "interrupted; finished engines are kept, and the same command goes on behind them"
+        ) from None
+    is_here = here is not None and here.compute_capability == request.wanted.compute_capability
+    if here is not None and is_here and not target.record.verified:
+        return verify_here(request.reference, target, here)
+    return target
 
 
 def gpu_at_hand(devices: Devices) -> str:

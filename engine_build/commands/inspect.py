@@ -29,5 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(describe(options.engines, options.name))
     else:
         from engine_build.target_report import describe_target
+        from runtime.manifest import load_package
 
-        print(describe_target(options.engines, options.name, options.target))
+        package = load_package(options.engines, options.name)
+        print(describe_target(package, options.target))

@@ -1,7 +1,8 @@
-"""`engine-build verify`: a target against ONNX Runtime, on the GPU that it is for."""
+"""`engine-build verify`: a target against the package's own graphs, on the GPU that it is for."""
 
 import argparse
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
 from engine_build.commands.arguments import add_engines, describe, package_name
 from engine_build.compile import find_target
@@ -11,13 +12,17 @@ from runtime.errors import BuildError
 from runtime.manifest import load_package
 from runtime.target import Target
 
+if TYPE_CHECKING:
+    from engine_build.reference import Reference
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     describe(
         parser,
-        "Compare every engine of a target with ONNX Runtime on the inputs of a real picture, and "
-        "write errors and times into its record. Only a target that passes is served.",
+        "Compare every engine of a target with the package's own graphs, run in fp32 "
+        "on the same GPU, on the inputs of real pictures, and write errors and times into its "
+        "record. Only a target that passes is served.",
         "engine-build verify sdxl tensorrt-11.4.0-sm_89-fp16-0a1b2c3d",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
@@ -25,17 +30,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engines(parser)
 
 
-def verify_here(engines: Path, name: str, target: Target, gpu: Gpu) -> Target:
+def verify_here(reference: "Reference", target: Target, gpu: Gpu) -> Target:
     """Verify a target on this machine's GPU."""
     # Here, since a listing needs no vendor's library.
     from engine_build.device import device_opener
     from engine_build.verify_target import verify_target
 
-    return verify_target(engines, name, target, device_opener(load_package(engines, name), gpu))
+    return verify_target(reference, target, device_opener(reference.package, gpu))
+
+
+def notice(sentence: str) -> None:
+    """Say something that is no result."""
+    print(f"engine-build: {sentence}", file=sys.stderr, flush=True)
 
 
 def run(options: argparse.Namespace) -> None:
     """Verify it, and print what was measured."""
+    # Here, since --help needs no library of a build.
+    from engine_build.reference import Reference, place_here
+    from engine_build.targets import served_sizes
+
     target = find_target(options.engines, options.name, options.target)
     devices = find_devices()
     wanted = target.record.identity.compute_capability
@@ -43,5 +57,13 @@ def run(options: argparse.Namespace) -> None:
     if here is None or here.compute_capability != wanted:
         found = devices.reason if here is None else f"this machine has {here}"
         raise BuildError(f"{target.name}: verified only on a GPU of {wanted}, and {found}")
-    verify_here(options.engines, options.name, target, here)
-    print(describe_target(options.engines, options.name, options.target))
+    package = load_package(options.engines, options.name)
+    reference = Reference(
+        package,
+        served_sizes(target.record.identity, package.manifest),
+        place_here(devices),
+        tell=notice,
+        show_progress=True,
+    )
+    verify_here(reference, target, here)
+    print(describe_target(package, options.target))

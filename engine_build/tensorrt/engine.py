@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from engine_build.progress import Phases
+from engine_build.reference import Reference
 from engine_build.tensorrt.job import EngineJob
 from engine_build.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
@@ -61,6 +62,16 @@ class TensorRtCompiler:
             build_seconds=compiled.seconds,
             build_peak_gb=compiled.peak_gb,
         )
+
+    def check(
+        self,
+        reference: Reference,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> None:
+        """Nothing: no engine runs without its GPU."""
 
 
 def engine_job(

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from engine_build.compile import CompileRequest, compile_target, nearest
+from engine_build.reference import Reference
 from engine_build.targets import Wanted, takes_loras, target_identity
 from engine_build.tensorrt.compiler import parse
 from engine_build.tensorrt.engine import TensorRtCompiler, engine_job
@@ -56,7 +57,8 @@ def request_of(engines: Path, name: str, **changes: Any) -> CompileRequest:
         "fixed_weights": True,
     }
     wanted = Wanted(**{**fields, **changes})
-    return CompileRequest(engines, name, wanted, gpu_at_hand=None, machine="a test")
+    reference = Reference(load_package(engines, name), [SIZE])
+    return CompileRequest(reference, wanted, gpu_at_hand=None, machine="a test")
 
 
 def binding(record: InputRecord) -> Binding:
@@ -272,7 +274,9 @@ def test_an_engine_that_was_damaged_is_named(compiled: Target, tmp_path: Path) -
     content[1000] ^= 1
     engine.write_bytes(content)
     with pytest.raises(PackageError, match=r"vae_decoder\.engine: changed, sha256"):
-        compile_target(replace(again(compiled), engines=engines), show_progress=False)
+        compile_target(
+            request_of(engines, "demo", served=Served(((128, 128),), 1)), show_progress=False
+        )
 
 
 def test_no_room_is_told_before_any_work(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

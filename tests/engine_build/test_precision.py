@@ -8,12 +8,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build.capture import captured_calls
 from engine_build.precision import typed_graph
+from engine_build.reference import Reference
 from engine_build.tolerances import ENGINES
 from engine_build.verify_target import compared
 from runtime.errors import BuildError
-from runtime.manifest import Precision, RoleRecord, read_manifest
+from runtime.manifest import Precision, RoleRecord, load_package, read_manifest
 from tests.engine_build.rounding import rounded
 
 # The packages that the fixtures of the same name build, each at a size that it takes.
@@ -50,7 +50,7 @@ def dtypes(values: Iterable[ir.Value | None]) -> set[ir.DataType | None]:
 def test_the_answers_are_those_in_fp32_but_for_the_digits(
     engines: Path, package: str, precision: Precision
 ) -> None:
-    calls = captured_calls(engines, package, [SIZE])
+    calls = Reference(load_package(engines, package), [SIZE]).calls
     manifest, _ = read_manifest(engines / package)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -13,8 +13,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build.capture import captured_calls
 from engine_build.precision import typed_graph
+from engine_build.reference import Reference
 from engine_build.stacking import stacked
 from engine_build.targets import Wanted, served_sizes, target_identity
 from engine_build.tensorrt.profiles import Served
@@ -53,6 +53,10 @@ def package(tmp_path: Path) -> ModelPackage:
 def target_of(package: ModelPackage) -> Target:
     (folder,) = (package.path / FOLDER).iterdir()
     return read_target(folder)
+
+
+def reference_of(package: ModelPackage) -> Reference:
+    return Reference(package, SERVED.sizes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Opened:
 
 def test_a_target_that_answers_as_its_graphs_do_is_verified(package: ModelPackage) -> None:
     device = Device(package, {})
-    verified = verify_target(package.path.parent, "demo", target_of(package), device.open)
+    verified = verify_target(reference_of(package), target_of(package), device.open)
     assert device.on_it == []
     assert verified.record.verified
     assert verified.record == target_of(package).record
@@ -119,7 +123,7 @@ def test_one_that_is_off_stays_out_of_service_and_says_by_how_much(
 ) -> None:
     device = Device(package, {"text_encoder": off})
     with pytest.raises(BuildError, match=r"text_encoder is off by .* allowed is 2\.0e-02; the tar"):
-        verify_target(package.path.parent, "demo", target_of(package), device.open)
+        verify_target(reference_of(package), target_of(package), device.open)
     record = target_of(package).record
     assert not record.verified
     assert record.engines["text_encoder"].check is not None
@@ -151,7 +155,7 @@ def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: Mo
         return (other if fixed else plain).open(of, role)
 
     with pytest.raises(BuildError, match=r"from itself compiled with fixed weights, allowed"):
-        verify_target(package.path.parent, "demo", target_of(package), opened)
+        verify_target(reference_of(package), target_of(package), opened)
     check = target_of(package).record.engines["text_encoder"].check
     assert check is not None
     assert check.largest_error <= check.tolerance
@@ -161,7 +165,7 @@ def test_a_refittable_engine_that_differs_from_a_fixed_one_stays_out(package: Mo
 
 def test_several_samples_in_one_call_are_each_what_they_are_alone(package: ModelPackage) -> None:
     role = package.manifest.roles["denoiser"]
-    (call, *_) = captured_calls(package.path.parent, "demo", [(64, 96)])["denoiser"]
+    (call, *_) = Reference(package, [(64, 96)]).calls["denoiser"]
     opened = Device(package, {}).open(target_of(package), "denoiser")
     alone = opened.run(call.inputs)
     for name, array in opened.run(stacked(role, call.inputs, 3)).items():
@@ -172,7 +176,7 @@ def test_several_samples_in_one_call_are_each_what_they_are_alone(package: Model
 
 def test_batches_are_timed_up_to_the_largest_that_an_engine_takes(package: ModelPackage) -> None:
     role = package.manifest.roles["denoiser"]
-    calls = captured_calls(package.path.parent, "demo", [(64, 64)])["denoiser"]
+    calls = Reference(package, [(64, 64)]).calls["denoiser"]
     opened = Device(package, {}).open(target_of(package), "denoiser")
     engine = target_of(package).record.engines["denoiser"]
     found = verified(
@@ -189,13 +193,13 @@ def test_a_stale_target_is_not_verified(package: ModelPackage) -> None:
     engines = {**identity.engines, "denoiser": old}
     write_target(target.path, replace(target.record, identity=replace(identity, engines=engines)))
     with pytest.raises(BuildError, match="denoiser was compiled from another graph; compile it ag"):
-        verify_target(package.path.parent, "demo", target_of(package), Device(package, {}).open)
+        verify_target(reference_of(package), target_of(package), Device(package, {}).open)
 
 
 def test_calls_are_those_of_the_sizes_that_engines_are_for(package: ModelPackage) -> None:
     identity = target_identity(package.manifest, WANTED, "1.0")
     assert served_sizes(identity, package.manifest) == list(SERVED.sizes)
-    calls = captured_calls(package.path.parent, "demo", [(64, 96)])
+    calls = Reference(package, [(64, 96)]).calls
     role = package.manifest.roles["denoiser"]
     assert extents(role, calls["denoiser"][0].inputs) == {
         "batch": 1,

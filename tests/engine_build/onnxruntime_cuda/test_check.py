@@ -1,20 +1,21 @@
 """That a compiled graph computes what the package's own does, and that one which does not is
 seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 
-from engine_build.capture import Call, captured_calls
+from engine_build.capture import Call
 from engine_build.onnxruntime_cuda.check import check_role
 from engine_build.onnxruntime_cuda.compiler import compile_role
+from engine_build.reference import Reference
 from runtime.errors import BuildError
 from runtime.manifest import ModelPackage, Precision, load_package
 from tests.lora_packs import ENGINES
 
-Calls = dict[str, list[Call]]
+Calls = Mapping[str, Sequence[Call]]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def demo() -> ModelPackage:
 
 
 @pytest.fixture(scope="module")
-def demo_calls() -> Calls:
-    return captured_calls(ENGINES, "demo", [(64, 96)])
+def demo_calls(demo: ModelPackage) -> Calls:
+    return Reference(demo, [(64, 96)]).calls
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -44,7 +45,7 @@ def test_every_role_of_every_family_passes(
 ) -> None:
     engines: Path = request.getfixturevalue(f"{name}_package")
     package = load_package(engines, name)
-    calls = captured_calls(engines, name, [(64, 96)])
+    calls = Reference(package, [(64, 96)]).calls
     for role, record in package.manifest.roles.items():
         if role in calls:
             graph = compile_role(package, role, record.precision, tmp_path).path

@@ -1,0 +1,193 @@
+"""That a command opens and hashes a package once, and draws its reference once.
+
+The commands are the real ones; the GPU is a stand-in, whose engines run on the CPU.
+"""
+
+import shutil
+from argparse import ArgumentParser
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from engine_build import capture, device, reference
+from engine_build.commands import compile as compile_command
+from engine_build.commands import verify as verify_command
+from engine_build.onnxruntime_cuda import engine as onnxruntime_engine
+from engine_build.onnxruntime_cuda.check import _Runner
+from engine_build.onnxruntime_cuda.compiler import weights_folder
+from engine_build.onnxruntime_cuda.definitions import define_operators
+from engine_build.unfused import CPU, Place, UnfusedSession
+from engine_build.verify_target import OpenEngine
+from runtime import manifest
+from runtime.backends.protocol import Array
+from runtime.devices import Devices, Gpu
+from runtime.manifest import FileRecord, ModelPackage
+from runtime.target import FOLDER, Target
+
+ENGINES = Path(__file__).parents[3] / "engines"
+HERE = Devices((Gpu("stand-in", "sm_90", 10**12, "13.0"),), "")
+DEVICE = Place(CPU.provider, {"stands": "for a device"})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A compiled graph, run on the CPU."""
+
+    runner: _Runner
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return self.runner.run(inputs)
+
+    def milliseconds(self, inputs: dict[str, Array]) -> float:
+        return float(len(inputs))
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+class Machine:
+    """What a command does on it is counted."""
+
+    def __init__(self, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engines = engines
+        self.hashed: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
+        self.drawn = 0
+        self.checked: list[str] = []
+        self._patch = monkeypatch
+        package = engines / "demo"
+        record, of_role = manifest.record_file, UnfusedSession.of_role
+        draw, check = reference.captured_calls, onnxruntime_engine.check_role
+
+        def hashing(path: Path) -> FileRecord:
+            if path.parent == package:
+                self.hashed[path.name] += 1
+            return record(path)
+
+        def opening(of: ModelPackage, role: str, place: Place) -> UnfusedSession:
+            self.opened[role] += 1
+            return of_role(of, role, place)
+
+        def drawing(*arguments: Any) -> Any:
+            self.drawn += 1
+            return draw(*arguments)
+
+        def checking(of: ModelPackage, role: str, *rest: Any) -> Any:
+            self.checked.append(role)
+            return check(of, role, *rest)
+
+        monkeypatch.setattr(manifest, "record_file", hashing)
+        monkeypatch.setattr(capture.UnfusedSession, "of_role", opening)
+        monkeypatch.setattr(reference, "captured_calls", drawing)
+        monkeypatch.setattr(onnxruntime_engine, "check_role", checking)
+
+    def has_gpu(self, place: Place) -> None:
+        """A GPU of sm_90; the reference is drawn in `place`."""
+        for command in (compile_command, verify_command):
+            self._patch.setattr(command, "find_devices", lambda: HERE)
+        self._patch.setattr(reference, "place_here", lambda _: place)
+        self._patch.setattr(device, "device_opener", self._opener)
+
+    def run(self, command: ModuleType, *arguments: str) -> None:
+        parser = ArgumentParser()
+        command.configure(parser)
+        command.run(parser.parse_args([*arguments, "--engines", str(self.engines)]))
+
+    @property
+    def files(self) -> Counter[str]:
+        """Each of the package's files, once."""
+        return Counter(manifest.read_manifest(self.engines / "demo")[0].files.keys())
+
+    @staticmethod
+    def _opener(package: ModelPackage, _: Gpu) -> Any:
+        def opened(target: Target, role: str) -> OpenEngine:
+            model = ir.load(target.engine(role))
+            define_operators(model)
+            engine: Any = Engine(_Runner(role, model, weights_folder(package, role)))
+            found: OpenEngine = engine
+            return found
+
+        return opened
+
+
+ROLES = ["denoiser", "preview_decoder", "text_encoder", "text_encoder_2", "vae_decoder"]
+OPENED = Counter({**dict.fromkeys(ROLES, 1), "text_encoder": 2, "text_encoder_2": 2})
+"""Two prompts go through two text encoders in turns."""
+ASKED = ("demo", "--backend", "onnxruntime-cuda", "--precision", "fp16", "--sizes", "64x64,64x96")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns(FOLDER))
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_compiling_for_two_gpus_with_none_here(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.run(compile_command, *ASKED, "--gpu", "sm_89,sm_90")
+    assert machine.hashed == machine.files
+    assert machine.drawn == 1
+    assert machine.opened == OPENED
+    assert machine.checked == 2 * ROLES
+    said = capsys.readouterr()
+    assert said.out.count("not verified yet; on its GPU: engine-build verify demo") == 2
+    assert said.err.count("the reference is drawn in fp32 on the CPU, one network at a time") == 1
+    # And before it began.
+    assert said.err.index("the reference is drawn") < said.err.index("reference: text_encoder")
+
+
+def test_compiling_for_the_gpu_that_is_here_and_another(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.has_gpu(DEVICE)
+    machine.run(compile_command, *ASKED, "--gpu", "sm_90,sm_89", "--quiet")
+    assert machine.hashed == machine.files
+    assert machine.drawn == 1
+    assert machine.opened == OPENED
+    # The one that is verified next is not run on the CPU before.
+    assert machine.checked == ROLES
+    said = capsys.readouterr()
+    here, other = said.out.splitlines()
+    assert "sm_90" in here
+    assert here.endswith(": verified")
+    assert "not verified yet" in other
+    assert said.err == ""
+
+
+def test_verifying_hashes_and_draws_once_too(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a GPU whose ONNX Runtime is one for the CPU alone."""
+    machine.run(compile_command, *ASKED, "--gpu", "sm_90", "--quiet")
+    name = capsys.readouterr().out.split(":")[0]
+    machine.has_gpu(CPU)
+    machine.hashed.clear()
+    machine.drawn = 0
+    machine.run(verify_command, "demo", name)
+    assert machine.hashed == machine.files
+    assert machine.drawn == 1
+    said = capsys.readouterr()
+    assert "verified" in said.out
+    assert "the reference is drawn in fp32 on the CPU" in said.err
+
+
+def test_where_the_reference_is_on_the_cpu_its_compiled_graph_is_held_to_it_as_well(
+    machine: Machine,
+) -> None:
+    machine.has_gpu(CPU)
+    machine.run(compile_command, *ASKED, "--gpu", "sm_90", "--quiet")
+    assert machine.checked == ROLES
+    assert machine.drawn == 1
+
+
+def test_the_stand_in_is_one_that_onnx_runtime_takes() -> None:
+    assert DEVICE.provider in onnxruntime.get_available_providers()
+    assert DEVICE.on_device
+    assert not CPU.on_device
