@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
-    gpus = options.gpu or (gpu_at_hand(devices),)
-    backend = options.backend or default_backend(*gpus)
-    for gpu in gpus:
-        if fault := gpu_fault(backend, gpu):
-            raise BackendError(fault)
-    package = load_package(options.engines, options.name)
-    defaults = package.manifest.defaults
-    sizes = options.sizes or ((defaults.width, defaults.height),)
-    reference = _reference(package, sizes, gpus, devices, shown=not options.quiet)
+from engine_build.commands.verify import notice, verify_here
+from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.catalog import installed_backend
 from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError, BuildError
@@ -86,22 +79,15 @@ def run(options: argparse.Namespace) -> None:
 
     devices = find_devices()
     here = devices.first
-<<<<<<< HEAD
     gpus = options.gpu or (gpu_at_hand(devices),)
     backend = options.backend or default_backend(*gpus)
     for gpu in gpus:
         if fault := gpu_fault(backend, gpu):
             raise BackendError(fault)
-    defaults = read_manifest(options.engines / options.name)[0].defaults
-    sizes = options.sizes or ((defaults.width, defaults.height),)
-=======
-    backend = options.backend or default_backend()
-    gpus = options.gpu or (gpu_at_hand(devices),)
     package = load_package(options.engines, options.name)
     defaults = package.manifest.defaults
     sizes = options.sizes or ((defaults.width, defaults.height),)
     reference = _reference(package, sizes, gpus, devices, shown=not options.quiet)
->>>>>>> verify
     for gpu in gpus:
         wanted = Wanted(
             backend=backend,
