@@ -83,7 +83,7 @@ _KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
         **dict.fromkeys(("And", "Not", "Or"), _BITS),
         "Clip": _TWO_FLOATS | {ir.DataType.INT64},
         **dict.fromkeys(("Cos", "Exp", "Gelu", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh"), _FLOATS),
-        **dict.fromkeys(("Reciprocal", "Round"), _TWO_FLOATS),
+        **dict.fromkeys(("Log", "Reciprocal", "Round"), _TWO_FLOATS),
         **dict.fromkeys(("Abs", "Neg"), _NUMBERS),
         "Pow": _TWO_FLOATS | _WHOLE,
         "Where": _FLOATS | _WHOLE | {ir.DataType.UINT8},

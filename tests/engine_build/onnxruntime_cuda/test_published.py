@@ -19,7 +19,7 @@ from engine_build.quiet import quiet
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 
-# By attentions. Text encoders of schnell and decoders of Chroma and Z-Image are Flux Dev's.
+# By attentions. What is left out is Flux Dev's too: schnell's first text encoder, and the VAEs.
 ATTENTIONS = {
     ("sdxl", "text_encoder"): 12,
     ("sdxl", "text_encoder_2"): 32,
@@ -30,6 +30,8 @@ ATTENTIONS = {
     ("flux-dev", "text_encoder_2"): 24,
     ("flux-dev", "denoiser"): 4,
     ("flux-dev", "vae_decoder"): 1,
+    # It reads so many tokens that its table of distances is too large to be a constant.
+    ("flux-schnell", "text_encoder_2"): 24,
     ("flux-schnell", "denoiser"): 4,
     ("chroma", "text_encoder"): 24,
     ("chroma", "denoiser"): 4,
@@ -50,7 +52,7 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Roles:
     return found
 
 
-@pytest.mark.parametrize(("name", "role"), ATTENTIONS, ids=" ".join)
+@pytest.mark.parametrize(("name", "role"), ATTENTIONS, ids=[" ".join(each) for each in ATTENTIONS])
 def test_nothing_of_a_published_structure_defies_a_capture(
     name: str, role: str, roles: Roles
 ) -> None:
