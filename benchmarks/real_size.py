@@ -1,14 +1,15 @@
-"""Writes a model of published size, with distinct random weights, as a diffusers folder.
+"""Writes a model of published size, with distinct random weights or none, as a diffusers folder.
 
 The folder around the networks (tokenizers, scheduler, model_index.json) is that of the tests' tiny
 model of the family; each network's config.json and weights are then replaced. No network is ever in
-memory: random bits are written shard by shard.
+memory: random bits are written shard by shard. Where the numbers are of no interest, files of holes
+take their place, which have every tensor's name, dtype and shape, and take no room.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Network:
     settings: Mapping[str, Any]
     """What config.json says beyond, or instead of, the tiny model's."""
     dtype: str
+    shallow: Mapping[str, Any] = field(default_factory=dict)
+    """What config.json says instead where a few of many blocks that are alike are enough."""
 
     def parameters(self, folder: Path) -> dict[str, tuple[int, ...]]:
         """Names and shapes, by the library's own class."""
@@ -85,6 +88,12 @@ _SDXL_UNET = {
     "projection_class_embeddings_input_dim": 2816,
     "norm_num_groups": 32,
 }
+_TAESD = {
+    "encoder_block_out_channels": [64] * 4,
+    "decoder_block_out_channels": [64] * 4,
+    "num_encoder_blocks": [1, 3, 3, 3],
+    "num_decoder_blocks": [3, 3, 3, 1],
+}
 _VAE = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32}
 
 _T5_XXL = {
@@ -114,6 +123,7 @@ _PACKED = {
     "joint_attention_dim": 4096,
     "axes_dims_rope": [16, 56, 56],
 }
+_FEW_PACKED = {"num_layers": 2, "num_single_layers": 2}
 _APPROXIMATOR = {
     "approximator_num_channels": 64,
     "approximator_hidden_dim": 5120,
@@ -137,35 +147,53 @@ def _folder(make: Callable[[], diffusers.DiffusionPipeline]) -> Callable[[Path],
 
 _FLOW_VAE = Network("vae", "AutoencoderKL", _VAE, "BF16")
 
-MODELS: Mapping[str, RealModel] = {
-    "sdxl": RealModel(
-        models.save_source,
-        (
-            Network("unet", "UNet2DConditionModel", _SDXL_UNET, "F16"),
-            Network("text_encoder", "CLIPTextModel", _CLIP_L, "F16"),
-            Network("text_encoder_2", "CLIPTextModelWithProjection", _CLIP_G, "F16"),
-            Network("vae", "AutoencoderKL", _VAE, "F16"),
-        ),
-    ),
-    "flux-dev": RealModel(
-        _folder(flow_models.flux_dev_pipeline),
+
+def _flux(make: Callable[[], diffusers.DiffusionPipeline]) -> RealModel:
+    return RealModel(
+        _folder(make),
         (
             Network(
                 "transformer",
                 "FluxTransformer2DModel",
                 {**_PACKED, "pooled_projection_dim": 768},
                 "BF16",
+                shallow=_FEW_PACKED,
             ),
             Network("text_encoder", "CLIPTextModel", _CLIP_L, "BF16"),
             Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16"),
             _FLOW_VAE,
         ),
+    )
+
+
+MODELS: Mapping[str, RealModel] = {
+    "sdxl": RealModel(
+        models.save_source,
+        (
+            Network(
+                "unet",
+                "UNet2DConditionModel",
+                _SDXL_UNET,
+                "F16",
+                shallow={"transformer_layers_per_block": 1},
+            ),
+            Network("text_encoder", "CLIPTextModel", _CLIP_L, "F16"),
+            Network("text_encoder_2", "CLIPTextModelWithProjection", _CLIP_G, "F16"),
+            Network("vae", "AutoencoderKL", _VAE, "F16"),
+            Network("preview_decoder", "AutoencoderTiny", _TAESD, "F16"),
+        ),
     ),
+    "flux-dev": _flux(flow_models.flux_dev_pipeline),
+    "flux-schnell": _flux(flow_models.flux_schnell_pipeline),
     "chroma": RealModel(
         _folder(flow_models.chroma_pipeline),
         (
             Network(
-                "transformer", "ChromaTransformer2DModel", {**_PACKED, **_APPROXIMATOR}, "BF16"
+                "transformer",
+                "ChromaTransformer2DModel",
+                {**_PACKED, **_APPROXIMATOR},
+                "BF16",
+                shallow=_FEW_PACKED,
             ),
             Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16"),
             _FLOW_VAE,
@@ -174,7 +202,9 @@ MODELS: Mapping[str, RealModel] = {
     "zimage": RealModel(
         _folder(zimage_models.zimage_pipeline),
         (
-            Network("transformer", "ZImageTransformer2DModel", _Z_IMAGE, "BF16"),
+            Network(
+                "transformer", "ZImageTransformer2DModel", _Z_IMAGE, "BF16", shallow={"n_layers": 2}
+            ),
             Network("text_encoder", "Qwen3Model", _QWEN3_4B, "BF16"),
             _FLOW_VAE,
         ),
@@ -187,7 +217,20 @@ def write_model(name: str, folder: Path) -> Path:
     model = MODELS[name]
     model.save_tiny(folder)
     for network in model.networks:
-        _write_network(network, folder)
+        _write_network(network, folder, np.random.default_rng(0))
+    return folder
+
+
+def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
+    """Write `folder` anew, its weights holes that take no room; returns it.
+
+    Of a `shallow` model, denoisers are as wide as published, and have a few blocks of each kind.
+    """
+    model = MODELS[name]
+    model.save_tiny(folder)
+    for network in model.networks:
+        settings = {**network.settings, **(network.shallow if shallow else {})}
+        _write_network(replace(network, settings=settings), folder, None)
     return folder
 
 
@@ -213,7 +256,8 @@ def _configure(network: Network, folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **network.settings}, indent=2))
 
 
-def _write_network(network: Network, folder: Path) -> None:
+def _write_network(network: Network, folder: Path, random: np.random.Generator | None) -> None:
+    """Holes where there is no `random`."""
     directory = folder / network.name
     for old in directory.glob("*.safetensors*"):
         old.unlink()
@@ -221,9 +265,9 @@ def _write_network(network: Network, folder: Path) -> None:
     stem = "diffusion_pytorch_model" if hasattr(diffusers, network.class_name) else "model"
     shards = list(_shards(network.parameters(folder)))
     total = sum(math.prod(shape) for shard in shards for shape in shard.values()) * 2
-    random = np.random.default_rng(0)
     weight_map = {}
-    with tqdm(total=total, unit="B", unit_scale=True, desc=network.name) as bar:
+    shown = random is not None
+    with tqdm(total=total, unit="B", unit_scale=True, desc=network.name, disable=not shown) as bar:
         for index, shard in enumerate(shards, start=1):
             file = f"{stem}-{index:05d}-of-{len(shards):05d}.safetensors"
             file = file if len(shards) > 1 else f"{stem}.safetensors"
@@ -250,7 +294,7 @@ def _write_shard(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
     dtype: str,
-    random: np.random.Generator,
+    random: np.random.Generator | None,
     advance: Callable[[int], object],
 ) -> None:
     header, position = {}, 0
@@ -262,6 +306,9 @@ def _write_shard(
     mask, exponent = _BITS[dtype]
     with path.open("wb") as out:
         out.write(len(encoded).to_bytes(8, "little") + encoded)
+        if random is None:
+            out.truncate(out.tell() + position)
+            return
         left = position // 2
         while left:
             count = min(left, _PIECE)

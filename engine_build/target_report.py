@@ -20,6 +20,8 @@ from runtime.target import (
 )
 
 _HEADINGS = ("TARGET", "GPU", "PRECISION", "ON DISK", "LORAS", "STATE")
+_TOLD = 5
+"""Nodes that are named where many are alike."""
 _ENGINE_HEADINGS = ("ROLE", "PRECISION", "ON DISK", "REFITTABLE", "ERROR", "ALLOWED", "BUILT IN")
 
 
@@ -61,10 +63,21 @@ def describe_target(package: ModelPackage, target_name: str) -> str:
             "",
             *(line for role in record.engines for line in _profiles(target, role)),
             *(line for role, engine in record.engines.items() for line in _times(role, engine)),
+            *uncaptured(target),
             "",
             f"every engine is as it was compiled; identity {record.identity.digest}",
         ]
     )
+
+
+def uncaptured(target: Target) -> Iterator[str]:
+    """A sentence for each role that no CUDA graph can hold, with the nodes that are why."""
+    for role, engine in target.record.engines.items():
+        if engine.uncaptured:
+            told = engine.uncaptured[:_TOLD]
+            more = len(engine.uncaptured) - len(told)
+            rest = f"; and {more} nodes more" if more else ""
+            yield f"{role}: runs without a CUDA graph, which cannot hold {'; '.join(told)}{rest}"
 
 
 def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:

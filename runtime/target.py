@@ -136,6 +136,8 @@ class EngineRecord:
     check: EngineCheck | None = None
     """None until it ran on a device."""
     step_times: tuple[StepTime, ...] = ()
+    uncaptured: tuple[str, ...] = ()
+    """Why no CUDA graph can hold it, by node; empty where its compiler knows of nothing."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

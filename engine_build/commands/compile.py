@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
     """Compile for each GPU, one after the other, and verify for the one that is here."""
     # Here, since --help needs no library of a build.
     from engine_build.compile import CompileRequest
+    from engine_build.target_report import uncaptured
     from engine_build.targets import Wanted
     from engine_build.tensorrt.profiles import Served
 
@@ -106,6 +107,8 @@ def run(options: argparse.Namespace) -> None:
         verify = f"engine-build verify {options.name} {target.name}"
         state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
         print(f"{target.name}: {state}")
+        for line in uncaptured(target):
+            print(line)
 
 
 def _reference(

@@ -9,14 +9,16 @@ initializer that the manifest names keeps its name, shape and dtype, so that LoR
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from engine_build.onnxruntime_cuda.attention import fuse_attention
+from engine_build.onnxruntime_cuda.capturable import Refusal, uncapturable
 from engine_build.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
+from engine_build.onnxruntime_cuda.concat import split_concats
 from engine_build.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
 from engine_build.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.onnxruntime_cuda.layout import put_channels_last
@@ -26,7 +28,7 @@ from runtime.manifest import ModelPackage, Precision
 from runtime.target import Binding
 
 FUSIONS = "calotype.fusions"
-"""The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says was fused."""
+"""The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says of it."""
 
 FUSED = ("MultiHeadAttention", "GroupNorm", "NhwcConv")
 PLAIN = ("Softmax", "InstanceNormalization", "Conv")
@@ -44,8 +46,8 @@ class CompiledGraph:
     """How many there are of each operator of FUSED."""
     left: Mapping[str, int]
     """How many there still are of each operator of PLAIN."""
-    copied: tuple[str, ...]
-    """Numbers that are copied from the host while it runs: with any, there is no CUDA graph."""
+    uncaptured: tuple[Refusal, ...]
+    """What keeps it from being captured as a CUDA graph: with any, it runs without one."""
 
 
 def compile_role(
@@ -55,12 +57,15 @@ def compile_role(
     record = package.manifest.roles[role]
     parameters = [each.initializer for each in record.parameters.values()]
     model = ir.load(package.file(record.graph))
-    copied = optimise(model, precision, parameters)
+    optimise(model, precision, parameters)
     missing = set(parameters) - set(model.graph.initializers)
     if missing:
         raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
     fused, left = (_counts(model, operators) for operators in (FUSED, PLAIN))
-    model.metadata_props[FUSIONS] = json.dumps({"fused": fused, "left": left, "copied": copied})
+    refusals = uncapturable(model)
+    model.metadata_props[FUSIONS] = json.dumps(
+        {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
+    )
     path = folder / f"{role}.onnx"
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_bytes(ir.to_proto(model).SerializeToString())
@@ -71,27 +76,25 @@ def compile_role(
         outputs=_bindings(model.graph.outputs),
         fused=fused,
         left=left,
-        copied=copied,
+        uncaptured=refusals,
     )
 
 
-def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> tuple[str, ...]:
-    """Put a graph into a precision and fuse all there is, in place.
-
-    Returns the numbers that are copied from the host.
-    """
+def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> None:
+    """Put a graph into a precision and fuse all there is, in place."""
+    split_concats(model)
     # Attention's rules know no Casts, and the norms' operator takes 16 bits and sums in 32.
     fuse_attention(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     typed_graph(model, precision, parameters)
     narrow_early(model)
     widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
-    copied = put_numbers_on_device(model)
+    put_numbers_on_device(model)
     model.opset_imports[DOMAIN] = 1
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
-    return copied
 
 
 def weights_folder(package: ModelPackage, role: str) -> Path:

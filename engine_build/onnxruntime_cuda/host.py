@@ -13,32 +13,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-_ANY = tuple(range(8))
-
-_READ_ON_HOST = {
-    "ConstantOfShape": _ANY,
-    "CumSum": (1,),
-    "Expand": (1,),
-    "Pad": (1, 3),
-    "Range": _ANY,
-    "ReduceMax": (1,),
-    "ReduceMean": (1,),
-    "ReduceMin": (1,),
-    "ReduceSum": (1,),
-    "Reshape": (1,),
-    "Resize": (1, 2, 3),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Unsqueeze": (1,),
-}
-"""Inputs that CUDA's kernels want in the host's memory, by operator."""
-
-_MADE_ON_HOST = ("Shape", "Size")
-_WITHOUT_KERNEL = ("ReduceProd",)
-"""CUDA has it of floats alone, and in our graphs it multiplies extents."""
+from engine_build.onnxruntime_cuda.kernels import MADE_ON_HOST, READ_ON_HOST, has_kernel
 
 _SMALL = 100
 """Elements of a constant that is no reason to compute on the device."""
@@ -47,43 +22,89 @@ _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def put_numbers_on_device(model: ir.Model) -> tuple[str, ...]:
+def put_numbers_on_device(model: ir.Model) -> None:
     """Let kernels read no number from the host where they want the device's memory, in place.
 
-    Returns the names of what is still copied: with any, there will be no CUDA graph.
+    What is no single number stays, and is copied.
     """
     graph = model.graph
     _find_maxima_by_kernels(graph)
-    numbers = _Numbers(graph)
-    left = []
+    # A node that reads inputs of the graph goes to the host only with a number that is there.
+    placement = Placement(graph, inputs_follow=False)
+    numbers = _Numbers(graph, placement)
     for node in list(graph):
-        for index, value in numbers.copied(node):
+        for index, value in placement.copied_to_device(node):
             if numbers.can_be_made(value):
                 node.replace_input_with(index, numbers.on_device(value))
-            else:
-                left.append(str(value.name))
-    return tuple(dict.fromkeys(left))
+
+
+class Placement:
+    """What of a graph ONNX Runtime computes on the host."""
+
+    def __init__(self, graph: ir.Graph, *, inputs_follow: bool = True) -> None:
+        """ONNX Runtime lets a node's numbers on the host take inputs of the graph there too;
+        `inputs_follow` says whether they are to be taken so."""
+        self._inputs_follow = inputs_follow
+        self.on_host: set[ir.Value] = set()
+        for node in graph:
+            if self._falls_to_host(node):
+                self.on_host.update(node.outputs)
+
+    def runs_on_host(self, node: ir.Node) -> bool:
+        """Whether a node is computed there."""
+        return node.outputs[0] in self.on_host
+
+    def has_host_alone(self, node: ir.Node) -> bool:
+        """Whether all that a node reads is on the host."""
+        return all(self._is_there(value) for value in node.inputs if value is not None)
+
+    def copied_to_device(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+        """Inputs of a node on the device that the host has, by position."""
+        if self.runs_on_host(node):
+            return
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        for index, value in enumerate(node.inputs):
+            if value is not None and value in self.on_host and index not in wanted:
+                yield index, value
+
+    def copied_to_host(self, node: ir.Node) -> Iterator[ir.Value]:
+        """Inputs that a node reads on the host and the device has, the graph's own among them."""
+        if node.op_type in MADE_ON_HOST:
+            return
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        for index, value in enumerate(node.inputs):
+            read_there = self.runs_on_host(node) or index in wanted
+            if value is not None and read_there and not self._is_there(value):
+                yield value
+
+    def _is_there(self, value: ir.Value) -> bool:
+        return value in self.on_host or _is_constant(value)
+
+    def _falls_to_host(self, node: ir.Node) -> bool:
+        if node.op_type in MADE_ON_HOST or not has_kernel(node):
+            return True
+        inputs = [value for value in node.inputs if value is not None]
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        if any(
+            value in self.on_host and index in wanted for index, value in enumerate(node.inputs)
+        ):
+            return False  # Its kernel takes it from there.
+        return any(value in self.on_host for value in inputs) and all(
+            value.dtype not in _NARROW and (value in self.on_host or self._follows(value))
+            for value in inputs
+        )
+
+    def _follows(self, value: ir.Value) -> bool:
+        return _is_small_constant(value) or (self._inputs_follow and value.is_graph_input())
 
 
 class _Numbers:
-    """What of a graph is on the host, and its twins on the device."""
+    """Twins, on the device, of what is on the host."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, placement: Placement) -> None:
         self._graph = graph
-        self._host: set[ir.Value] = set()
+        self._host = placement.on_host
         self._twins: dict[ir.Value, ir.Value] = {}
-        for node in graph:
-            if self._runs_on_host(node):
-                self._host.update(node.outputs)
-
-    def copied(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
-        """Inputs of a node on the device that would be copied there."""
-        if node.outputs[0] in self._host:
-            return
-        wanted = _READ_ON_HOST.get(node.op_type, ())
-        for index, value in enumerate(node.inputs):
-            if value is not None and value in self._host and index not in wanted:
-                yield index, value
 
     def can_be_made(self, value: ir.Value) -> bool:
         """Whether what is on the host comes down to single whole numbers."""
@@ -108,21 +129,6 @@ class _Numbers:
             self._graph.insert_after(producer, made)
             self._twins[value] = twin
         return self._twins[value]
-
-    def _runs_on_host(self, node: ir.Node) -> bool:
-        if node.op_type in _MADE_ON_HOST:
-            return True
-        inputs = [value for value in node.inputs if value is not None]
-        on_host = [value in self._host for value in inputs]
-        if node.op_type in _WITHOUT_KERNEL:
-            return any(on_host)
-        wanted = _READ_ON_HOST.get(node.op_type, ())
-        if any(value in self._host and index in wanted for index, value in enumerate(node.inputs)):
-            return False  # Its kernel takes it from there.
-        return any(on_host) and all(
-            (found or _is_small_constant(value)) and value.dtype not in _NARROW
-            for value, found in zip(inputs, on_host, strict=True)
-        )
 
     def _ranged(self, value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
         """The range from a number to the one behind it."""
@@ -198,6 +204,10 @@ def _is_of_last_axis(node: ir.Node, rank: int) -> bool:
     axis, last = node.attributes.get("axis"), node.attributes.get("select_last_index")
     of_last = axis is not None and axis.as_int() in {-1, rank - 1}
     return of_last and (last is None or not last.as_int()) and not node.outputs[0].is_graph_output()
+
+
+def _is_constant(value: ir.Value) -> bool:
+    return value.is_initializer() and not value.is_graph_input()
 
 
 def _is_small_constant(value: ir.Value) -> bool:

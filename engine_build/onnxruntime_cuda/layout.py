@@ -180,18 +180,23 @@ class _ChannelsLast:
         return output
 
     def _gathered(self, value: ir.Value, order: Sequence[int], before: ir.Node) -> ir.Value:
-        """The numbers of a shape, in another order."""
+        """The numbers of a shape, in another order; constants stay constants."""
         name = f"{value.name}.{before.outputs[0].name}.order"
+        if value.const_value is not None:
+            numbers = value.const_value.numpy()[list(order)]
+            return self._constant(ir.tensor(numbers, dtype=value.dtype, name=name))
         indices = ir.tensor(list(order), dtype=ir.DataType.INT64, name=f"{name}.indices")
-        constant = ir.Value(
-            name=indices.name, shape=ir.Shape([len(order)]), type=ir.TensorType(indices.dtype)
-        )
-        constant.const_value = indices
-        self._graph.register_initializer(constant)
+        inputs = [value, self._constant(indices)]
         output = ir.Value(name=name, shape=ir.Shape([4]), type=value.type)
-        node = ir.node("Gather", [value, constant], {"axis": 0}, outputs=[output], name=name)
+        node = ir.node("Gather", inputs, {"axis": 0}, outputs=[output], name=name)
         self._graph.insert_before(before, node)
         return output
+
+    def _constant(self, content: ir.TensorProtocol) -> ir.Value:
+        value = ir.Value(name=content.name, shape=ir.Shape([4]), type=ir.TensorType(content.dtype))
+        value.const_value = content
+        self._graph.register_initializer(value)
+        return value
 
 
 def _permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:

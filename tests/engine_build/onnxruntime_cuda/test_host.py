@@ -5,6 +5,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import pytest
 
+from engine_build.onnxruntime_cuda.capturable import uncapturable
 from engine_build.onnxruntime_cuda.host import put_numbers_on_device
 from tests.engine_build.onnxruntime_cuda.graphs import graph, operators, run
 
@@ -40,7 +41,8 @@ def test_a_count_that_is_reckoned_with_comes_from_the_device() -> None:
         axes=np.array([1, 2]),
         one=np.array(1, np.float32),
     )
-    assert put_numbers_on_device(found) == ()
+    put_numbers_on_device(found)
+    assert uncapturable(found) == ()
     assert "Range" in sources(found, "y")
     np.testing.assert_array_equal(run(found, X)[0], X / np.float32(11))
 
@@ -54,7 +56,8 @@ def test_what_was_decided_on_the_host_is_decided_once_more() -> None:
         two=np.array(2),
         zero=np.array(0, np.float32),
     )
-    assert put_numbers_on_device(found) == ()
+    put_numbers_on_device(found)
+    assert uncapturable(found) == ()
     assert operators(found).count("Greater") == 3
     np.testing.assert_array_equal(run(found, X)[0], X > 0)
 
@@ -66,7 +69,8 @@ def test_a_number_that_many_read_is_made_once() -> None:
         "float[b, 3, n] y",
         first=np.array([0]),
     )
-    assert put_numbers_on_device(found) == ()
+    put_numbers_on_device(found)
+    assert uncapturable(found) == ()
     assert operators(found).count("Range") == 1
     np.testing.assert_array_equal(run(found, X)[0], X * 4 + 4)
 
@@ -82,13 +86,17 @@ def test_shapes_stay_where_they_are() -> None:
         four_numbers=np.arange(4, dtype=np.float32),
     )
     before = operators(found)
-    assert put_numbers_on_device(found) == ()
+    put_numbers_on_device(found)
+    assert uncapturable(found) == ()
     assert operators(found) == before
 
 
-def test_what_is_no_single_number_is_told() -> None:
-    found = model("s = Shape (x) c = Cast <to = 1> (s) y = Mul (x, c)", "float[b, 3, 3] y")
-    assert put_numbers_on_device(found) == ("c",)
+def test_what_is_no_single_number_stays_and_is_told() -> None:
+    body = "s = Shape (x) c = Cast <to = 1> (s) p = Neg (x) y = Mul (p, c)"
+    found = model(body, "float[b, 3, 3] y")
+    put_numbers_on_device(found)
+    (refusal,) = uncapturable(found)
+    assert "Mul reads c on the device, and the host computes it" in refusal.reason
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
@@ -101,7 +109,8 @@ def test_of_places_that_are_equally_large_the_first_is_found(keepdims: int) -> N
     )
     passes.ShapeInferencePass()(found)
     (expected,) = run(found, tokens)
-    assert put_numbers_on_device(found) == ()
+    put_numbers_on_device(found)
     passes.RemoveUnusedNodesPass()(found)
+    assert uncapturable(found) == ()
     assert "ArgMax" not in operators(found)
     np.testing.assert_array_equal(run(found, tokens)[0], expected)

@@ -76,3 +76,14 @@ def test_bf16_has_no_such_convolution() -> None:
     plain = graph(text)
     put_channels_last(plain)
     assert operators(plain) == ["Conv"]
+
+
+def test_sizes_that_are_constant_stay_so() -> None:
+    """A capture cannot wait for the host to read them of the device."""
+    found = model(BODIES["an upsampling"])
+    put_channels_last(found)
+    (resize,) = (node for node in found.graph if node.op_type == "Resize" and node.name)
+    sizes = resize.inputs[2]
+    assert sizes is not None
+    assert sizes.const_value is not None
+    np.testing.assert_array_equal(sizes.const_value.numpy(), [1, 2, 2, 1])

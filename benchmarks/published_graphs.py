@@ -1,0 +1,122 @@
+"""Compiles every role of models of published structure for ONNX Runtime's CUDA provider, and says
+what of the graphs no CUDA graph can hold, and what they are made of.
+
+    python -m benchmarks.published_graphs [MODEL ...]
+
+No weight is read, so that none is there: files of holes have their names, dtypes and shapes.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx_ir as ir
+from tqdm import tqdm
+
+from benchmarks.machine import machine
+from benchmarks.real_size import MODELS, write_hollow
+from engine_build.export.common import preview_decoder
+from engine_build.export.families import exporter_for
+from engine_build.export.role import Choices, RoleExport
+from engine_build.onnxruntime_cuda.capturable import uncapturable
+from engine_build.onnxruntime_cuda.compiler import optimise
+from engine_build.placing import in_place
+from engine_build.quiet import quiet
+from engine_build.single_file.open import open_source
+from engine_build.sources import open_preview_decoder
+from engine_build.tracing import link, parameter_shapes, trace
+from engine_build.weights import match_parameters
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One role's graph, compiled."""
+
+    model: str
+    role: str
+    precision: str
+    seconds: float
+    nodes: int
+    uncaptured: tuple[str, ...]
+    operators: Mapping[str, int]
+
+
+def published_roles(folder: Path) -> dict[str, RoleExport]:
+    """The roles of a diffusers folder, by name, with that of a preview decoder beside them."""
+    source = open_source(folder, None)
+    model = exporter_for(source).read(source, Choices())
+    roles = list(model.roles)
+    if (folder / "preview_decoder").is_dir():
+        decoder = open_preview_decoder(folder / "preview_decoder")
+        largest = model.limits.max_size // model.latents.scale_factor
+        roles.append(preview_decoder(decoder, model.latents.channels, largest))
+    return {role.role: role for role in roles}
+
+
+def compiled_graph(role: RoleExport) -> ir.Model:
+    """A role's graph as `compile_role` optimises it, its weights left where they are."""
+    found = match_parameters(
+        parameter_shapes(role), role.parameter_names, role.component.checkpoint
+    )
+    placed, traced = in_place(found), trace(role)
+    model = link(traced, placed.weights, placed.folder)
+    parameters = [placed.weights[parameter][0] for parameter in traced.parameters]
+    optimise(model, role.precision, parameters)
+    return model
+
+
+def measure(name: str, role: RoleExport) -> Compiled:
+    """Compile one role."""
+    started = time.monotonic()
+    model = compiled_graph(role)
+    return Compiled(
+        model=name,
+        role=role.role,
+        precision=role.precision,
+        seconds=round(time.monotonic() - started, 1),
+        nodes=len(model.graph),
+        uncaptured=tuple(str(refusal) for refusal in uncapturable(model)),
+        operators=dict(Counter(node.op_type for node in model.graph).most_common()),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--output", type=Path, default=RESULTS / "published_graphs.json")
+    arguments = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory(prefix="calotype-published-") as scratch, quiet():
+        for name in arguments.models or MODELS:
+            roles = published_roles(write_hollow(name, Path(scratch) / name, shallow=False))
+            for role in tqdm(roles.values(), desc=name, unit="role"):
+                found.append(measure(name, role))
+                last = found[-1]
+                tqdm.write(
+                    f"{name:<13} {last.role:<16} {last.precision} {last.seconds:7.1f} s "
+                    f"{last.nodes:6} nodes, {len(last.uncaptured)} that cannot be captured"
+                )
+                for refusal in last.uncaptured:
+                    tqdm.write(f"    {refusal}")
+    result = {
+        "graphs": [asdict(each) for each in found],
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Graphs of published structure, of weights that take no room: nothing in them defies a capture.
+
+Text encoders are as deep as published, since what picks one of their states grows with their depth.
+Denoisers are as wide as published, and have two blocks of each kind: all of them take ten minutes
+and more, by `python -m benchmarks.published_graphs`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import pytest
+
+from benchmarks.published_graphs import compiled_graph, published_roles
+from benchmarks.real_size import write_hollow
+from engine_build.export.role import RoleExport
+from engine_build.onnxruntime_cuda.capturable import uncapturable
+from engine_build.quiet import quiet
+
+Roles = Callable[[str], Mapping[str, RoleExport]]
+
+# By attentions. What is left out is Flux Dev's too: schnell's first text encoder, and the VAEs.
+ATTENTIONS = {
+    ("sdxl", "text_encoder"): 12,
+    ("sdxl", "text_encoder_2"): 32,
+    ("sdxl", "denoiser"): 22,
+    ("sdxl", "vae_decoder"): 1,
+    ("sdxl", "preview_decoder"): 0,
+    ("flux-dev", "text_encoder"): 12,
+    ("flux-dev", "text_encoder_2"): 24,
+    ("flux-dev", "denoiser"): 4,
+    ("flux-dev", "vae_decoder"): 1,
+    # It reads so many tokens that its table of distances is too large to be a constant.
+    ("flux-schnell", "text_encoder_2"): 24,
+    ("flux-schnell", "denoiser"): 4,
+    ("chroma", "text_encoder"): 24,
+    ("chroma", "denoiser"): 4,
+    ("zimage", "text_encoder"): 35,
+    ("zimage", "denoiser"): 6,
+}
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> Roles:
+    """The roles of a model, by its name; each model is written once."""
+
+    @cache
+    def found(name: str) -> Mapping[str, RoleExport]:
+        folder = tmp_path_factory.mktemp("published") / name
+        return published_roles(write_hollow(name, folder, shallow=True))
+
+    return found
+
+
+@pytest.mark.parametrize(("name", "role"), ATTENTIONS, ids=[" ".join(each) for each in ATTENTIONS])
+def test_nothing_of_a_published_structure_defies_a_capture(
+    name: str, role: str, roles: Roles
+) -> None:
+    with quiet():
+        model = compiled_graph(roles(name)[role])
+    assert uncapturable(model) == ()
+    operators = Counter(node.op_type for node in model.graph)
+    assert operators["MultiHeadAttention"] == ATTENTIONS[name, role]
+    assert operators["Softmax"] == 0
