@@ -1,8 +1,9 @@
-"""One role of a package by the real ONNX Runtime on the stand-ins, in a process of its own.
+"""A compiled graph by the real ONNX Runtime on the stand-ins, in a process of its own.
 
-    python -m tests.rehearsal.rehearse STAND_INS ONNXRUNTIME ENGINES PACKAGE ROLE GRAPH HOW
+    python -m tests.rehearsal.rehearse STAND_INS ONNXRUNTIME GRAPH WEIGHTS LATENTS HOW
 
-ONNXRUNTIME is a folder with onnxruntime-gpu. HOW is one of:
+ONNXRUNTIME is a folder with onnxruntime-gpu, WEIGHTS the folder that the graph's weights lie in,
+LATENTS the height and width of the latents. HOW is one of:
 
     bare           a plain run, a relaxed capture by hand, and plain runs behind it
     memory         the same, the capture local to its thread and memory asked for within it
@@ -15,32 +16,43 @@ Writes what came of it as JSON.
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx_ir as ir
+
 from tests.rehearsal.bindings import CaptureMode, Machine
 
 
-def main(stand_ins: Path, library: str, engines: Path, names: list[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is to be run, and how."""
+
+    graph: Path
+    weights: Path
+    latents: int
+    how: str
+
+
+def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     """What was seen."""
     sys.path.insert(0, library)
-    package_name, role, graph, how = names
     machine = Machine(stand_ins)
 
     from runtime.backends.device.cuda import Cuda
     from runtime.backends.device.device import Device
     from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
-    from runtime.model import open_model
 
-    package = open_model(engines, package_name).package
-    record = package.manifest.roles[role]
+    graph, how = rehearsal.graph, rehearsal.how
+    record: Any = SimpleNamespace(inputs=_inputs(graph))
     device = Device(Cuda(machine.ours, machine.ours))
     stream = device.cuda.stream(urgent=True)
     engine: Any = SimpleNamespace(precision="fp16", flags=())
-    session = OnnxCudaSession(device, stream, role, record, engine)
-    session.open(Path(graph).read_bytes(), Path(graph), package.path)
-    shapes = {name: _shape(each.shape) for name, each in record.inputs.items()}
+    session = OnnxCudaSession(device, stream, graph.stem, record, engine)
+    session.open(graph.read_bytes(), graph, rehearsal.weights)
+    shapes = {name: _shape(each.shape, rehearsal.latents) for name, each in record.inputs.items()}
     call = session.call(shapes, "these shapes")
     if how in {"served", "waited-for"}:
         return _served(machine, device, call, stream, wait=how == "waited-for")
@@ -98,11 +110,22 @@ def _tried(work: Any) -> str:
     return "ran"
 
 
-def _shape(axes: tuple[int | str, ...]) -> tuple[int, ...]:
-    known = {"evaluations": 2, "batch": 1}
-    return tuple(axis if isinstance(axis, int) else known.get(axis, 8) for axis in axes)
+def _inputs(graph: Path) -> dict[str, Any]:
+    inputs = {}
+    for value in ir.load(graph).graph.inputs:
+        assert value.dtype is not None
+        assert value.shape is not None
+        axes = tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape)
+        inputs[str(value.name)] = SimpleNamespace(dtype=str(value.dtype.numpy()), shape=axes)
+    return inputs
+
+
+def _shape(axes: tuple[int | str, ...], latents: int) -> tuple[int, ...]:
+    known = {"evaluations": 2, "batch": 1, "tokens": 77}
+    return tuple(axis if isinstance(axis, int) else known.get(axis, latents) for axis in axes)
 
 
 if __name__ == "__main__":
-    stand_ins, library, engines, *names = sys.argv[1:]
-    print(json.dumps(main(Path(stand_ins), library, Path(engines), names)))
+    stand_ins, library, graph, weights, latents, how = sys.argv[1:]
+    asked = Rehearsal(Path(graph), Path(weights), int(latents), how)
+    print(json.dumps(main(Path(stand_ins), library, asked)))
