@@ -88,8 +88,8 @@ class Supervisor:
         """What served before the worker was to be renewed, until the new one is ready."""
         self._told = ""
         self._shortfalls: Sequence[str] = ()
-        self._trial = ""
-        """The role whose new CUDA graph is being launched for the first time."""
+        self._trials: list[str] = []
+        """Roles whose new CUDA graphs are being launched for the first time."""
         self._without_graphs = ""
         """Why no work is captured as CUDA graphs, if that was not asked for."""
         self._failed = asyncio.Event()
@@ -219,17 +219,17 @@ class Supervisor:
         ending = _ended(process.pid, await process.wait())
         self._process = None
         self._lost(self._broken.detail if self._broken else f"{reason} ({ending})")
-        self._end_trial()
+        self._end_trials()
         await self._release(session)
         return was_ready
 
-    def _end_trial(self) -> None:
+    def _end_trials(self) -> None:
         """Let the next worker do without CUDA graphs where this one was lost in launching one."""
-        role, self._trial = self._trial, ""
-        if role and not self._stopped.is_set() and not self._renewing:
+        roles, self._trials = self._trials, []
+        if roles and not self._stopped.is_set() and not self._renewing:
             self._without_graphs = (
                 f"no CUDA graphs are used, since a worker was lost when it launched a new one of "
-                f"{role}: {self._facts.error}"
+                f"{' and '.join(roles)}: {self._facts.error}"
             )
             logger.error("%s", self._without_graphs)
 
@@ -291,7 +291,7 @@ class Supervisor:
             self._broken = message
             return
         if isinstance(message, Trial):
-            self._trial = message.role
+            (self._trials.remove if message.over else self._trials.append)(message.role)
             return
         self._shortfalls = message.shortfalls
         if isinstance(message, Heartbeat):

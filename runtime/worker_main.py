@@ -121,6 +121,21 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
     worker.run(generator.places)
 
 
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """Tells the server of the first launches of CUDA graphs."""
+
+    link: WorkerLink
+
+    def begun(self, role: str) -> None:
+        """A graph of this role is about to be launched."""
+        self.link.send(Trial(role, over=False))
+
+    def over(self, role: str) -> None:
+        """It was launched, and the process lives."""
+        self.link.send(Trial(role, over=True))
+
+
 def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready, Generator]:
     """Load the model onto its device and warm it up; what the server is told of it."""
     model = open_model(options.engines, options.model)
@@ -129,7 +144,7 @@ def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready
     backend = open_backend(model.package, choice, captures=options.captures)
     if isinstance(backend, OnDevice):
         pulse.device = backend
-        backend.watch_trials(lambda role: link.send(Trial(role)))
+        backend.watch_trials(_Trials(link))
     served = served_by(choice.target, model.package.manifest)
     generator = Generator(
         model,

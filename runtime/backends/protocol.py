@@ -109,6 +109,20 @@ class Backend(Protocol):
         ...
 
 
+class TrialListener(Protocol):
+    """Who hears of the first launch of a new CUDA graph, which may end the process. Threads call
+    it.
+    """
+
+    def begun(self, role: str) -> None:
+        """A graph of this role is about to be launched."""
+        ...
+
+    def over(self, role: str) -> None:
+        """It was launched, and the process lives."""
+        ...
+
+
 @runtime_checkable
 class OnDevice(Protocol):
     """A Backend on a device, of whose state it gives an account."""
@@ -116,10 +130,8 @@ class OnDevice(Protocol):
     shortfalls: Iterable[str]
     """What runs otherwise than it should, in sentences: what a person would learn from the bill."""
 
-    def watch_trials(self, tell: Callable[[str], None]) -> None:
-        """Let `tell` hear the role whose new CUDA graph is about to be launched for the first time,
-        and an empty string when that launch went well: it may end the process.
-        """
+    def watch_trials(self, listener: TrialListener) -> None:
+        """Let the first launches of CUDA graphs be told from now on."""
         ...
 
     def device_memory(self) -> Mapping[str, int]:

@@ -107,11 +107,12 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Worker: a new CUDA graph of this role is about to be launched for the first time, or, with
-    an empty string, was. A launch may end the process, and nothing more is heard of it then.
+    """Worker: a new CUDA graph of this role is about to be launched for the first time, or was. The
+    launch may end the process, and nothing more is heard of it then.
     """
 
     role: str
+    over: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """A GPU, and what all engines that run on it share."""
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.shortfalls import Shortfalls
 from runtime.backends.device.staging import PinnedPool
+from runtime.backends.protocol import TrialListener
 
 
 class Device:
-    """For the engines of one backend."""
+    """For the engines of one backend. Threads may share it."""
 
     def __init__(self, cuda: Cuda, *, captures: bool = True) -> None:
         """Nothing is on it yet. Without `captures`, no engine captures CUDA graphs."""
@@ -17,22 +19,29 @@ class Device:
         self.captures = captures
         self.pinned = PinnedPool(cuda)
         self.shortfalls = Shortfalls()
-        self.spoilt = False
-        """Whether a capture failed and no plain run of any engine has succeeded since."""
-        self._tell_trial: Callable[[str], None] = lambda _: None
+        self.trials: TrialListener | None = None
+        self._spoilt: set[int] = set()
 
-    def watch_trials(self, tell: Callable[[str], None]) -> None:
-        """Let `tell` hear the role whose new CUDA graph is about to be launched for the first time,
-        and an empty string when that launch went well: it may end the process.
+    @property
+    def spoilt(self) -> bool:
+        """Whether a capture failed on this thread, and no plain run of any engine has succeeded on
+        it since. CUDA keeps errors for each thread.
         """
-        self._tell_trial = tell
+        return threading.get_ident() in self._spoilt
+
+    @spoilt.setter
+    def spoilt(self, value: bool) -> None:
+        change = self._spoilt.add if value else self._spoilt.discard
+        change(threading.get_ident())
 
     @contextmanager
     def trial(self, role: str) -> Iterator[None]:
-        """The first launch of a graph and the wait for its end. One that raises stays announced."""
-        self._tell_trial(role)
+        """The first launch of a graph and the wait for its end. One that raises is never over."""
+        if self.trials is not None:
+            self.trials.begun(role)
         yield
-        self._tell_trial("")
+        if self.trials is not None:
+            self.trials.over(role)
 
     def memory(self) -> Mapping[str, int]:
         """Bytes by what for; `free` and `total` whoever uses them. Raises DeviceError."""

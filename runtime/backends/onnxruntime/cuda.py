@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSess
 from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
-from runtime.backends.protocol import Denoiser
+from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.low_rank import Weights, base_of
 from runtime.manifest import BATCH, ModelPackage
 from runtime.target import Target, device_bytes
@@ -186,9 +186,9 @@ class OnnxRuntimeCuda:
         self._device = Device(cuda, captures=captures)
         self.shortfalls: Iterable[str] = self._device.shortfalls
 
-    def watch_trials(self, tell: Callable[[str], None]) -> None:
-        """As `runtime.backends.device.device.Device` does."""
-        self._device.watch_trials(tell)
+    def watch_trials(self, listener: TrialListener) -> None:
+        """Let the first launches of CUDA graphs be told from now on."""
+        self._device.trials = listener
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""

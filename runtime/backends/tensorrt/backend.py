@@ -1,12 +1,12 @@
 """TensorRT, of whichever flavour: runs a target's engines on a GPU, with no PyTorch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.engine_files import EngineFiles
-from runtime.backends.protocol import Denoiser
+from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.vendor import Vendor, open_vendor
@@ -46,9 +46,9 @@ class TensorRt:
         self._vendor = vendor
         self._files = EngineFiles(target)
 
-    def watch_trials(self, tell: Callable[[str], None]) -> None:
-        """As `runtime.backends.device.device.Device` does."""
-        self._vendor.device.watch_trials(tell)
+    def watch_trials(self, listener: TrialListener) -> None:
+        """Let the first launches of CUDA graphs be told from now on."""
+        self._vendor.device.trials = listener
 
     def device_memory(self) -> Mapping[str, int]:
         """Bytes of the device by what for; `free` and `total` whoever uses it."""

@@ -39,7 +39,7 @@ MESSAGES: list[Message] = [
     Leaving(),
     Heartbeat(),
     Heartbeat({"weights": 5_000_000_000, "free": 1}, ["denoiser runs without a CUDA graph"]),
-    Trial("denoiser"),
+    Trial("denoiser", over=True),
     Broken("no package", lasting=True),
     Assignment("a", {"prompt": "x", "loras": [{"id": "y", "weight": 0.5}]}),
     Cancel("a"),

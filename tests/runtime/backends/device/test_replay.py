@@ -1,6 +1,7 @@
 """CUDA graphs on a fake of CUDA: when they are captured and proven, and what a failure costs."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -279,6 +280,26 @@ def test_a_plain_run_that_fails_by_itself_is_the_devices_fault() -> None:
     assert call.opened == 0
 
 
+def test_a_failed_capture_excuses_no_fault_of_another_thread() -> None:
+    """Errors are kept for each thread, and so is what may be their cause."""
+    machine = Machine()
+    call, other = machine.call(), machine.call("batch 2")
+    runs: list[Future[list[float]]] = []
+
+    def run_the_other_on_a_thread_of_its_own() -> None:
+        if machine.device.spoilt and not runs:
+            other.in_plain_run = lambda: refuse(machine)
+            with ThreadPoolExecutor(1) as pool:
+                runs.append(pool.submit(other.run, 3.0))
+
+    call.in_capture = lambda: refuse(machine)
+    call.in_plain_run = run_the_other_on_a_thread_of_its_own
+    assert call.run(1.0) == doubled(1.0)
+    with pytest.raises(DeviceError):
+        runs[0].result()
+    assert other.opened == 0
+
+
 def test_a_failed_capture_excuses_no_fault_that_comes_later() -> None:
     machine = Machine()
     call = machine.call()
@@ -398,10 +419,18 @@ def test_a_replay_that_cannot_be_launched_runs_plainly() -> None:
 def test_a_replay_that_takes_the_device_with_it_is_told_before() -> None:
     machine = Machine()
     trials: list[str] = []
-    machine.device.watch_trials(trials.append)
+
+    class Listener:
+        def begun(self, role: str) -> None:
+            trials.append(f"{role} begun")
+
+        def over(self, role: str) -> None:
+            trials.append(f"{role} over")
+
+    machine.device.trials = Listener()
     call = machine.call()
     call.run(1.0)
-    assert trials == ["denoiser", ""]
+    assert trials == ["denoiser begun", "denoiser over"]
     other = machine.call("batch 2")
 
     def lose() -> None:
@@ -410,7 +439,7 @@ def test_a_replay_that_takes_the_device_with_it_is_told_before() -> None:
     other.in_capture = lose
     with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
         other.run(1.0)
-    assert trials == ["denoiser", "", "denoiser"]
+    assert trials == ["denoiser begun", "denoiser over", "denoiser begun"]
 
 
 def test_distances() -> None:
