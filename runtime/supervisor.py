@@ -313,9 +313,10 @@ class Supervisor:
         self._settled.set()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
+            # `send_signal` would first read the code of one that has ended, and lose it to us.
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self._process.pid, number)
 
 
 def _ended(pid: int, code: int) -> str:
