@@ -7,6 +7,7 @@ CalotypeError
 ├── BuildError       a build failed: a graph does not match PyTorch, the disk is full
 └── BackendError     an inference backend cannot be opened, or cannot run what it was given
     └── DeviceError  the device failed: what is on it is lost, and its process has to end
+        └── GraphError  it failed in the first launch of a CUDA graph: the next process makes none
 
 A message names the thing, its value, what was expected and the remedy, in one line.
 """
@@ -65,3 +66,7 @@ class BackendError(CalotypeError):
 
 class DeviceError(BackendError):
     """The device failed while it ran: nothing that is on it can be trusted any more."""
+
+
+class GraphError(DeviceError):
+    """The device failed in the first launch of a CUDA graph; plain runs had gone well."""

@@ -25,7 +25,7 @@ from typing import Self
 from runtime.broker.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.broker.link import ServerLink
 from runtime.broker.local import LocalBroker
-from runtime.broker.messages import Broken, Heartbeat, Trial
+from runtime.broker.messages import Broken, Heartbeat, Ready, Trial
 from runtime.broker.session import News, WorkerSession
 from runtime.catalog import WISHES, BackendWish
 from runtime.conditioning import CONDITIONING_BYTES
@@ -92,6 +92,10 @@ class Supervisor:
         """Roles whose new CUDA graphs are being launched for the first time."""
         self._without_graphs = ""
         """Why no work is captured as CUDA graphs, if that was not asked for."""
+        self._without_graphs_before = ""
+        """The same of what served before the worker was to be renewed."""
+        self._lost_to_graph = False
+        """Whether the last worker was, which is no reason to doubt its backend."""
         self._failed = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -159,7 +163,7 @@ class Supervisor:
         served = self._engine.backend if self._engine else None
         self._before = next((wish for wish in WISHES if wish == served), None)
         self._settings = replace(self._settings, backend=backend)
-        self._without_graphs = ""
+        self._without_graphs_before, self._without_graphs = self._without_graphs, ""
         self._proven, self._renewing = False, True
         if self._session is not None:
             await self._session.drain()
@@ -174,7 +178,7 @@ class Supervisor:
             if self._renewing:
                 self._renewing = False
                 continue
-            if self._before is not None:
+            if self._before is not None and not self._lost_to_graph:
                 self._go_back(self._before)
                 continue
             if self._broken and self._broken.lasting and not self._proven:
@@ -192,6 +196,7 @@ class Supervisor:
         self.tell(f"{self._settings.backend} was to take over and could not: {self._facts.error}")
         logger.error("%s; going back to %s", self._told, before)
         self._settings = replace(self._settings, backend=before)
+        self._without_graphs = self._without_graphs_before
         self._before, self._proven = None, True
 
     async def _run_once(self) -> bool:
@@ -219,19 +224,25 @@ class Supervisor:
         ending = _ended(process.pid, await process.wait())
         self._process = None
         self._lost(self._broken.detail if self._broken else f"{reason} ({ending})")
-        self._end_trials()
+        self._lost_to_graph = self._was_lost_to_graph()
         await self._release(session)
         return was_ready
 
-    def _end_trials(self) -> None:
-        """Let the next worker do without CUDA graphs where this one was lost in launching one."""
+    def _was_lost_to_graph(self) -> bool:
+        """Let the next worker make no CUDA graphs where one has ended this one: it said so, or it
+        was never heard of again when it launched one for the first time.
+        """
         roles, self._trials = self._trials, []
-        if roles and not self._stopped.is_set() and not self._renewing:
-            self._without_graphs = (
-                f"no CUDA graphs are used, since a worker was lost when it launched a new one of "
-                f"{' and '.join(roles)}: {self._facts.error}"
-            )
-            logger.error("%s", self._without_graphs)
+        asked = self._stopped.is_set() or self._renewing
+        if asked or not (self._broken.of_graph if self._broken else roles):
+            return False
+        of = f" of {' and '.join(roles)}" if roles else ""
+        self._without_graphs = (
+            f"no CUDA graphs are used, since a worker was lost when it launched a new one{of}: "
+            f"{self._facts.error}"
+        )
+        logger.error("%s", self._without_graphs)
+        return True
 
     def _lost(self, reason: str) -> None:
         self._settled.clear()
@@ -293,7 +304,8 @@ class Supervisor:
         if isinstance(message, Trial):
             (self._trials.remove if message.over else self._trials.append)(message.role)
             return
-        self._shortfalls = message.shortfalls
+        if isinstance(message, Ready) or self.ready:
+            self._shortfalls = message.shortfalls
         if isinstance(message, Heartbeat):
             self._facts = replace(self._facts, device_memory=message.device_memory)
             return

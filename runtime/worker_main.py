@@ -19,7 +19,7 @@ from runtime.broker.link import WorkerLink
 from runtime.broker.messages import Broken, LinkError, Ready, Trial
 from runtime.catalog import WISHES, BackendWish, choose, open_backend
 from runtime.devices import find_devices
-from runtime.errors import BackendError, CalotypeError, DeviceError, PackageError
+from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
 from runtime.gallery import Gallery
 from runtime.generate import Generator
 from runtime.model import open_model
@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whatever it is, the server has to hear of it before this process ends.
     except Exception as error:
         logger.exception("the worker has to exit")
-        link.send(Broken(_line(error), lasting=False))
+        of_graph = isinstance(error, GraphError)
+        link.send(Broken(_line(error), lasting=False, of_graph=of_graph))
         return EXIT_BROKEN
     return 0
 

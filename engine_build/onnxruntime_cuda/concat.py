@@ -25,17 +25,19 @@ def _split(node: ir.Node, graph: ir.Graph) -> None:
             joined[start : start + LARGEST_CONCAT]
             for start in range(0, len(joined), LARGEST_CONCAT)
         ]
-        joined = [_joined(part, node, graph) for part in parts]
+        joined = [_joined(part, number, node, graph) for number, part in enumerate(parts)]
     for index, value in enumerate(joined):
         node.replace_input_with(index, value)
     node.resize_inputs(len(joined))
 
 
-def _joined(part: Sequence[ir.Value | None], node: ir.Node, graph: ir.Graph) -> ir.Value | None:
+def _joined(
+    part: Sequence[ir.Value | None], number: int, node: ir.Node, graph: ir.Graph
+) -> ir.Value | None:
     first = part[0]
     if len(part) == 1 or first is None:
         return first
-    name = f"{node.outputs[0].name}.from.{first.name}"
+    name = f"{node.outputs[0].name}.from.{first.name}.{number}"
     output = ir.Value(name=name, type=node.outputs[0].type)
     made = ir.node("Concat", part, node.attributes, outputs=[output], name=f"{name}.node")
     graph.insert_before(node, made)

@@ -122,6 +122,8 @@ class Broken:
     detail: str
     lasting: bool
     """Whether it could not even start, and another start would end the same way."""
+    of_graph: bool = False
+    """Whether a CUDA graph has taken the device, so that the next worker is to make none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,29 @@ def test_a_worker_that_a_graph_has_ended_is_followed_by_one_without_graphs(
 
 
 @pytest.mark.usefixtures("target")
+def test_a_graph_that_ends_the_worker_is_no_reason_to_go_back_to_the_cpu(
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    monkeypatch.setenv(FATAL, "1")
+
+    async def check() -> None:
+        data = tmp_path / "data"
+        served = serving(engines, data, name="demo", backend="onnxruntime-cpu")
+        async with served as server, spoken_to(server) as client:
+            await server.supervisor.wait_ready()
+            await server.supervisor.renew("tensorrt-rtx")
+            await server.supervisor.wait_ready()
+            job = await server.finish(await server.submit(width=64, height=64))
+            assert job.status is JobStatus.COMPLETED
+            engine = (await client.get("/api/info")).json()["engine"]
+            assert engine["backend"] == "tensorrt-rtx"
+            assert "no CUDA graphs are used" in engine["note"]
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("target")
 def test_a_gpus_memory_comes_to_be_shown_by_metrics(
     engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.broker.local import LocalBroker
 from runtime.broker.protocol import Job, JobEvent
+from runtime.catalog import BackendWish
 from runtime.gallery import Gallery
 from runtime.model import Model, open_model
 from runtime.supervisor import Supervisor, WorkerSettings
@@ -70,6 +71,8 @@ async def serving(
     lease_seconds: float = 60,
     max_attempts: int = 3,
     name: str = MODEL,
+    *,
+    backend: BackendWish = "auto",
 ) -> AsyncIterator[Server]:
     """A server whose worker is starting; a test that hangs fails."""
     broker = LocalBroker(
@@ -80,7 +83,7 @@ async def serving(
         max_attempts=max_attempts,
     )
     model = await asyncio.to_thread(open_model, engines, name)
-    settings = WorkerSettings(engines, name, data)
+    settings = WorkerSettings(engines, name, data, backend)
     async with (
         asyncio.timeout(240),
         broker,

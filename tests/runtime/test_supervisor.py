@@ -14,8 +14,9 @@ import pytest
 
 from runtime.broker.facts import WorkerState
 from runtime.broker.link import WorkerLink
-from runtime.broker.messages import Assignment, Broken, Heartbeat, Message, Ready
+from runtime.broker.messages import Assignment, Broken, Heartbeat, Message, Ready, Trial
 from runtime.broker.protocol import JobStatus
+from runtime.broker.session import News
 from runtime.model import open_model
 from runtime.supervisor import WorkerFailed
 from runtime.worker_main import WorkerOptions
@@ -98,6 +99,35 @@ def test_products_of_the_worker_leave_the_cores_to_its_steps(
     assert asyncio.run(threads()) == "1"
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     assert asyncio.run(threads()) == "2"
+
+
+@pytest.mark.parametrize(
+    ("said", "blamed"),
+    [
+        ([], True),
+        ([Broken("denoiser: a new CUDA graph took the device", False, of_graph=True)], True),
+        ([Broken("denoiser: the GPU's memory does not hold buffers", lasting=False)], False),
+        ([Trial("vae_decoder", over=True)], False),
+        ([Trial("denoiser", over=False), Trial("vae_decoder", over=True)], True),
+    ],
+    ids=["silent", "it said so", "another cause", "over", "another thread's is not"],
+)
+def test_a_graph_is_blamed_where_one_ended_the_worker(
+    said: list[News], blamed: bool, tiny_package: Path, tmp_path: Path
+) -> None:
+    async def check() -> None:
+        async with serving(tiny_package, tmp_path) as server:
+            await server.supervisor.wait_ready()
+            for message in (Trial("vae_decoder", over=False), *said):
+                server.supervisor._hear(message)
+            os.kill(server.pid, signal.SIGKILL)
+            while server.supervisor.workers[0].restarts == 0:
+                await asyncio.sleep(0)
+            engine = server.supervisor.engine
+            assert engine is not None
+            assert ("no CUDA graphs are used" in engine.note) is blamed
+
+    asyncio.run(check())
 
 
 def test_a_stopped_server_hands_its_jobs_to_the_next_one(

@@ -36,11 +36,14 @@ class Device:
 
     @contextmanager
     def trial(self, role: str) -> Iterator[None]:
-        """The first launch of a graph and the wait for its end. One that raises is never over."""
-        if self.trials is not None:
-            self.trials.begun(role)
-        yield
-        if self.trials is not None:
+        """The first launch of a graph and the wait for its end."""
+        if self.trials is None:
+            yield
+            return
+        self.trials.begun(role)
+        try:
+            yield
+        finally:
             self.trials.over(role)
 
     def memory(self) -> Mapping[str, int]:

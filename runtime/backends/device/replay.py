@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.backends.device.cuda import CaptureError, Graph, Stream
 from runtime.backends.device.device import Device
 from runtime.backends.device.staging import Buffer, reading
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, GraphError
 
 ATTEMPTS = 2
 """Captures of one call in a row, each behind a plain run, before the call is given up."""
@@ -40,7 +40,7 @@ class Work(Protocol):
         ...
 
     def open_anew(self) -> None:
-        """Open again whatever runs it, for plain runs alone. Raises BackendError."""
+        """Open again whatever runs it, for plain runs alone. Raises DeviceError."""
         ...
 
 
@@ -54,7 +54,7 @@ class Graphs:
         self.role = role
         self.noise = noise
         self.calls = 0
-        """Calls that were made so far."""
+        """Calls that have run so far."""
         self.last_plain = ""
         """The shapes of the call that ran plainly last."""
         self._wanted = device.captures
@@ -106,7 +106,9 @@ class Replay:
         self._graph: Graph | None = None
         self._was_proven = False
         self._proven_beside = 0
-        graphs.calls += 1
+        self._noise = graphs.noise
+        """What plain runs were seen to differ by, at least what is known of the library."""
+        self._has_run = False
 
     def run(self) -> None:
         """Enqueue it. Raises DeviceError."""
@@ -130,8 +132,12 @@ class Replay:
             self._graph = None
 
     def _run_plainly(self) -> None:
-        self._graphs.last_plain = self._at
-        self._graphs.run_plainly(self._work)
+        graphs = self._graphs
+        graphs.last_plain = self._at
+        graphs.run_plainly(self._work)
+        if not self._has_run:
+            self._has_run = True
+            graphs.calls += 1
 
     def _capture(self) -> None:
         """Capture and prove it; its outputs are then those of its inputs, whatever came of that."""
@@ -168,13 +174,12 @@ class Replay:
 
     def _prove(self, graph: Graph, expected: Outputs) -> None:
         """Hold a new graph's replay to what a plain run gave before it, other runs between them."""
-        noise = self._graphs.noise
         if not self._was_proven:
             self._run_plainly()
-            noise = max(noise, distance(self._read(), expected))
+            self._hear_noise(expected)
         found = self._replayed(graph)
         if found is not None:
-            self._judge(distance(found, expected), noise)
+            self._judge(distance(found, expected))
 
     def _is_new_beside_others(self) -> bool:
         """Whether others have run plainly since this call did, for the first time since the last
@@ -192,18 +197,22 @@ class Replay:
         self._run_plainly()
         expected = self._read()
         self._run_plainly()
-        noise = max(self._graphs.noise, distance(self._read(), expected))
-        self._judge(distance(found, expected), noise)
+        self._hear_noise(expected)
+        self._judge(distance(found, expected))
 
-    def _judge(self, off: float, noise: float) -> None:
-        if off <= noise:
+    def _hear_noise(self, expected: Outputs) -> None:
+        """Measure what two plain runs differ by: the one that is over, and one before it."""
+        self._noise = max(self._noise, distance(self._read(), expected))
+
+    def _judge(self, off: float) -> None:
+        if off <= self._noise:
             self._was_proven = True
             return
         self.forget()
         self._graphs.give_up(
             self._at,
             f"its replay was off by {off:.1e} from the plain run on the same inputs, allowed is "
-            f"{noise:.1e}",
+            f"{self._noise:.1e}",
         )
         self._run_plainly()
 
@@ -222,12 +231,15 @@ class Replay:
                 return None
 
     def _survive(self, error: DeviceError) -> None:
-        """Run plainly behind a replay that failed. Raises DeviceError where the device is lost."""
+        """Run plainly behind a replay that failed. Raises GraphError where the device is lost."""
         graphs = self._graphs
         graphs.device.cuda.forget_errors()
-        self.forget()
-        self._run_plainly()
-        graphs.stream.synchronize()
+        try:
+            self.forget()
+            self._run_plainly()
+            graphs.stream.synchronize()
+        except DeviceError as lost:
+            raise GraphError(f"{graphs.role}: a new CUDA graph took the device: {error}") from lost
         graphs.give_up(self._at, f"its replay failed: {error}")
 
     def _read(self) -> Outputs:

@@ -120,11 +120,15 @@ class OnnxCudaCall:
         self._session.run(self._binding, capturing=capturing)
 
     def open_anew(self) -> None:
-        """Open its session again, for plain runs alone. Raises BackendError."""
-        self._session.open_again(captures=False)
+        """Open its session again, for plain runs alone. Raises DeviceError."""
+        self._session.open_again()
 
     def release(self) -> None:
-        """Let go of the session, which is about to be opened again."""
+        """Let go of the session, which is about to be opened again.
+
+        A graph of this call reads and writes memory that goes with the session.
+        """
+        self._replay.forget()
         del self._binding
 
     def rebind(self) -> None:
@@ -233,17 +237,30 @@ class OnnxCudaSession:
             raise DeviceError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
 
     def follow_stream(self) -> None:
-        """Open it again where its stream is another one since a capture could not be ended."""
-        if self._opened_on != self._stream.address:
-            self.open_again(captures=False)
+        """Open it again where its stream is another one since a capture could not be ended.
 
-    def open_again(self, *, captures: bool) -> None:
-        """Open it anew, its calls at the same buffers. Raises BackendError."""
+        Raises DeviceError.
+        """
+        if self._opened_on != self._stream.address:
+            self._device.shortfalls.add(
+                f"{self._role} was opened again and runs without CUDA graphs, since a capture on "
+                "its stream could not be ended"
+            )
+            self.open_again()
+
+    def open_again(self) -> None:
+        """Open it anew for plain runs alone, its calls at the same buffers. Raises DeviceError: a
+        session that is gone and cannot be had again is the end of its process.
+        """
+        self.graphs.give_up_all()
         calls = [*self._calls, *self._unfinished]
         for call in calls:
             call.release()
         del self._session
-        self._open(captures=captures)
+        try:
+            self._open(captures=False)
+        except BackendError as error:
+            raise DeviceError(f"{self._role} cannot be opened again: {error}") from error
         for call in calls:
             call.rebind()
 
@@ -280,6 +297,11 @@ class OnnxCudaSession:
             for name, placed in self._placed.items():
                 made.bind_weight(name, placed)
             made.prepare(self._record, shapes)
+        except DeviceError:
+            raise
+        except BackendError:
+            made.free()
+            raise
         finally:
             self._unfinished.remove(made)
         return made

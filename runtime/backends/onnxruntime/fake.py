@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
-from weakref import finalize
+from weakref import finalize, ref
 
 import numpy as np
 import onnxruntime
@@ -165,7 +165,7 @@ class FakeSession:
             self._grow(_ARENA)
         self._check("Slice", self._provider.runtime.last_error())
         tables = self._tables_of(shapes, capturing=capturing)
-        work = self._work(iobinding, tables)
+        work = self._work(iobinding, tables, capturing=capturing)
         self._check("Add", self._provider.runtime.launch(self._stream, work))
         if waits:
             self._check("Sync", self._provider.runtime.synchronize(self._stream))
@@ -189,16 +189,21 @@ class FakeSession:
                 each.lost = each.lost or each.shapes != shapes
         return made
 
-    def _work(self, iobinding: FakeIOBinding, tables: _Tables) -> Work:
+    def _work(self, iobinding: FakeIOBinding, tables: _Tables, *, capturing: bool) -> Work:
         inputs, outputs = dict(iobinding.bound_inputs), dict(iobinding.bound_outputs)
+        cuda, real, lives = self._cuda, self._real, ref(self)
 
         def work() -> None:
-            values = {name: self._value(bound) for name, bound in inputs.items()}
-            made = self._real.run(list(outputs), values)
+            if capturing and lives() is None:
+                # What was captured reads weights that went with their session.
+                cuda.view(1, 1)
+                return
+            values = {name: _value(cuda, bound) for name, bound in inputs.items()}
+            made = real.run(list(outputs), values)
             iobinding.made = dict(zip(outputs, made, strict=True))
             for (_, bound), array in zip(outputs.items(), made, strict=True):
                 if bound is not None:
-                    target = self._cuda.view(bound.address, array.nbytes)
+                    target = cuda.view(bound.address, array.nbytes)
                     right = array.tobytes()
                     target[:] = np.frombuffer(right[::-1] if tables.lost else right, np.uint8)
 
@@ -211,10 +216,10 @@ class FakeSession:
                 f"Name:'{operator.lower()}_1' Status Message: CUDA error {code.name}"
             )
 
-    def _value(self, bound: _Bound) -> Any:
-        size = int(np.prod(bound.shape)) * np.dtype(bound.element).itemsize
-        content = self._cuda.view(bound.address, size)
-        return content.copy().view(bound.element).reshape(bound.shape)
+
+def _value(cuda: FakeCuda, bound: _Bound) -> Any:
+    size = int(np.prod(bound.shape)) * np.dtype(bound.element).itemsize
+    return cuda.view(bound.address, size).copy().view(bound.element).reshape(bound.shape)
 
 
 def _give_back(cuda: FakeCuda, addresses: list[int]) -> None:

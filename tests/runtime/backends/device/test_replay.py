@@ -12,7 +12,7 @@ from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeRuntime
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import SETTLING, Graphs, Replay, distance
 from runtime.backends.device.staging import Buffer, Uploads, reading
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, GraphError
 
 SIZE = 4
 
@@ -366,6 +366,23 @@ def test_what_plain_runs_differ_by_is_allowed_to_a_replay() -> None:
     assert told(noisy) == []
 
 
+def test_what_plain_runs_differed_by_is_known_when_a_graph_is_captured_anew() -> None:
+    """As after weights were replaced, when a single plain run comes before the capture."""
+    machine = Machine()
+    call = machine.call()
+
+    def differ() -> None:
+        call.factor = [2.0 * (1 + 1e-3 * (call.plain_runs % 2))]
+
+    call.in_plain_run = differ
+    call.captured_factor = [2.0 * (1 + 5e-4)]
+    call.run(1.0)
+    call.replay.forget()
+    call.run(1.0)
+    assert machine.fake.graphs == 1
+    assert told(machine) == []
+
+
 def test_a_graph_is_held_to_the_plain_run_once_more_when_others_have_run() -> None:
     """A library may give the memory that a graph reads to another call's plain run."""
     machine = Machine()
@@ -437,9 +454,9 @@ def test_a_replay_that_takes_the_device_with_it_is_told_before() -> None:
         machine.fake.enqueue(machine.stream.address, lambda: machine.fake.view(1, 1) and None)
 
     other.in_capture = lose
-    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+    with pytest.raises(GraphError, match="a new CUDA graph took the device"):
         other.run(1.0)
-    assert trials == ["denoiser begun", "denoiser over", "denoiser begun"]
+    assert trials == ["denoiser begun", "denoiser over"] * 2
 
 
 def test_distances() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
+from runtime.errors import BackendError, DeviceError
 from runtime.generate import Generator
 from runtime.model import Model
 from runtime.target import Target
@@ -152,6 +153,60 @@ def test_a_session_follows_the_stream_that_takes_the_place_of_a_stuck_one(
         assert close(drawn(generator, **loras), with_loras)
         assert close(drawn(generator, cfg_scale=1.0), alone)
     assert any("cudaErrorStreamCaptureWrongThread" in each for each in backend.shortfalls)
+
+
+def test_no_graph_outlives_the_session_that_it_was_captured_of(
+    model: Model,
+    target: Target,
+    machine: Machine,
+    expected: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), cfg_scale=1.0)
+    generator, backend = served(machine, model, target)
+    assert close(drawn(generator), expected)
+    machine.provider.in_capture = leave_an_error(machine)
+    monkeypatch.setattr(Cuda, "forget_errors", lambda _: None)
+    assert close(drawn(generator, cfg_scale=1.0), alone)
+    assert any("denoiser was opened again" in each for each in backend.shortfalls)
+    launched = machine.cuda.launches
+    for _ in range(2):
+        assert close(drawn(generator), expected)
+    assert machine.cuda.launches == launched
+
+
+def test_a_session_that_cannot_be_opened_again_is_the_end_of_its_process(
+    model: Model, target: Target, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, _ = served(machine, model, target)
+    machine.provider.in_capture = leave_an_error(machine)
+    machine.provider.refusal = "out of memory"
+    monkeypatch.setattr(Cuda, "forget_errors", lambda _: None)
+    with pytest.raises(DeviceError, match=r"cannot be opened again: .*out of memory"):
+        drawn(generator)
+
+
+def test_a_call_that_finds_no_room_gives_back_what_it_had(
+    model: Model, target: Target, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.provider.growing = 0
+    engine = machine.backend(model, target).open("vae_decoder")
+    latents = {"latents": np.zeros((1, 4, 8, 8), np.float32)}
+    allocate = Cuda.allocate
+
+    def allocate_no_picture(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if size_bytes >= 3 * 64 * 64:
+            raise BackendError(f"the GPU's memory does not hold {use}")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", allocate_no_picture)
+    for _ in range(2):
+        with pytest.raises(BackendError, match="does not hold buffers"):
+            engine.run(latents)
+        before = machine.cuda.allocated_bytes
+    with pytest.raises(BackendError, match="does not hold buffers"):
+        engine.run(latents)
+    assert machine.cuda.allocated_bytes == before
 
 
 def test_a_session_opened_again_has_the_weights_of_the_set_that_is_loaded(
