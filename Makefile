@@ -45,7 +45,7 @@ rehearse: .venv/test.stamp .venv/onnxruntime-gpu.stamp
 
 # On a machine with a GPU, and needing no network: installs nothing.
 gpu-check:
-	$(BIN)/python -m scripts.gpu_check $(if $(WRITE),--write $(WRITE)) $(if $(SECONDS),--seconds $(SECONDS)) $(addprefix --only ,$(ONLY)) $(if $(PACKAGES),--packages $(PACKAGES))
+	$(BIN)/python -m scripts.gpu_check $(if $(WRITE),--write "$(WRITE)") $(if $(SECONDS),--seconds $(SECONDS)) $(addprefix --only ,$(ONLY)) $(if $(PACKAGES),--packages "$(PACKAGES)")
 
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix .

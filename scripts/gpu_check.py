@@ -154,10 +154,12 @@ def check(
         title = f"{group}: {len(groups[group])} tests"
         found.outcomes.append(Outcome(title, "not there", reasons[group]))
     keep(found)
+    fault = ""
     for group in [each for each in groups if each not in reasons]:
         if group != CUDA and suite.packages and missing(suite.packages):
-            built, fault = _build(suite.packages, deadline)
-            found.stages.append(built)
+            if not fault:
+                built, fault = _build(suite.packages, deadline)
+                found.stages.append(built)
             if fault:
                 title = f"{group}: {len(groups[group])} tests"
                 found.outcomes.append(Outcome(title, "failed", fault))

@@ -23,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 PROCESSES = 3
 """So many may end at tests of one group: each begins by opening their engines again."""
 
+_COLLECTION = 60.0
+"""Seconds for pytest to find its tests, which takes two."""
+
 _GRACE = 10.0
 """Seconds in which pytest ends what its fixtures started."""
 
@@ -109,14 +112,19 @@ class Suite:
     def names(self) -> list[str]:
         """All of them, as pytest takes them."""
         command = self.command(self.folder, "--collect-only", "-q")
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_COLLECTION,
+            )
+        except subprocess.TimeoutExpired:
+            words = f"{self.folder}: its tests were not collected in {_COLLECTION:g} seconds"
+            raise SystemExit(words) from None
         names = [line for line in done.stdout.splitlines() if "::" in line]
         if not names or done.returncode:
             raise SystemExit(f"{self.folder}: no tests:\n{done.stdout}{done.stderr}")
@@ -204,24 +212,27 @@ def _limit(code: int, suite: Suite) -> str:
 
 def _exit_code(suite: Suite, names: Sequence[str], report: Path, deadline: Deadline) -> int | None:
     """None where it had to be ended, for the deadline or an interruption."""
-    with subprocess.Popen(
+    process = subprocess.Popen(
         suite.running(names),
         cwd=suite.root,
         env=suite.environment(report),
         start_new_session=True,
-    ) as process:
-        try:
-            return process.wait(deadline.left)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
-            deadline.interrupted = isinstance(reason, KeyboardInterrupt)
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE)
-            return None
-        finally:
-            # A server or a compiler that a test left behind may hold the GPU's memory.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    )
+    try:
+        return process.wait(deadline.left)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
+        deadline.interrupted = isinstance(reason, KeyboardInterrupt)
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        return None
+    finally:
+        # A server or a compiler that a test left behind may hold the GPU's memory.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # One that is stuck in the driver does not end of that either.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
 
 
 def _read(report: Path) -> tuple[dict[str, Outcome], list[Stage], str | None]:

@@ -21,7 +21,7 @@ from typing import IO, cast
 
 from tqdm import tqdm
 
-from scripts.device_code import architecture_of, keep_only
+from scripts.device_code import DeviceCodeError, architecture_of, keep_only
 from scripts.offline_parts import Parts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,8 +53,13 @@ class Item:
 
 
 def wheel_items(wheel: Path, gpu: str | None) -> Iterator[Item]:
-    """A wheel's files, of ONNX Runtime's device code that of one GPU alone."""
+    """A wheel's files, of ONNX Runtime's device code that of one GPU alone.
+
+    Raises DeviceCodeError where a `gpu` is named and the wheel has no such code.
+    """
     archive = zipfile.ZipFile(wheel)
+    if gpu and _PROVIDER not in archive.namelist():
+        raise DeviceCodeError(f"{wheel.name}: no {_PROVIDER}, whose device code is for {gpu}")
     for info in archive.infolist():
         place = _place(info.filename)
         if place is None or (gpu and place.startswith(_LEFT_OUT)):

@@ -307,7 +307,12 @@ def write_to_unpack(wheels: list[Path], folder: Path, options: argparse.Namespac
 
 
 def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> Iterator[Item]:
-    """Everything that is unpacked there."""
+    """Everything that is unpacked there. Raises BundleError."""
+    if options.gpu and "onnxruntime-gpu" not in map(name_of, (path.name for path in wheels)):
+        raise BundleError(
+            f"--for {options.gpu}: onnxruntime-gpu is not packed, whose device code it chooses; "
+            "leave --for out, or onnxruntime-gpu out of --without and --there"
+        )
     for wheel in wheels:
         is_runtime = name_of(wheel.name) == "onnxruntime-gpu"
         yield from wheel_items(wheel, options.gpu if is_runtime else None)
@@ -318,6 +323,12 @@ def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> It
     elif options.packages:
         if not options.packages.is_dir():
             raise BundleError(f"--packages {options.packages}: there is no such folder")
+        for path in sorted(options.packages.glob("*/manifest.json")):
+            if '"external_folder": "' in path.read_text():
+                raise BundleError(
+                    f"--packages: the weights of {path.parent} lie elsewhere; build it without "
+                    "--in-place"
+                )
         yield from folder_items(options.packages, "packages")
 
 

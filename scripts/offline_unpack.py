@@ -5,7 +5,7 @@
 
 It needs Python alone: nothing is installed, nothing outside of FOLDER is changed, and no step can
 wait for ever. The command runs in FOLDER/project with PYTHONPATH set, without standard input, and
-whatever it started ends with it; `python` in its first place is the Python that runs this. A folder
+its process group ends with it; `python` in its first place is the Python that runs this. A folder
 that this bundle was unpacked into before is taken as it is.
 """
 
@@ -48,8 +48,10 @@ def main(arguments=None):
     signal.alarm(options.unpack_seconds)
     here = Path(__file__).resolve().parent
     folder = options.folder.resolve()
-    text = (here / MANIFEST).read_bytes()
-    fault = unpack(here, json.loads(text), folder, hashlib.sha256(text).hexdigest())
+    fault = f"{MANIFEST}: missing; copy it again"
+    if (here / MANIFEST).is_file():
+        text = (here / MANIFEST).read_bytes()
+        fault = unpack(here, json.loads(text), folder, hashlib.sha256(text).hexdigest())
     signal.alarm(0)
     if fault:
         print("offline_unpack: " + fault, file=sys.stderr)

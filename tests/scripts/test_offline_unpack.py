@@ -211,6 +211,27 @@ def test_a_part_that_is_not_whole_is_refused_by_name(copied: Path, tmp_path: Pat
     assert not (tmp_path / "there").exists()
 
 
+def test_a_manifest_that_is_missing_is_named(copied: Path, tmp_path: Path) -> None:
+    (copied / "bundle.json").unlink()
+    done = unpacked(copied, tmp_path / "there")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "offline_unpack: bundle.json: missing; copy it again\n",
+    )
+
+
+def test_packages_whose_weights_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+    write_wheel(tmp_path, "painting", "1.0", {"painting.py": b""})
+    manifest = tmp_path / "packages/mine/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"roles": {"denoiser": {"external_folder": "/elsewhere"}}}')
+    flags = ["--requirements", "painting", "--packages", str(tmp_path / "packages")]
+    done = bundle(tmp_path, *flags)
+    assert done.returncode == 1
+    assert "the weights of" in done.stderr
+    assert "build it without --in-place" in done.stderr
+
+
 def test_another_python_is_refused(copied: Path, tmp_path: Path) -> None:
     manifest = (copied / "bundle.json").read_bytes()
     replace(copied / "bundle.json", manifest.replace(PYTHON.encode(), b"3.99", 1))
@@ -224,6 +245,7 @@ def test_another_python_is_refused(copied: Path, tmp_path: Path) -> None:
         (["--for", "hopper"], "'hopper' is no compute capability such as sm_90"),
         (["--there", "nowhere.txt"], "--there nowhere.txt: No such file"),
         (["--packages", "nowhere"], "--packages nowhere: there is no such folder"),
+        (["--for", "sm_90"], "--for sm_90: onnxruntime-gpu is not packed"),
     ],
 )
 def test_what_cannot_be_had_is_named_and_nothing_is_left(

@@ -43,6 +43,8 @@ class FakeProvider:
     """Whether what a captured kernel reads from the host stays there."""
     opened: list[bool] = field(default_factory=list)
     """For each session that was opened, whether it was to have its runs captured."""
+    captured_plain_sessions: int = 0
+    """How often a session was captured that was not opened for that."""
     runtime: FakeRuntime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +160,7 @@ class FakeSession:
         waits = run_options.get_run_config_entry(entry) == "0"
         shapes = tuple((name, bound.shape) for name, bound in iobinding.bound_inputs.items())
         capturing = self._cuda.is_capturing(self._stream)
+        self._provider.captured_plain_sessions += capturing and not self._captures
         if capturing and (refusal := self._provider.in_capture(self._model, self._stream)):
             raise Fail(refusal)
         self._runs[shapes] = self._runs.get(shapes, 0) + 1

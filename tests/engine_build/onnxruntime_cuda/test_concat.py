@@ -39,6 +39,16 @@ def test_no_bit_changes_and_no_concat_is_too_wide(count: int) -> None:
         np.testing.assert_array_equal(found, value)
 
 
+def test_parts_that_begin_with_one_tensor_have_names_of_their_own() -> None:
+    pieces = ", ".join(["x"] * 70)
+    model = graph(f"g (float[2, 3] x) => (float[2, n] y) {{ y = Concat <axis = 1> ({pieces}) }}")
+    split_concats(model)
+    names = [node.name for node in model.graph]
+    assert len({*names}) == len(names)
+    (found,) = run(model, X)
+    np.testing.assert_array_equal(found, np.concatenate([X] * 70, axis=1))
+
+
 def test_one_that_is_captured_as_it_is_stays() -> None:
     model = stack(LARGEST_CONCAT)
     before = [node.name for node in model.graph]

@@ -152,6 +152,8 @@ def test_a_session_follows_the_stream_that_takes_the_place_of_a_stuck_one(
         assert close(drawn(generator), expected)
         assert close(drawn(generator, **loras), with_loras)
         assert close(drawn(generator, cfg_scale=1.0), alone)
+    # A session that was opened for plain runs alone is not captured: it would end the process.
+    assert machine.provider.captured_plain_sessions == 0
     assert any("cudaErrorStreamCaptureWrongThread" in each for each in backend.shortfalls)
 
 
