@@ -113,7 +113,7 @@ class Replay:
     def run(self) -> None:
         """Enqueue it. Raises DeviceError."""
         if self._graph is None:
-            self._run_plainly()
+            self.run_plainly()
             if self._graphs.wanted(self._at):
                 self._capture()
         elif self._is_new_beside_others():
@@ -123,21 +123,18 @@ class Replay:
 
     def run_plainly(self) -> None:
         """Enqueue it, and capture nothing. Raises DeviceError."""
-        self._run_plainly()
-
-    def forget(self) -> None:
-        """Capture anew at the next run; nothing of it may be running."""
-        if self._graph is not None:
-            self._graph.destroy()
-            self._graph = None
-
-    def _run_plainly(self) -> None:
         graphs = self._graphs
         graphs.last_plain = self._at
         graphs.run_plainly(self._work)
         if not self._has_run:
             self._has_run = True
             graphs.calls += 1
+
+    def forget(self) -> None:
+        """Capture anew at the next run; nothing of it may be running."""
+        if self._graph is not None:
+            self._graph.destroy()
+            self._graph = None
 
     def _capture(self) -> None:
         """Capture and prove it; its outputs are then those of its inputs, whatever came of that."""
@@ -149,7 +146,7 @@ class Replay:
                 graph = graphs.stream.capture(lambda: self._work.enqueue(capturing=True))
             except CaptureError as error:
                 graphs.device.spoilt = True
-                self._run_plainly()
+                self.run_plainly()
                 if attempt == ATTEMPTS or not graphs.wanted(self._at):
                     graphs.give_up(self._at, str(error))
                     return
@@ -167,7 +164,7 @@ class Replay:
         stream.synchronize()
         for _ in range(SETTLING if not self._was_proven else 0):
             free, _ = cuda.memory()
-            self._run_plainly()
+            self.run_plainly()
             stream.synchronize()
             if cuda.memory()[0] >= free:
                 return
@@ -175,7 +172,7 @@ class Replay:
     def _prove(self, graph: Graph, expected: Outputs) -> None:
         """Hold a new graph's replay to what a plain run gave before it, other runs between them."""
         if not self._was_proven:
-            self._run_plainly()
+            self.run_plainly()
             self._hear_noise(expected)
         found = self._replayed(graph)
         if found is not None:
@@ -194,9 +191,9 @@ class Replay:
         found = self._replayed(graph)
         if found is None:
             return
-        self._run_plainly()
+        self.run_plainly()
         expected = self._read()
-        self._run_plainly()
+        self.run_plainly()
         self._hear_noise(expected)
         self._judge(distance(found, expected))
 
@@ -214,7 +211,7 @@ class Replay:
             f"its replay was off by {off:.1e} from the plain run on the same inputs, allowed is "
             f"{self._noise:.1e}",
         )
-        self._run_plainly()
+        self.run_plainly()
 
     def _replayed(self, graph: Graph) -> Outputs | None:
         """What a replay gives; None where it failed, and the call ran plainly in its place."""
@@ -236,7 +233,7 @@ class Replay:
         graphs.device.cuda.forget_errors()
         try:
             self.forget()
-            self._run_plainly()
+            self.run_plainly()
             graphs.stream.synchronize()
         except DeviceError as lost:
             raise GraphError(f"{graphs.role}: a new CUDA graph took the device: {error}") from lost
