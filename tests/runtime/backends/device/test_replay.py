@@ -383,6 +383,23 @@ def test_what_plain_runs_differed_by_is_known_when_a_graph_is_captured_anew() ->
     assert told(machine) == []
 
 
+def test_what_plain_runs_differed_by_once_is_allowed_beside_others_too() -> None:
+    """Two plain runs may happen to agree, and the replay to be as far off as others were before."""
+    machine = Machine()
+    call, other = machine.call(), machine.call("batch 2")
+
+    def differ() -> None:
+        call.factor = [2.0 * (1 + 1e-3 * (call.plain_runs % 2))]
+
+    call.in_plain_run = differ
+    call.captured_factor = [2.0 * (1 + 5e-4)]
+    call.run(1.0)
+    other.run(1.0)
+    call.in_plain_run = lambda: None
+    call.run(1.0)
+    assert told(machine) == []
+
+
 def test_a_graph_is_held_to_the_plain_run_once_more_when_others_have_run() -> None:
     """A library may give the memory that a graph reads to another call's plain run."""
     machine = Machine()
