@@ -39,7 +39,7 @@ class Network:
     """What config.json says beyond, or instead of, the tiny model's."""
     dtype: str
     shallow: Mapping[str, Any] = field(default_factory=dict)
-    """What config.json says instead where a few of many blocks that are alike are enough."""
+    """Entries of config.json for a network of few blocks, where all of a kind are alike."""
 
     def parameters(self, folder: Path) -> dict[str, tuple[int, ...]]:
         """Names and shapes, by the library's own class."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine_build.precision import narrow_nodes
 from engine_build.reference import Reference
 from engine_build.targets import Wanted
-from engine_build.unfused import UnfusedSession, graph_file, weights_folder
+from engine_build.unfused import UnfusedSession, graph_file
 from runtime.errors import BuildError
 
 LARGEST_FP16 = 65504.0
@@ -54,7 +54,7 @@ def largest_activation(reference: Reference, role: str) -> float:
     package = reference.package
     calls = reference.calls[role]
     model = with_maximum(ir.load(graph_file(package, role)))
-    folder = weights_folder(package, role)
+    folder = package.weights_folder(role)
     with closing(UnfusedSession(role, model, folder, reference.place)) as session:
         return max(float(np.max(session.run(call.inputs)[_OUTPUT])) for call in calls)
 

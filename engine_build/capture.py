@@ -53,7 +53,7 @@ class RoleByRole:
     device: str = "one network at a time"
     multiplies_updates: bool = False
     calls: dict[str, list[Call]] = field(default_factory=dict)
-    """What each role was given and answered."""
+    """Inputs and outputs of every call, by role."""
     _role: str = ""
     """The one whose network is open."""
     _session: UnfusedSession | None = None

@@ -70,14 +70,18 @@ class CompileRequest:
 
     @property
     def package(self) -> ModelPackage:
-        """What is compiled."""
+        """The package that is compiled."""
         return self.reference.package
 
     @property
+    def gpu_is_here(self) -> bool:
+        """True on a machine with the GPU that is compiled for: engines are verified there."""
+        return self.gpu_at_hand == self.wanted.compute_capability
+
+    @property
     def verified_next(self) -> bool:
-        """Whether what was compiled runs on this machine's GPU next, against a reference of it."""
-        is_here = self.gpu_at_hand == self.wanted.compute_capability
-        return is_here and self.reference.place.on_device
+        """True where the GPU is here, and the reference that engines will be held to is its own."""
+        return self.gpu_is_here and self.reference.place.on_device
 
 
 def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Target:

@@ -55,7 +55,7 @@ def forecast(package: ModelPackage, sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def memory_bytes(pixels: int) -> float:
-    """What a picture of so many pixels takes, beside the weights."""
+    """The memory that a picture of so many pixels takes, in bytes, beside the weights."""
     pairs = (pixels / _LATENT_PIXELS) ** 2
     return BYTES_AT_LEAST + BYTES_PER_PIXEL * pixels + BYTES_PER_PAIR * pairs
 

@@ -72,7 +72,7 @@ class UnfusedSession:
     @classmethod
     def of_role(cls, package: ModelPackage, role: str, place: Place) -> Self:
         """Open one of a package's networks. Raises BackendError."""
-        return cls(role, ir.load(graph_file(package, role)), weights_folder(package, role), place)
+        return cls(role, ir.load(graph_file(package, role)), package.weights_folder(role), place)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Named arrays in, named arrays out. Raises BackendError."""
@@ -90,11 +90,6 @@ class UnfusedSession:
 def graph_file(package: ModelPackage, role: str) -> Path:
     """A role's own graph."""
     return package.file(package.manifest.roles[role].graph)
-
-
-def weights_folder(package: ModelPackage, role: str) -> Path:
-    """What the references of a role's graph are relative to."""
-    return Path(package.manifest.roles[role].external_folder or package.path.resolve())
 
 
 def put_weights_first(model: ir.Model) -> None:

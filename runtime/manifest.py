@@ -233,6 +233,12 @@ class ModelPackage:
         """The path of one of the package's files."""
         return self.path / name
 
+    def weights_folder(self, role: str) -> Path:
+        """The folder that the references of a role's graph, and of what is compiled of it, are
+        relative to: the package's own, or the checkpoint's where weights were left in place.
+        """
+        return Path(self.manifest.roles[role].external_folder or self.path.resolve())
+
     def tensors(self, role: str) -> Mapping[str, Tensor]:
         """The initializers of a role whose weights lie in the package, mapped from their file."""
         weights = self.manifest.roles[role].weights

@@ -302,7 +302,10 @@ class Supervisor:
             self._broken = message
             return
         if isinstance(message, Trial):
-            (self._trials.remove if message.over else self._trials.append)(message.role)
+            if message.over:
+                self._trials.remove(message.role)
+            else:
+                self._trials.append(message.role)
             return
         if isinstance(message, Ready) or self.ready:
             self._shortfalls = message.shortfalls

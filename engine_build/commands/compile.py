@@ -146,8 +146,7 @@ def _compiled(request: "CompileRequest", here: Gpu | None, *, quiet: bool) -> Ta
         raise BuildError(
             "interrupted; finished engines are kept, and the same command goes on behind them"
         ) from None
-    is_here = here is not None and here.compute_capability == request.wanted.compute_capability
-    if here is not None and is_here and not target.record.verified:
+    if here is not None and request.gpu_is_here and not target.record.verified:
         return verify_here(request.reference, target, here)
     return target
 

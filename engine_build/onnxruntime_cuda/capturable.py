@@ -35,7 +35,7 @@ class Refusal:
 
 
 def uncapturable(model: ir.Model) -> tuple[Refusal, ...]:
-    """What of a typed graph no capture can hold, in the graph's order.
+    """The nodes of a typed graph that no capture can hold, in the graph's order.
 
     Every value of the graph must have its dtype.
     """

@@ -12,7 +12,6 @@ import onnx_ir as ir
 import onnxruntime
 
 from engine_build.capture import Call
-from engine_build.onnxruntime_cuda.compiler import weights_folder
 from engine_build.onnxruntime_cuda.definitions import define_operators
 from engine_build.verify_target import check_engine
 from runtime.backends.onnxruntime.cpu import open_session
@@ -37,7 +36,7 @@ def check_role(
     define_operators(model)
     if precision == "bf16":
         widen(model)
-    run = _Runner(role, model, weights_folder(package, role)).run
+    run = _Runner(role, model, package.weights_folder(role)).run
     check = check_engine(calls, run, "fp16" if precision == "fp16" else "fp32")
     if precision == "fp32":
         return replace(check, tolerance=min(check.tolerance, FP32_TOLERANCE))

@@ -2,7 +2,7 @@
 
 The graph lies in its target's folder. Its weights stay where the package has them: it refers to
 them by the names that the package's own graph has, and is opened as bytes together with
-`weights_folder(package, role)`, as `runtime.backends.onnxruntime.open_session` does. Every
+`package.weights_folder(role)`, as `runtime.backends.onnxruntime.open_session` does. Every
 initializer that the manifest names keeps its name, shape and dtype, so that LoRAs find it.
 """
 
@@ -95,12 +95,6 @@ def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> No
     model.opset_imports[DOMAIN] = 1
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
-
-
-def weights_folder(package: ModelPackage, role: str) -> Path:
-    """What a compiled graph's references are relative to."""
-    external = package.manifest.roles[role].external_folder
-    return package.path.resolve() if external is None else Path(external)
 
 
 def _counts(model: ir.Model, operators: tuple[str, ...]) -> dict[str, int]:

@@ -84,7 +84,7 @@ def engine_job(
         backend=identity.backend,
         role=role,
         graph=str(package.file(record.graph).resolve()),
-        weights_folder=record.external_folder or str(package.path.resolve()),
+        weights_folder=str(package.weights_folder(role)),
         parameters=tuple(each.initializer for each in record.parameters.values()),
         inputs=record.inputs,
         precision=engine.precision,

@@ -148,8 +148,7 @@ class OnnxCudaEngine:
     def _open(self, model: bytes) -> OnnxCudaSession:
         engine = self._target.record.identity.engines[self._role]
         session = OnnxCudaSession(self._device, self.stream, self._role, self._record, engine)
-        folder = self._record.external_folder or self._package.path.resolve()
-        session.open(model, self._path, Path(folder))
+        session.open(model, self._path, self._package.weights_folder(self._role))
         return session
 
 

@@ -20,7 +20,6 @@ from engine_build.commands import compile as compile_command
 from engine_build.commands import verify as verify_command
 from engine_build.onnxruntime_cuda import engine as onnxruntime_engine
 from engine_build.onnxruntime_cuda.check import _Runner
-from engine_build.onnxruntime_cuda.compiler import weights_folder
 from engine_build.onnxruntime_cuda.definitions import define_operators
 from engine_build.unfused import CPU, Place, UnfusedSession
 from engine_build.verify_target import OpenEngine
@@ -109,7 +108,7 @@ class Machine:
         def opened(target: Target, role: str) -> OpenEngine:
             model = ir.load(target.engine(role))
             define_operators(model)
-            engine: Any = Engine(_Runner(role, model, weights_folder(package, role)))
+            engine: Any = Engine(_Runner(role, model, package.weights_folder(role)))
             found: OpenEngine = engine
             return found
 

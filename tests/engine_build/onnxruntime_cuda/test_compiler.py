@@ -17,7 +17,6 @@ from engine_build.onnxruntime_cuda.compiler import (
     PLAIN,
     CompiledGraph,
     compile_role,
-    weights_folder,
 )
 from runtime.backends.onnxruntime.cpu import OnnxEngine, open_session
 from runtime.backends.onnxruntime.graph import with_inputs
@@ -102,7 +101,7 @@ def test_a_transformer_s_attention_is_fused(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     with suppress(NoKernel):
-        open_session(compiled.path.read_bytes(), options, weights_folder(package, "denoiser"))
+        open_session(compiled.path.read_bytes(), options, package.weights_folder("denoiser"))
 
 
 def test_what_has_no_kernel_for_bf16_stays_as_it_was(demo: ModelPackage, tmp_path: Path) -> None:
@@ -202,7 +201,7 @@ def run_with(
 ) -> dict[str, np.ndarray]:
     parameters = package.manifest.roles["text_encoder"].parameters.values()
     model = with_inputs(compiled.path.read_bytes(), [p for p in parameters if p.replaceable])
-    folder = weights_folder(package, "text_encoder")
+    folder = package.weights_folder("text_encoder")
     session = open_session(model, onnxruntime.SessionOptions(), folder)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {**inputs, **weights}), strict=True))
