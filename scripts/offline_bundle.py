@@ -42,6 +42,8 @@ from tests.gpu import packages as tiny
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLER = Path(__file__).with_name("offline_install.py")
 UNPACKER = Path(__file__).with_name("offline_unpack.py")
+READER = Path(__file__).with_name("offline_reading.py")
+"""Both of them import it from beside themselves."""
 BLOCK = MEBIBYTE
 
 CHECKING = {"pytest", "httpx"}
@@ -280,6 +282,7 @@ def write_bundle(wheels: list[Path], requirements: list[str], options: argparse.
         files, parts = cut(wheels, folder, part_size(options))
         write_manifest(folder, {"requirements": requirements, "files": files, "parts": parts})
         shutil.copyfile(INSTALLER, folder / "install.py")
+        shutil.copy(READER, folder)
     tell(options.output, f"{len(files)} wheels", parts)
     print(f"on the other machine: python {options.output.name}/install.py")
 
@@ -301,6 +304,7 @@ def write_to_unpack(wheels: list[Path], folder: Path, options: argparse.Namespac
         }
         write_manifest(output, manifest)
         shutil.copyfile(UNPACKER, output / "unpack.py")
+        shutil.copy(READER, output)
     tops = ", ".join(f"{name} {size / MEBIBYTE:.1f} MiB" for name, size in sizes.items())
     tell(options.output, f"{len(wheels)} wheels; unpacked at most {tops}", written)
     print(f"on the other machine: python {options.output.name}/unpack.py FOLDER COMMAND ...")

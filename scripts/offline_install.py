@@ -8,14 +8,13 @@ the joined wheels in a folder; `--check` ends when every part was found whole.
 
 import argparse
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-MANIFEST = "bundle.json"
-BLOCK = 1024 * 1024
+sys.dont_write_bytecode = True  # Nothing is to be left beside the parts.
+from offline_reading import blocks, check_parts, read_manifest, show  # noqa: E402
 
 
 def main(arguments=None):
@@ -27,8 +26,8 @@ def main(arguments=None):
     parser.add_argument("--check", action="store_true", help="only look whether all is there")
     options, of_pip = parser.parse_known_args(arguments)
     folder = Path(__file__).resolve().parent
-    manifest = json.loads((folder / MANIFEST).read_text())
-    fault = check_parts(folder, manifest["parts"])
+    manifest, _, fault = read_manifest(folder)
+    fault = fault or check_parts(folder, manifest["parts"])
     if fault or options.check:
         return end(fault)
     with tempfile.TemporaryDirectory() as temporary:
@@ -42,21 +41,6 @@ def end(fault):
     """Say what is wrong, if anything is."""
     print("offline_install: " + fault if fault else "every part is whole", file=sys.stderr)
     return 1 if fault else 0
-
-
-def check_parts(folder, parts):
-    """What is wrong with the first part that is not whole; None where all are."""
-    for number, part in enumerate(parts, start=1):
-        show(f"checking part {number} of {len(parts)}")
-        path = folder / part["name"]
-        if not path.is_file():
-            return f"{part['name']}: missing; copy it again"
-        if path.stat().st_size != part["size"]:
-            size, expected = path.stat().st_size, part["size"]
-            return f"{part['name']}: {size} bytes, expected {expected}; copy it again"
-        if sha256(path) != part["sha256"]:
-            return f"{part['name']}: damaged, its sha256 is another one; copy it again"
-    return None
 
 
 def join(folder, manifest, wheels):
@@ -79,37 +63,11 @@ def join(folder, manifest, wheels):
     return None
 
 
-def blocks(folder, parts):
-    """The parts' bytes."""
-    for part in parts:
-        with (folder / part["name"]).open("rb") as stream:
-            while True:
-                block = stream.read(BLOCK)
-                if not block:
-                    break
-                yield block
-
-
 def install(requirements, wheels, of_pip):
     """Let pip install from the wheels alone; its exit code."""
     show("")
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(wheels)]
     return subprocess.call([*command, *of_pip, *requirements])
-
-
-def sha256(path):
-    """A file's hash."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def show(line):
-    """How far it is, where somebody looks."""
-    if sys.stderr.isatty():
-        print("\r" + line.ljust(60), end="" if line else "\n", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

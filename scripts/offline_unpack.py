@@ -10,8 +10,6 @@ that this bundle was unpacked into before is taken as it is.
 """
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
 import signal
@@ -21,9 +19,10 @@ import tarfile
 from contextlib import suppress
 from pathlib import Path
 
-MANIFEST = "bundle.json"
+sys.dont_write_bytecode = True  # Nothing is to be left beside the parts.
+from offline_reading import blocks, check_parts, read_manifest, show  # noqa: E402
+
 DONE = ".unpacked"
-BLOCK = 1024 * 1024
 TIMED_OUT = 124
 GRACE = 15
 """Seconds in which a command that was told to end may end what it started."""
@@ -48,10 +47,8 @@ def main(arguments=None):
     signal.alarm(options.unpack_seconds)
     here = Path(__file__).resolve().parent
     folder = options.folder.resolve()
-    fault = f"{MANIFEST}: missing; copy it again"
-    if (here / MANIFEST).is_file():
-        text = (here / MANIFEST).read_bytes()
-        fault = unpack(here, json.loads(text), folder, hashlib.sha256(text).hexdigest())
+    manifest, identity, fault = read_manifest(here)
+    fault = fault or unpack(here, manifest, folder, identity)
     signal.alarm(0)
     if fault:
         print("offline_unpack: " + fault, file=sys.stderr)
@@ -89,21 +86,6 @@ def unpack(here, manifest, folder, identity):
     return None
 
 
-def check_parts(here, parts):
-    """What is wrong with the first part that is not whole; None where all are."""
-    for number, part in enumerate(parts, start=1):
-        show(f"checking part {number} of {len(parts)}")
-        path = here / part["name"]
-        if not path.is_file():
-            return f"{part['name']}: missing; copy it again"
-        if path.stat().st_size != part["size"]:
-            size, expected = path.stat().st_size, part["size"]
-            return f"{part['name']}: {size} bytes, expected {expected}; copy it again"
-        if sha256(path) != part["sha256"]:
-            return f"{part['name']}: damaged, its sha256 is another one; copy it again"
-    return None
-
-
 class Joined:
     """The parts' bytes, as a file that is read from its beginning to its end."""
 
@@ -120,17 +102,6 @@ class Joined:
             self._rest += block
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
-
-
-def blocks(here, parts):
-    """The parts' bytes, a block at a time."""
-    for part in parts:
-        with (here / part["name"]).open("rb") as stream:
-            while True:
-                block = stream.read(BLOCK)
-                if not block:
-                    break
-                yield block
 
 
 def run(folder, command, seconds):
@@ -166,21 +137,6 @@ def end(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(GRACE)
-
-
-def sha256(path):
-    """A file's hash."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def show(line):
-    """How far it is, where somebody looks."""
-    if sys.stderr.isatty():
-        print("\r" + line.ljust(60), end="" if line else "\n", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -101,13 +101,17 @@ def shorten(part: Path) -> None:
     ("spoil", "fault"),
     [(damage, "damaged"), (shorten, "bytes, expected"), (Path.unlink, "missing")],
 )
-def test_a_part_that_is_not_whole_is_refused_by_name(made: Path, spoil, fault: str) -> None:
+def test_a_part_that_is_not_whole_is_refused_by_name(
+    made: Path, spoil, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     whole = run(sys.executable, str(made / "install.py"), "--check")
     assert (whole.returncode, whole.stderr) == (0, "every part is whole\n")
     spoil(made / "part-003")
     done = run(sys.executable, str(made / "install.py"), "--dry-run")
     assert done.returncode == 1
     assert done.stderr.startswith("offline_install: part-003: ")
+    assert not (made / "__pycache__").exists()
     assert fault in done.stderr
 
 
