@@ -15,8 +15,8 @@ import grimp
 from filelock import FileLock
 
 from engine_build.build import BuildRequest, build_package
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 KEPT = 24
 """How many are kept: the tiny ones of a few states of the code."""
 

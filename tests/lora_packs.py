@@ -8,8 +8,8 @@ from engine_build.lora.packs import LoraRequest, add_pack, open_listed
 from runtime.lora.pack import FOLDER
 from runtime.manifest import ModelPackage
 from tests.lora_files import LoraWriter, Spelling
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parent.parent / "engines"
 ATTENTION = "attentions.0.transformer_blocks.0"
 PLACES = (
     f"down_blocks.1.{ATTENTION}.attn1.to_q",

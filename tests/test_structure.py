@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runtime.families import FAMILIES
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 BUILD_ONLY = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "onnx_ir"}
 
 LOAD_EVERYTHING = """

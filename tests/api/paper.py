@@ -17,8 +17,9 @@ from runtime.manifest import ModelPackage
 from runtime.model import Model
 from runtime.supervisor import Supervisor, WorkerSettings
 from tests.manifests import MANIFEST
+from tests.places import ROOT
 
-SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
+SNAPSHOT = ROOT / "docs" / "openapi.json"
 
 
 class NoFiles:

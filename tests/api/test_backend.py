@@ -7,9 +7,8 @@ import pytest
 
 from api.cli import main
 from runtime.devices import find_devices
+from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
-
-ENGINES = Path(__file__).parents[2] / "engines"
 
 pytestmark = pytest.mark.skipif(
     find_devices().first is not None, reason="this machine has a GPU: its targets could be had"

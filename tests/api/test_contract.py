@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from tests.api.live import LiveServer, Options
+from tests.places import ROOT
 
 SECONDS = 60
 COMMAND = str(Path(sys.executable).with_name("schemathesis"))
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-ROOT = Path(__file__).parents[2]
 
 
 def test_schemathesis_finds_nothing(tiny_package: Path, tmp_path: Path) -> None:

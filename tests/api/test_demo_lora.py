@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from PIL import Image
 
 from examples.demo_model.measure_lora import LORA, chroma
 from tests.api.live import Api, LiveServer, Options
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 PROMPTS = ("a red heart on a blue background", "a green car on an orange background")
 
 

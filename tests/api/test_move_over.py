@@ -13,10 +13,10 @@ import pytest
 
 from tests.api.imagined_server import GATE
 from tests.api.live import PATIENCE, LiveServer, Options, clean_environment
+from tests.places import ROOT
 from tests.runtime.imagined_worker import FULL, servable
 from tests.runtime.targets import add_target
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "tests.api.imagined_server")
 COMPILE = ("--compile", "--backend", "tensorrt-rtx", "--lease-seconds", "2")
 

@@ -20,10 +20,10 @@ from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, read_manifest
 from runtime.target import Target, read_target, target_directories
+from tests.places import ROOT
 from tests.runtime.serving import serving
 from tests.runtime.targets import PASSED, Made, add_target
 
-ROOT = Path(__file__).parents[2]
 GPU = Devices((Gpu("Imagined GPU", "sm_89", 24 * 2**30, "13.0"),), "")
 
 ADD_TARGET = """

@@ -19,11 +19,11 @@ from runtime.broker.protocol import JobStatus
 from runtime.catalog import Choice
 from runtime.target import Target
 from tests.api.live import refused, small
+from tests.places import ROOT
 from tests.runtime.imagined_worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in
 from tests.runtime.serving import Server, serving
 from tests.runtime.targets import add_target
 
-ROOT = Path(__file__).parents[2]
 SIZES = ((64, 64), (96, 64))
 
 

@@ -15,8 +15,8 @@ from engine_build.unfused import graph_file
 from runtime.errors import BuildError
 from runtime.manifest import load_package
 from tests.engine_build.execution import executed, name_nodes
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 WANTED = Wanted("tensorrt-rtx", "sm_89", Served(((64, 96),), 1), precision="fp16")
 
 

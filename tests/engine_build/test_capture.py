@@ -20,8 +20,8 @@ from runtime.generate import Generator
 from runtime.manifest import ModelPackage, load_package
 from runtime.model import model_of
 from runtime.tensors import Tensor
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 SIZES = [(64, 96), (64, 64)]
 
 TOLERANCE = 1e-4

@@ -33,8 +33,8 @@ from runtime.target import (
     TargetIdentity,
     read_target,
 )
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 COMMAND = Path(sys.executable).parent / "engine-build"
 
 SIZE = (64, 96)

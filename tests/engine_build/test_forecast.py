@@ -1,7 +1,6 @@
 """What is told before a reference is drawn on the CPU."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,7 @@ from engine_build.capture import plans_of
 from engine_build.forecast import forecast, memory_bytes, seconds
 from runtime.manifest import Manifest, Parameter, load_package
 from runtime.model import model_of
-
-ENGINES = Path(__file__).parents[2] / "engines"
+from tests.places import ENGINES
 
 
 def with_denoiser(manifest: Manifest, *shape: int) -> Manifest:

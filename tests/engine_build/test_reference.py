@@ -1,6 +1,5 @@
 """The reference of a command: where it is drawn, when, and what is said before."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,8 @@ from engine_build.reference import Reference, place_here
 from engine_build.unfused import CPU, CUDA, Place
 from runtime.devices import Devices, Gpu
 from runtime.manifest import load_package
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 HERE = Devices((Gpu("H200", "sm_90", 150 * 10**9, "13.0"),), "")
 NOWHERE = Devices((), "no GPU")
 INSTALLED = [CUDA.provider, CPU.provider]

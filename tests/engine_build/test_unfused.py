@@ -17,8 +17,8 @@ from runtime.backends.protocol import Array
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, load_package
 from tests.engine_build.execution import executed, name_nodes
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 DENOISER = "denoiser"
 
 

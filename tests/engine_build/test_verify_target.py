@@ -30,8 +30,8 @@ from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.manifest import FileRecord, ModelPackage, Precision, load_package
 from runtime.target import FOLDER, EngineRecord, Target, TargetRecord, read_target, write_target
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 SERVED = Served(((64, 96), (64, 64)), max_batch=1)
 WANTED = Wanted("tensorrt-rtx", "sm_89", SERVED, fixed_weights=True)
 

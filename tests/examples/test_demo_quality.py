@@ -3,15 +3,13 @@
 The thresholds stand a little below what the model card reports. All pictures have fixed seeds.
 """
 
-from pathlib import Path
-
 import pytest
 
 from examples.demo_model.drawing import draw_all, open_generator
 from examples.demo_model.evaluate import score
 from examples.demo_model.prompts import evaluation_tasks
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[2] / "engines"
 PICTURES = 72
 
 

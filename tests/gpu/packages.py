@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.places import ROOT
+
 PACKAGES = "GPU_CHECK_PACKAGES"
 """Names such a folder to the tests."""
 
@@ -20,7 +22,6 @@ ENGINES = "GPU_CHECK_ENGINES"
 DEMO = "demo"
 FAMILIES = ("tiny", "tiny_flux", "tiny_schnell", "tiny_chroma", "tiny_zimage")
 
-ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".pytest_cache" / "d" / "tiny_packages"
 """That of the other tests."""
 

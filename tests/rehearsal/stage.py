@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
+
 LIBRARY = os.environ.get("REHEARSAL_ONNXRUNTIME", "")
 """A folder with onnxruntime-gpu."""
 

@@ -14,9 +14,8 @@ from typing import cast
 from runtime.backends.device.cuda_fake import FakeCaptureMode, FakeCuda, FakeError
 from runtime.backends.tensorrt.fake import fake_api
 from runtime.worker_main import main
+from tests.places import ROOT
 from tests.runtime.targets import Made
-
-ROOT = Path(__file__).parents[2]
 
 NO_GRAPH = "IMAGINED_GPU_REFUSES_A_GRAPH"
 """In the environment: the first CUDA graph cannot be captured."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from runtime.broker.link import WorkerLink
 from runtime.worker_main import WorkerOptions
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 ENGINES = ROOT / "engines"
 
 PATIENCE = 120

@@ -15,9 +15,9 @@ from runtime.errors import BackendError
 from runtime.manifest import FileRecord, ModelPackage, read_manifest
 from runtime.served import served_by
 from runtime.target import BackendName, EngineCheck
+from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 
-ENGINES = Path(__file__).parents[2] / "engines"
 GPU = Gpu("Imagined GPU", "sm_89", 24 * 2**30, "13.0")
 HERE = Devices((GPU,), "")
 NOWHERE = Devices((), "this machine has no NVIDIA driver")

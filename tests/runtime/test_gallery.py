@@ -11,6 +11,7 @@ from PIL import Image
 
 from runtime.broker.names import new_job_id
 from runtime.gallery import Gallery, is_picture_name, picture_name, thumbnail, write_whole
+from tests.places import ROOT
 
 NAME = "0" * 32 + ".png"
 
@@ -95,7 +96,7 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
     path = gallery.picture_path(NAME)
     assert path is not None
     command = [sys.executable, "-c", WRITE_AND_DIE, str(path)]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
+    killed = subprocess.run(command, cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert set(gallery.names()) == {NAME}

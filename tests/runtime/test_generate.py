@@ -11,10 +11,10 @@ from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.errors import PackageError
 from runtime.generate import Generator
 from runtime.model import Model, open_model
+from tests.places import ENGINES
 from tests.runtime.imagined_machine import Machine
 from tests.runtime.targets import Made, add_target
 
-ENGINES = Path(__file__).parents[2] / "engines"
 SIZES = ((64, 64), (96, 64))
 
 

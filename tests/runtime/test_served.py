@@ -18,9 +18,9 @@ from runtime.model import Model, open_model
 from runtime.plan import Plan
 from runtime.served import Served, SizeRange, served_by
 from runtime.target import Profile, Range, StepTime, Target
+from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 
-ENGINES = Path(__file__).parents[2] / "engines"
 SQUARE = SizeRange(64, 64, 64, 64)
 WIDE = SizeRange(96, 128, 64, 96)
 SIZES = Served(BatchLimits(1, 2), sizes=(SQUARE, WIDE), other_sizes="compile with --sizes")

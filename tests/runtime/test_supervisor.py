@@ -20,9 +20,8 @@ from runtime.broker.session import News
 from runtime.model import open_model
 from runtime.supervisor import WorkerFailed
 from runtime.worker_main import WorkerOptions
+from tests.places import ROOT
 from tests.runtime.serving import serving
-
-ROOT = Path(__file__).parents[2]
 
 SERVE = """
 import asyncio, sys

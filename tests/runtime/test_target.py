@@ -21,9 +21,8 @@ from runtime.target import (
     target_directories,
     weights_sha256,
 )
+from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
-
-ENGINES = Path(__file__).parents[2] / "engines"
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import ROOT
 from tests.scripts.wheels import write_wheel
-
-ROOT = Path(__file__).parent.parent.parent
 
 # `painting` needs `canvas` and `easel`; nothing but `easel` needs `timber`.
 NEEDS = {"painting": ["canvas", "easel>=2"], "canvas": [], "easel": ["timber"], "timber": []}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.gpu.packages import DEMO, FAMILIES
+from tests.places import ROOT
 from tests.scripts.test_device_code import MACHINE_CODE, container, entry, library
 from tests.scripts.wheels import write_wheel
 
-ROOT = Path(__file__).parent.parent.parent
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 

@@ -28,8 +28,8 @@ from runtime.backends.protocol import Array
 from runtime.devices import Devices, Gpu
 from runtime.manifest import FileRecord, ModelPackage
 from runtime.target import FOLDER, Target
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[3] / "engines"
 HERE = Devices((Gpu("stand-in", "sm_90", 10**12, "13.0"),), "")
 DEVICE = Place(CPU.provider, {"stands": "for a device"})
 

@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 from engine_build.target_report import targets_table
+from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
-
-ENGINES = Path(__file__).parents[3] / "engines"
 
 
 def test_a_target_that_no_gpu_runs_is_told_with_the_reason(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from engine_build.lora.packs import open_listed
 from runtime.manifest import ModelPackage, write_manifest
-
-ENGINES = Path(__file__).parents[3] / "engines"
+from tests.places import ENGINES
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from engine_build.tensorrt.process import run_job
 from engine_build.tensorrt.profiles import Served
 from runtime.errors import BuildError
 from runtime.manifest import load_package
-
-ENGINES = Path(__file__).parents[3] / "engines"
+from tests.places import ENGINES
 
 
 @pytest.fixture

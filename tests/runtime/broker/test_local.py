@@ -19,6 +19,7 @@ from runtime.broker.protocol import (
 )
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
+from tests.places import ROOT
 from tests.runtime.broker.support import MODEL, Hand, open_broker, run, submit
 
 SUBMIT_AND_DIE = """
@@ -38,9 +39,8 @@ asyncio.run(main())
 
 
 def test_a_job_that_was_answered_survives_kill_9(tmp_path: Path) -> None:
-    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", SUBMIT_AND_DIE, str(tmp_path)]
-    killed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=False)
+    killed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     answered = killed.stdout.split()
     assert len(answered) == 5

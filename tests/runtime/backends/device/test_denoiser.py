@@ -10,10 +10,9 @@ import pytest
 from runtime.denoise import Sample
 from runtime.generate import Generator
 from runtime.model import Model, open_model
+from tests.places import ENGINES
 from tests.runtime.imagined_machine import Machine, streams_used
 from tests.runtime.targets import Made, add_target
-
-ENGINES = Path(__file__).parents[4] / "engines"
 
 
 @pytest.fixture

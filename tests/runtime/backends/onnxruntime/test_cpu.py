@@ -12,8 +12,8 @@ from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine
 from runtime.errors import BackendError
 from runtime.manifest import ModelPackage, read_manifest
 from runtime.tensors import Tensor, map_tensors, stored
+from tests.places import ENGINES
 
-ENGINES = Path(__file__).parents[4] / "engines"
 ROLE = "text_encoder_2"
 LAYER = "text_model.encoder.layers.0"
 MATRIX = f"{LAYER}.mlp.fc1.weight"

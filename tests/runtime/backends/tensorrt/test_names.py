@@ -13,7 +13,8 @@ import pytest
 import tensorrt_rtx
 import tensorrt_rtx_bindings.tensorrt_rtx
 
-ROOT = Path(__file__).parents[4]
+from tests.places import ROOT
+
 USERS = (
     *(ROOT / "engine_build/tensorrt").glob("*.py"),
     *(ROOT / "runtime/backends/tensorrt").glob("*.py"),
