@@ -11,7 +11,7 @@ from api.metrics import CountAnswers
 from api.openapi import openapi
 from api.routes import generate, health, images, info, jobs, streams
 from api.services import Services
-from runtime.parameters import LoraOffer
+from runtime.plan.parameters import LoraOffer
 
 DESCRIPTION = """Text to image from compiled engines, with a preview at every step.
 

@@ -4,7 +4,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyCutShort, BodyTooLarge, NotJson
-from runtime.request import read_json
+from runtime.plan.request import read_json
 
 MAX_BODY_BYTES = 1 << 20
 

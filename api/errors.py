@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Router
 
 from api.schemas import Fault, Problem
-from runtime.broker.protocol import (
+from runtime.errors import CalotypeError, RequestError
+from runtime.jobs.protocol import (
     ImageNotFound,
     JobEnded,
     JobNotFound,
     QueueFull,
 )
-from runtime.errors import CalotypeError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from fastapi.sse import ServerSentEvent
 
 from api import schemas
-from runtime.broker.protocol import GalleryEvent, JobEvent, JobStatus
+from runtime.jobs.protocol import GalleryEvent, JobEvent, JobStatus
 
 RETRY_MILLISECONDS = 2000
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtime.errors import RequestError
-from runtime.model import Model
+from runtime.plan.model import Model
 
 GUIDE: Mapping[str, Mapping[str, Any]] = {
     "An illustration, in tags": {

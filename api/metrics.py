@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.broker.facts import Counters, WorkerFacts, WorkerState
+from runtime.jobs.facts import Counters, WorkerFacts, WorkerState
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.examples import examples_for
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
-from runtime.model import Model
+from runtime.plan.model import Model
 
 BODY = "GenerateRequest"
 JOB_EVENTS = "JobEvent"

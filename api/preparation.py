@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
-from runtime.catalog import CPU, BackendWish, Choice, awaiting_verification, choose
-from runtime.devices import Devices, find_devices
+from runtime.backends.catalog import CPU, BackendWish, Choice, awaiting_verification, choose
+from runtime.backends.devices import Devices, find_devices
 from runtime.errors import BackendError, CalotypeError
-from runtime.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage
 
 LOWEST_PRIORITY = 19
 

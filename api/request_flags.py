@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runtime.draw.recipe import read_recipe
 from runtime.errors import RequestError
-from runtime.recipe import read_recipe
-from runtime.request import read_json
+from runtime.plan.request import read_json
 
 _NUMBERS = {
     "width": (int, "pixels"),

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from runtime import served
-from runtime.broker import facts, protocol
-from runtime.broker.facts import WorkerState
-from runtime.broker.protocol import JobStatus
-from runtime.parameters import LoraOffer
-from runtime.text.weighting import unsupported
+from runtime.jobs import facts, protocol
+from runtime.jobs.facts import WorkerState
+from runtime.jobs.protocol import JobStatus
+from runtime.plan import served
+from runtime.plan.parameters import LoraOffer
+from runtime.plan.text.weighting import unsupported
 
 
 class Schema(BaseModel):

@@ -15,11 +15,11 @@ from api.metrics import Metrics
 from api.preparation import Preparation
 from api.services import Services
 from api.settings import Settings
-from runtime.broker.local import LocalBroker
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
-from runtime.model import Model
-from runtime.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.plan.model import Model
 
 GRACE_SECONDS = 5
 """What a client that does not read is waited for when the server stops."""

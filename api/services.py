@@ -8,9 +8,9 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from api.metrics import Metrics
-from runtime.broker.facts import EngineFacts, WorkerFacts
-from runtime.broker.protocol import Broker
-from runtime.model import Model
+from runtime.jobs.facts import EngineFacts, WorkerFacts
+from runtime.jobs.protocol import Broker
+from runtime.plan.model import Model
 
 
 class Workers(Protocol):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.catalog import WISHES, BackendWish
+from runtime.backends.catalog import WISHES, BackendWish
 from runtime.errors import CalotypeError
 
 ENV_PREFIX = "CALOTYPE_"

@@ -25,7 +25,7 @@ from engine_build.tensorrt.job import Phase
 from engine_build.tensorrt.process import run_job
 from engine_build.tensorrt.profiles import Served
 from runtime.backends.tensorrt.flavour import installed_flavour
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 
 RESULTS = Path(__file__).parent / "results"
 BACKEND = "tensorrt-rtx"

@@ -36,17 +36,17 @@ from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.catalog import CPU, WISHES, choose, open_backend
-from runtime.devices import find_devices
-from runtime.generate import Generator
-from runtime.lora.pack import LoraPack, LoraSet
-from runtime.lora.switch import Adaptable, LoraSwitch
-from runtime.lora.weights import EffectiveWeights
-from runtime.low_rank import Weights, stored_bytes
-from runtime.manifest import ModelPackage, Parameter
-from runtime.model import open_model
-from runtime.plan import Plan
-from runtime.served import served_by
+from runtime.backends.catalog import CPU, WISHES, choose, open_backend
+from runtime.backends.devices import find_devices
+from runtime.backends.low_rank import Weights, stored_bytes
+from runtime.draw.generate import Generator
+from runtime.draw.lora.switch import Adaptable, LoraSwitch
+from runtime.draw.lora.weights import EffectiveWeights
+from runtime.package.manifest import ModelPackage, Parameter
+from runtime.package.pack import LoraPack, LoraSet
+from runtime.plan.model import open_model
+from runtime.plan.plan import Plan
+from runtime.plan.served import served_by
 
 RESULTS = Path(__file__).parent / "results"
 ROLE = "denoiser"

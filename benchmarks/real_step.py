@@ -27,14 +27,14 @@ from benchmarks.machine import machine
 from benchmarks.memory import RESIDENT, held_gb
 from engine_build.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
+from runtime.backends.low_rank import Weights
 from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.generate import Generator
-from runtime.low_rank import Weights
-from runtime.manifest import ModelPackage
-from runtime.model import Model, open_model
-from runtime.plan import Plan
+from runtime.package.manifest import ModelPackage
+from runtime.plan.model import Model, open_model
+from runtime.plan.plan import Plan
 
 RESULTS = Path(__file__).parent / "results"
 PROMPT = "a lighthouse on a rock in the sea, evening light"

@@ -34,7 +34,7 @@ from engine_build.sources import ModelSource, open_preview_decoder
 from engine_build.tracing import link, parameter_shapes, trace
 from engine_build.weights import match_parameters
 from runtime.errors import BuildError, SourceError
-from runtime.manifest import (
+from runtime.package.manifest import (
     AxisRecord,
     Defaults,
     InputRecord,

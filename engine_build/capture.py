@@ -18,14 +18,14 @@ import numpy as np
 from engine_build.progress import Phases
 from engine_build.unfused import Place, UnfusedSession
 from runtime.backends.host_denoiser import HostDenoiser
+from runtime.backends.low_rank import Weights
 from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.families.family import Guidance
-from runtime.generate import Generator
-from runtime.low_rank import Weights
-from runtime.manifest import ModelPackage
-from runtime.model import Model, model_of
-from runtime.plan import Plan
+from runtime.package.manifest import ModelPackage
+from runtime.plan.families.family import Guidance
+from runtime.plan.model import Model, model_of
+from runtime.plan.plan import Plan
 
 PROMPT = "a red apple on a wooden table, soft morning light"
 STEPS = 2

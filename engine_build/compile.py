@@ -23,9 +23,9 @@ from engine_build.reference import Reference
 from engine_build.targets import Wanted, target_identity
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import BuildError, CalotypeError, PackageError
-from runtime.manifest import Manifest, ModelPackage, file_fault, read_manifest
-from runtime.sealed import read_sealed, seal
-from runtime.target import (
+from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
+from runtime.package.sealed import read_sealed, seal
+from runtime.package.target import (
     FOLDER,
     EngineRecord,
     Target,

@@ -6,8 +6,8 @@ from typing import Protocol
 from engine_build.progress import Phases
 from engine_build.reference import Reference
 from runtime.backends.tensorrt.flavour import FLAVOURS
-from runtime.manifest import ModelPackage
-from runtime.target import BackendName, EngineRecord, TargetIdentity
+from runtime.package.manifest import ModelPackage
+from runtime.package.target import BackendName, EngineRecord, TargetIdentity
 
 
 class Compiler(Protocol):

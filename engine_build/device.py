@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from engine_build.verify_target import Opener
+from runtime.backends.catalog import Choice, open_backend
 from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.devices import Gpu
 from runtime.backends.protocol import Backend
-from runtime.catalog import Choice, open_backend
-from runtime.devices import Gpu
-from runtime.manifest import ModelPackage
-from runtime.target import Target
+from runtime.package.manifest import ModelPackage
+from runtime.package.target import Target
 
 
 def device_opener(package: ModelPackage, gpu: Gpu) -> Opener:

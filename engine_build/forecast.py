@@ -11,9 +11,9 @@ import os
 from collections.abc import Sequence
 
 from engine_build.capture import plans_of
-from runtime.manifest import Manifest, ModelPackage
-from runtime.model import model_of
-from runtime.plan import Plan
+from runtime.package.manifest import Manifest, ModelPackage
+from runtime.plan.model import model_of
+from runtime.plan.plan import Plan
 
 # SDXL at 1024x1024 takes some 12 TFLOP a guided step. At 512x512, a quarter of that took 35 s on 2
 # cores (benchmarks/results/real_step_sdxl.json).

@@ -8,7 +8,7 @@ from engine_build.fetch.references import CivitaiReference, Reference, UrlRefere
 from engine_build.fetch.resolve import resolve
 from engine_build.single_file.open import networks_in_file
 from runtime.errors import SourceError
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 
 
 @dataclass(frozen=True, slots=True)

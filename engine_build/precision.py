@@ -20,7 +20,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from runtime.errors import BuildError
-from runtime.manifest import Precision
+from runtime.package.manifest import Precision
 
 _TYPES: dict[Precision, ir.DataType] = {
     "fp16": ir.DataType.FLOAT16,

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import SourceError
-from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
-from runtime.sampling.samplers import SAMPLERS
+from runtime.plan.parameters import MAX_CFG_SCALE, MAX_STEPS
+from runtime.plan.sampling.samplers import SAMPLERS
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _ENDING = ".toml"

@@ -11,7 +11,7 @@ from torch.nn import functional
 from engine_build.export.common import load_network
 from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component
-from runtime.manifest import MatrixPreview
+from runtime.package.manifest import MatrixPreview
 
 _PICTURES = 12
 _LATENTS_A_SIDE = 24

@@ -26,7 +26,7 @@ from engine_build.state import load_state
 from engine_build.tracing import TracedGraph, link, parameter_shapes, trace
 from engine_build.verify import check_graph
 from engine_build.weights import match_parameters, read_checkpoint
-from runtime.manifest import GraphCheck
+from runtime.package.manifest import GraphCheck
 
 LARGEST_WHOLE = 200_000_000
 """So many parameters take 0.8 GB in fp32 in PyTorch, and more in ONNX Runtime."""

@@ -9,8 +9,8 @@ from engine_build.capture import Call, captured_calls
 from engine_build.forecast import forecast
 from engine_build.progress import Phases
 from engine_build.unfused import CPU, CUDA, Place
-from runtime.devices import Devices
-from runtime.manifest import ModelPackage
+from runtime.backends.devices import Devices
+from runtime.package.manifest import ModelPackage
 
 Sizes = Sequence[tuple[int, int]]
 """Widths and heights in pixels."""

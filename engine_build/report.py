@@ -7,7 +7,7 @@ from pathlib import Path
 from engine_build.columns import columns, size_text
 from engine_build.weights import ITEM_SIZES
 from runtime.errors import PackageError
-from runtime.manifest import (
+from runtime.package.manifest import (
     Defaults,
     Manifest,
     MatrixPreview,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from runtime.backends.protocol import Array
-from runtime.manifest import BATCH, EVALUATIONS, RoleRecord
+from runtime.package.manifest import BATCH, EVALUATIONS, RoleRecord
 
 
 def stacked(role: RoleRecord, inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:

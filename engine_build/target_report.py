@@ -7,8 +7,8 @@ from engine_build.columns import columns, size_text
 from engine_build.compile import engine_fault, find_target
 from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.errors import PackageError
-from runtime.manifest import Manifest, ModelPackage, read_manifest
-from runtime.target import (
+from runtime.package.manifest import Manifest, ModelPackage, read_manifest
+from runtime.package.target import (
     FOLDER,
     EngineRecord,
     Profile,

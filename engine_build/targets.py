@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from engine_build import onnxruntime_cuda
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
 from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
-from runtime.families import family_named
-from runtime.manifest import HEIGHT, WIDTH, Manifest, Precision
-from runtime.target import (
+from runtime.package.manifest import HEIGHT, WIDTH, Manifest, Precision
+from runtime.package.target import (
     TF32,
     BackendName,
     EngineIdentity,
@@ -15,6 +14,7 @@ from runtime.target import (
     graph_sha256,
     weights_sha256,
 )
+from runtime.plan.families import family_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from runtime.manifest import Precision
+from runtime.package.manifest import Precision
 
 PICTURE_SHARE = 0.999
 """Of a picture's 8-bit values: the share whose difference counts; the rest may be anything."""

@@ -21,7 +21,7 @@ import onnxruntime
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.protocol import Array
 from runtime.errors import BackendError
-from runtime.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from engine_build.export.role import RoleExport
 from engine_build.tolerances import GRAPH_PICTURE, PICTURE_SHARE
 from runtime.backends.onnxruntime.cpu import open_session
 from runtime.errors import BuildError
-from runtime.manifest import GraphCheck
+from runtime.package.manifest import GraphCheck
 
 Arrays = Mapping[str, NDArray[np.generic]]
 

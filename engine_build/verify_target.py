@@ -26,7 +26,7 @@ from engine_build.tensorrt.process import run_job
 from engine_build.tolerances import ENGINE_PICTURE, ENGINE_VALUES, ENGINES, PICTURE_SHARE
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
-from runtime.manifest import (
+from runtime.package.manifest import (
     BATCH,
     EVALUATIONS,
     ModelPackage,
@@ -34,7 +34,7 @@ from runtime.manifest import (
     RoleRecord,
     record_file,
 )
-from runtime.target import (
+from runtime.package.target import (
     EngineCheck,
     EngineRecord,
     StepTime,

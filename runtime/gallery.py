@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from runtime.decode import Pixels
+from runtime.draw.decode import Pixels
 
 THUMBNAIL_SIDE = 256
 THUMBNAIL_QUALITY = 80

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from runtime.backends.catalog import installed_version
+from runtime.backends.devices import Devices, find_devices
 from runtime.backends.tensorrt.flavour import gpu_fault
-from runtime.catalog import installed_version
-from runtime.devices import Devices, find_devices
 from runtime.errors import BackendError
-from runtime.target import BACKENDS, BackendName
+from runtime.package.target import BACKENDS, BackendName
 from scripts.gpu_processes import ROOT, Deadline, Outcome, Stage, Suite, run
 from tests.gpu.packages import PACKAGES, missing
 

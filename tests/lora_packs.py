@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.lora.pack import FOLDER
-from runtime.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage
+from runtime.package.pack import FOLDER
 from tests.lora_files import LoraWriter, Spelling
 from tests.places import ENGINES
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from runtime.manifest import (
+from runtime.package.manifest import (
     Defaults,
     FileRecord,
     GraphCheck,

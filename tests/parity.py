@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.denoise import Sample
+from runtime.draw.denoise import Sample
+from runtime.draw.generate import Generator
 from runtime.errors import RequestError
-from runtime.generate import Generator
-from runtime.model import Model, open_model
+from runtime.plan.model import Model, open_model
 
 
 @lru_cache(maxsize=2)

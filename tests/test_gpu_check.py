@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.devices import Devices, Gpu
+from runtime.backends.devices import Devices, Gpu
 from runtime.errors import BackendError
-from runtime.target import BACKENDS
+from runtime.package.target import BACKENDS
 from scripts import gpu_check
 from scripts.gpu_check import CUDA, Found, absent, check, grouped, table
 from scripts.gpu_processes import PROCESSES, ROOT, Deadline, Outcome, Stage, Suite

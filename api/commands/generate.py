@@ -10,14 +10,14 @@ from tqdm import tqdm
 from api.commands.model_flags import add_model_flags
 from api.request_flags import add_request_flags, body_from_flags
 from api.settings import read_settings, variable
-from runtime.catalog import WISHES, choose, open_backend
-from runtime.devices import find_devices
+from runtime.backends.catalog import WISHES, choose, open_backend
+from runtime.backends.devices import find_devices
+from runtime.draw.generate import Generator, Latents
+from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
-from runtime.generate import Generator, Latents
-from runtime.model import open_model
-from runtime.plan import Plan
-from runtime.recipe import encode_picture
-from runtime.served import served_by
+from runtime.plan.model import open_model
+from runtime.plan.plan import Plan
+from runtime.plan.served import served_by
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from api.commands.model_flags import add_model_flags
-from runtime.model import open_model
+from runtime.plan.model import open_model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

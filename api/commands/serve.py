@@ -7,8 +7,8 @@ from api.commands.settings_flags import add_settings_flags, settings_flags
 from api.preparation import missing_target, unverified_target
 from api.server import serve
 from api.settings import read_settings
-from runtime.devices import find_devices
-from runtime.model import open_model
+from runtime.backends.devices import find_devices
+from runtime.plan.model import open_model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

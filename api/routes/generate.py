@@ -12,12 +12,12 @@ from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.schemas import Accepted, Job, job_url
 from api.services import Rooms, Services
-from runtime.broker import protocol
-from runtime.broker.facts import EngineFacts
-from runtime.broker.protocol import Idempotency, IdempotencyConflict
 from runtime.errors import RequestError
-from runtime.model import Model
-from runtime.plan import Plan
+from runtime.jobs import protocol
+from runtime.jobs.facts import EngineFacts
+from runtime.jobs.protocol import Idempotency, IdempotencyConflict
+from runtime.plan.model import Model
+from runtime.plan.plan import Plan
 
 router = APIRouter(tags=["jobs"])
 

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Header, Query, Response
 from api.errors import problems
 from api.schemas import Image, ImagePage
 from api.services import Rooms
-from runtime.broker.protocol import ImageNotFound
 from runtime.errors import RequestError
+from runtime.jobs.protocol import ImageNotFound
 
 router = APIRouter(prefix="/api", tags=["images"])
 

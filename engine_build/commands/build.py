@@ -21,8 +21,8 @@ from engine_build.lora.packs import add_pack, open_listed
 from engine_build.preset import Preset, PresetDefaults, read_preset
 from engine_build.publish import refuse_taken
 from engine_build.single_file.open import open_source
-from runtime.parameters import MAX_CFG_SCALE, MAX_STEPS
-from runtime.sampling.samplers import SAMPLERS
+from runtime.plan.parameters import MAX_CFG_SCALE, MAX_STEPS
+from runtime.plan.sampling.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from engine_build.export.role import Choices

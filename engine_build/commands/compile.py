@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, get_args
 
 from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
 from engine_build.commands.verify import notice, verify_here
+from runtime.backends.catalog import installed_backend
+from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.tensorrt.flavour import gpu_fault
-from runtime.catalog import installed_backend
-from runtime.devices import Devices, Gpu, find_devices
 from runtime.errors import BackendError, BuildError
-from runtime.manifest import ModelPackage, Precision, load_package
-from runtime.target import BACKENDS, BackendName, Target
+from runtime.package.manifest import ModelPackage, Precision, load_package
+from runtime.package.target import BACKENDS, BackendName, Target
 
 if TYPE_CHECKING:
     from engine_build.compile import CompileRequest

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(describe(options.engines, options.name))
     else:
         from engine_build.target_report import describe_target
-        from runtime.manifest import load_package
+        from runtime.package.manifest import load_package
 
         package = load_package(options.engines, options.name)
         print(describe_target(package, options.target))

@@ -5,8 +5,8 @@ import math
 import sys
 
 from engine_build.commands.arguments import add_cache, add_engines, describe, fetching, package_name
-from runtime.lora.pack import LoraPack
-from runtime.lora.shelf import LoraShelf
+from runtime.package.pack import LoraPack
+from runtime.package.shelf import LoraShelf
 
 _SHOWN = 10
 """Layers that are not covered are listed in full in pack.json."""

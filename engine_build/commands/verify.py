@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from engine_build.commands.arguments import add_engines, describe, package_name
 from engine_build.compile import find_target
 from engine_build.target_report import describe_target
-from runtime.devices import Gpu, find_devices
+from runtime.backends.devices import Gpu, find_devices
 from runtime.errors import BuildError
-from runtime.manifest import load_package
-from runtime.target import Target
+from runtime.package.manifest import load_package
+from runtime.package.target import Target
 
 if TYPE_CHECKING:
     from engine_build.reference import Reference

@@ -1,1 +1,1 @@
-"""One file a family: its modules made traceable, matching `runtime/families`."""
+"""One file a family: its modules made traceable, matching `runtime/plan/families`."""

@@ -1,4 +1,4 @@
-"""Chroma, from a diffusers folder; its counterpart at run time is `runtime.families.chroma`."""
+"""Chroma, from a diffusers folder; at run time: `runtime.plan.families.chroma`."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ from engine_build.export.role import (
 )
 from engine_build.export.t5 import t5_text_encoder, with_t5_defaults
 from engine_build.sources import Component, ModelSource
-from runtime.manifest import LatentFormat, Limits
+from runtime.package.manifest import LatentFormat, Limits
 
 MAX_TOKENS = 512
 """max_sequence_length of ChromaPipeline."""

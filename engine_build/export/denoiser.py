@@ -10,7 +10,7 @@ from engine_build.export.common import load_network, network_skeleton
 from engine_build.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.sources import Component
 from engine_build.step_graph import OUTPUTS, StepGraph, step_inputs
-from runtime.manifest import LatentFormat, Limits, Precision
+from runtime.package.manifest import LatentFormat, Limits, Precision
 
 
 @dataclass(frozen=True, slots=True)

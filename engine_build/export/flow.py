@@ -6,9 +6,9 @@ from typing import Any
 from engine_build.export.role import Choices
 from engine_build.sources import Component, ModelSource
 from runtime.errors import BuildError, PackageError, SourceError
-from runtime.families.flow import PATCH
-from runtime.manifest import Defaults, LatentFormat, Limits
-from runtime.sampling.solvers.flow import FlowConfig
+from runtime.package.manifest import Defaults, LatentFormat, Limits
+from runtime.plan.families.flow import PATCH
+from runtime.plan.sampling.solvers.flow import FlowConfig
 
 MAX_BATCH = 16
 

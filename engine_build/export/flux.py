@@ -1,5 +1,5 @@
 """FLUX.1 dev and schnell, from a diffusers folder; its counterpart at run time is
-`runtime.families.flux`."""
+`runtime.plan.families.flux`."""
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -34,7 +34,7 @@ from engine_build.export.role import (
 )
 from engine_build.export.t5 import t5_text_encoder, with_t5_defaults
 from engine_build.sources import Component, ModelSource
-from runtime.manifest import LatentFormat, Limits
+from runtime.package.manifest import LatentFormat, Limits
 
 # max_sequence_length of FluxPipeline, and what schnell was trained with.
 DEV_TOKENS = 512

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import nn
 
-from runtime.families.flow import PATCH
+from runtime.plan.families.flow import PATCH
 
 ROTARY_BASE = 10000
 """FluxPosEmbed's; no configuration changes it."""

@@ -11,7 +11,7 @@ from torch import nn
 from engine_build.export.latents import LatentScaling
 from engine_build.sources import Component, ModelSource
 from runtime.errors import BuildError
-from runtime.manifest import Defaults, LatentFormat, Limits, Precision
+from runtime.package.manifest import Defaults, LatentFormat, Limits, Precision
 
 Sizes = Mapping[str, int]
 """An extent for each dynamic axis, by the axis's name."""
@@ -143,7 +143,7 @@ class Choices:
 
 
 class FamilyExporter(Protocol):
-    """A family, as the build stage sees it; its counterpart is in `runtime.families`."""
+    """A family, as the build stage sees it; its counterpart is in `runtime.plan.families`."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
         """What a package of this source is made of. Raises SourceError."""

@@ -1,4 +1,4 @@
-"""SDXL and all that descends from it; its counterpart at run time is `runtime.families.sdxl`."""
+"""SDXL and all that descends from it; at run time: `runtime.plan.families.sdxl`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,8 +26,8 @@ from engine_build.export.role import (
 )
 from engine_build.sources import Component, ModelSource
 from runtime.errors import PackageError, SourceError
-from runtime.manifest import Defaults, LatentFormat, Limits
-from runtime.sampling.scheduler_config import SchedulerConfig
+from runtime.package.manifest import Defaults, LatentFormat, Limits
+from runtime.plan.sampling.scheduler_config import SchedulerConfig
 
 # diffusers' upsampling branches on a batch of 64 and more; below it one trace serves all.
 MAX_BATCH = 16

@@ -1,5 +1,5 @@
 """Z-Image Turbo, from a diffusers folder; its counterpart at run time is
-`runtime.families.zimage`."""
+`runtime.plan.families.zimage`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,9 +31,9 @@ from engine_build.export.role import (
 )
 from engine_build.sources import Component, ModelSource
 from runtime.errors import BuildError, SourceError
-from runtime.families.flow import PATCH
-from runtime.families.zimage import CAPTION_MULTIPLE
-from runtime.manifest import LatentFormat, Limits
+from runtime.package.manifest import LatentFormat, Limits
+from runtime.plan.families.flow import PATCH
+from runtime.plan.families.zimage import CAPTION_MULTIPLE
 
 MAX_CAPTION = 512
 """In tokens, with the words of the chat template: where the pipeline cuts off."""

@@ -18,7 +18,7 @@ from engine_build.fetch.download import WEIGHTS, RemoteFile
 from engine_build.fetch.located import Fetching, Located, Release
 from engine_build.fetch.references import CivitaiReference, refuse_pickle
 from runtime.errors import SourceError
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 
 # What it says beyond this is of no use here, and may change.
 _ANSWER = ConfigDict(alias_generator=to_camel, extra="ignore")

@@ -31,7 +31,7 @@ from engine_build.fetch.located import Fetching, Located
 from engine_build.fetch.references import HubReference
 from engine_build.sources import chosen_weights, read_json, shards, weights_stem
 from runtime.errors import SourceError
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 
 _TEXTS = (".json", ".txt", ".model", ".jinja")
 """Configurations, tokenizers and chat templates."""

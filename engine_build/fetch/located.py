@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine_build.fetch.connection import Patience
 from engine_build.fetch.download import CachedFile, RemoteFile, download
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 
 
 @dataclass(frozen=True, slots=True)

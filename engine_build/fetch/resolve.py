@@ -12,7 +12,7 @@ from engine_build.fetch.references import (
     Reference,
     UrlReference,
 )
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 
 
 def resolve(

@@ -9,11 +9,11 @@ from engine_build.lora.formats import Layer, LoraFile
 from engine_build.lora.guess import guess
 from engine_build.lora.naming import Naming, Place
 from runtime.backends.protocol import Array
+from runtime.draw.lora.deltas import laid
 from runtime.errors import PackageError, SourceError
-from runtime.lora.deltas import laid
-from runtime.lora.pack import Target
-from runtime.manifest import Manifest
-from runtime.tensors import Tensor
+from runtime.package.manifest import Manifest
+from runtime.package.pack import Target
+from runtime.package.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True)

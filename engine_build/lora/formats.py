@@ -17,8 +17,8 @@ from typing import Any
 from engine_build.sources import read_json
 from engine_build.weights import read_header, read_metadata
 from runtime.errors import SourceError
-from runtime.lora.pack import Kind
-from runtime.tensors import READABLE, Tensor, map_tensors
+from runtime.package.pack import Kind
+from runtime.package.tensors import READABLE, Tensor, map_tensors
 
 _ALPHA = "alpha"
 _MAGNITUDE = "magnitude"

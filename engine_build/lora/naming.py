@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from engine_build.lora import sdxl
 from runtime.errors import SourceError
-from runtime.manifest import Manifest
+from runtime.package.manifest import Manifest
 
 Place: TypeAlias = tuple[str, str]
 """A role and one of its parameters."""

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from engine_build.lora.convert import convert
 from engine_build.lora.formats import read_lora
 from runtime.errors import PackageError, SourceError
-from runtime.lora.pack import (
+from runtime.package.manifest import ModelPackage, read_manifest, record_file
+from runtime.package.pack import (
     FACTORS_NAME,
     FOLDER,
     LoraPack,
@@ -22,8 +23,7 @@ from runtime.lora.pack import (
     read_pack,
     write_pack,
 )
-from runtime.lora.shelf import LoraShelf
-from runtime.manifest import ModelPackage, read_manifest, record_file
+from runtime.package.shelf import LoraShelf
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 

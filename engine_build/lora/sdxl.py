@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from runtime.manifest import Manifest
+from runtime.package.manifest import Manifest
 
 FAMILY = "sdxl"
 

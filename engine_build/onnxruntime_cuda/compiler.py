@@ -24,8 +24,8 @@ from engine_build.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.onnxruntime_cuda.layout import put_channels_last
 from engine_build.precision import typed_graph
 from runtime.errors import BuildError
-from runtime.manifest import ModelPackage, Precision
-from runtime.target import Binding
+from runtime.package.manifest import ModelPackage, Precision
+from runtime.package.target import Binding
 
 FUSIONS = "calotype.fusions"
 """The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says of it."""

@@ -18,8 +18,8 @@ from engine_build.onnxruntime_cuda.compiler import compile_role
 from engine_build.progress import Phases
 from engine_build.reference import Reference
 from runtime.errors import BackendError, BuildError
-from runtime.manifest import ModelPackage, record_file
-from runtime.target import EngineRecord, TargetIdentity
+from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.target import EngineRecord, TargetIdentity
 
 # Releases of one version, of which only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")

@@ -13,8 +13,8 @@ from engine_build.tensorrt.monitor import monitor
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError
-from runtime.manifest import InputRecord
-from runtime.target import Binding, Profile
+from runtime.package.manifest import InputRecord
+from runtime.package.target import Binding, Profile
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt

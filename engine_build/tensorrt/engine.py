@@ -9,8 +9,8 @@ from engine_build.reference import Reference
 from engine_build.tensorrt.job import EngineJob
 from engine_build.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
-from runtime.manifest import ModelPackage, record_file
-from runtime.target import BackendName, EngineRecord, TargetIdentity
+from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.target import BackendName, EngineRecord, TargetIdentity
 
 REFIT = "REFIT_INDIVIDUAL"
 """The flag of an engine whose weights can be replaced, those that were marked."""

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from runtime.manifest import InputRecord, Precision
-from runtime.target import BackendName, Binding, Profile
+from runtime.package.manifest import InputRecord, Precision
+from runtime.package.target import BackendName, Binding, Profile
 
 
 @dataclass(frozen=True)

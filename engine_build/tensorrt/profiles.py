@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runtime.errors import BuildError
-from runtime.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, AxisRecord, Manifest
-from runtime.target import Profile, Range
+from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, AxisRecord, Manifest
+from runtime.package.target import Profile, Range
 
 LONGEST_TEXT = 4
 """How many times the usual length a text may have where the graph itself sets no limit; and how

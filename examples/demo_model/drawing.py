@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from examples.demo_model.scoring import Picture
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.generate import Generator, Latents
-from runtime.model import open_model
+from runtime.draw.generate import Generator, Latents
+from runtime.plan.model import open_model
 
 
 def open_generator(engines: Path, name: str, threads: int | None = None) -> Generator:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from examples.demo_model.drawing import draw_all, open_generator
 from examples.demo_model.scenes import sample_caption, sample_scene
 from examples.demo_model.scoring import Picture
-from runtime.generate import Generator
+from runtime.draw.generate import Generator
 
 LORA = "monochrome"
 TRIGGER = "drawing"

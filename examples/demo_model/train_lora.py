@@ -30,9 +30,9 @@ from examples.demo_model.paths import LORAS
 from examples.demo_model.pool import CAPTIONS_PER_SCENE, Shard
 from examples.demo_model.scenes import sample_caption, sample_scene
 from examples.demo_model.train import NoiseSchedule, make_batch, velocity_loss
-from runtime.generate import Generator
-from runtime.text.chunks import chunk
-from runtime.text.weighting import plain
+from runtime.draw.generate import Generator
+from runtime.plan.text.chunks import chunk
+from runtime.plan.text.weighting import plain
 
 TRIGGER = "drawing"
 RANK = 8

@@ -5,8 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.errors import PackageError
-from runtime.manifest import file_fault
-from runtime.target import Target
+from runtime.package.manifest import file_fault
+from runtime.package.target import Target
 
 
 class EngineFiles:

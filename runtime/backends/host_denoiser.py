@@ -7,8 +7,8 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.low_rank import Weights
 from runtime.backends.protocol import Array, Engine, Reading, Row
-from runtime.low_rank import Weights
 
 HISTORY = 3
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from runtime.errors import BackendError
-from runtime.manifest import HEIGHT, WIDTH, InputRecord
-from runtime.target import Profile, Range
+from runtime.package.manifest import HEIGHT, WIDTH, InputRecord
+from runtime.package.target import Profile, Range
 
 Shape = tuple[int, ...]
 

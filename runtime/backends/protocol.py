@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.low_rank import Weights
+from runtime.backends.low_rank import Weights
 
 Array = NDArray[Any]
 
@@ -40,7 +40,7 @@ class Row:
     """The handle that `Denoiser.admit` gave."""
     timestep: float
     coefficients: NDArray[np.float32]
-    """`[11]`, the columns of `runtime.sampling.table.COLUMNS`."""
+    """`[11]`, the columns of `runtime.plan.sampling.table.COLUMNS`."""
     noise: NDArray[np.float32] | None
     """`[1, C, h, w]`, or None for none."""
     mix: tuple[float, ...]

@@ -15,8 +15,8 @@ import api.commands.serve
 from api.cli import main
 from api.preparation import Preparation, missing_target
 from api.settings import Settings
-from runtime.devices import Devices
-from runtime.manifest import ModelPackage
+from runtime.backends.devices import Devices
+from runtime.package.manifest import ModelPackage
 from tests.runtime.imagined_worker import imagine, stand_in
 
 GATE = "IMAGINED_COMPILER_WAITS_AT"

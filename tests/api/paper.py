@@ -10,12 +10,12 @@ from typing import Any
 from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
-from runtime.broker.local import LocalBroker
-from runtime.families import family_named
-from runtime.lora.shelf import LoraShelf
-from runtime.manifest import ModelPackage
-from runtime.model import Model
-from runtime.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.package.manifest import ModelPackage
+from runtime.package.shelf import LoraShelf
+from runtime.plan.families import family_named
+from runtime.plan.model import Model
 from tests.manifests import MANIFEST
 from tests.places import ROOT
 

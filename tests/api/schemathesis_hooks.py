@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import schemathesis
 
-from runtime.broker.names import read_cursor
+from runtime.jobs.names import read_cursor
 
 KEY = "Idempotency-Key"
 

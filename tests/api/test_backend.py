@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.cli import main
-from runtime.devices import find_devices
+from runtime.backends.devices import find_devices
 from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 

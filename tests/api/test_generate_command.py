@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from api.cli import main
-from runtime.recipe import read_recipe
+from runtime.draw.recipe import read_recipe
 
 WRONG: list[tuple[list[str], str]] = [
     (["a cat", "--width", "100"], "width: 100 is no multiple of 32"),

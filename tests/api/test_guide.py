@@ -11,7 +11,7 @@ from PIL import Image
 
 from api.examples import GUIDE
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from runtime.package.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from tests.api.conftest import Starter
 from tests.api.live import Options
 from tests.lora_files import LoraWriter

@@ -1,7 +1,7 @@
 """What is shown of the workers' devices."""
 
 from api.metrics import Metrics
-from runtime.broker.facts import Counters, WorkerFacts, WorkerState
+from runtime.jobs.facts import Counters, WorkerFacts, WorkerState
 
 NOTHING = Counters(0, 0, 0, {}, 0, 0, 0.0, 0.0, 0, 0, 0)
 

@@ -15,9 +15,9 @@ from api.cli import main
 from api.commands import generate
 from api.metrics import Metrics
 from api.services import Services
-from runtime.broker.protocol import JobStatus
-from runtime.catalog import Choice
-from runtime.target import Target
+from runtime.backends.catalog import Choice
+from runtime.jobs.protocol import JobStatus
+from runtime.package.target import Target
 from tests.api.live import refused, small
 from tests.places import ROOT
 from tests.runtime.imagined_worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime.manifest import read_manifest, write_manifest
+from runtime.package.manifest import read_manifest, write_manifest
 from tests.api.conftest import Starter
 from tests.api.live import CALOTYPE, PATIENCE, Api, LiveServer, Options, clean_environment
 

@@ -13,7 +13,7 @@ from engine_build.targets import Wanted
 from engine_build.tensorrt.profiles import Served
 from engine_build.unfused import graph_file
 from runtime.errors import BuildError
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 from tests.engine_build.execution import executed, name_nodes
 from tests.places import ENGINES
 

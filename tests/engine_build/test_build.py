@@ -21,7 +21,7 @@ from engine_build.export.role import Choices, TokenizerExport
 from engine_build.verify import run_graph
 from engine_build.weights import StoredTensor, copy_tensors
 from runtime.errors import BuildError, PackageError
-from runtime.manifest import (
+from runtime.package.manifest import (
     MANIFEST_NAME,
     Limits,
     Manifest,

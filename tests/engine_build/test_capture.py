@@ -15,11 +15,11 @@ from engine_build.unfused import CPU
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.generate import Generator
-from runtime.manifest import ModelPackage, load_package
-from runtime.model import model_of
-from runtime.tensors import Tensor
+from runtime.package.manifest import ModelPackage, load_package
+from runtime.package.tensors import Tensor
+from runtime.plan.model import model_of
 from tests.places import ENGINES
 
 SIZES = [(64, 96), (64, 64)]

@@ -10,7 +10,7 @@ import pytest
 from diffusers import StableDiffusionXLPipeline
 
 from engine_build.cli import COMMANDS, run
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 from tests.engine_build.single_file import sgm
 
 COMMAND = Path(sys.executable).parent / "engine-build"

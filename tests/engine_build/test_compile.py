@@ -22,8 +22,8 @@ from engine_build.tensorrt.profiles import Served
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError
-from runtime.manifest import InputRecord, ModelPackage, load_package
-from runtime.target import (
+from runtime.package.manifest import InputRecord, ModelPackage, load_package
+from runtime.package.target import (
     FOLDER,
     TF32,
     BackendName,

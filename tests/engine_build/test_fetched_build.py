@@ -7,8 +7,8 @@ import pytest
 from diffusers import StableDiffusionXLPipeline
 
 from engine_build.cli import run
-from runtime.lora.shelf import LoraShelf
-from runtime.manifest import NetworkPreview, load_package
+from runtime.package.manifest import NetworkPreview, load_package
+from runtime.package.shelf import LoraShelf
 from tests.engine_build.fetch.civitai import VERSION, Published
 from tests.engine_build.fetch.hub import COMMIT, files_of, publish
 from tests.engine_build.fetch.server import Server

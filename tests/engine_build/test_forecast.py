@@ -6,8 +6,8 @@ import pytest
 
 from engine_build.capture import plans_of
 from engine_build.forecast import forecast, memory_bytes, seconds
-from runtime.manifest import Manifest, Parameter, load_package
-from runtime.model import model_of
+from runtime.package.manifest import Manifest, Parameter, load_package
+from runtime.plan.model import model_of
 from tests.places import ENGINES
 
 

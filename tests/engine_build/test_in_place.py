@@ -13,7 +13,7 @@ from engine_build.cli import run
 from engine_build.placing import check_space, clone, copied, in_place, whole_file
 from engine_build.weights import StoredTensor, read_header
 from runtime.errors import BuildError, PackageError
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 from tests.parity import generator_of, ours
 
 BODY = {

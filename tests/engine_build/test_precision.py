@@ -13,7 +13,7 @@ from engine_build.reference import Reference
 from engine_build.tolerances import ENGINES
 from engine_build.verify_target import compared
 from runtime.errors import BuildError
-from runtime.manifest import Precision, RoleRecord, load_package, read_manifest
+from runtime.package.manifest import Precision, RoleRecord, load_package, read_manifest
 from tests.engine_build.rounding import rounded
 
 # The packages that the fixtures of the same name build, each at a size that it takes.

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from engine_build.export.latents import LatentScaling
 from engine_build.preview import fit_matrix, fit_preview, synthetic_pictures
 from engine_build.sources import open_folder
-from runtime.manifest import MatrixPreview, load_package
+from runtime.package.manifest import MatrixPreview, load_package
 
 
 def test_a_linear_decoder_is_found_again() -> None:

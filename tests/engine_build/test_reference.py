@@ -7,8 +7,8 @@ import pytest
 from engine_build import reference as module
 from engine_build.reference import Reference, place_here
 from engine_build.unfused import CPU, CUDA, Place
-from runtime.devices import Devices, Gpu
-from runtime.manifest import load_package
+from runtime.backends.devices import Devices, Gpu
+from runtime.package.manifest import load_package
 from tests.places import ENGINES
 
 HERE = Devices((Gpu("H200", "sm_90", 150 * 10**9, "13.0"),), "")

@@ -10,7 +10,7 @@ from torch import nn
 
 from engine_build.step_graph import StepGraph, rescale_guidance
 from engine_build.verify import output_error, run_graph
-from runtime.sampling.table import COLUMNS
+from runtime.plan.sampling.table import COLUMNS
 from tests.engine_build.roles import role_of
 
 

@@ -14,7 +14,7 @@ from engine_build.quiet import quiet
 from engine_build.tracing import parameter_shapes, trace
 from engine_build.verify import check_graph, output_error, run_graph
 from engine_build.weights import match_parameters
-from runtime.manifest import Manifest, load_package
+from runtime.package.manifest import Manifest, load_package
 from tests.engine_build.roles import export, role_of
 from tests.models import SourceOptions, save_source
 

@@ -15,7 +15,7 @@ from engine_build.reference import Reference
 from engine_build.unfused import CPU, CUDA, UnfusedSession, graph_file, put_weights_first
 from runtime.backends.protocol import Array
 from runtime.errors import BackendError
-from runtime.manifest import ModelPackage, load_package
+from runtime.package.manifest import ModelPackage, load_package
 from tests.engine_build.execution import executed, name_nodes
 from tests.places import ENGINES
 

@@ -28,8 +28,15 @@ from engine_build.verify_target import (
 from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
-from runtime.manifest import FileRecord, ModelPackage, Precision, load_package
-from runtime.target import FOLDER, EngineRecord, Target, TargetRecord, read_target, write_target
+from runtime.package.manifest import FileRecord, ModelPackage, Precision, load_package
+from runtime.package.target import (
+    FOLDER,
+    EngineRecord,
+    Target,
+    TargetRecord,
+    read_target,
+    write_target,
+)
 from tests.places import ENGINES
 
 SERVED = Served(((64, 96), (64, 64)), max_batch=1)

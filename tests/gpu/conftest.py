@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.catalog import Choice, choose, installed_version, open_backend
+from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.tensorrt.flavour import gpu_fault
-from runtime.catalog import Choice, choose, installed_version, open_backend
-from runtime.devices import Devices, Gpu, find_devices
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.generate import Generator
-from runtime.model import Model, open_model
-from runtime.served import served_by
-from runtime.target import BACKENDS, BackendName
+from runtime.package.target import BACKENDS, BackendName
+from runtime.plan.model import Model, open_model
+from runtime.plan.served import served_by
 from scripts.gpu_report import stage
 from tests.gpu.packages import DEMO, ENGINES, FAMILIES, PACKAGES, build, missing
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtime.generate import Generator
+from runtime.draw.generate import Generator
 from scripts.gpu_report import stage
 
 SIZE = {"width": 128, "height": 128, "steps": 8, "prompt": "a red heart", "seed": 5}

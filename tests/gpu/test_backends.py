@@ -12,7 +12,7 @@ import pytest
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
 from runtime.backends.tensorrt.flavour import FLAVOURS
-from runtime.generate import Generator
+from runtime.draw.generate import Generator
 from tests.api.live import LiveServer, Options
 from tests.gpu.conftest import Compiled
 from tests.gpu.drawing import SIZE, drawn

@@ -11,10 +11,10 @@ import pytest
 from runtime.backends.device.cuda import CaptureError, Cuda
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.weights import DeviceWeights
-from runtime.devices import Gpu
+from runtime.backends.devices import Gpu
+from runtime.backends.low_rank import LowRankUpdate
 from runtime.errors import BackendError
-from runtime.low_rank import LowRankUpdate
-from runtime.tensors import Tensor, stored
+from runtime.package.tensors import Tensor, stored
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.generate import Generator
+from runtime.draw.generate import Generator
 from scripts.gpu_report import stage
 from tests.gpu.conftest import Compiled
 from tests.gpu.packages import FAMILIES

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine_build.onnxruntime_cuda.compiler import compile_role
-from runtime.model import open_model
+from runtime.plan.model import open_model
 from tests.rehearsal.build import build
 from tests.rehearsal.stage import ROOT, Stage, behind, needs_library
 

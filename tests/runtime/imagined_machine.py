@@ -9,10 +9,10 @@ from runtime.backends.tensorrt.backend import TensorRt
 from runtime.backends.tensorrt.fake import FakeEngine, fake_api
 from runtime.backends.tensorrt.flavour import Flavour
 from runtime.backends.tensorrt.vendor import open_vendor
-from runtime.generate import Generator
-from runtime.model import Model
-from runtime.served import served_by
-from runtime.target import Target
+from runtime.draw.generate import Generator
+from runtime.package.target import Target
+from runtime.plan.model import Model
+from runtime.plan.served import served_by
 
 
 @dataclass

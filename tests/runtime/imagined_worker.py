@@ -13,7 +13,7 @@ from typing import cast
 
 from runtime.backends.device.cuda_fake import FakeCaptureMode, FakeCuda, FakeError
 from runtime.backends.tensorrt.fake import fake_api
-from runtime.worker_main import main
+from runtime.worker.main import main
 from tests.places import ROOT
 from tests.runtime.targets import Made
 
@@ -54,13 +54,13 @@ def servable(sizes: tuple[tuple[int, int], ...], *, fixed_weights: bool = False)
 
 
 def stand_in(folder: Path) -> Path:
-    """A program for the place of Python where `-m runtime.worker_main` is started, or another
+    """A program for the place of Python where `-m runtime.worker.main` is started, or another
     module by its name.
     """
     path = folder / "python"
     path.write_text(
         f'#!/bin/sh\ncd "{ROOT}"\n'
-        f'[ "$2" = runtime.worker_main ] || exec "{sys.executable}" "$@"\n'
+        f'[ "$2" = runtime.worker.main ] || exec "{sys.executable}" "$@"\n'
         f'shift 2\nexec "{sys.executable}" -m tests.runtime.imagined_worker "$@"\n'
     )
     path.chmod(0o755)

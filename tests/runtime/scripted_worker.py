@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runtime.broker.link import WorkerLink
-from runtime.worker_main import WorkerOptions
+from runtime.wire.link import WorkerLink
+from runtime.worker.main import WorkerOptions
 from tests.places import ROOT
 
 ENGINES = ROOT / "engines"
@@ -21,7 +21,7 @@ PATIENCE = 120
 def scripted_worker(
     script: str, data: Path, *arguments: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], WorkerLink]]:
-    """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker_main`, or of what is behind
+    """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker.main`, or of what is behind
     its own `arguments`; gives the process, and the server's end of its link.
 
     The link raises LinkError when the worker says nothing for too long. The process is gone at the

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.broker.local import LocalBroker
-from runtime.broker.protocol import Job, JobEvent
-from runtime.catalog import BackendWish
+from runtime.backends.catalog import BackendWish
 from runtime.gallery import Gallery
-from runtime.model import Model, open_model
-from runtime.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.protocol import Job, JobEvent
+from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.plan.model import Model, open_model
 
 MODEL = "tiny"
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
-from runtime.target import (
+from runtime.package.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
+from runtime.package.target import (
     FOLDER,
     BackendName,
     EngineCheck,

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.batch import MOST_TURNS, BatchLimits, Loaded, choose
-from runtime.lora.pack import LoraPack, LoraSet, PackRecord, PackSource
+from runtime.draw.batch import MOST_TURNS, BatchLimits, Loaded, choose
+from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
 
 RECORD = PackRecord("x", "x", "", 1.0, 0.5, PackSource("x", "0"), (), (), {})
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime import catalog
-from runtime.catalog import WISHES, BackendWish, choose
-from runtime.devices import Devices, Gpu
+from runtime.backends import catalog
+from runtime.backends.catalog import WISHES, BackendWish, choose
+from runtime.backends.devices import Devices, Gpu
 from runtime.errors import BackendError
-from runtime.manifest import FileRecord, ModelPackage, read_manifest
-from runtime.served import served_by
-from runtime.target import BackendName, EngineCheck
+from runtime.package.manifest import FileRecord, ModelPackage, read_manifest
+from runtime.package.target import BackendName, EngineCheck
+from runtime.plan.served import served_by
 from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.conditioning import Lookups
-from runtime.generate import Generator
-from runtime.model import Model, open_model
-from runtime.plan import Plan
+from runtime.draw.conditioning import Lookups
+from runtime.draw.generate import Generator
+from runtime.plan.model import Model, open_model
+from runtime.plan.plan import Plan
 
 BODY = {"prompt": "a (red:1.2) heart", "negative_prompt": "blue", "seed": 3, "steps": 1}
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
-from runtime.devices import find_devices
+from runtime.backends.devices import find_devices
 
 
 def test_a_gpu_is_told_by_name_capability_memory_and_driver() -> None:
@@ -62,6 +62,6 @@ def test_the_real_bindings_answer_in_this_process_whatever_the_machine_has() -> 
     """And in a fresh one, whose end shows that nothing crashed."""
     found = find_devices()
     assert bool(found.gpus) != bool(found.reason)
-    code = "from runtime.devices import find_devices; print(len(find_devices().gpus))"
+    code = "from runtime.backends.devices import find_devices; print(len(find_devices().gpus))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(len(found.gpus))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.broker.names import new_job_id
 from runtime.gallery import Gallery, is_picture_name, picture_name, thumbnail, write_whole
+from runtime.jobs.names import new_job_id
 from tests.places import ROOT
 
 NAME = "0" * 32 + ".png"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.draw.generate import Generator
 from runtime.errors import PackageError
-from runtime.generate import Generator
-from runtime.model import Model, open_model
+from runtime.plan.model import Model, open_model
 from tests.places import ENGINES
 from tests.runtime.imagined_machine import Machine
 from tests.runtime.targets import Made, add_target

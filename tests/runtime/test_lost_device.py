@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.messages import Assignment, Broken, Completed, Failed, Message, Ready
-from runtime.model import open_model
+from runtime.plan.model import open_model
+from runtime.wire.messages import Assignment, Broken, Completed, Failed, Message, Ready
 from tests.runtime.scripted_worker import ENGINES, PATIENCE, scripted_worker
 
 # The seams at which a worker meets its device, each failing once the warm-up is over.
 FAIL = """
 import sys
 from runtime.backends.host_denoiser import HostDenoiser
-from runtime.decode import NetworkDecoder
+from runtime.draw.decode import NetworkDecoder
 from runtime.errors import DeviceError
-from runtime.conditioning import Conditioner
-from runtime.generate import Generator
-from runtime.worker_main import main
+from runtime.draw.conditioning import Conditioner
+from runtime.draw.generate import Generator
+from runtime.worker.main import main
 
 where = {
     "steps": (HostDenoiser, "advance"),

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from api.cli import main
-from runtime.generate import Generator
-from runtime.sampling.samplers import SAMPLERS
+from runtime.draw.generate import Generator
+from runtime.plan.sampling.samplers import SAMPLERS
 from tests.parity import assert_same, generator_of, ours
 
 PROMPT = "a photo of a red apple, highly detailed"

@@ -1,6 +1,6 @@
 """What is kept, and what is let go."""
 
-from runtime.recent import Recent
+from runtime.draw.recent import Recent
 
 
 def recent(budget_bytes: int, at_least: int = 0) -> Recent[str, bytes]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.draw.recipe import EXTENSIONS, encode_picture, read_parameters_text, read_recipe
 from runtime.errors import RequestError
-from runtime.families.sdxl import Sdxl
-from runtime.parameters import parameters_schema
-from runtime.recipe import EXTENSIONS, encode_picture, read_parameters_text, read_recipe
-from runtime.request import read_request
+from runtime.plan.families.sdxl import Sdxl
+from runtime.plan.parameters import parameters_schema
+from runtime.plan.request import read_request
 from tests.manifests import MANIFEST
 
 SCHEMA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
-from runtime.families.sdxl import Sdxl
-from runtime.parameters import LoraOffer, parameters_schema
-from runtime.request import read_json, read_request
+from runtime.plan.families.sdxl import Sdxl
+from runtime.plan.parameters import LoraOffer, parameters_schema
+from runtime.plan.request import read_json, read_request
 from tests.manifests import MANIFEST
 
 INK = LoraOffer("ink", "Ink", "ink drawing", 0.8, 0.5)

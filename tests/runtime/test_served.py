@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.backends.profiles import Profiles
-from runtime.batch import BatchLimits
+from runtime.draw.batch import BatchLimits
 from runtime.errors import BackendError, RequestError
-from runtime.manifest import InputRecord, read_manifest
-from runtime.model import Model, open_model
-from runtime.plan import Plan
-from runtime.served import Served, SizeRange, served_by
-from runtime.target import Profile, Range, StepTime, Target
+from runtime.package.manifest import InputRecord, read_manifest
+from runtime.package.target import Profile, Range, StepTime, Target
+from runtime.plan.model import Model, open_model
+from runtime.plan.plan import Plan
+from runtime.plan.served import Served, SizeRange, served_by
 from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 

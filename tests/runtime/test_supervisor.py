@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.facts import WorkerState
-from runtime.broker.link import WorkerLink
-from runtime.broker.messages import Assignment, Broken, Heartbeat, Message, Ready, Trial
-from runtime.broker.protocol import JobStatus
-from runtime.broker.session import News
-from runtime.model import open_model
-from runtime.supervisor import WorkerFailed
-from runtime.worker_main import WorkerOptions
+from runtime.jobs.facts import WorkerState
+from runtime.jobs.protocol import JobStatus
+from runtime.jobs.session import News
+from runtime.jobs.supervisor import WorkerFailed
+from runtime.plan.model import open_model
+from runtime.wire.link import WorkerLink
+from runtime.wire.messages import Assignment, Broken, Heartbeat, Message, Ready, Trial
+from runtime.worker.main import WorkerOptions
 from tests.places import ROOT
 from tests.runtime.serving import serving
 
@@ -43,7 +43,7 @@ WORK_ON_A_BROKEN_DEVICE = """
 import sys
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.errors import BackendError
-from runtime.worker_main import main
+from runtime.worker.main import main
 
 advance, calls = HostDenoiser.advance, []
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import PackageError
-from runtime.manifest import FileRecord, read_manifest
-from runtime.target import (
+from runtime.package.manifest import FileRecord, read_manifest
+from runtime.package.target import (
     FOLDER,
     EngineCheck,
     Range,

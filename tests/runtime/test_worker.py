@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runtime.broker.messages import Assignment, Completed, Failed, Ready, Stepped
-from runtime.broker.protocol import JobStatus
-from runtime.model import open_model
-from runtime.worker import PREVIEWS_WAITING
+from runtime.jobs.protocol import JobStatus
+from runtime.plan.model import open_model
+from runtime.wire.messages import Assignment, Completed, Failed, Ready, Stepped
+from runtime.worker.loop import PREVIEWS_WAITING
 from tests.runtime.scripted_worker import ENGINES, PATIENCE, scripted_worker
 from tests.runtime.serving import Server, serving
 
 # Once warm, no preview is made before the last step is.
 PREVIEW_LATE = """
 import sys, threading
-from runtime.generate import Generator
-from runtime.preview import Previewer
-from runtime.worker_main import main
+from runtime.draw.generate import Generator
+from runtime.draw.preview import Previewer
+from runtime.worker.main import main
 
 warm_up, reading, jpeg = Generator.warm_up, Generator.reading, Previewer.jpeg
 drawn = threading.Event()

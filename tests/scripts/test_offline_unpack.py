@@ -89,9 +89,10 @@ def test_parts_are_small_and_the_manifest_says_what_is_in_them(made: Path) -> No
 
 def test_what_was_packed_is_imported_and_nothing_is_installed(made: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys, json, painting, canvas, runtime.catalog, engine_build.cli, api.cli;"
+        "import os, sys, json, painting, canvas, runtime.backends.catalog;"
+        "import engine_build.cli, api.cli;"
         "from importlib.metadata import version;"
-        "print(json.dumps([painting.__file__, runtime.catalog.__file__, os.getcwd(),"
+        "print(json.dumps([painting.__file__, runtime.backends.catalog.__file__, os.getcwd(),"
         "os.environ['GPU_CHECK_PACKAGES'], version('calotype'), version('onnxruntime-gpu')]))"
     )
     done = unpacked(made, tmp_path / "there", "python", "-c", code)

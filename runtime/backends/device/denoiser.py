@@ -21,9 +21,9 @@ from runtime.backends.device.cuda import Cuda, DeviceMemory, Event
 from runtime.backends.device.engine import DeviceCall, DeviceEngine
 from runtime.backends.device.staging import Buffer, Uploads, reading
 from runtime.backends.host_denoiser import HISTORY, row_inputs
+from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array, Reading, Row
-from runtime.low_rank import Weights
 
 # Where a sample's state is, and what a call makes of it.
 _NEXT = {"latents": "next_latents", "history": "next_history"}

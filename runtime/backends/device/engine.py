@@ -8,10 +8,10 @@ import numpy as np
 
 from runtime.backends.device.cuda import Stream
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array
-from runtime.low_rank import Weights
-from runtime.manifest import BATCH, InputRecord
+from runtime.package.manifest import BATCH, InputRecord
 
 
 class DeviceCall(Protocol):

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.tensors import Tensor, stored
+from runtime.package.tensors import Tensor, stored
 
 View = Callable[[int, int], NDArray[np.uint8]]
 """Device memory: an address, and so many bytes of it."""

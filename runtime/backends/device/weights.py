@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda, Module, Stream
 from runtime.backends.device.staging import PinnedPool, Uploads
-from runtime.low_rank import LowRankUpdate, Weight, Weights, base_of, stored_bytes
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of, stored_bytes
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
 

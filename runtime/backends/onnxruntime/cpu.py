@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.host_denoiser import HostDenoiser
+from runtime.backends.low_rank import Weights, merged
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
-from runtime.low_rank import Weights, merged
-from runtime.manifest import ModelPackage
-from runtime.tensors import Tensor
+from runtime.package.manifest import ModelPackage
+from runtime.package.tensors import Tensor
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -27,9 +27,9 @@ from runtime.backends.device.staging import Buffer
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError
-from runtime.manifest import RoleRecord
-from runtime.target import TF32, EngineIdentity
-from runtime.tensors import Tensor
+from runtime.package.manifest import RoleRecord
+from runtime.package.target import TF32, EngineIdentity
+from runtime.package.tensors import Tensor
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding

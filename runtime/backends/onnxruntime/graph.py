@@ -12,7 +12,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 from collections.abc import Iterable
 
 from runtime.backends.onnxruntime.protobuf import message, number
-from runtime.manifest import Parameter
+from runtime.package.manifest import Parameter
 
 # TensorProto.DataType, by the names that safetensors has for them.
 ELEMENT_TYPES = {"F32": 1, "F16": 10, "BF16": 16}

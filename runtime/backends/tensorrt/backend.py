@@ -10,8 +10,8 @@ from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.vendor import Vendor, open_vendor
-from runtime.manifest import ModelPackage
-from runtime.target import Target, device_bytes
+from runtime.package.manifest import ModelPackage
+from runtime.package.target import Target, device_bytes
 
 
 def open_tensorrt(

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from runtime.backends.device.calls import Calls
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.staging import PinnedPool
+from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.tensorrt.call import Call
 from runtime.backends.tensorrt.refit import Refit
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.errors import BackendError, DeviceError
-from runtime.low_rank import Weights
-from runtime.manifest import BATCH, ModelPackage
-from runtime.target import Target
+from runtime.package.manifest import BATCH, ModelPackage
+from runtime.package.target import Target
 
 
 class TensorRtEngine:

@@ -21,8 +21,8 @@ import numpy as np
 
 from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.onnxruntime.cpu import OnnxEngine
-from runtime.manifest import InputRecord, ModelPackage, read_manifest
-from runtime.tensors import Tensor
+from runtime.package.manifest import InputRecord, ModelPackage, read_manifest
+from runtime.package.tensors import Tensor
 
 if TYPE_CHECKING:
     from runtime.backends.tensorrt.flavour import Api

@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, cast
 
 from runtime.errors import BackendError
-from runtime.target import BACKENDS, BackendName
+from runtime.package.target import BACKENDS, BackendName
 
 if TYPE_CHECKING:
     import tensorrt_rtx

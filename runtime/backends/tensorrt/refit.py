@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from runtime.backends.device.cuda import DeviceMemory, Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, stored_bytes
 from runtime.backends.tensorrt.vendor import Vendor
 from runtime.errors import BackendError
-from runtime.low_rank import LowRankUpdate, Weight, Weights, stored_bytes
-from runtime.manifest import ModelPackage
-from runtime.target import Target
-from runtime.tensors import Tensor
+from runtime.package.manifest import ModelPackage
+from runtime.package.target import Target
+from runtime.package.tensors import Tensor
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from api.examples import GUIDE
-from runtime.recipe import read_recipe
+from runtime.draw.recipe import read_recipe
 from tests.api.live import Api, refused, small
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from jsonschema import Draft202012Validator
 
-from runtime.sampling.samplers import SAMPLERS
+from runtime.plan.sampling.samplers import SAMPLERS
 from tests.api.live import Api
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from engine_build.commands.compile import default_backend
-from runtime import catalog
+from runtime.backends import catalog
 from runtime.errors import BackendError
-from runtime.target import BackendName
+from runtime.package.target import BackendName
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from engine_build.onnxruntime_cuda.check import _Runner
 from engine_build.onnxruntime_cuda.definitions import define_operators
 from engine_build.unfused import CPU, Place, UnfusedSession
 from engine_build.verify_target import OpenEngine
-from runtime import manifest
+from runtime.backends.devices import Devices, Gpu
 from runtime.backends.protocol import Array
-from runtime.devices import Devices, Gpu
-from runtime.manifest import FileRecord, ModelPackage
-from runtime.target import FOLDER, Target
+from runtime.package import manifest
+from runtime.package.manifest import FileRecord, ModelPackage
+from runtime.package.target import FOLDER, Target
 from tests.places import ENGINES
 
 HERE = Devices((Gpu("stand-in", "sm_90", 10**12, "13.0"),), "")

@@ -10,7 +10,7 @@ from engine_build.fetch.located import Fetching, Located, Release
 from engine_build.fetch.references import parse
 from engine_build.fetch.resolve import resolve
 from runtime.errors import SourceError
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 from tests.engine_build.fetch.civitai import MODEL, VERSION, Published
 from tests.engine_build.fetch.server import Content, Server
 

@@ -9,7 +9,7 @@ from engine_build.fetch.connection import Patience
 from engine_build.fetch.located import Fetching, Located
 from engine_build.fetch.references import parse
 from engine_build.fetch.resolve import resolve
-from runtime.manifest import Source
+from runtime.package.manifest import Source
 from tests.engine_build.fetch.server import Content, Server
 
 BODY = b"weights"

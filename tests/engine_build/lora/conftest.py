@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine_build.lora.packs import open_listed
-from runtime.manifest import ModelPackage, write_manifest
+from runtime.package.manifest import ModelPackage, write_manifest
 from tests.places import ENGINES
 
 

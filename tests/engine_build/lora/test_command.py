@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine_build.cli import run
-from runtime.lora.shelf import LoraShelf
-from runtime.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage
+from runtime.package.shelf import LoraShelf
 from tests.engine_build.fetch.civitai import MODEL, VERSION, Published
 from tests.engine_build.fetch.hub import COMMIT, publish
 from tests.engine_build.fetch.server import Content, Server

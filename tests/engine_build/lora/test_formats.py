@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from engine_build.lora.packs import LoraRequest, add_pack
-from runtime.lora.deltas import laid
-from runtime.lora.pack import LoraPack
-from runtime.manifest import ModelPackage
+from runtime.draw.lora.deltas import laid
+from runtime.package.manifest import ModelPackage
+from runtime.package.pack import LoraPack
 from tests.lora_files import (
     DIFFUSERS,
     KOHYA,

@@ -9,9 +9,9 @@ import torch
 
 from engine_build.lora.packs import LoraRequest, add_pack, remove_pack
 from runtime.errors import PackageError, SourceError
-from runtime.lora.pack import FACTORS_NAME, PACK_NAME
-from runtime.lora.shelf import LoraShelf
-from runtime.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage
+from runtime.package.pack import FACTORS_NAME, PACK_NAME
+from runtime.package.shelf import LoraShelf
 from tests.lora_files import KOHYA, LoraWriter, Spelling
 
 LINEAR = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"

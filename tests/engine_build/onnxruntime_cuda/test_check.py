@@ -12,7 +12,7 @@ from engine_build.onnxruntime_cuda.check import check_role
 from engine_build.onnxruntime_cuda.compiler import compile_role
 from engine_build.reference import Reference
 from runtime.errors import BuildError
-from runtime.manifest import ModelPackage, Precision, load_package
+from runtime.package.manifest import ModelPackage, Precision, load_package
 from tests.lora_packs import ENGINES
 
 Calls = Mapping[str, Sequence[Call]]

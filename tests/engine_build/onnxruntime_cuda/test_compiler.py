@@ -20,8 +20,8 @@ from engine_build.onnxruntime_cuda.compiler import (
 )
 from runtime.backends.onnxruntime.cpu import OnnxEngine, open_session
 from runtime.backends.onnxruntime.graph import with_inputs
-from runtime.manifest import ModelPackage, Precision, load_package
-from runtime.tensors import Tensor
+from runtime.package.manifest import ModelPackage, Precision, load_package
+from runtime.package.tensors import Tensor
 from tests.lora_packs import ENGINES
 
 Compiled = dict[str, CompiledGraph]

@@ -7,7 +7,7 @@ import pytest
 
 from engine_build.cli import run
 from engine_build.onnxruntime_cuda import capturable
-from runtime.target import FOLDER, read_target
+from runtime.package.target import FOLDER, read_target
 from tests.lora_packs import ENGINES
 
 

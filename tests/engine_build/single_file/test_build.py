@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from engine_build.build import BuildRequest, build_package
 from engine_build.cli import run
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 from tests.engine_build.single_file import bfl, sgm, zimage
 from tests.parity import assert_same, generator_of, ours
 

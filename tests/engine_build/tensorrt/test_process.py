@@ -12,7 +12,7 @@ from engine_build.tensorrt.job import EngineJob, Phase
 from engine_build.tensorrt.process import run_job
 from engine_build.tensorrt.profiles import Served
 from runtime.errors import BuildError
-from runtime.manifest import load_package
+from runtime.package.manifest import load_package
 from tests.places import ENGINES
 
 

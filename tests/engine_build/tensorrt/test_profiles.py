@@ -4,8 +4,8 @@ import pytest
 
 from engine_build.tensorrt.profiles import Served, check_served, profiles_of
 from runtime.errors import BuildError
-from runtime.manifest import AxisRecord, Manifest
-from runtime.target import Profile, Range
+from runtime.package.manifest import AxisRecord, Manifest
+from runtime.package.target import Profile, Range
 from tests.manifests import MANIFEST, with_role
 
 ONE = AxisRecord(minimum=1, maximum=None, multiple=1, usual=None)

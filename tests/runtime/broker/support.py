@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.broker.leases import picture_of
-from runtime.broker.local import LocalBroker
-from runtime.broker.protocol import Idempotency, Image, Job, JobEvent
 from runtime.gallery import Gallery
+from runtime.jobs.leases import picture_of
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.protocol import Idempotency, Image, Job, JobEvent
 
 MODEL = "paper"
 STEPS = 3

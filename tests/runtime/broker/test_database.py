@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.database import Database, Work
+from runtime.jobs.database import Database, Work
 from tests.runtime.broker.support import run
 
 INSERT = (

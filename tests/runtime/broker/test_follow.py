@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.board import ENDED_LOGS
-from runtime.broker.log import GALLERY_EVENTS
-from runtime.broker.protocol import JobNotFound, JobStatus
+from runtime.jobs.board import ENDED_LOGS
+from runtime.jobs.log import GALLERY_EVENTS
+from runtime.jobs.protocol import JobNotFound, JobStatus
 from tests.runtime.broker.support import Hand, open_broker, read, read_all, run, shown, submit
 
 WHOLE_LIFE = [

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.protocol import JobError, JobStatus
-from runtime.broker.records import StaleLease
+from runtime.jobs.protocol import JobError, JobStatus
+from runtime.jobs.records import StaleLease
 from tests.runtime.broker.support import Hand, open_broker, run, submit
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.broker.local import DATABASE
-from runtime.broker.protocol import (
+from runtime.errors import CalotypeError
+from runtime.gallery import Gallery
+from runtime.jobs.local import DATABASE
+from runtime.jobs.protocol import (
     Idempotency,
     IdempotencyConflict,
     ImageNotFound,
@@ -17,8 +19,6 @@ from runtime.broker.protocol import (
     JobStatus,
     QueueFull,
 )
-from runtime.errors import CalotypeError
-from runtime.gallery import Gallery
 from tests.places import ROOT
 from tests.runtime.broker.support import MODEL, Hand, open_broker, run, submit
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.broker.messages import (
+from runtime.wire.messages import (
     HEADER,
     MAX_FRAME,
     Assignment,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.broker.names import (
+from runtime.jobs.names import (
     cursor_after,
     new_job_id,
     read_cursor,

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from runtime.broker.protocol import JobStatus
 from runtime.gallery import Gallery
+from runtime.jobs.protocol import JobStatus
 from tests.runtime.broker.support import MODEL, Hand, open_broker, run, submit
 
 

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.broker.link import ServerLink, WorkerLink
-from runtime.broker.local import LocalBroker
-from runtime.broker.messages import (
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.protocol import Job, JobStatus
+from runtime.jobs.session import WorkerSession
+from runtime.wire.link import ServerLink, WorkerLink
+from runtime.wire.messages import (
     Assignment,
     Broken,
     Cancel,
@@ -24,8 +26,6 @@ from runtime.broker.messages import (
     Vacant,
     encode,
 )
-from runtime.broker.protocol import Job, JobStatus
-from runtime.broker.session import WorkerSession
 from tests.runtime.broker.support import open_broker, read_all, run, shown, submit
 
 READY = Ready("backend", "target", "device", "fp32", "", {})

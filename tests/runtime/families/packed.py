@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from runtime.generate import Generator
+from runtime.draw.generate import Generator
 from tests.parity import assert_changed, ours
 
 Spans: TypeAlias = tuple[tuple[str, float], ...]

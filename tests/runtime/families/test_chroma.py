@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from runtime.draw.generate import Generator
 from runtime.errors import RequestError
-from runtime.generate import Generator
-from runtime.manifest import load_package, write_manifest
-from runtime.model import Model, open_model
+from runtime.package.manifest import load_package, write_manifest
+from runtime.plan.model import Model, open_model
 from tests.flow_models import T5_TOKENS
 from tests.parity import (
     assert_changed,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from runtime.draw.generate import Generator
 from runtime.errors import RequestError
-from runtime.generate import Generator
-from runtime.model import Model
+from runtime.plan.model import Model
 from tests.flow_models import T5_TOKENS
 from tests.parity import (
     assert_changed,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.backends.low_rank import Weights
+from runtime.draw.generate import Generator
 from runtime.errors import RequestError
-from runtime.generate import Generator
-from runtime.low_rank import Weights
-from runtime.model import Model, open_model
+from runtime.plan.model import Model, open_model
 from tests.conftest import SMALL, PackageBuilder
 from tests.flow_models import save_flow_source
 from tests.parity import (

@@ -10,14 +10,14 @@ import pytest
 
 from engine_build.lora.packs import open_listed, remove_pack
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.draw.generate import Generator
+from runtime.draw.lora.deltas import laid
+from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import PackageError, RequestError
-from runtime.generate import Generator
-from runtime.lora.deltas import laid
-from runtime.lora.pack import FACTORS_NAME
-from runtime.lora.weights import EffectiveWeights
-from runtime.model import open_model
-from runtime.plan import Plan
-from runtime.tensors import map_tensors
+from runtime.package.pack import FACTORS_NAME
+from runtime.package.tensors import map_tensors
+from runtime.plan.model import open_model
+from runtime.plan.plan import Plan
 
 LORAS = [f"lora{number}" for number in range(6)]
 

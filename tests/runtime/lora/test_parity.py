@@ -17,9 +17,9 @@ import torch
 
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.generate import Generator
-from runtime.manifest import ModelPackage
-from runtime.model import open_model
+from runtime.draw.generate import Generator
+from runtime.package.manifest import ModelPackage
+from runtime.plan.model import open_model
 from tests.lora_files import DIFFUSERS, KOHYA, PEFT, LoraWriter, Spelling
 from tests.parity import ours
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.families.sdxl import Sdxl
-from runtime.lora.pack import LoraPack, LoraSet, PackRecord, PackSource
-from runtime.lora.triggers import with_triggers
-from runtime.parameters import LoraOffer, parameters_schema
-from runtime.request import GenerateRequest, read_request
-from runtime.text.weighting import Span, parse
+from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
+from runtime.plan.families.sdxl import Sdxl
+from runtime.plan.parameters import LoraOffer, parameters_schema
+from runtime.plan.request import GenerateRequest, read_request
+from runtime.plan.text.weighting import Span, parse
+from runtime.plan.triggers import with_triggers
 from tests.manifests import MANIFEST
 
 

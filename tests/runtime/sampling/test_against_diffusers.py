@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.sampling.samplers import SAMPLERS, step_table
-from runtime.sampling.schedules import SchedulerConfig
+from runtime.plan.sampling.samplers import SAMPLERS, step_table
+from runtime.plan.sampling.schedules import SchedulerConfig
 from tests.runtime.sampling.trajectories import (
     CLASSES,
     SDXL,

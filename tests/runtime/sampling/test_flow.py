@@ -10,8 +10,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from runtime.errors import PackageError
-from runtime.sampling.noise import TorchGenerator
-from runtime.sampling.solvers.flow import FlowConfig, flow_step_table
+from runtime.plan.sampling.noise import TorchGenerator
+from runtime.plan.sampling.solvers.flow import FlowConfig, flow_step_table
 from tests.runtime.sampling.trajectories import (
     SEED,
     SHAPE,

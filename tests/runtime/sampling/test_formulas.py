@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from runtime.sampling.noise import TorchGenerator
-from runtime.sampling.samplers import SAMPLERS, step_table
-from runtime.sampling.schedules import SchedulerConfig
+from runtime.plan.sampling.noise import TorchGenerator
+from runtime.plan.sampling.samplers import SAMPLERS, step_table
+from runtime.plan.sampling.schedules import SchedulerConfig
 from tests.runtime.sampling.trajectories import SDXL, SEED, SHAPE, Array, denoiser, follow
 
 STEPS = (1, 2, 5, 20, 100)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
-from runtime.sampling.noise import Draws, TorchGenerator
+from runtime.plan.sampling.noise import Draws, TorchGenerator
 
 # The last bits of torch's vectorised logarithm and cosine.
 TOLERANCE = 1e-6

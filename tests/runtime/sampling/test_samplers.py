@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import PackageError, RequestError
-from runtime.sampling.noise import Draws
-from runtime.sampling.samplers import SAMPLERS, step_table
-from runtime.sampling.schedules import SchedulerConfig
-from runtime.sampling.table import StepTable
+from runtime.plan.sampling.noise import Draws
+from runtime.plan.sampling.samplers import SAMPLERS, step_table
+from runtime.plan.sampling.schedules import SchedulerConfig
+from runtime.plan.sampling.table import StepTable
 from tests.runtime.sampling.trajectories import SDXL, SEED, SHAPE, denoiser, follow
 
 PAIRS = [(name, schedule) for name in SAMPLERS for schedule in SAMPLERS[name].schedules]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import PackageError
-from runtime.sampling.samplers import SAMPLERS
-from runtime.sampling.scheduler_config import SchedulerConfig, SchedulerOptions
+from runtime.plan.sampling.samplers import SAMPLERS
+from runtime.plan.sampling.scheduler_config import SchedulerConfig, SchedulerOptions
 from tests.runtime.sampling.trajectories import scheduler_of
 
 # stabilityai/stable-diffusion-xl-base-1.0, as it was published.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.sampling.samplers import SAMPLERS
-from runtime.sampling.scheduler_config import SchedulerConfig, SchedulerOptions
-from runtime.sampling.schedules import (
+from runtime.plan.sampling.samplers import SAMPLERS
+from runtime.plan.sampling.scheduler_config import SchedulerConfig, SchedulerOptions
+from runtime.plan.sampling.schedules import (
     alphas_cumprod,
     initial_scale,
     karras_sigmas,

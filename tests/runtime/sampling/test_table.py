@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.sampling.table import COLUMNS, Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import COLUMNS, Coefficients, StepTable, TableRow
 
 ROWS = [
     TableRow(0, 999.0, Coefficients(1.0, 1.0, -2.0, 0.0, 1.0, a=1.0, b=-1.0, n=0.5), {0: 1.0}),

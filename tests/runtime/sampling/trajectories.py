@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runtime.sampling.noise import Draws
-from runtime.sampling.table import StepTable
+from runtime.plan.sampling.noise import Draws
+from runtime.plan.sampling.table import StepTable
 
 SHAPE = (4, 4, 6)
 SEED = 20221107

@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import CLIPTokenizer
 
 from runtime.errors import RequestError
-from runtime.text.chunks import (
+from runtime.plan.text.chunks import (
     COMMA_REACH,
     Chunk,
     align,
@@ -20,8 +20,8 @@ from runtime.text.chunks import (
     unframed,
     whole,
 )
-from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
-from runtime.text.weighting import Break, Piece, Span, parse, plain
+from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.plan.text.weighting import Break, Piece, Span, parse, plain
 
 LENGTH = 77
 ROOM = LENGTH - 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.text.emphasis import emphasise
+from runtime.plan.text.emphasis import emphasise
 
 Doubles = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from runtime.errors import PackageError
-from runtime.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
 
 LENGTH = 12
 BYTES = 256

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.text.weighting import (
+from runtime.plan.text.weighting import (
     LARGEST_WEIGHT,
     Break,
     Piece,

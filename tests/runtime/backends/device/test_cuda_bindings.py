@@ -23,7 +23,7 @@ from runtime.backends.device.cuda_fake import (
     FakeMemcpyKind,
     FakeResult,
 )
-from runtime.devices import find_devices
+from runtime.backends.devices import find_devices
 
 FUNCTIONS = sorted(name for name in vars(CudaBindings) if name.startswith("cuda"))
 DRIVER_FUNCTIONS = sorted(name for name in vars(DriverBindings) if name.startswith("cu"))

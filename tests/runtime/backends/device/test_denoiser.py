@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.denoise import Sample
-from runtime.generate import Generator
-from runtime.model import Model, open_model
+from runtime.draw.denoise import Sample
+from runtime.draw.generate import Generator
+from runtime.plan.model import Model, open_model
 from tests.places import ENGINES
 from tests.runtime.imagined_machine import Machine, streams_used
 from tests.runtime.targets import Made, add_target

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from runtime.backends.device.kernels_fake import KERNELS
-from runtime.low_rank import LowRankUpdate
-from runtime.tensors import Tensor, stored
+from runtime.backends.low_rank import LowRankUpdate
+from runtime.package.tensors import Tensor, stored
 from scripts.compile_kernels import KERNELS as FOLDER
 from scripts.compile_kernels import compiled
 

@@ -7,9 +7,9 @@ from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.cuda_fake import FakeCuda, FakeProperties, FakeResult
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.low_rank import LowRankUpdate, Weight, merged, stored_bytes
 from runtime.errors import BackendError, DeviceError
-from runtime.low_rank import LowRankUpdate, Weight, merged, stored_bytes
-from runtime.tensors import Tensor, stored
+from runtime.package.tensors import Tensor, stored
 
 
 def update(dtype: str, outputs: int, inputs: int, rank: int) -> LowRankUpdate:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.model import Model, open_model
-from runtime.target import Target
+from runtime.package.target import Target
+from runtime.plan.model import Model, open_model
 from tests.runtime.targets import Made, add_target
 
 

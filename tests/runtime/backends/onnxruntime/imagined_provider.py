@@ -11,9 +11,9 @@ from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
 from runtime.backends.onnxruntime.fake import FakeProvider, FakeSession, fake_onnxruntime
-from runtime.generate import Generator
-from runtime.model import Model
-from runtime.target import Target
+from runtime.draw.generate import Generator
+from runtime.package.target import Target
+from runtime.plan.model import Model
 
 BODY = {"prompt": "a red heart", "seed": 5, "width": 64, "height": 64, "steps": 3}
 

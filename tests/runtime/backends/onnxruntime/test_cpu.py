@@ -10,8 +10,8 @@ import pytest
 
 from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine
 from runtime.errors import BackendError
-from runtime.manifest import ModelPackage, read_manifest
-from runtime.tensors import Tensor, map_tensors, stored
+from runtime.package.manifest import ModelPackage, read_manifest
+from runtime.package.tensors import Tensor, map_tensors, stored
 from tests.places import ENGINES
 
 ROLE = "text_encoder_2"

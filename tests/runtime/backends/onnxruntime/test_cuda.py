@@ -23,10 +23,10 @@ from runtime.backends.onnxruntime.fake import (
     FakeOutput,
     FakeSession,
 )
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
-from runtime.generate import Generator
-from runtime.model import Model
-from runtime.target import Target, device_bytes
+from runtime.package.target import Target, device_bytes
+from runtime.plan.model import Model
 from tests.runtime.backends.onnxruntime.imagined_provider import BODY, Machine, drawn
 from tests.runtime.imagined_machine import streams_used
 

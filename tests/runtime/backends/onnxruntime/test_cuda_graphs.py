@@ -12,10 +12,10 @@ from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError
-from runtime.generate import Generator
-from runtime.model import Model
-from runtime.target import Target
+from runtime.package.target import Target
+from runtime.plan.model import Model
 from tests.runtime.backends.onnxruntime.imagined_provider import BODY, Machine, drawn
 
 CONCAT = (

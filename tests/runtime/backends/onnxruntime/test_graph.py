@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.backends.onnxruntime.cpu import PROVIDER
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
-from runtime.manifest import Parameter
+from runtime.package.manifest import Parameter
 
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 

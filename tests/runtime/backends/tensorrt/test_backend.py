@@ -22,18 +22,18 @@ from runtime.backends import engine_files
 from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
+from runtime.backends.devices import find_devices
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
 from runtime.backends.tensorrt import refit
 from runtime.backends.tensorrt.fake import FakeContext, FakeSpecialization, FakeWeights
-from runtime.denoise import Sample
-from runtime.devices import find_devices
+from runtime.draw.denoise import Sample
+from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
-from runtime.generate import Generator
-from runtime.manifest import FileRecord, file_fault
-from runtime.model import Model, open_model
-from runtime.target import BackendName, Target
-from runtime.tensors import map_tensors
+from runtime.package.manifest import FileRecord, file_fault
+from runtime.package.target import BackendName, Target
+from runtime.package.tensors import map_tensors
+from runtime.plan.model import Model, open_model
 from tests.runtime.imagined_machine import Machine, streams_used
 from tests.runtime.targets import Made, add_target
 
@@ -512,10 +512,10 @@ def test_fixed_weights_refuse_loras_before_any_work(
 OPEN = """
 import sys
 from pathlib import Path
-from runtime.catalog import Choice, open_backend
+from runtime.backends.catalog import Choice, open_backend
 from runtime.errors import BackendError
-from runtime.model import open_model
-from runtime.target import read_target, target_directories
+from runtime.plan.model import open_model
+from runtime.package.target import read_target, target_directories
 
 package = open_model(Path(sys.argv[1]), "demo").package
 target = next(

@@ -1,1 +1,0 @@
-"""Where jobs wait, are leased, and report."""

@@ -1,0 +1,1 @@
+"""Plans in, pictures out: conditioning, the denoising loop, previews and decoding."""

@@ -1,0 +1,72 @@
+"""What prompts are to the denoiser: made by the text encoders, and kept for prompts that return.
+
+A prompt's conditioning follows from its chunks with their weights, its layer, and the LoRAs that
+change a text encoder; nothing else is in the key, so that a LoRA of the denoiser alone finds what
+was kept without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from runtime.backends.protocol import Engine
+from runtime.draw.lora.switch import LoraSwitch
+from runtime.draw.lora.weights import EffectiveWeights
+from runtime.draw.recent import Recent
+from runtime.package.pack import LoraSet
+from runtime.plan.families.family import Conditioning, Family, Prompt
+
+CONDITIONING_BYTES = 128 * 2**20
+"""What conditionings of recent prompts may take, where nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """How often a prompt's conditioning was at hand, and how often it had to be made."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class Conditioner:
+    """The text encoders of a model, and what they made of recent prompts."""
+
+    def __init__(
+        self,
+        family: Family,
+        engines: Mapping[str, Engine],
+        effective: EffectiveWeights,
+        budget_bytes: int,
+    ) -> None:
+        """`engines` holds the family's text roles; a budget of 0 keeps nothing."""
+        self._family = family
+        self._engines = engines
+        self._switches = [LoraSwitch(effective, role, engine) for role, engine in engines.items()]
+        self._kept: Recent[tuple[Prompt, LoraSet], Conditioning] = Recent(budget_bytes, _size_bytes)
+        self.lookups = Lookups()
+
+    def of(self, prompt: Prompt, loras: LoraSet) -> Conditioning:
+        """The conditioning of a prompt while these LoRAs act. Its arrays are not to be written.
+
+        Raises PackageError where a LoRA cannot be read, and BackendError.
+        """
+        acting = tuple(
+            (pack, weight)
+            for pack, weight in loras
+            if not pack.record.roles.isdisjoint(self._engines)
+        )
+        kept = self._kept.get((prompt, acting))
+        if kept is not None:
+            self.lookups = replace(self.lookups, hits=self.lookups.hits + 1)
+            return kept
+        for switch in self._switches:
+            switch.apply(acting)
+        made = self._family.encode(prompt, self._engines)
+        for array in made.values():
+            array.flags.writeable = False
+        self._kept.keep((prompt, acting), made)
+        self.lookups = replace(self.lookups, misses=self.lookups.misses + 1)
+        return made
+
+
+def _size_bytes(conditioning: Conditioning) -> int:
+    return sum(array.nbytes for array in conditioning.values())

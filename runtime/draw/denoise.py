@@ -1,0 +1,141 @@
+"""The denoising loop: a generator of step events over samples that come and go.
+
+Each turn is one call of the step graph for the samples that share it, whatever step each of them
+is at. Progress, previews, pictures and cancelling belong to whoever drives the generator: between
+two turns it may read any sample's latents, cancel samples, and let new ones in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from runtime.backends.protocol import Denoiser, Row
+from runtime.draw.batch import BatchLimits, Loaded, choose
+from runtime.draw.lora.switch import LoraSwitch
+from runtime.package.pack import LoraSet
+from runtime.plan.families.family import Conditioning
+from runtime.plan.plan import Plan
+from runtime.plan.sampling.noise import Draws
+
+
+class Sample:
+    """One picture being made: where it is in its table, and its slot in the denoiser."""
+
+    def __init__(
+        self, plan: Plan, denoiser: Denoiser, conditioning: Sequence[Conditioning]
+    ) -> None:
+        """Draw the initial latents and hand them to the denoiser."""
+        self.plan = plan
+        self.canceled = False
+        self.row = 0
+        self._draws = Draws(plan.request.seed, plan.latent_shape, plan.table.draws)
+        latents = self._draws.initial() * plan.table.initial_scale
+        self.slot = denoiser.admit(latents.astype("float32"), conditioning)
+        self.shape_key = (
+            plan.latent_shape,
+            tuple((name, array.shape) for name, array in sorted(conditioning[0].items())),
+        )
+
+    @property
+    def loras(self) -> LoraSet:
+        """What acts on it."""
+        return self.plan.loras
+
+    @property
+    def next_evaluations(self) -> int:
+        """How many evaluations the next row calls."""
+        return len(self.plan.mixes[self.row])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row has been called."""
+        return self.row == self.plan.rows
+
+    def next_row(self) -> Row:
+        """The row of the table that comes next."""
+        table, row = self.plan.table, self.row
+        return Row(
+            slot=self.slot,
+            timestep=float(table.timesteps[row]),
+            coefficients=table.coefficients[row],
+            noise=self._draws.noise(row),
+            mix=self.plan.mixes[row],
+            guidance_rescale=self.plan.request.guidance_rescale,
+        )
+
+    def ends_step(self, row: int) -> bool:
+        """Whether a scheduler step is complete after `row`: Heun has two rows a step."""
+        steps = self.plan.table.step
+        return row == self.plan.rows - 1 or bool(steps[row] != steps[row + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """A sample has finished a step; its latents can be read until the generator goes on."""
+
+    sample: Sample
+    step: int
+    """1-based."""
+
+    @property
+    def total_steps(self) -> int:
+        """How many there will be."""
+        return self.sample.plan.steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether this was the sample's last step."""
+        return self.sample.finished
+
+
+Arrivals = Callable[[int], Sequence[Sample]]
+"""Asked before each turn with the number of free places: the samples that join now."""
+
+
+def denoise(
+    denoiser: Denoiser,
+    arrivals: Arrivals,
+    limits: BatchLimits,
+    loras: LoraSwitch,
+) -> Iterator[tuple[StepEvent, ...]]:
+    """Advance samples until none is left and none arrives; yields the events of each turn.
+
+    `loras` puts LoRA sets on the denoiser.
+    """
+    running: list[Sample] = []
+    loaded = Loaded(loras.loaded or ())
+    try:
+        while True:
+            running = _without_canceled(running, denoiser)
+            running += arrivals(limits.samples - len(running))
+            if not running:
+                return
+            turn = choose(running, limits, loaded)
+            loras.apply(turn[0].loras)
+            loaded = loaded.after(turn[0].loras)
+            denoiser.advance([sample.next_row() for sample in turn])
+            events = tuple(_events(turn))
+            # Those that were advanced go to the back, so that other shapes get their turn.
+            running = [sample for sample in running if sample not in turn] + turn
+            yield events
+            for event in events:
+                if event.finished:
+                    denoiser.release(event.sample.slot)
+                    running.remove(event.sample)
+    finally:
+        for sample in running:
+            denoiser.release(sample.slot)
+
+
+def _events(turn: Sequence[Sample]) -> Iterator[StepEvent]:
+    for sample in turn:
+        row = sample.row
+        sample.row += 1
+        if sample.ends_step(row):
+            yield StepEvent(sample, int(sample.plan.table.step[row]) + 1)
+
+
+def _without_canceled(running: Sequence[Sample], denoiser: Denoiser) -> list[Sample]:
+    for sample in running:
+        if sample.canceled:
+            denoiser.release(sample.slot)
+    return [sample for sample in running if not sample.canceled]

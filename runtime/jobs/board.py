@@ -1,0 +1,220 @@
+"""Every unfinished job in memory, as the database has it, and the events of the recent ones.
+
+Lives on the event loop. It decides nothing: it is told each job's row after the commit that
+changed it, and tells the listeners and the workers.
+"""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Protocol
+
+from runtime.jobs.facts import Counters
+from runtime.jobs.log import GalleryLog, JobLog
+from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
+from runtime.jobs.records import StaleLease, StoredJob
+
+ENDED_LOGS = 256
+
+
+class Holder(Protocol):
+    """A connected worker, as the board talks to it. None of these waits."""
+
+    @property
+    def name(self) -> str:
+        """What the leases are held under; a new connection has a new name."""
+        ...
+
+    def assign(self, job: Job) -> None:
+        """The job has been leased to this worker."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """The job is to stop."""
+        ...
+
+    def wake(self) -> None:
+        """There may be jobs to lease."""
+        ...
+
+
+@dataclass(slots=True)
+class _Live:
+    stored: StoredJob
+    log: JobLog
+    step: int = 0
+    position: int | None = None
+    leased_at: float = 0.0
+
+
+class Board:
+    """Unfinished jobs, the logs of all recent ones, and who holds what."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.gallery = GalleryLog()
+        self._live: dict[str, _Live] = {}
+        self._queue: list[tuple[tuple[bool, int], str]] = []
+        self._ended: OrderedDict[str, JobLog] = OrderedDict()
+        self._holders: dict[str, Holder] = {}
+        self._tally = _Tally()
+
+    def attach(self, holder: Holder) -> None:
+        """A worker has connected."""
+        self._holders[holder.name] = holder
+
+    def detach(self, holder: Holder) -> None:
+        """A worker has gone."""
+        self._holders.pop(holder.name, None)
+
+    def job(self, job_id: str) -> Job | None:
+        """An unfinished job as it is now."""
+        live = self._live.get(job_id)
+        if live is None:
+            return None
+        return replace(live.stored.job, step=live.step, queue_position=live.position)
+
+    def log(self, job_id: str) -> JobLog | None:
+        """The events of a job that is unfinished, or ended not long ago."""
+        live = self._live.get(job_id)
+        return live.log if live else self._ended.get(job_id)
+
+    def held(self, holder: str) -> list[Job]:
+        """The jobs whose leases this worker has."""
+        return [live.stored.job for live in self._live.values() if live.stored.holder == holder]
+
+    def held_job(self, holder: str, job_id: str) -> Job:
+        """A job that this worker has the lease of. Raises StaleLease."""
+        live = self._live.get(job_id)
+        if live is None or live.stored.holder != holder:
+            raise StaleLease(f"job {job_id} is not leased to {holder}")
+        return live.stored.job
+
+    def ring(self) -> None:
+        """Wake every listener, though nothing happened."""
+        self.gallery.bell.ring()
+        for log in (*(live.log for live in self._live.values()), *self._ended.values()):
+            log.bell.ring()
+
+    def submitted(self, stored: StoredJob) -> None:
+        """A job is new."""
+        self._tally.submitted += 1
+        self.fold([stored])
+
+    def fold(self, changed: Iterable[StoredJob]) -> None:
+        """Take over the rows that a commit changed."""
+        first = min((self._fold(stored) for stored in changed), default=0)
+        self._renumber(first)
+        if self._queue:
+            for holder in self._holders.values():
+                holder.wake()
+
+    def stepped(
+        self, holder: str, job_id: str, step: int, seconds: float, preview: str | None
+    ) -> None:
+        """A job has finished a step. Raises StaleLease when it is not this worker's."""
+        job = self.held_job(holder, job_id)
+        live = self._live[job_id]
+        live.step = step
+        live.log.processing(step, job.total_steps, preview)
+        self._tally.steps += 1
+        self._tally.step_seconds += seconds
+        self._tally.previews += preview is not None
+
+    def conditioned(self, hits: int, misses: int) -> None:
+        """So many conditionings of prompts were at hand, and so many had to be made."""
+        self._tally.conditioning_hits += hits
+        self._tally.conditioning_misses += misses
+
+    def lost(self, attempts: int) -> None:
+        """So many attempts ended with their worker."""
+        self._tally.attempts_lost += attempts
+
+    def counters(self) -> Counters:
+        """Sums since the start, and how things stand."""
+        tally = self._tally
+        return Counters(
+            queued=len(self._queue),
+            processing=len(self._live) - len(self._queue),
+            submitted=tally.submitted,
+            ended=dict(tally.ended),
+            attempts_lost=tally.attempts_lost,
+            steps=tally.steps,
+            step_seconds=tally.step_seconds,
+            job_seconds=tally.job_seconds,
+            previews=tally.previews,
+            conditioning_hits=tally.conditioning_hits,
+            conditioning_misses=tally.conditioning_misses,
+        )
+
+    def _fold(self, stored: StoredJob) -> int:
+        """Take one row over; returns the first place of the queue that it moved."""
+        job = stored.job
+        live = self._live.get(job.job_id) or _Live(stored, JobLog())
+        place = self._leave_queue(live)
+        held, live.stored = live.stored.holder, stored
+        if job.status.ended:
+            self._end(live)
+            return place
+        self._live[job.job_id] = live
+        if job.status is JobStatus.QUEUED:
+            live.step = 0
+            insort(self._queue, (stored.rank, job.job_id))
+            return min(place, bisect_left(self._queue, (stored.rank, job.job_id)))
+        if stored.holder != held:
+            self._begin(live)
+        elif job.cancel_requested and stored.holder in self._holders:
+            self._holders[stored.holder].cancel(job.job_id)
+        return place
+
+    def _begin(self, live: _Live) -> None:
+        live.leased_at = monotonic()
+        live.log.processing(0, live.stored.job.total_steps, None)
+        holder = self._holders.get(live.stored.holder or "")
+        if holder is not None:
+            holder.assign(live.stored.job)
+
+    def _end(self, live: _Live) -> None:
+        job = live.stored.job
+        self._live.pop(job.job_id, None)
+        live.log.ended(job)
+        self._ended[job.job_id] = live.log
+        if len(self._ended) > ENDED_LOGS:
+            self._ended.popitem(last=False)
+        self._tally.ended[job.status.value] += 1
+        if job.status is JobStatus.COMPLETED:
+            self._tally.job_seconds += monotonic() - live.leased_at
+            self.gallery.append(GalleryEvent("", image=job.image))
+
+    def _leave_queue(self, live: _Live) -> int:
+        """Where the job stood in the queue, which it is not in any more."""
+        if live.position is None:
+            return len(self._queue)
+        live.position = None
+        place = bisect_left(self._queue, (live.stored.rank, live.stored.job.job_id))
+        del self._queue[place]
+        return place
+
+    def _renumber(self, first: int) -> None:
+        for position, (_, job_id) in enumerate(self._queue[first:], first + 1):
+            live = self._live[job_id]
+            if live.position != position:
+                live.position = position
+                live.log.queued(position)
+
+
+class _Tally:
+    """The sums behind `Counters`."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.ended = {status.value: 0 for status in JobStatus if status.ended}
+        self.attempts_lost = 0
+        self.steps = 0
+        self.step_seconds = 0.0
+        self.job_seconds = 0.0
+        self.previews = 0
+        self.conditioning_hits = 0
+        self.conditioning_misses = 0

@@ -1,0 +1,221 @@
+"""The workers' side of the local broker: who makes which job, and what becomes of it.
+
+A lease belongs to a worker's connection and lasts as long as that connection is heard of. An
+attempt whose worker was lost is counted; after the last one the job fails with the reason. A job
+that was lost before is leased alone, so that one which kills its worker takes no others with it
+more than once.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+
+from runtime.draw.preview import data_url
+from runtime.gallery import Gallery
+from runtime.jobs.board import Board, Holder
+from runtime.jobs.database import Database
+from runtime.jobs.protocol import Image, Job, JobError, JobStatus
+from runtime.jobs.records import (
+    StoredJob,
+    held_jobs,
+    insert_image,
+    job_row,
+    leased_job,
+    next_jobs,
+    now,
+    set_ended,
+    set_leased,
+    set_queued,
+    unfinished_jobs,
+)
+
+ATTEMPTS_USED_UP = "The job's worker was lost"
+
+
+class Leases:
+    """Gives jobs to workers and takes their reports."""
+
+    def __init__(
+        self, database: Database, board: Board, gallery: Gallery, max_attempts: int
+    ) -> None:
+        """`max_attempts`: how often a job is begun before it fails."""
+        self._database = database
+        self._board = board
+        self._gallery = gallery
+        self._max_attempts = max_attempts
+
+    def attach(self, worker: Holder) -> None:
+        """A worker has connected."""
+        self._board.attach(worker)
+
+    def detach(self, worker: Holder) -> None:
+        """A worker is told nothing any more; `release` its jobs next."""
+        self._board.detach(worker)
+
+    def job_of(self, worker: Holder, job_id: str) -> Job:
+        """A job that this worker has the lease of. Raises StaleLease."""
+        return self._board.held_job(worker.name, job_id)
+
+    def holds(self, worker: Holder) -> bool:
+        """Whether a worker has any job."""
+        return bool(self._board.held(worker.name))
+
+    async def lease(self, worker: Holder, count: int) -> int:
+        """Lease up to `count` jobs, each handed to `worker.assign`; says how many."""
+        held = self._board.held(worker.name)
+        if any(job.attempt > 1 for job in held):
+            return 0
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            chosen = _together(next_jobs(connection, count), alone=not held)
+            for stored in chosen:
+                set_leased(connection, stored.job.job_id, worker.name)
+            return [job_row(connection, stored.job.job_id) for stored in chosen]
+
+        leased = await self._database.write(work, self._board.fold)
+        return len(leased)
+
+    def conditioned(self, hits: int, misses: int) -> None:
+        """So many conditionings of prompts were at hand, and so many had to be made."""
+        self._board.conditioned(hits, misses)
+
+    def step(
+        self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None
+    ) -> None:
+        """A job has finished a step; `preview` is a JPEG. Raises StaleLease."""
+        # Encoded here once, whoever listens.
+        url = None if preview is None else data_url(preview)
+        self._board.stepped(worker.name, job_id, step, seconds, url)
+
+    async def complete(self, worker: Holder, picture: Image) -> None:
+        """The picture's files are on disk: list it and end its job. Raises StaleLease.
+
+        A job that was canceled meanwhile ends as canceled, and its files go.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            job = leased_job(connection, worker.name, picture.job_id)
+            if job.cancel_requested:
+                set_ended(connection, job.job_id, JobStatus.CANCELED, job.total_steps)
+            else:
+                insert_image(connection, picture)
+                set_ended(connection, job.job_id, JobStatus.COMPLETED, job.total_steps)
+            return [job_row(connection, job.job_id)]
+
+        (stored,) = await self._database.write(work, self._board.fold)
+        if stored.job.image is None:
+            await asyncio.to_thread(self._gallery.remove, picture.filename)
+
+    async def fail(self, worker: Holder, job_id: str, error: JobError) -> None:
+        """The job cannot be made, and another attempt would not help. Raises StaleLease."""
+        await self._end(worker, job_id, JobStatus.FAILED, error)
+
+    async def canceled(self, worker: Holder, job_id: str) -> None:
+        """The worker has stopped the job as it was asked to. Raises StaleLease."""
+        await self._end(worker, job_id, JobStatus.CANCELED, None)
+
+    async def release(self, worker: Holder, reason: str, *, counted: bool) -> None:
+        """A worker is gone, and with it all its leases; `reason` says why, for people.
+
+        Attempts of a worker that left as it was asked to are not `counted`.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            return self._give_up(
+                connection, held_jobs(connection, worker.name), reason, counted=counted
+            )
+
+        def apply(changed: Sequence[StoredJob]) -> None:
+            self._board.lost(len(changed) * counted)
+            self._board.fold(changed)
+
+        await self._database.write(work, apply)
+
+    async def recover(self, model: str) -> None:
+        """Take over what a server before this one left, its workers all gone.
+
+        Its attempts are counted; jobs for another model fail, since nobody here can make them.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            unfinished = unfinished_jobs(connection)
+            foreign = [stored.job for stored in unfinished if stored.job.model != model]
+            for job in foreign:
+                set_ended(connection, job.job_id, JobStatus.FAILED, 0, _other_model(job, model))
+            processing = [
+                stored
+                for stored in unfinished
+                if stored.job.model == model and stored.job.status is JobStatus.PROCESSING
+            ]
+            self._give_up(connection, processing, "the server was stopped", counted=True)
+            return [job_row(connection, stored.job.job_id) for stored in unfinished]
+
+        await self._database.write(work, self._board.fold)
+
+    def _give_up(
+        self,
+        connection: sqlite3.Connection,
+        lost: Sequence[StoredJob],
+        reason: str,
+        *,
+        counted: bool,
+    ) -> list[StoredJob]:
+        """End these attempts; returns the jobs as they are then."""
+        for stored in lost:
+            job = stored.job
+            if job.cancel_requested:
+                set_ended(connection, job.job_id, JobStatus.CANCELED, job.step)
+            elif counted and job.attempt >= self._max_attempts:
+                detail = f"attempt {job.attempt} of {self._max_attempts} was the last: {reason}"
+                error = JobError(ATTEMPTS_USED_UP, detail)
+                set_ended(connection, job.job_id, JobStatus.FAILED, job.step, error)
+            else:
+                set_queued(connection, job.job_id, counted=counted)
+        return [job_row(connection, stored.job.job_id) for stored in lost]
+
+    async def _end(
+        self, worker: Holder, job_id: str, status: JobStatus, error: JobError | None
+    ) -> None:
+        live = self._board.job(job_id)
+        step = live.step if live else 0
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            job = leased_job(connection, worker.name, job_id)
+            if job.cancel_requested:
+                set_ended(connection, job_id, JobStatus.CANCELED, step)
+            else:
+                set_ended(connection, job_id, status, step, error)
+            return [job_row(connection, job_id)]
+
+        await self._database.write(work, self._board.fold)
+
+
+def picture_of(job: Job, filename: str, size: tuple[int, int], size_bytes: int) -> Image:
+    """The gallery's record of a job's picture; `size` is width and height."""
+    return Image(
+        filename=filename,
+        width=size[0],
+        height=size[1],
+        seed=job.request["seed"],
+        prompt=job.request["prompt"],
+        model=job.model,
+        created_at=now(),
+        job_id=job.job_id,
+        size_bytes=size_bytes,
+    )
+
+
+def _together(jobs: Sequence[StoredJob], *, alone: bool) -> Sequence[StoredJob]:
+    """The first of these that may share a worker; one that was lost before is `alone` or waits."""
+    before = [stored.job.attempt > 0 for stored in jobs]
+    if alone and before and before[0]:
+        return jobs[:1]
+    return jobs[: before.index(True)] if True in before else jobs
+
+
+def _other_model(job: Job, model: str) -> JobError:
+    return JobError(
+        "Another model is loaded",
+        f"the job was queued for the model {job.model!r}; this server now serves {model!r}. "
+        f"Submit it again to a server with --model {job.model}",
+    )

@@ -1,0 +1,299 @@
+"""The broker of one machine: SQLite, owned by the process that holds this object."""
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from runtime.errors import CalotypeError
+from runtime.gallery import Gallery
+from runtime.jobs.board import Board
+from runtime.jobs.database import Database
+from runtime.jobs.facts import Counters
+from runtime.jobs.keys import job_of_key, keep_key
+from runtime.jobs.leases import Leases
+from runtime.jobs.log import JobLog, final_event
+from runtime.jobs.names import cursor_after, new_job_id, read_cursor
+from runtime.jobs.protocol import (
+    GalleryEvent,
+    Idempotency,
+    Image,
+    Job,
+    JobEnded,
+    JobEvent,
+    JobStatus,
+    Page,
+    QueueFull,
+)
+from runtime.jobs.records import (
+    StoredJob,
+    count_queued,
+    delete_image_row,
+    image_row,
+    image_rows,
+    insert_job,
+    job_row,
+    now,
+    set_cancel_requested,
+    set_ended,
+    unlisted,
+)
+
+DATABASE = "calotype.sqlite3"
+LOCK = "calotype.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    stored: StoredJob
+    new: bool
+
+
+class LocalBroker:
+    """A Broker over `DATA/calotype.sqlite3`. An async context manager: open it to use it."""
+
+    leases: Leases
+
+    def __init__(
+        self,
+        data: Path,
+        model: str,
+        *,
+        queue_limit: int,
+        lease_seconds: float,
+        max_attempts: int,
+    ) -> None:
+        """`model` is the one that is served: jobs that wait for another one fail."""
+        self.lease_seconds = lease_seconds
+        self._data = data
+        self._model = model
+        self._queue_limit = queue_limit
+        self._max_attempts = max_attempts
+        self._board = Board()
+        self._stopping = False
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the data folder. Raises CalotypeError when another server has it."""
+        async with AsyncExitStack() as stack:
+            self._data.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(self._data / LOCK))
+            self._gallery = Gallery(self._data)
+            self._database = Database(self._data / DATABASE)
+            stack.push_async_callback(self._database.close)
+            self.leases = Leases(self._database, self._board, self._gallery, self._max_attempts)
+            await self.leases.recover(self._model)
+            await self._database.read(self._tidy)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """End the streams and close the file."""
+        self.end_streams()
+        await self._stack.aclose()
+
+    async def submit(
+        self,
+        model: str,
+        request: Mapping[str, Any],
+        total_steps: int,
+        idempotency: Idempotency | None = None,
+    ) -> Job:
+        """Store a job durably and answer with it. Raises QueueFull, IdempotencyConflict."""
+        job = _new_job(model, request, total_steps)
+
+        def work(connection: sqlite3.Connection) -> _Submitted:
+            known = idempotency and job_of_key(connection, idempotency)
+            if known:
+                return _Submitted(job_row(connection, known), new=False)
+            self._refuse_when_full(connection)
+            insert_job(connection, job)
+            if idempotency:
+                keep_key(connection, idempotency, job)
+            return _Submitted(job_row(connection, job.job_id), new=True)
+
+        def apply(submitted: _Submitted) -> None:
+            if submitted.new:
+                self._board.submitted(submitted.stored)
+
+        submitted = await self._database.write(work, apply)
+        return self._board.job(submitted.stored.job.job_id) or submitted.stored.job
+
+    async def replay(self, idempotency: Idempotency) -> Job | None:
+        """The job that a key stands for, as it is now. Raises IdempotencyConflict."""
+        known = await self._database.read(lambda connection: job_of_key(connection, idempotency))
+        return await self.job(known) if known else None
+
+    async def job(self, job_id: str) -> Job:
+        """The job as it is now. Raises JobNotFound."""
+        live = self._board.job(job_id)
+        if live is not None:
+            return live
+        stored = await self._database.read(lambda connection: job_row(connection, job_id))
+        # Between a commit and its arrival here a row may be ahead of the board.
+        return self._board.job(job_id) or stored.job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop. Raises JobNotFound, JobEnded."""
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            job = job_row(connection, job_id).job
+            match job.status:
+                case JobStatus.QUEUED:
+                    set_ended(connection, job_id, JobStatus.CANCELED, job.step)
+                case JobStatus.PROCESSING:
+                    set_cancel_requested(connection, job_id)
+                case JobStatus.CANCELED:
+                    return []
+                case JobStatus.COMPLETED | JobStatus.FAILED:
+                    raise JobEnded(f"job {job_id} has {job.status}: there is nothing to cancel")
+            return [job_row(connection, job_id)]
+
+        await self._database.write(work, self._board.fold)
+        return await self.job(job_id)
+
+    async def follow(
+        self, job_id: str, last_event_id: str | None = None
+    ) -> AsyncIterator[JobEvent]:
+        """The job's events from `last_event_id` on, or from now. Raises JobNotFound."""
+        job = await self.job(job_id)
+        log = self._board.log(job_id)
+        if log is None:
+            final = final_event(job)
+            if last_event_id != final.id:
+                yield final
+            return
+        number = _read_before(log, last_event_id)
+        while not self._stopping:
+            ring = log.bell.next_ring
+            entry = log.after(number)
+            if entry is None:
+                await ring.wait()
+                continue
+            number, event = entry
+            if event.id != last_event_id:
+                yield event
+            if event.status.ended:
+                return
+
+    async def seen_final(self, job_id: str, last_event_id: str) -> bool:
+        """Whether that event was the job's last. Raises JobNotFound."""
+        job = await self.job(job_id)
+        return job.status.ended and final_event(job).id == last_event_id
+
+    async def images(self, limit: int, cursor: str | None) -> Page:
+        """A page of the gallery. Raises ValueError for a cursor that is not ours."""
+        before = None if cursor is None else read_cursor(cursor)
+        rows = await self._database.read(
+            lambda connection: image_rows(connection, limit + 1, before)
+        )
+        more = len(rows) > limit
+        page = rows[:limit]
+        return Page([image for _, image in page], cursor_after(page[-1][0]) if more else None)
+
+    async def image(self, filename: str) -> Image:
+        """Raises ImageNotFound."""
+        return await self._database.read(lambda connection: image_row(connection, filename))
+
+    async def delete_image(self, filename: str) -> None:
+        """Picture, thumbnail and row are gone afterwards. Raises ImageNotFound."""
+        await self._database.write(
+            lambda connection: delete_image_row(connection, filename),
+            lambda _: self._board.gallery.append(GalleryEvent("", deleted=filename)),
+        )
+        await asyncio.to_thread(self._gallery.remove, filename)
+
+    async def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
+        """First a snapshot, then every picture that comes or goes."""
+        log = self._board.gallery
+        number = log.last
+        yield await self._gallery_snapshot(number)
+        while not self._stopping:
+            ring = log.bell.next_ring
+            entry = log.after(number)
+            if entry is None:
+                await ring.wait()
+                continue
+            if log.lost_after(number):
+                number = log.last
+                yield await self._gallery_snapshot(number)
+                continue
+            number, event = entry
+            yield event
+
+    def end_streams(self) -> None:
+        """End every `follow` and `follow_gallery`, now and from now on."""
+        self._stopping = True
+        self._board.ring()
+
+    def counters(self) -> Counters:
+        """What was counted since the start."""
+        return self._board.counters()
+
+    async def _gallery_snapshot(self, number: int) -> GalleryEvent:
+        rows = await self._database.read(lambda connection: image_rows(connection, 1, None))
+        newest = rows[0][1].filename if rows else None
+        return GalleryEvent(self._board.gallery.id_of(number), newest=newest, snapshot=True)
+
+    def _refuse_when_full(self, connection: sqlite3.Connection) -> None:
+        queued = count_queued(connection)
+        if queued >= self._queue_limit:
+            raise QueueFull(f"{queued} jobs wait, the queue takes {self._queue_limit}; try later")
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Remove what a predecessor left half done.
+
+        A picture whose job is not known stays: the database may be the one that was lost.
+        """
+        self._gallery.remove_unfinished()
+        for filename in unlisted(connection, self._gallery.names()):
+            self._gallery.remove(filename)
+
+
+def _new_job(model: str, request: Mapping[str, Any], total_steps: int) -> Job:
+    return Job(
+        job_id=new_job_id(),
+        model=model,
+        status=JobStatus.QUEUED,
+        step=0,
+        total_steps=total_steps,
+        queue_position=None,
+        attempt=0,
+        priority=request["priority"],
+        created_at=now(),
+        started_at=None,
+        finished_at=None,
+        request=request,
+        image=None,
+        error=None,
+        cancel_requested=False,
+    )
+
+
+def _read_before(log: JobLog, last_event_id: str | None) -> int:
+    """The number of the event that a listener has read; without one it has read all but now."""
+    known = None if last_event_id is None else log.number(last_event_id)
+    return log.last - 1 if known is None else known
+
+
+def _locked(path: Path) -> IO[str]:
+    """Hold the data folder: two servers on one database would lease each other's jobs."""
+    stream = path.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise CalotypeError(
+            f"{path.parent}: another server uses this data folder; stop it, or give another --data"
+        ) from None
+    return stream

@@ -1,0 +1,124 @@
+"""What happened, in order, for any number of listeners that each read at their own pace.
+
+A listener holds no queue: it remembers the number of the last event that it read. So a slow one
+costs nothing, finds every status, and finds the newest preview alone.
+"""
+
+import asyncio
+import secrets
+from bisect import bisect_right
+from collections import deque
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from runtime.jobs.protocol import GalleryEvent, Job, JobEvent, JobStatus
+
+GALLERY_EVENTS = 1000
+
+
+class _Bell:
+    """Wakes everyone who waits for something new."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    @property
+    def next_ring(self) -> asyncio.Event:
+        """Taken before one looks whether there is news, so that none is missed."""
+        return self._event
+
+
+EventT = TypeVar("EventT", JobEvent, GalleryEvent)
+
+
+class _Log(Generic[EventT]):
+    def __init__(self, size: int | None) -> None:
+        self.bell = _Bell()
+        # An event's id is worthless in another process: numbers begin again there.
+        self._mark = secrets.token_hex(4)
+        self._last = 0
+        self._entries: deque[tuple[int, EventT]] = deque(maxlen=size)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 before the first one."""
+        return self._last
+
+    def after(self, number: int) -> tuple[int, EventT] | None:
+        """The event that follows the one of this number."""
+        index = bisect_right(self._entries, number, key=lambda entry: entry[0])
+        return self._entries[index] if index < len(self._entries) else None
+
+    def number(self, event_id: str) -> int | None:
+        """The number in an event's id; None when it is no id of this log."""
+        mark, _, digits = event_id.partition("-")
+        if mark != self._mark or not (digits.isascii() and digits.isdecimal()):
+            return None
+        number = int(digits[:10])
+        return number if 0 < number <= self._last else None
+
+    def id_of(self, number: int) -> str:
+        """The id of the event of this number: ids grow, as text too."""
+        return f"{self._mark}-{number:06d}"
+
+
+class JobLog(_Log[JobEvent]):
+    """One job's events. Their number is bounded by its steps and attempts."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        super().__init__(None)
+
+    def queued(self, position: int) -> None:
+        """The job waits; a position takes the place of the one before it."""
+        if self._entries and self._entries[-1][1].status is JobStatus.QUEUED:
+            self._entries.pop()
+        self._append(JobEvent("", JobStatus.QUEUED, queue_position=position))
+
+    def processing(self, step: int, total_steps: int, preview: str | None) -> None:
+        """The job has been leased (step 0), or has finished a step."""
+        event = JobEvent("", JobStatus.PROCESSING, None, step, total_steps, preview)
+        self._append(event)
+
+    def ended(self, job: Job) -> None:
+        """The last event."""
+        self._append(final_event(job))
+
+    def _append(self, event: JobEvent) -> None:
+        self._forget_preview()
+        self._last += 1
+        self._entries.append((self._last, replace(event, id=event.id or self.id_of(self._last))))
+        self.bell.ring()
+
+    def _forget_preview(self) -> None:
+        """Only the newest step keeps its preview: memory stays bounded whoever listens."""
+        if self._entries and self._entries[-1][1].preview is not None:
+            number, event = self._entries.pop()
+            self._entries.append((number, replace(event, preview=None)))
+
+
+def final_event(job: Job) -> JobEvent:
+    """A job's last event; its id is the same after a restart."""
+    return JobEvent(f"final-{job.status}", job.status, image=job.image, error=job.error)
+
+
+class GalleryLog(_Log[GalleryEvent]):
+    """Pictures that came and went, the latest of them."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        super().__init__(GALLERY_EVENTS)
+
+    def append(self, event: GalleryEvent) -> None:
+        """Something happened; the event's id is given here."""
+        self._last += 1
+        self._entries.append((self._last, replace(event, id=self.id_of(self._last))))
+        self.bell.ring()
+
+    def lost_after(self, number: int) -> bool:
+        """Whether events that followed this one are no longer kept."""
+        return bool(self._entries) and self._entries[0][0] > number + 1

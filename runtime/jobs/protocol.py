@@ -1,0 +1,230 @@
+"""Where jobs wait, are leased, and report: what every broker promises.
+
+The API process talks to a broker through `Broker`; a worker, in a process of its own, through
+the messages of `runtime.wire.messages`. The local broker keeps jobs and pictures in SQLite;
+another may keep them in a cluster.
+
+A job's life: queued -> processing -> completed | failed | canceled. A worker that dies lets its
+lease expire: the job is queued again for another attempt, up to a number of attempts.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from runtime.errors import CalotypeError
+from runtime.jobs.facts import Counters
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED)
+
+
+class QueueFull(CalotypeError):
+    """As many jobs wait as the queue takes; the caller may try again."""
+
+
+class JobNotFound(CalotypeError):
+    """There is no job of that id."""
+
+
+class JobEnded(CalotypeError):
+    """The job has completed or failed: it cannot be canceled any more."""
+
+
+class ImageNotFound(CalotypeError):
+    """There is no picture of that name."""
+
+
+class IdempotencyConflict(CalotypeError):
+    """The key was used before with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's key for one request, and what tells that request from others."""
+
+    key: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, key: str, body: object) -> "Idempotency":
+        """`body` is the parsed body as it was sent: no default filled in, no seed drawn."""
+        canonical = json.dumps(_canonical(body), sort_keys=True, ensure_ascii=True)
+        return cls(key, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _canonical(value: object) -> object:
+    """JSON knows one kind of number: 20 and 20.0 are the same request."""
+    match value:
+        case Mapping():
+            return {name: _canonical(member) for name, member in value.items()}
+        case list():
+            return [_canonical(member) for member in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A finished picture, as the gallery lists it."""
+
+    filename: str
+    width: int
+    height: int
+    seed: int
+    prompt: str
+    model: str
+    created_at: datetime
+    job_id: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed, for people."""
+
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is now."""
+
+    job_id: str
+    model: str
+    status: JobStatus
+    step: int
+    total_steps: int
+    queue_position: int | None
+    """1 for the job that is next; None when it does not wait."""
+    attempt: int
+    priority: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    request: Mapping[str, Any]
+    image: Image | None
+    error: JobError | None
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job. Statuses are never dropped; a preview may be."""
+
+    id: str
+    """Opaque; grows along a job's life. What a client hands back as Last-Event-ID."""
+    status: JobStatus
+    queue_position: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    preview: str | None = None
+    """A data URL, encoded once for all listeners."""
+    image: Image | None = None
+    error: JobError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryEvent:
+    """A picture came (`image`) or went (`deleted`), or how things stand at first (`snapshot`)."""
+
+    id: str
+    image: Image | None = None
+    deleted: str | None = None
+    newest: str | None = None
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Pictures, newest first."""
+
+    images: Sequence[Image]
+    next_cursor: str | None
+
+
+class Broker(Protocol):
+    """The API's side. No method blocks the event loop."""
+
+    async def submit(
+        self,
+        model: str,
+        request: Mapping[str, Any],
+        total_steps: int,
+        idempotency: Idempotency | None = None,
+    ) -> Job:
+        """Store a job durably and answer with it; with an idempotency key, at most once.
+
+        A key that was used before, with the same body, answers with that job as it is now.
+
+        Raises QueueFull, IdempotencyConflict.
+        """
+        ...
+
+    async def replay(self, idempotency: Idempotency) -> Job | None:
+        """The job that a key stands for, as it is now; None for a new key.
+
+        Raises IdempotencyConflict.
+        """
+        ...
+
+    async def job(self, job_id: str) -> Job:
+        """Raises JobNotFound."""
+        ...
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; asking again is fine. Raises JobNotFound, JobEnded."""
+        ...
+
+    def follow(self, job_id: str, last_event_id: str | None = None) -> AsyncIterator[JobEvent]:
+        """The job's events: first a snapshot, or what came after `last_event_id`; then live.
+
+        Ends after the final event. Raises JobNotFound on its first step.
+        """
+        ...
+
+    async def seen_final(self, job_id: str, last_event_id: str) -> bool:
+        """Whether that event was the job's last. Raises JobNotFound."""
+        ...
+
+    async def images(self, limit: int, cursor: str | None) -> Page:
+        """A page of the gallery. Raises ValueError for a cursor that is not ours."""
+        ...
+
+    async def image(self, filename: str) -> Image:
+        """Raises ImageNotFound."""
+        ...
+
+    async def delete_image(self, filename: str) -> None:
+        """Picture, thumbnail and row are gone afterwards. Raises ImageNotFound."""
+        ...
+
+    def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
+        """First a snapshot, then every picture that comes or goes."""
+        ...
+
+    def end_streams(self) -> None:
+        """End every `follow` and `follow_gallery`, now and from now on: the server is stopping."""
+        ...
+
+    def counters(self) -> Counters:
+        """What was counted since the start."""
+        ...

@@ -1,0 +1,240 @@
+"""The SQL: jobs and pictures as rows. Each function runs inside a transaction of its caller."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from runtime.errors import CalotypeError
+from runtime.jobs.protocol import Image, ImageNotFound, Job, JobError, JobNotFound, JobStatus
+
+
+class StaleLease(CalotypeError):
+    """A report about a job whose lease the worker no longer has: it changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as its row says: its place in the order of arrival, and who holds its lease."""
+
+    sequence: int
+    holder: str | None
+    job: Job
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The order in which jobs are leased: batch jobs wait for interactive ones."""
+        return self.job.priority == "batch", self.sequence
+
+
+_JOBS = """
+SELECT jobs.*, images.filename, images.width, images.height, images.seed, images.prompt,
+    images.created_at AS image_created_at, images.size_bytes
+FROM jobs LEFT JOIN images USING (job_id)
+"""
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def insert_job(connection: sqlite3.Connection, job: Job) -> None:
+    """A new job, queued."""
+    connection.execute(
+        "INSERT INTO jobs (job_id, model, request, priority, status, total_steps, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            job.job_id,
+            job.model,
+            json.dumps(job.request),
+            job.priority,
+            job.status.value,
+            job.total_steps,
+            job.created_at.isoformat(),
+        ),
+    )
+
+
+def job_row(connection: sqlite3.Connection, job_id: str) -> StoredJob:
+    """Raises JobNotFound."""
+    row = connection.execute(f"{_JOBS} WHERE job_id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    return _job(row)
+
+
+def unfinished_jobs(connection: sqlite3.Connection) -> list[StoredJob]:
+    """Every job that is queued or processing, in the order of arrival."""
+    where = "WHERE jobs.status IN ('queued', 'processing') ORDER BY jobs.sequence"
+    return [_job(row) for row in connection.execute(f"{_JOBS} {where}")]
+
+
+def held_jobs(connection: sqlite3.Connection, holder: str) -> list[StoredJob]:
+    """Every job whose lease this holder has."""
+    where = "WHERE jobs.status = 'processing' AND jobs.holder = ? ORDER BY jobs.sequence"
+    return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (holder,))]
+
+
+def leased_job(connection: sqlite3.Connection, holder: str, job_id: str) -> Job:
+    """A job that this holder has the lease of. Raises StaleLease."""
+    where = "WHERE jobs.job_id = ? AND jobs.holder = ?"
+    row = connection.execute(f"{_JOBS} {where}", (job_id, holder)).fetchone()
+    if row is None:
+        raise StaleLease(f"job {job_id} is not leased to {holder}")
+    return _job(row).job
+
+
+def next_jobs(connection: sqlite3.Connection, count: int) -> list[StoredJob]:
+    """The jobs to lease next."""
+    where = "WHERE jobs.status = 'queued' ORDER BY jobs.priority = 'batch', jobs.sequence LIMIT ?"
+    return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (count,))]
+
+
+def count_queued(connection: sqlite3.Connection) -> int:
+    """How many jobs wait."""
+    query = "SELECT count(*) FROM jobs WHERE status = 'queued'"
+    count: int = connection.execute(query).fetchone()[0]
+    return count
+
+
+def set_leased(connection: sqlite3.Connection, job_id: str, holder: str) -> None:
+    """Another attempt begins; `started_at` is the first one's."""
+    connection.execute(
+        "UPDATE jobs SET status = 'processing', holder = ?, attempt = attempt + 1,"
+        " started_at = coalesce(started_at, ?) WHERE job_id = ?",
+        (holder, now().isoformat(), job_id),
+    )
+
+
+def set_queued(connection: sqlite3.Connection, job_id: str, *, counted: bool) -> None:
+    """Back into the queue; an attempt that is not counted leaves no trace."""
+    connection.execute(
+        "UPDATE jobs SET status = 'queued', holder = NULL, attempt = attempt - ?,"
+        " started_at = CASE WHEN attempt - ? > 0 THEN started_at END WHERE job_id = ?",
+        (not counted, not counted, job_id),
+    )
+
+
+def set_cancel_requested(connection: sqlite3.Connection, job_id: str) -> None:
+    """Whoever holds the job is to stop."""
+    connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE job_id = ?", (job_id,))
+
+
+def set_ended(
+    connection: sqlite3.Connection,
+    job_id: str,
+    status: JobStatus,
+    step: int,
+    error: JobError | None = None,
+) -> None:
+    """The end of a job."""
+    connection.execute(
+        "UPDATE jobs SET status = ?, holder = NULL, step = ?, finished_at = ?, error_title = ?,"
+        " error_detail = ?, cancel_requested = max(cancel_requested, ?) WHERE job_id = ?",
+        (
+            status.value,
+            step,
+            now().isoformat(),
+            error and error.title,
+            error and error.detail,
+            status is JobStatus.CANCELED,
+            job_id,
+        ),
+    )
+
+
+def insert_image(connection: sqlite3.Connection, image: Image) -> None:
+    """A finished picture."""
+    connection.execute(
+        "INSERT INTO images (filename, job_id, width, height, seed, prompt, model, created_at,"
+        " size_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            image.filename,
+            image.job_id,
+            image.width,
+            image.height,
+            image.seed,
+            image.prompt,
+            image.model,
+            image.created_at.isoformat(),
+            image.size_bytes,
+        ),
+    )
+
+
+def image_row(connection: sqlite3.Connection, filename: str) -> Image:
+    """Raises ImageNotFound."""
+    row = connection.execute("SELECT * FROM images WHERE filename = ?", (filename,)).fetchone()
+    if row is None:
+        raise ImageNotFound(f"there is no picture {filename!r}")
+    return _image(row)
+
+
+def delete_image_row(connection: sqlite3.Connection, filename: str) -> None:
+    """Raises ImageNotFound."""
+    found = connection.execute("DELETE FROM images WHERE filename = ?", (filename,)).rowcount
+    if not found:
+        raise ImageNotFound(f"there is no picture {filename!r}")
+
+
+def image_rows(
+    connection: sqlite3.Connection, limit: int, before: int | None
+) -> list[tuple[int, Image]]:
+    """Pictures with their sequence numbers, newest first, older than `before`."""
+    rows = connection.execute(
+        "SELECT * FROM images WHERE sequence < ? ORDER BY sequence DESC LIMIT ?",
+        (before if before is not None else 2**63 - 1, limit),
+    )
+    return [(row["sequence"], _image(row)) for row in rows]
+
+
+def unlisted(connection: sqlite3.Connection, filenames: Iterable[str]) -> Iterator[str]:
+    """Those pictures that are in no list and will be made by no job, though we know their jobs."""
+    listed = {row["filename"] for row in connection.execute("SELECT filename FROM images")}
+    for filename in set(filenames) - listed:
+        job_id = filename.partition(".")[0]
+        row = connection.execute("SELECT status FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        if row is not None and JobStatus(row["status"]).ended:
+            yield filename
+
+
+def _job(row: sqlite3.Row) -> StoredJob:
+    failed = row["error_title"] is not None
+    job = Job(
+        job_id=row["job_id"],
+        model=row["model"],
+        status=JobStatus(row["status"]),
+        step=row["step"],
+        total_steps=row["total_steps"],
+        queue_position=None,
+        attempt=row["attempt"],
+        priority=row["priority"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        started_at=_time(row["started_at"]),
+        finished_at=_time(row["finished_at"]),
+        request=json.loads(row["request"]),
+        image=None if row["filename"] is None else _image(row, "image_created_at"),
+        error=JobError(row["error_title"], row["error_detail"]) if failed else None,
+        cancel_requested=bool(row["cancel_requested"]),
+    )
+    return StoredJob(row["sequence"], row["holder"], job)
+
+
+def _image(row: sqlite3.Row, created_at: str = "created_at") -> Image:
+    return Image(
+        filename=row["filename"],
+        width=row["width"],
+        height=row["height"],
+        seed=row["seed"],
+        prompt=row["prompt"],
+        model=row["model"],
+        created_at=datetime.fromisoformat(row[created_at]),
+        job_id=row["job_id"],
+        size_bytes=row["size_bytes"],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

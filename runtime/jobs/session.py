@@ -1,0 +1,172 @@
+"""One connected worker, as the server sees it: gives it jobs and takes its reports.
+
+All of its leases live and die with the session: it ends when the socket closes, or when nothing
+was heard for as long as a lease lasts.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from runtime.jobs.leases import Leases, picture_of
+from runtime.jobs.protocol import Job, JobError
+from runtime.jobs.records import StaleLease
+from runtime.wire.link import ServerLink
+from runtime.wire.messages import (
+    Assignment,
+    Broken,
+    Cancel,
+    Canceled,
+    Completed,
+    Conditioned,
+    Failed,
+    Heartbeat,
+    Leaving,
+    LinkError,
+    Message,
+    Order,
+    Ready,
+    Stepped,
+    Trial,
+    Vacant,
+)
+
+logger = logging.getLogger(__name__)
+
+News = Ready | Broken | Heartbeat | Trial
+"""What a worker says of itself, and not of a job."""
+
+
+class WorkerSession:
+    """Serves one worker until it is gone. Its leases are then still held: release them."""
+
+    def __init__(self, leases: Leases, link: ServerLink, lease_seconds: float) -> None:
+        """`lease_seconds`: how long the worker may be silent."""
+        self.name = secrets.token_hex(8)
+        self._leases = leases
+        self._link = link
+        self._lease_seconds = lease_seconds
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self.leaving = False
+        """Whether the worker was asked to stop: what it still holds was handed back, not lost."""
+        self._ready = False
+        self._draining = False
+        self._gone = False
+        self._ended = asyncio.Event()
+        """Set whenever a job has ended, and when the worker is gone."""
+        self._vacancies = 0
+        self._awake = asyncio.Event()
+
+    def assign(self, job: Job) -> None:
+        """The job has been leased to this worker."""
+        self._orders.put_nowait(Assignment(job.job_id, job.request))
+
+    def cancel(self, job_id: str) -> None:
+        """The job is to stop."""
+        self._orders.put_nowait(Cancel(job_id))
+
+    def wake(self) -> None:
+        """There may be jobs to lease."""
+        self._awake.set()
+
+    async def drain(self) -> None:
+        """Lease nothing more, and return when every job has ended or the worker is gone."""
+        self._draining = True
+        while self._leases.holds(self) and not self._gone:
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def run(self, listener: Callable[[News], None]) -> str:
+        """Serve the worker until it is gone; returns why, for people.
+
+        `listener` hears how the worker itself is doing.
+        """
+        self._leases.attach(self)
+        helpers = [asyncio.create_task(self._lease()), asyncio.create_task(self._send())]
+        receiving = asyncio.create_task(self._receive(listener))
+        try:
+            # Any of them ends when the worker is gone; a fault of ours in one ends all as well.
+            await asyncio.wait([receiving, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            return _why([receiving, *helpers])
+        finally:
+            self._leases.detach(self)
+            for task in (receiving, *helpers):
+                task.cancel()
+            await asyncio.gather(receiving, *helpers, return_exceptions=True)
+            self._link.close()
+            self._gone = True
+            self._ended.set()
+
+    async def _receive(self, listener: Callable[[News], None]) -> None:
+        while True:
+            try:
+                # Loading a model may hold up the heartbeat, and nothing is leased yet.
+                async with asyncio.timeout(self._lease_seconds if self._ready else None):
+                    message = await self._link.receive()
+            except TimeoutError:
+                detail = f"it said nothing for {self._lease_seconds:g} s"
+                raise LinkError(detail) from None
+            if isinstance(message, News):
+                if not isinstance(message, Heartbeat | Trial):
+                    self._ready = isinstance(message, Ready)
+                listener(message)
+                continue
+            try:
+                await self._take(message)
+            except StaleLease as error:
+                logger.warning("refused %s: %s", type(message).__name__, error)
+
+    async def _take(self, message: Message) -> None:
+        match message:
+            case Vacant(count):
+                self._vacancies += count
+                self.wake()
+            case Leaving():
+                self.leaving = True
+            case Conditioned(hits, misses):
+                self._leases.conditioned(hits, misses)
+            case Stepped(job_id, step, seconds, preview):
+                self._leases.step(self, job_id, step, seconds, preview or None)
+                # Steps may arrive in one piece: listeners that keep up see each preview even so.
+                await asyncio.sleep(0)
+            case Completed() | Failed() | Canceled():
+                await self._end(message)
+                self._ended.set()
+            case _:
+                raise LinkError(f"{type(message).__name__} is nothing that a worker says")
+
+    async def _end(self, message: Completed | Failed | Canceled) -> None:
+        match message:
+            case Completed():
+                await self._complete(message)
+            case Failed(job_id, title, detail):
+                await self._leases.fail(self, job_id, JobError(title, detail))
+            case Canceled(job_id):
+                await self._leases.canceled(self, job_id)
+
+    async def _complete(self, done: Completed) -> None:
+        job = self._leases.job_of(self, done.job_id)
+        size = (done.width, done.height)
+        await self._leases.complete(self, picture_of(job, done.filename, size, done.size_bytes))
+
+    async def _lease(self) -> None:
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            while self._vacancies and not self.leaving and not self._draining:
+                leased = await self._leases.lease(self, self._vacancies)
+                self._vacancies -= leased
+                if not leased:
+                    break
+
+    async def _send(self) -> None:
+        while True:
+            await self._link.send(await self._orders.get())
+
+
+def _why(tasks: list[asyncio.Task[None]]) -> str:
+    error = next(task.exception() for task in tasks if task.done())
+    if not isinstance(error, LinkError):
+        logger.error("the session with a worker failed", exc_info=error)
+    return str(error) or repr(error)

@@ -1,0 +1,1 @@
+"""A model package on disk: what the build writes and the runtime reads."""

@@ -1,0 +1,155 @@
+"""A LoRA pack on disk: the contract between `engine-build lora add` and the runtime.
+
+A pack is a directory `engines/NAME/loras/ID/` inside the package that it was made for. Its sealed
+`pack.json` says which of the package's parameters it changes and how; the factors of the changes
+lie in `factors.safetensors`, named ROLE/PARAMETER/FACTOR.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from runtime.errors import PackageError
+from runtime.package.manifest import FileRecord, Manifest, file_fault
+from runtime.package.sealed import read_sealed, seal
+from runtime.package.tensors import Tensor, map_tensors
+
+FORMAT = 1
+FOLDER = "loras"
+PACK_NAME = "pack.json"
+FACTORS_NAME = "factors.safetensors"
+
+Kind = Literal["lora", "dora", "loha", "lokr"]
+"""How a parameter's change is made of its factors: `runtime.draw.lora.deltas` has the formulas."""
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Target:
+    """A parameter of the package, and what a pack lays on it."""
+
+    role: str
+    parameter: str
+    kind: Kind
+    shape: tuple[int, ...]
+    scale: float
+    """Multiplies the change at weight 1: alpha / rank."""
+    factors: tuple[str, ...]
+
+    def tensor_name(self, factor: str) -> str:
+        """What a factor is called in the pack's file."""
+        return f"{self.role}/{self.parameter}/{factor}"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class PackSource:
+    """Where a pack came from, for people."""
+
+    reference: str
+    sha256: str
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class PackRecord:
+    """All that is known of a pack before its factors are read."""
+
+    id: str
+    name: str
+    triggers: str
+    """Words that call up what it learned, separated by commas; often none."""
+    weight: float
+    """How strongly it acts where a request does not say."""
+    trigger_weight: float
+    """The emphasis that its trigger words get where a request does not say."""
+    source: PackSource
+    targets: tuple[Target, ...]
+    not_covered: tuple[str, ...]
+    """Layers of the source that lie on no parameter of this package, and so have no effect."""
+    files: Mapping[str, FileRecord]
+    format: int = FORMAT
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The networks that it changes."""
+        return frozenset(target.role for target in self.targets)
+
+
+_PACK: TypeAdapter[PackRecord] = TypeAdapter(PackRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPack:
+    """A pack that was listed; equal to another exactly when it is the same to the byte."""
+
+    digest: str
+    path: Path = field(compare=False)
+    record: PackRecord = field(compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """What requests call it."""
+        return self.record.id
+
+    def factors(self) -> dict[str, Tensor]:
+        """Check its file and map it into memory; that outlives a pack that is removed.
+
+        Raises PackageError where the file is gone or damaged.
+        """
+        path = self.path / FACTORS_NAME
+        fault = file_fault(path, self.record.files[FACTORS_NAME], _remedy(*_place(self.path)))
+        if fault:
+            raise PackageError(fault)
+        return map_tensors(path)
+
+
+LoraSet: TypeAlias = tuple[tuple[LoraPack, float], ...]
+"""The packs that act on a picture with their weights, none of them 0, in the request's order."""
+
+
+def write_pack(directory: Path, record: PackRecord) -> None:
+    """Write `pack.json` into a pack that is being made."""
+    (directory / PACK_NAME).write_bytes(seal(_PACK, record))
+
+
+def read_pack(directory: Path) -> LoraPack:
+    """Read and check `pack.json` alone. Raises PackageError, and FileNotFoundError."""
+    record, digest = read_sealed(directory / PACK_NAME, _PACK, FORMAT, _remedy(*_place(directory)))
+    return LoraPack(digest, directory, record)
+
+
+def fit_fault(record: PackRecord, manifest: Manifest) -> str | None:
+    """Why a pack cannot be laid on a package, as after the model was built anew from others."""
+    for target in record.targets:
+        role = manifest.roles.get(target.role)
+        if role and role.weights is None:
+            return (
+                f"{record.id}: the weights of {manifest.name} were left in place; "
+                "build it with weights of its own to lay LoRAs on them"
+            )
+        parameter = role.parameters.get(target.parameter) if role else None
+        remedy = _remedy(manifest.name, record.id)
+        if parameter is None:
+            return f"{record.id}: {target.role} has no {target.parameter}; {remedy}"
+        if parameter.shape != target.shape:
+            return (
+                f"{record.id}: {target.parameter} is {list(parameter.shape)}, "
+                f"expected {list(target.shape)}; {remedy}"
+            )
+    return None
+
+
+def _place(directory: Path) -> tuple[str, str]:
+    """The model whose pack it is, and the pack's id."""
+    return directory.parents[1].name, directory.name
+
+
+def _remedy(model: str, identity: str) -> str:
+    return (
+        "remove the pack and add it again with: "
+        f"engine-build lora add REF --model {model} --id {identity}"
+    )

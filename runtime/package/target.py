@@ -1,0 +1,290 @@
+"""A compiled target on disk: the contract between `engine-build compile` and the runtime.
+
+A target is a directory `engines/NAME/targets/TARGET/` inside the package that it was compiled from.
+Its sealed `target.json` says what it was compiled for and from what (its *identity*: everything
+that changes an engine's bytes or their meaning), what each engine takes, and how far it was from
+ONNX Runtime when it was checked. A target without a check on the device has not been served yet.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from runtime.errors import PackageError
+from runtime.package.manifest import FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.sealed import read_sealed, seal
+
+FORMAT = 1
+FOLDER = "targets"
+TARGET_NAME = "target.json"
+
+TF32 = "TF32"
+"""An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
+
+BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
+BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Range:
+    """What an axis may be in a call: `best` is what the engine was tuned for."""
+
+    smallest: int
+    best: int
+    largest: int
+
+
+Profile = Mapping[str, Range]
+"""A range for every dynamic axis of a role's inputs, by the axis's name in the manifest."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class EngineIdentity:
+    """What makes a role's engine this very engine."""
+
+    graph_sha256: str
+    weights_sha256: str
+    """Over the hashes of all files that hold the role's weights."""
+    precision: Precision
+    """What its matrix products and convolutions compute in."""
+    profiles: tuple[Profile, ...]
+    refittable: tuple[str, ...]
+    """The initializers that can be given other values while it is open, sorted."""
+    flags: tuple[str, ...]
+    """What else the compiler was told, sorted."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class TargetIdentity:
+    """All that changes a target's bytes or their meaning, and nothing else."""
+
+    backend: BackendName
+    backend_version: str
+    compute_capability: str
+    """As `sm_89`."""
+    engines: Mapping[str, EngineIdentity]
+    """By role."""
+
+    @property
+    def digest(self) -> str:
+        """Equal exactly where all of it is equal."""
+        content = _IDENTITY.dump_python(self, mode="json")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The target's folder: for people, with enough of the digest to tell targets apart."""
+        precision = self.engines["denoiser"].precision
+        version = self.backend_version.replace("+", "-")
+        return f"{self.backend}-{version}-{self.compute_capability}-{precision}-{self.digest[:8]}"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Binding:
+    """An input or output of an engine."""
+
+    dtype: str
+    """As NumPy names it."""
+    shape: tuple[int, ...]
+    """-1 where it is dynamic."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class EngineCheck:
+    """How far an engine was from ONNX Runtime on the same inputs, on the device it is for."""
+
+    largest_error: float
+    tolerance: float
+    """Both relative to what was expected, as `engine_build.tolerances` says."""
+    outputs: Mapping[str, float]
+    refit_error: float | None = None
+    """Of a refittable engine: its distance from one that was built without that flag."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine may be served."""
+        return max(self.largest_error, self.refit_error or 0.0) <= self.tolerance
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class StepTime:
+    """The median time of a call, measured on the device."""
+
+    axes: Mapping[str, int]
+    milliseconds: float
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class EngineRecord:
+    """One role's engine."""
+
+    file: str
+    content: FileRecord
+    inputs: Mapping[str, Binding]
+    outputs: Mapping[str, Binding]
+    build_seconds: float
+    build_peak_gb: float
+    """The largest resident memory of the process that compiled it."""
+    check: EngineCheck | None = None
+    """None until it ran on a device."""
+    step_times: tuple[StepTime, ...] = ()
+    uncaptured: tuple[str, ...] = ()
+    """Why no CUDA graph can hold it, by node; empty where its compiler knows of nothing."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class TargetRecord:
+    """All that is known of a target before an engine is opened."""
+
+    identity: TargetIdentity
+    engines: Mapping[str, EngineRecord]
+    """By role."""
+    compiled_on: str
+    """The machine that compiled it, for people: its GPU, or that it had none."""
+    command: str
+    """The `engine-build compile` command that makes it."""
+    format: int = FORMAT
+
+    @property
+    def verified(self) -> bool:
+        """Whether every engine was checked on the device, and passed."""
+        checks = [engine.check for engine in self.engines.values()]
+        return all(check is not None and check.passed for check in checks)
+
+
+_IDENTITY: TypeAdapter[TargetIdentity] = TypeAdapter(TargetIdentity)
+_TARGET: TypeAdapter[TargetRecord] = TypeAdapter(TargetRecord)
+_REMEDY = "remove its folder and compile it again with: engine-build compile"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target that was read."""
+
+    path: Path
+    record: TargetRecord = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.path.name
+
+    def engine(self, role: str) -> Path:
+        """Where a role's engine lies."""
+        return self.path / self.record.engines[role].file
+
+
+def write_target(directory: Path, record: TargetRecord) -> None:
+    """Write `target.json`, in one step: a reader sees the old one or the new one."""
+    unfinished = directory / f".{TARGET_NAME}"
+    unfinished.write_bytes(seal(_TARGET, record))
+    unfinished.replace(directory / TARGET_NAME)
+
+
+def read_target(directory: Path) -> Target:
+    """Read and check `target.json` alone. Raises PackageError."""
+    try:
+        record, _ = read_sealed(directory / TARGET_NAME, _TARGET, FORMAT, _REMEDY)
+    except FileNotFoundError:
+        raise PackageError(
+            f"{directory}: no {TARGET_NAME}, so this is no finished target; "
+            "`engine-build targets NAME` lists those that are"
+        ) from None
+    return Target(directory, record)
+
+
+def target_directories(package: Path) -> Iterator[Path]:
+    """The finished targets of a package, by name. A compilation in progress has a dotted name."""
+    folder = package / FOLDER
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(".") and (path / TARGET_NAME).is_file():
+                yield path
+
+
+def graph_sha256(role: RoleRecord, manifest: Manifest) -> str:
+    """The hash of a role's graph, as the manifest has it."""
+    return manifest.files[role.graph].sha256
+
+
+def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
+    """One hash over all files that hold a role's weights, wherever they lie."""
+    if role.weights is not None:
+        return manifest.files[role.weights].sha256
+    folder = role.external_folder or ""
+    hashes = sorted(
+        record.sha256
+        for path, record in manifest.external_files.items()
+        if Path(path).is_relative_to(folder)
+    )
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
+    """What the weights of its engines take on the device, by role; what runs takes more."""
+    outside = target.record.identity.backend == "onnxruntime-cuda"
+    return {
+        role: engine.content.size_bytes + outside * manifest.roles[role].weights_bytes
+        for role, engine in target.record.engines.items()
+        if role in manifest.roles
+    }
+
+
+def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
+    """What keeps a target from being the one that is wanted, part by part, for people."""
+    parts = [
+        f"{label} is {ours}, expected {theirs}"
+        for label, ours, theirs in (
+            ("backend", found.backend, wanted.backend),
+            ("backend version", found.backend_version, wanted.backend_version),
+            ("GPU", found.compute_capability, wanted.compute_capability),
+        )
+        if ours != theirs
+    ]
+    for role in sorted(wanted.engines):
+        if role not in found.engines:
+            parts.append(f"it has no engine for {role}")
+        else:
+            parts += _engine_differences(role, found.engines[role], wanted.engines[role])
+    return parts
+
+
+def stale_parts(found: TargetIdentity, manifest: Manifest) -> list[str]:
+    """Where a target was compiled from other files than the package holds now."""
+    parts = []
+    for role, engine in sorted(found.engines.items()):
+        record = manifest.roles.get(role)
+        if record is None:
+            parts.append(f"the package has no {role} any more")
+            continue
+        if engine.graph_sha256 != graph_sha256(record, manifest):
+            parts.append(f"{role} was compiled from another graph")
+        if engine.weights_sha256 != weights_sha256(record, manifest):
+            parts.append(f"{role} was compiled from other weights")
+    return parts
+
+
+def _engine_differences(role: str, found: EngineIdentity, wanted: EngineIdentity) -> list[str]:
+    parts = []
+    if found.graph_sha256 != wanted.graph_sha256:
+        parts.append(f"{role} was compiled from another graph")
+    if found.weights_sha256 != wanted.weights_sha256:
+        parts.append(f"{role} was compiled from other weights")
+    if found.precision != wanted.precision:
+        parts.append(f"{role} computes in {found.precision}, expected {wanted.precision}")
+    if found.profiles != wanted.profiles:
+        parts.append(f"{role} takes other sizes or batches")
+    if found.refittable != wanted.refittable:
+        parts.append(f"{role} lets other weights be replaced")
+    if found.flags != wanted.flags:
+        ours, theirs = (", ".join(flags) or "none" for flags in (found.flags, wanted.flags))
+        parts.append(f"{role} was compiled with the flags {ours}, expected {theirs}")
+    return parts

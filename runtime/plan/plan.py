@@ -1,0 +1,90 @@
+"""From a request and a model to a plan: nothing in it is optional any more.
+
+Pure and cheap: the API plans a request to find the user's last errors before it is queued, and
+the worker plans it again from the stored request, with the same result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from runtime.errors import RequestError
+from runtime.package.manifest import Manifest
+from runtime.package.pack import LoraPack, LoraSet
+from runtime.plan.families.family import Family, Prompt
+from runtime.plan.request import GenerateRequest
+from runtime.plan.sampling.table import StepTable
+from runtime.plan.text.tokenizer import PromptTokenizer
+from runtime.plan.triggers import with_triggers
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is needed to draw one picture with the engines of its model."""
+
+    request: GenerateRequest
+    loras: LoraSet
+    prompts: tuple[Prompt, ...]
+    table: StepTable
+    mixes: tuple[tuple[float, ...], ...]
+    """For each row of the table, the weights of the evaluations that it calls."""
+    latent_shape: tuple[int, int, int]
+    """`(C, h, w)`"""
+
+    @property
+    def rows(self) -> int:
+        """Calls of the denoiser."""
+        return self.table.rows
+
+    @property
+    def steps(self) -> int:
+        """Steps as the user counts them: what progress is reported in."""
+        return self.table.steps
+
+    def wants_preview(self, step: int) -> bool:
+        """Whether the 1-based `step` is to be shown."""
+        every = self.request.preview_every
+        return every > 0 and (step % every == 0 or step == self.steps)
+
+
+def make_plan(
+    request: GenerateRequest,
+    manifest: Manifest,
+    family: Family,
+    tokenizers: Mapping[str, PromptTokenizer],
+    packs: Sequence[LoraPack] = (),
+) -> Plan:
+    """Resolve a request; `packs` are those that the model has now.
+
+    Raises RequestError for what its schema could not rule out.
+    """
+    table = family.table(request, manifest)
+    guided = family.mix(request)
+    scale = manifest.latents.scale_factor
+    loras = _loras(request, packs)
+    prompted = replace(request, prompt=with_triggers(request, loras))
+    return Plan(
+        request=request,
+        loras=loras,
+        prompts=family.prompts(prompted, manifest, tokenizers),
+        table=table,
+        mixes=tuple(
+            guided if _guides(request, int(step), table.steps) else (1.0,) for step in table.step
+        ),
+        latent_shape=(manifest.latents.channels, request.height // scale, request.width // scale),
+    )
+
+
+def _loras(request: GenerateRequest, packs: Sequence[LoraPack]) -> LoraSet:
+    """The packs that act, in the request's order: a DoRA rescales what came before it."""
+    found = {pack.id: pack for pack in packs}
+    for index, choice in enumerate(request.loras):
+        if choice.id not in found:
+            raise RequestError(f"/loras/{index}/id", f"{choice.id!r} is no LoRA of this model now")
+    return tuple((found[choice.id], choice.weight) for choice in request.loras if choice.weight)
+
+
+def _guides(request: GenerateRequest, step: int, steps: int) -> bool:
+    if request.guidance_interval is None:
+        return True
+    begin, end = request.guidance_interval
+    return begin * steps <= step < end * steps

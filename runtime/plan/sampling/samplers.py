@@ -1,0 +1,79 @@
+"""The samplers of models trained on betas, by the names that users know them by."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from runtime.errors import RequestError
+from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerConfig, SchedulerOptions
+from runtime.plan.sampling.solvers.ddim import DDIM, ddim
+from runtime.plan.sampling.solvers.dpm_multistep import DPM_MULTISTEP, dpmpp_2m, dpmpp_2m_sde
+from runtime.plan.sampling.solvers.dpm_sde import DPM_SDE, dpmpp_sde
+from runtime.plan.sampling.solvers.euler import EULER, EULER_ANCESTRAL, euler, euler_ancestral
+from runtime.plan.sampling.solvers.heun import HEUN, heun
+from runtime.plan.sampling.solvers.lms import LMS, lms
+from runtime.plan.sampling.table import StepTable
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A sampler and the diffusers class that it equals."""
+
+    table: Callable[[SchedulerOptions, int], StepTable]
+    scheduler: SchedulerClass
+    evaluations_per_step: int = 1
+    """Calls of the denoiser; the last step takes one in any case."""
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules that the diffusers class has; `default` is what the model's file says."""
+        if "use_karras_sigmas" in self.scheduler.lacks:
+            return ("default",)
+        return ("default", "karras")
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "euler": Sampler(euler, EULER),
+        "euler_a": Sampler(euler_ancestral, EULER_ANCESTRAL),
+        "ddim": Sampler(ddim, DDIM),
+        "heun": Sampler(heun, HEUN, evaluations_per_step=2),
+        "lms": Sampler(lms, LMS),
+        "dpm++_2m": Sampler(dpmpp_2m, DPM_MULTISTEP),
+        "dpm++_2m_sde": Sampler(dpmpp_2m_sde, DPM_MULTISTEP),
+        "dpm++_sde": Sampler(dpmpp_sde, DPM_SDE, evaluations_per_step=2),
+    }
+)
+
+SCHEDULES = ("default", "karras")
+"""What the samplers take, over all of them."""
+
+
+def step_table(sampler: str, schedule: str, steps: int, scheduler: SchedulerConfig) -> StepTable:
+    """The step table of a request, for a model with this scheduler_config.json.
+
+    Any number of steps up to the model's training timesteps gives a finite table. It has as many
+    steps as asked, but where the file's `lambda_min_clipped` cuts trailing spacing short.
+
+    Raises RequestError for a sampler or schedule that there is not and for a number of steps out
+    of range, PackageError for betas that make no noise schedule.
+    """
+    if sampler not in SAMPLERS:
+        raise RequestError("/sampler", f"{sampler!r} is no sampler; expected {_any_of(SAMPLERS)}")
+    chosen = SAMPLERS[sampler]
+    if schedule not in chosen.schedules:
+        raise RequestError(
+            "/schedule",
+            f"sampler {sampler!r} has no schedule {schedule!r}; "
+            f"expected {_any_of(chosen.schedules)}",
+        )
+    options = scheduler.for_class(chosen.scheduler)
+    if not 1 <= steps <= options.num_train_timesteps:
+        raise RequestError("/steps", f"{steps} steps; expected 1 to {options.num_train_timesteps}")
+    if schedule == "karras":
+        options = replace(options, use_karras_sigmas=True)
+    return chosen.table(options, steps)
+
+
+def _any_of(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    return " or ".join(map(repr, names))

@@ -1,0 +1,181 @@
+"""What a target lets a model do: fewer sizes and smaller batches than its graphs take, perhaps.
+
+The worker, which chose the target, tells the server when it is ready: both refuse by the same rule,
+the server before a job is accepted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from runtime.draw.batch import BatchLimits
+from runtime.errors import Fault, RequestError
+from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
+from runtime.package.target import Profile, StepTime, Target
+from runtime.plan.families.family import Prompt
+from runtime.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """Pictures whose sides lie between these, in pixels, both ends included."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+
+    def takes_width(self, width: int) -> bool:
+        """Whether pictures so wide are among them."""
+        return self.min_width <= width <= self.max_width
+
+    def takes_height(self, height: int) -> bool:
+        """Whether pictures so high are among them."""
+        return self.min_height <= height <= self.max_height
+
+    def __str__(self) -> str:
+        return f"{_ends(self.min_width, self.max_width)}x{_ends(self.min_height, self.max_height)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What can be drawn by the engines that were chosen."""
+
+    limits: BatchLimits
+    tuned: tuple[tuple[int, int], ...] = ()
+    """Width and height in pixels of what engines were tuned for, the most usual first; none where
+    every size is as good."""
+    sizes: tuple[SizeRange, ...] = ()
+    """What sizes they take, each in one of these; none where they take every size of the model."""
+    other_sizes: str = ""
+    """How a size that is in none of them can be had."""
+    longest_text: int | None = None
+    """How many tokens of a prompt they take; None where it is what the model reads."""
+    fixed_weights: str | None = None
+    """Why LoRAs are refused, where weights cannot be replaced."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse what none of the engines takes. Raises RequestError with every fault."""
+        faults = [*self._size_faults(plan.request.width, plan.request.height)]
+        faults += self._text_faults(plan.prompts)
+        if plan.loras and self.fixed_weights:
+            faults.append(Fault("/loras", self.fixed_weights))
+        if faults:
+            raise RequestError.of(faults)
+
+    def _size_faults(self, width: int, height: int) -> Iterator[Fault]:
+        """One, where no range takes both sides: at the height if some range takes the width."""
+        as_wide = [each for each in self.sizes if each.takes_width(width)]
+        if not self.sizes or any(each.takes_height(height) for each in as_wide):
+            return
+        taken = ", ".join(str(each) for each in self.sizes)
+        yield Fault(
+            "/height" if as_wide else "/width",
+            f"no engine takes {width}x{height} pixels; they take {taken}; {self.other_sizes}",
+        )
+
+    def _text_faults(self, prompts: Sequence[Prompt]) -> Iterator[Fault]:
+        tokens = max(prompt.tokens for prompt in prompts)
+        if self.longest_text is None or tokens <= self.longest_text:
+            return
+        # Both have as many chunks, and the longer one is to be shortened.
+        longer = min(prompts, key=lambda prompt: prompt.filling)
+        yield Fault(
+            "/prompt" if longer is prompts[0] else "/negative_prompt",
+            f"it fills {tokens} tokens, and the engines take {self.longest_text}; shorten it, or "
+            "draw with --backend onnxruntime-cpu",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for another process."""
+        content: dict[str, Any] = _SERVED.dump_python(self, mode="json")
+        return content
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Served":
+        """What `to_json` made, again."""
+        return _SERVED.validate_python(content)
+
+
+_SERVED = TypeAdapter(Served)
+
+
+def served_by(target: Target | None, manifest: Manifest) -> Served:
+    """What a target's denoiser takes; all that the graphs take where there is none."""
+    limits = BatchLimits(manifest.limits.max_batch, manifest.limits.max_evaluations)
+    if target is None:
+        return Served(limits)
+    engine = target.record.identity.engines["denoiser"]
+    if not engine.profiles:
+        return Served(limits)
+    scale = manifest.latents.scale_factor
+    tuned = [
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale) for profile in engine.profiles
+    ]
+    sizes = [_sizes(profile, scale) for profile in engine.profiles]
+    fixed = (
+        f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
+        f"LoRAs; compile it without --fixed-weights"
+    )
+    return Served(
+        limits=BatchLimits(
+            samples=_samples(target, max(profile[BATCH].largest for profile in engine.profiles)),
+            evaluations=max(profile[EVALUATIONS].largest for profile in engine.profiles),
+        ),
+        tuned=tuple(dict.fromkeys(tuned)),
+        sizes=tuple(dict.fromkeys(sizes)),
+        other_sizes=(
+            "compile engines that take it, too, with --sizes (these are of: "
+            f"{target.record.command}), or draw with --backend onnxruntime-cpu"
+        ),
+        longest_text=_longest_text(manifest, engine.profiles),
+        fixed_weights=None if engine.refittable else fixed,
+    )
+
+
+def _longest_text(manifest: Manifest, profiles: Sequence[Profile]) -> int | None:
+    """An axis that the network itself sets no end to counts tokens, and an engine sets one."""
+    axes = manifest.roles["denoiser"].axes
+    endless = [name for name, axis in axes.items() if axis.maximum is None]
+    return min((each[name].largest for each in profiles for name in endless), default=None)
+
+
+def _sizes(profile: Profile, scale: int) -> SizeRange:
+    """What `runtime.backends.profiles` lets through of sizes; `scale` is pixels to a latent."""
+    width, height = profile[WIDTH], profile[HEIGHT]
+    return SizeRange(
+        width.smallest * scale,
+        width.largest * scale,
+        height.smallest * scale,
+        height.largest * scale,
+    )
+
+
+def _ends(smallest: int, largest: int) -> str:
+    return str(smallest) if smallest == largest else f"({smallest} to {largest})"
+
+
+def _samples(target: Target, largest: int) -> int:
+    """How many samples a call is best made for, by the target's measured step times.
+
+    On a large model a batch of two can take twice as long: then each picture comes later, and none
+    sooner. Without times of batches, as many as an engine takes: first come, first served.
+    """
+    shares: dict[int, float] = {}
+    times = target.record.engines["denoiser"].step_times
+    for time in (each for each in times if _alike(each, times[0])):
+        samples = time.axes[BATCH]
+        shares[samples] = time.milliseconds / samples
+    if largest not in shares:
+        return largest
+    return min(shares, key=lambda samples: (shares[samples], samples))
+
+
+def _alike(time: StepTime, other: StepTime) -> bool:
+    """Whether two calls differ in their number of samples alone."""
+    ours, theirs = dict(time.axes), dict(other.axes)
+    for axes in (ours, theirs):
+        axes[EVALUATIONS] //= axes.pop(BATCH)
+    return ours == theirs

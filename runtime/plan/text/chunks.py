@@ -1,0 +1,166 @@
+"""Weighted pieces of a prompt to chunks: token ids of exactly an encoder's length.
+
+Where a model reads chunks, a prompt of any length becomes as many as it needs, split as
+AUTOMATIC1111's web UI splits it (`chunk`). Where it reads one input alone, a text fits or is
+refused (`whole`), has its own length (`unframed`), or its beginning is read (`beginning`). What the
+encoders make of them, and what the weights do there, belongs elsewhere.
+
+Chunks are made of spans that are tokenized one by one, as in the web UI: CLIP reads tags. A text in
+one piece is tokenized as a whole, so that a weight changes how strongly its words act and not
+how the sentence reads.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from runtime.errors import RequestError
+from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.plan.text.weighting import Break, Piece, Span, text_of
+
+COMMA_REACH = 20
+"""A full chunk ends at its last comma if that is among its last so many tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One input of an encoder: ids, framed and filled as it wants them, and a weight for each."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    filling: int = 0
+    """How many of the last ids only fill the encoder's input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    id: int
+    weight: float
+
+
+def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, ...]:
+    """Split a prompt into chunks that have room for their frame; there is always at least one.
+
+    A break ends its chunk however little is in it, as in the web UI: a prompt that starts with
+    one starts with an empty chunk. A prompt that ends with one has no empty chunk at its end.
+    """
+    sections: list[list[_Token]] = [[]]
+    for piece in pieces:
+        if isinstance(piece, Break):
+            sections.append([])
+        else:
+            sections[-1] += [_Token(token, piece.weight) for token in tokenizer.ids(piece.text)]
+    if len(sections) > 1 and not sections[-1]:
+        sections.pop()
+    room = tokenizer.spec.room
+    comma = _comma(tokenizer)
+    return tuple(
+        _framed(tokens, tokenizer.spec)
+        for section in sections
+        for tokens in _split(section, room, comma)
+    )
+
+
+def whole(spans: Sequence[Span], tokenizer: PromptTokenizer, pointer: str) -> Chunk:
+    """A text in one piece as the one input of its encoder, framed and filled.
+
+    Raises RequestError at `pointer`, the request's field that holds the text, where it is too long.
+    """
+    tokens = _tokens(spans, tokenizer)
+    room = tokenizer.spec.room
+    if len(tokens) > room:
+        raise RequestError(
+            pointer,
+            f"{len(tokens)} tokens, but this model reads at most {room}; "
+            f"shorten it by {len(tokens) - room}",
+        )
+    return _framed(tokens, tokenizer.spec)
+
+
+def unframed(spans: Sequence[Span], tokenizer: PromptTokenizer) -> Chunk:
+    """A text in one piece, of any length, with nothing before or after it."""
+    tokens = _tokens(spans, tokenizer)
+    return Chunk(tuple(token.id for token in tokens), tuple(token.weight for token in tokens))
+
+
+def beginning(text: str, tokenizer: PromptTokenizer) -> Chunk:
+    """As much of a text's beginning as its encoder reads, as transformers truncates it."""
+    read = tokenizer.ids(text)[: tokenizer.spec.room]
+    return _framed([_Token(token, 1.0) for token in read], tokenizer.spec)
+
+
+def empty_chunk(spec: TokenizerSpec) -> Chunk:
+    """The chunk of the empty prompt."""
+    return _framed([], spec)
+
+
+def align(
+    by_encoder: Sequence[Sequence[Sequence[Chunk]]], specs: Sequence[TokenizerSpec]
+) -> tuple[tuple[tuple[Chunk, ...], ...], ...]:
+    """Fill up with empty chunks until every prompt has as many, for every encoder.
+
+    `by_encoder[e][p]` are the chunks of prompt p for encoder e, whose tokenizer is `specs[e]`;
+    so is the result.
+    """
+    count = max((len(chunks) for prompts in by_encoder for chunks in prompts), default=0)
+    return tuple(
+        tuple((*chunks, *[empty_chunk(spec)] * (count - len(chunks))) for chunks in prompts)
+        for prompts, spec in zip(by_encoder, specs, strict=True)
+    )
+
+
+def _comma(tokenizer: PromptTokenizer) -> int | None:
+    ids = tokenizer.ids(",")
+    return ids[0] if len(ids) == 1 else None
+
+
+def _split(tokens: Sequence[_Token], room: int, comma: int | None) -> Iterator[Sequence[_Token]]:
+    start = 0
+    while len(tokens) - start > room:
+        end = _end(tokens, start, room, comma)
+        yield tokens[start:end]
+        start = end
+    yield tokens[start:]
+
+
+def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> int:
+    """Where a chunk ends that has more tokens after it than it has room for."""
+    full = start + room
+    # As in the web UI: where a comma is the first that does not fit, what it ends stays whole.
+    if tokens[full].id != comma:
+        for end in range(full, max(start, full - COMMA_REACH), -1):
+            if tokens[end - 1].id == comma:
+                return end
+    return full
+
+
+def _tokens(spans: Sequence[Span], tokenizer: PromptTokenizer) -> list[_Token]:
+    """The tokens of a text in one piece, each with the weight of its characters."""
+    text = text_of(spans)
+    weights = [span.weight for span in spans for _ in span.text]
+    return [
+        _Token(token, _mean_weight(text[place], weights[place]))
+        for token, place in tokenizer.located(text)
+    ]
+
+
+def _mean_weight(characters: str, weights: Sequence[float]) -> float:
+    """One weight for a token of these characters: their mean, where a weight ends inside it."""
+    # Byte-level tokens hold the space before their word, which often is the span before's.
+    seen = [
+        weight
+        for character, weight in zip(characters, weights, strict=True)
+        if not character.isspace()
+    ]
+    return fmean(seen or weights or [1.0])
+
+
+def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
+    # One end token always, and pads only after it: text encoders pool at the first end token.
+    begin = () if spec.bos is None else (spec.bos,)
+    fill = spec.room - len(tokens)
+    return Chunk(
+        ids=(*begin, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
+        weights=(*[1.0] * len(begin), *(token.weight for token in tokens), *[1.0] * (1 + fill)),
+        filling=fill,
+    )

@@ -1,0 +1,90 @@
+"""The socket between the server and one worker, from both ends.
+
+It is a socket pair that the worker inherits, so nobody else can connect to it, and either side
+learns of the other's death at once.
+"""
+
+import asyncio
+import socket
+import threading
+from asyncio import IncompleteReadError, StreamReader, StreamWriter
+from typing import Self
+
+from runtime.wire.messages import HEADER, LinkError, Message, decode, encode, lengths
+
+GONE = "the other side is gone"
+
+
+class WorkerLink:
+    """The worker's end: blocking; any thread may send, one thread receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take the connected socket over."""
+        self._socket = connection
+        self._stream = connection.makefile("rb")
+        self._sending = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Raises LinkError when the server is gone."""
+        frame = encode(message)
+        try:
+            with self._sending:
+                self._socket.sendall(frame)
+        except OSError as error:
+            raise LinkError(GONE) from error
+
+    def receive(self) -> Message:
+        """Wait for the next message. Raises LinkError when the server is gone."""
+        body, payload = lengths(self._read(HEADER.size))
+        return decode(self._read(body), self._read(payload))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._stream.close()
+        self._socket.close()
+
+    def _read(self, size: int) -> bytes:
+        try:
+            content = self._stream.read(size)
+        except OSError as error:
+            raise LinkError(GONE) from error
+        if len(content) < size:
+            raise LinkError(GONE)
+        return content
+
+
+class ServerLink:
+    """The server's end, on the event loop."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """See `open`."""
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, connection: socket.socket) -> Self:
+        """Take the connected socket over."""
+        connection.setblocking(False)
+        return cls(*await asyncio.open_unix_connection(sock=connection))
+
+    async def send(self, message: Message) -> None:
+        """Raises LinkError when the worker is gone."""
+        try:
+            self._writer.write(encode(message))
+            await self._writer.drain()
+        except OSError as error:
+            raise LinkError(GONE) from error
+
+    async def receive(self) -> Message:
+        """Wait for the next message. Raises LinkError when the worker is gone."""
+        try:
+            body, payload = lengths(await self._reader.readexactly(HEADER.size))
+            return decode(
+                await self._reader.readexactly(body), await self._reader.readexactly(payload)
+            )
+        except (OSError, IncompleteReadError) as error:
+            raise LinkError(GONE) from error
+
+    def close(self) -> None:
+        """End the connection."""
+        self._writer.close()

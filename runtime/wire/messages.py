@@ -1,0 +1,194 @@
+"""What a worker and the server say to each other, and how it looks on the socket between them.
+
+A frame is two big-endian 32-bit lengths, a JSON object of the first length, and as many raw bytes
+as the second one says: a preview, which JSON would only make larger.
+"""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from runtime.errors import CalotypeError
+
+HEADER = struct.Struct(">II")
+MAX_FRAME = 64 * 2**20
+
+
+class LinkError(CalotypeError):
+    """The other side is gone, or says what cannot be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Worker: the model is loaded and one step was run."""
+
+    backend: str
+    target: str
+    device: str
+    precision: str
+    note: str
+    served: Mapping[str, Any]
+    """What the engines take: `runtime.plan.served.Served.to_json`."""
+    shortfalls: Sequence[str] = field(default_factory=list)
+    """What runs otherwise than it should, in sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vacant:
+    """Worker: it can take `count` jobs more than it said before."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """Worker: it has begun a job; its prompts' conditionings were at hand or had to be made."""
+
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Worker: a job has finished a step."""
+
+    job_id: str
+    step: int
+    """1-based."""
+    seconds: float
+    """What the step took."""
+    payload: bytes = b""
+    """The preview, a JPEG; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Worker: the job's picture and thumbnail are whole on disk."""
+
+    job_id: str
+    filename: str
+    width: int
+    height: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Worker: the job cannot be made."""
+
+    job_id: str
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """Worker: the job was stopped as it was asked to."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Worker: it was asked to stop. What it does not complete until it is gone, it hands back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Worker: it lives, and this is what it has of its device."""
+
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by what they are used for; none for a CPU."""
+    shortfalls: Sequence[str] = field(default_factory=list)
+    """As in Ready, as things stand now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Worker: a new CUDA graph of this role is about to be launched for the first time, or was. The
+    launch may end the process, and nothing more is heard of it then.
+    """
+
+    role: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Worker: it has to exit."""
+
+    detail: str
+    lasting: bool
+    """Whether it could not even start, and another start would end the same way."""
+    of_graph: bool = False
+    """Whether a CUDA graph has taken the device, so that the next worker is to make none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Server: the worker has this job's lease now."""
+
+    job_id: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Server: stop this job before its next step."""
+
+    job_id: str
+
+
+Report = (
+    Ready
+    | Vacant
+    | Conditioned
+    | Stepped
+    | Completed
+    | Failed
+    | Canceled
+    | Leaving
+    | Heartbeat
+    | Trial
+    | Broken
+)
+Order = Assignment | Cancel
+Message = Report | Order
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Ready, Vacant, Conditioned, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat),
+        *(Trial, Broken, Assignment, Cancel),
+    )
+}
+
+
+def encode(message: Message) -> bytes:
+    """A message as a frame."""
+    content = {each.name: getattr(message, each.name) for each in fields(message)}
+    payload: bytes = content.pop("payload", b"")
+    body = json.dumps({"kind": type(message).__name__, **content}).encode()
+    return HEADER.pack(len(body), len(payload)) + body + payload
+
+
+def lengths(header: bytes) -> tuple[int, int]:
+    """How many bytes of JSON and of payload follow. Raises LinkError."""
+    body, payload = HEADER.unpack(header)
+    if body + payload > MAX_FRAME:
+        raise LinkError(f"a frame of {body + payload} bytes, at most {MAX_FRAME} are expected")
+    return body, payload
+
+
+def decode(body: bytes, payload: bytes) -> Message:
+    """A frame's two parts as a message. Raises LinkError."""
+    try:
+        content = json.loads(body)
+        if payload:
+            content["payload"] = payload
+        return _KINDS[content.pop("kind")](**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shown = ascii(body[:80])
+        raise LinkError(f"a frame that is no message: {shown} ({error!r})") from error
