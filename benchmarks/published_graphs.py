@@ -22,17 +22,17 @@ from tqdm import tqdm
 
 from benchmarks.machine import machine
 from benchmarks.real_size import MODELS, write_hollow
-from engine_build.export.common import preview_decoder
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices, RoleExport
-from engine_build.onnxruntime_cuda.capturable import uncapturable
-from engine_build.onnxruntime_cuda.compiler import optimise
-from engine_build.placing import in_place
+from engine_build.checkpoint.single_file.open import open_source
+from engine_build.checkpoint.sources import open_preview_decoder
+from engine_build.checkpoint.weights import match_parameters
+from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.families import exporter_for
+from engine_build.package.export.role import Choices, RoleExport
+from engine_build.package.placing import in_place
+from engine_build.package.tracing import link, parameter_shapes, trace
 from engine_build.quiet import quiet
-from engine_build.single_file.open import open_source
-from engine_build.sources import open_preview_decoder
-from engine_build.tracing import link, parameter_shapes, trace
-from engine_build.weights import match_parameters
+from engine_build.target.onnxruntime_cuda.capturable import uncapturable
+from engine_build.target.onnxruntime_cuda.compiler import optimise
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.memory import RESIDENT, held_gb
-from engine_build.verify import frugal_options
+from engine_build.package.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
 from runtime.backends.onnxruntime.cpu import open_session

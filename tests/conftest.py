@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from engine_build.export.role import Choices
+from engine_build.package.export.role import Choices
 from tests.flow_models import (
     chroma_pipeline,
     flux_dev_pipeline,
@@ -45,7 +45,7 @@ def build_once(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> PackageBuilder:
     """Builds a package into one engines folder of the session; returns that folder."""
-    from engine_build.build import BuildRequest
+    from engine_build.package.build import BuildRequest
 
     assert pytestconfig.cache is not None
     kept = KeptPackages(pytestconfig.cache.mkdir("tiny_packages"))

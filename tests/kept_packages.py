@@ -14,7 +14,7 @@ from pathlib import Path
 import grimp
 from filelock import FileLock
 
-from engine_build.build import BuildRequest, build_package
+from engine_build.package.build import BuildRequest, build_package
 from tests.places import ROOT
 
 KEPT = 24
@@ -73,7 +73,7 @@ class KeptPackages:
 def _modules() -> Iterator[Path]:
     """The files of all that a build imports of this repository, itself among them."""
     graph = grimp.build_graph("engine_build", "runtime", cache_dir=None)
-    build = "engine_build.build"
+    build = "engine_build.package.build"
     for module in (build, *graph.find_upstream_modules(build)):
         path = ROOT / module.replace(".", "/")
         yield path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.build import BuildRequest
-from engine_build.export.role import Choices
+from engine_build.package.build import BuildRequest
+from engine_build.package.export.role import Choices
 from tests.kept_packages import KEPT, KeptPackages
 
 

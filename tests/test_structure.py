@@ -43,7 +43,7 @@ def test_serving_loads_nothing_of_the_build_stage() -> None:
 
 def test_families_do_not_know_each_other() -> None:
     names = {family.name for family in FAMILIES}
-    for folder in (ROOT / "runtime/plan/families", ROOT / "engine_build/export"):
+    for folder in (ROOT / "runtime/plan/families", ROOT / "engine_build/package/export"):
         for name in names:
             text = (folder / f"{name}.py").read_text()
             imported = {

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from engine_build.checkpoint.single_file.open import open_source
 from engine_build.commands.arguments import (
     SOURCES,
     add_cache,
@@ -15,17 +16,16 @@ from engine_build.commands.arguments import (
     positive,
     size,
 )
-from engine_build.ingredients import Order, fetch_ingredients
+from engine_build.fetch.ingredients import Order, fetch_ingredients
 from engine_build.lora.fetched import fetch_lora
 from engine_build.lora.packs import add_pack, open_listed
+from engine_build.package.publish import refuse_taken
 from engine_build.preset import Preset, PresetDefaults, read_preset
-from engine_build.publish import refuse_taken
-from engine_build.single_file.open import open_source
 from runtime.plan.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.plan.sampling.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from engine_build.export.role import Choices
+    from engine_build.package.export.role import Choices
 
 ValueT = TypeVar("ValueT")
 
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
     # Loading PyTorch takes seconds: nobody waits for it to hear of a path that is mistyped.
     open_source(ingredients.source, ingredients.base)
     loras = [fetch_lora(lora, downloads) for lora in (preset.loras if preset is not None else ())]
-    from engine_build.build import BuildRequest, build_package
+    from engine_build.package.build import BuildRequest, build_package
 
     path = build_package(
         BuildRequest(
@@ -176,7 +176,7 @@ def _order(options: argparse.Namespace, preset: Preset | None) -> Order:
 
 
 def _choices(options: argparse.Namespace, preset: Preset | None) -> "Choices":
-    from engine_build.export.role import Choices
+    from engine_build.package.export.role import Choices
 
     defaults = preset.defaults if preset is not None else PresetDefaults()
     resolutions = preset.resolutions if preset is not None else ()

@@ -15,8 +15,8 @@ from runtime.package.manifest import ModelPackage, Precision, load_package
 from runtime.package.target import BACKENDS, BackendName, Target
 
 if TYPE_CHECKING:
-    from engine_build.compile import CompileRequest
-    from engine_build.reference import Reference
+    from engine_build.target.compile import CompileRequest
+    from engine_build.target.reference import Reference
 
 _GPU = re.compile(r"sm_\d{2,3}")
 NO_GPU = "a machine with no GPU"
@@ -73,10 +73,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compile for each GPU, one after the other, and verify for the one that is here."""
     # Here, since --help needs no library of a build.
-    from engine_build.compile import CompileRequest
-    from engine_build.target_report import uncaptured
-    from engine_build.targets import Wanted
-    from engine_build.tensorrt.profiles import Served
+    from engine_build.target.compile import CompileRequest
+    from engine_build.target.profiles import Served
+    from engine_build.target.report import uncaptured
+    from engine_build.target.targets import Wanted
 
     devices = find_devices()
     here = devices.first
@@ -120,7 +120,7 @@ def _reference(
     shown: bool,
 ) -> "Reference":
     """One for all that the command does: where it verifies nothing, the first size is enough."""
-    from engine_build.reference import Reference, place_here
+    from engine_build.target.reference import Reference, place_here
 
     here = devices.first
     verifies = here is not None and here.compute_capability in gpus
@@ -136,7 +136,7 @@ def _reference(
 
 def _compiled(request: "CompileRequest", here: Gpu | None, *, quiet: bool) -> Target:
     """The target, verified where its GPU is here. Raises BuildError."""
-    from engine_build.compile import compile_target, nearest
+    from engine_build.target.compile import compile_target, nearest
 
     if (other := nearest(request)) and not quiet:
         notice(other)

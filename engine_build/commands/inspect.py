@@ -24,11 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print it."""
     if options.target is None:
-        from engine_build.report import describe
+        from engine_build.package.report import describe
 
         print(describe(options.engines, options.name))
     else:
-        from engine_build.target_report import describe_target
+        from engine_build.target.report import describe_target
         from runtime.package.manifest import load_package
 
         package = load_package(options.engines, options.name)

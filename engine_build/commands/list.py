@@ -3,7 +3,7 @@
 import argparse
 
 from engine_build.commands.arguments import add_engines, describe
-from engine_build.report import table
+from engine_build.package.report import table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

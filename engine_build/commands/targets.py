@@ -3,7 +3,7 @@
 import argparse
 
 from engine_build.commands.arguments import add_engines, describe, package_name
-from engine_build.target_report import targets_table
+from engine_build.target.report import targets_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

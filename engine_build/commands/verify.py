@@ -5,15 +5,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine_build.commands.arguments import add_engines, describe, package_name
-from engine_build.compile import find_target
-from engine_build.target_report import describe_target
+from engine_build.target.compile import find_target
+from engine_build.target.report import describe_target
 from runtime.backends.devices import Gpu, find_devices
 from runtime.errors import BuildError
 from runtime.package.manifest import load_package
 from runtime.package.target import Target
 
 if TYPE_CHECKING:
-    from engine_build.reference import Reference
+    from engine_build.target.reference import Reference
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def verify_here(reference: "Reference", target: Target, gpu: Gpu) -> Target:
     """Verify a target on this machine's GPU."""
     # Here, since a listing needs no vendor's library.
-    from engine_build.device import device_opener
-    from engine_build.verify_target import verify_target
+    from engine_build.target.device import device_opener
+    from engine_build.target.verify import verify_target
 
     return verify_target(reference, target, device_opener(reference.package, gpu))
 
@@ -47,8 +47,8 @@ def notice(sentence: str) -> None:
 def run(options: argparse.Namespace) -> None:
     """Verify it, and print what was measured."""
     # Here, since --help needs no library of a build.
-    from engine_build.reference import Reference, place_here
-    from engine_build.targets import served_sizes
+    from engine_build.target.reference import Reference, place_here
+    from engine_build.target.targets import served_sizes
 
     target = find_target(options.engines, options.name, options.target)
     devices = find_devices()

@@ -25,11 +25,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
+from engine_build.checkpoint.sources import chosen_weights, read_json, shards, weights_stem
 from engine_build.fetch.connection import Address, Token, TryAgain, persist
 from engine_build.fetch.download import WEIGHTS, RemoteFile, check_space
 from engine_build.fetch.located import Fetching, Located
 from engine_build.fetch.references import HubReference
-from engine_build.sources import chosen_weights, read_json, shards, weights_stem
 from runtime.errors import SourceError
 from runtime.package.manifest import Source
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine_build.sources import read_json
-from engine_build.weights import read_header, read_metadata
+from engine_build.checkpoint.sources import read_json
+from engine_build.checkpoint.weights import read_header, read_metadata
 from runtime.errors import SourceError
 from runtime.package.pack import Kind
 from runtime.package.tensors import READABLE, Tensor, map_tensors

@@ -103,7 +103,7 @@ class EngineCheck:
 
     largest_error: float
     tolerance: float
-    """Both relative to what was expected, as `engine_build.tolerances` says."""
+    """Both relative to what was expected, as `engine_build.package.tolerances` says."""
     outputs: Mapping[str, float]
     refit_error: float | None = None
     """Of a refittable engine: its distance from one that was built without that flag."""

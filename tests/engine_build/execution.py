@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build import unfused
-from engine_build.unfused import CPU, UnfusedSession
+from engine_build.target import unfused
+from engine_build.target.unfused import CPU, UnfusedSession
 from runtime.backends.protocol import Array
 
 _SUFFIX = "_kernel_time"

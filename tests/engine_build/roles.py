@@ -4,13 +4,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from engine_build.export.common import preview_decoder
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices, RoleExport
+from engine_build.checkpoint.sources import open_folder, open_preview_decoder
+from engine_build.checkpoint.weights import copy_tensors, match_parameters
+from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.families import exporter_for
+from engine_build.package.export.role import Choices, RoleExport
+from engine_build.package.tracing import link, parameter_shapes, trace
 from engine_build.quiet import quiet
-from engine_build.sources import open_folder, open_preview_decoder
-from engine_build.tracing import link, parameter_shapes, trace
-from engine_build.weights import copy_tensors, match_parameters
 
 
 def role_of(source: Path, name: str) -> RoleExport:

@@ -6,12 +6,12 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from engine_build import activations
-from engine_build.activations import check_range, largest_activation, with_maximum
-from engine_build.reference import Reference
-from engine_build.targets import Wanted
-from engine_build.tensorrt.profiles import Served
-from engine_build.unfused import graph_file
+from engine_build.target import activations
+from engine_build.target.activations import check_range, largest_activation, with_maximum
+from engine_build.target.profiles import Served
+from engine_build.target.reference import Reference
+from engine_build.target.targets import Wanted
+from engine_build.target.unfused import graph_file
 from runtime.errors import BuildError
 from runtime.package.manifest import load_package
 from tests.engine_build.execution import executed, name_nodes

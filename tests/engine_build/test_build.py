@@ -14,12 +14,12 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from tokenizers import Tokenizer
 
-import engine_build.build
-import engine_build.placing
-from engine_build.build import BuildRequest, build_package, load_tokenizer
-from engine_build.export.role import Choices, TokenizerExport
-from engine_build.verify import run_graph
-from engine_build.weights import StoredTensor, copy_tensors
+import engine_build.package.build
+import engine_build.package.placing
+from engine_build.checkpoint.weights import StoredTensor, copy_tensors
+from engine_build.package.build import BuildRequest, build_package, load_tokenizer
+from engine_build.package.export.role import Choices, TokenizerExport
+from engine_build.package.verify import run_graph
 from runtime.errors import BuildError, PackageError
 from runtime.package.manifest import (
     MANIFEST_NAME,
@@ -216,7 +216,7 @@ def test_previews_are_those_of_the_small_decoder(tiny_source: Path, tiny_package
 
 
 def test_normalised_latents_are_unscaled_as_the_pipeline_does(tmp_path: Path) -> None:
-    from engine_build.export.latents import LatentScaling
+    from engine_build.package.export.latents import LatentScaling
 
     config = {
         "scaling_factor": 0.5,
@@ -233,7 +233,7 @@ def test_normalised_latents_are_unscaled_as_the_pipeline_does(tmp_path: Path) ->
 
 
 def test_shifted_latents_are_unscaled_as_the_flow_pipelines_do() -> None:
-    from engine_build.export.latents import LatentScaling
+    from engine_build.package.export.latents import LatentScaling
 
     given = latents(4, 4)
     scaling = LatentScaling.shifted({"scaling_factor": 0.3611, "shift_factor": 0.1159})
@@ -295,9 +295,9 @@ def test_a_graph_that_differs_from_pytorch_is_never_published(
             stream.write(np.ones(tensor.size_bytes // 4, np.float32).tobytes())
         return copied
 
-    monkeypatch.setattr(engine_build.placing, "copy_tensors", damage)
+    monkeypatch.setattr(engine_build.package.placing, "copy_tensors", damage)
     # A file that the disk can clone would not be copied.
-    monkeypatch.setattr(engine_build.build, "clone", lambda *_: False)
+    monkeypatch.setattr(engine_build.package.build, "clone", lambda *_: False)
     with pytest.raises(BuildError, match="text_encoder: the graph does not match PyTorch"):
         build_package(BuildRequest(shallow_source, "bad", tmp_path), show_progress=False)
     assert list(tmp_path.iterdir()) == []

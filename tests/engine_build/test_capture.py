@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from engine_build.capture import Call, RoleByRole, captured_calls, plans_of
 from engine_build.progress import Phases
-from engine_build.unfused import CPU
+from engine_build.target.capture import Call, RoleByRole, captured_calls, plans_of
+from engine_build.target.unfused import CPU
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import Array, Denoiser, Engine

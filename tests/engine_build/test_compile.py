@@ -12,13 +12,13 @@ from typing import IO, Any
 
 import psutil
 import pytest
+from engine_build.target.tensorrt.compiler import parse
+from engine_build.target.tensorrt.engine import TensorRtCompiler, engine_job
 
-from engine_build.compile import CompileRequest, compile_target, nearest
-from engine_build.reference import Reference
-from engine_build.targets import Wanted, takes_loras, target_identity
-from engine_build.tensorrt.compiler import parse
-from engine_build.tensorrt.engine import TensorRtCompiler, engine_job
-from engine_build.tensorrt.profiles import Served
+from engine_build.target.compile import CompileRequest, compile_target, nearest
+from engine_build.target.profiles import Served
+from engine_build.target.reference import Reference
+from engine_build.target.targets import Wanted, takes_loras, target_identity
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError

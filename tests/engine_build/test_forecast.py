@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine_build.capture import plans_of
-from engine_build.forecast import forecast, memory_bytes, seconds
+from engine_build.target.capture import plans_of
+from engine_build.target.forecast import forecast, memory_bytes, seconds
 from runtime.package.manifest import Manifest, Parameter, load_package
 from runtime.plan.model import model_of
 from tests.places import ENGINES

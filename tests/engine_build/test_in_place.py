@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.build import BuildRequest, build_package
+from engine_build.checkpoint.weights import StoredTensor, read_header
 from engine_build.cli import run
-from engine_build.placing import check_space, clone, copied, in_place, whole_file
-from engine_build.weights import StoredTensor, read_header
+from engine_build.package.build import BuildRequest, build_package
+from engine_build.package.placing import check_space, clone, copied, in_place, whole_file
 from runtime.errors import BuildError, PackageError
 from runtime.package.manifest import load_package
 from tests.parity import generator_of, ours

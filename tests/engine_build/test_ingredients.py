@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import save
 
 from engine_build.fetch.connection import Patience
+from engine_build.fetch.ingredients import Ingredients, Order, fetch_ingredients
 from engine_build.fetch.located import Fetching
-from engine_build.ingredients import Ingredients, Order, fetch_ingredients
 from runtime.errors import SourceError
 from tests.engine_build.fetch.civitai import VERSION, Published
 from tests.engine_build.fetch.hub import COMMIT, publish

@@ -8,10 +8,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build.precision import typed_graph
-from engine_build.reference import Reference
-from engine_build.tolerances import ENGINES
-from engine_build.verify_target import compared
+from engine_build.package.tolerances import ENGINES
+from engine_build.target.precision import typed_graph
+from engine_build.target.reference import Reference
+from engine_build.target.verify import compared
 from runtime.errors import BuildError
 from runtime.package.manifest import Precision, RoleRecord, load_package, read_manifest
 from tests.engine_build.rounding import rounded

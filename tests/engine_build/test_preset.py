@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine_build.build import check_defaults
+from engine_build.checkpoint.sources import open_folder
 from engine_build.cli import run
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices
 from engine_build.fetch.references import parse
+from engine_build.package.build import check_defaults
+from engine_build.package.export.families import exporter_for
+from engine_build.package.export.role import Choices
 from engine_build.preset import preset_names, read_preset
-from engine_build.sources import open_folder
 from runtime.errors import SourceError
 
 WHOLE = """

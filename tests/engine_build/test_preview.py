@@ -7,9 +7,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from engine_build.export.latents import LatentScaling
-from engine_build.preview import fit_matrix, fit_preview, synthetic_pictures
-from engine_build.sources import open_folder
+from engine_build.checkpoint.sources import open_folder
+from engine_build.package.export.latents import LatentScaling
+from engine_build.package.preview import fit_matrix, fit_preview, synthetic_pictures
 from runtime.package.manifest import MatrixPreview, load_package
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.publish import staged
+from engine_build.package.publish import staged
 from runtime.errors import BuildError
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine_build.export.role import Reduced, RoleExport
-from engine_build.placing import PlacedWeights, copied, in_place
+from engine_build.checkpoint.weights import match_parameters
+from engine_build.package.export.role import Reduced, RoleExport
+from engine_build.package.placing import PlacedWeights, copied, in_place
+from engine_build.package.reduced import check_narrow, check_reduced, check_role
+from engine_build.package.tracing import parameter_shapes
 from engine_build.quiet import quiet
-from engine_build.reduced import check_narrow, check_reduced, check_role
-from engine_build.tracing import parameter_shapes
-from engine_build.weights import match_parameters
 from runtime.errors import BuildError
 from tests.engine_build.roles import role_of
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from engine_build import reference as module
-from engine_build.reference import Reference, place_here
-from engine_build.unfused import CPU, CUDA, Place
+from engine_build.target import reference as module
+from engine_build.target.reference import Reference, place_here
+from engine_build.target.unfused import CPU, CUDA, Place
 from runtime.backends.devices import Devices, Gpu
 from runtime.package.manifest import load_package
 from tests.places import ENGINES

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from engine_build.report import describe, table
+from engine_build.package.report import describe, table
 from runtime.package.manifest import GraphCheck, Manifest, Source, write_manifest
 from tests.manifests import MANIFEST, with_defaults
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.build import BuildRequest, build_package
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices
-from engine_build.sources import open_folder
+from engine_build.checkpoint.sources import open_folder
+from engine_build.package.build import BuildRequest, build_package
+from engine_build.package.export.families import exporter_for
+from engine_build.package.export.role import Choices
 from runtime.errors import SourceError
 from tests.models import SourceOptions, save_source
 

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from engine_build.state import load_state
-from engine_build.weights import read_checkpoint
+from engine_build.checkpoint.weights import read_checkpoint
+from engine_build.package.state import load_state
 
 
 def layers() -> nn.Module:

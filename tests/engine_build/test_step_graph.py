@@ -8,8 +8,8 @@ import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
 from torch import nn
 
-from engine_build.step_graph import StepGraph, rescale_guidance
-from engine_build.verify import output_error, run_graph
+from engine_build.package.step_graph import StepGraph, rescale_guidance
+from engine_build.package.verify import output_error, run_graph
 from runtime.plan.sampling.table import COLUMNS
 from tests.engine_build.roles import role_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.target_report import uncaptured
+from engine_build.target.report import uncaptured
 from runtime.package.target import FOLDER, Target, read_target, write_target
 from tests.lora_packs import ENGINES
 from tests.runtime.targets import Made, add_target

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from engine_build.checkpoint.weights import match_parameters
+from engine_build.package.tracing import parameter_shapes, trace
+from engine_build.package.verify import check_graph, output_error, run_graph
 from engine_build.quiet import quiet
-from engine_build.tracing import parameter_shapes, trace
-from engine_build.verify import check_graph, output_error, run_graph
-from engine_build.weights import match_parameters
 from runtime.package.manifest import Manifest, load_package
 from tests.engine_build.roles import export, role_of
 from tests.models import SourceOptions, save_source

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build import unfused
-from engine_build.reference import Reference
-from engine_build.unfused import CPU, CUDA, UnfusedSession, graph_file, put_weights_first
+from engine_build.target import unfused
+from engine_build.target.reference import Reference
+from engine_build.target.unfused import CPU, CUDA, UnfusedSession, graph_file, put_weights_first
 from runtime.backends.protocol import Array
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage, load_package

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engine_build.tolerances import GRAPH_PICTURE
-from engine_build.verify import check_graph, output_error, run_graph
+from engine_build.package.tolerances import GRAPH_PICTURE
+from engine_build.package.verify import check_graph, output_error, run_graph
 from runtime.errors import BuildError
 from tests.engine_build.roles import export, role_of
 

@@ -13,12 +13,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build.precision import typed_graph
-from engine_build.reference import Reference
-from engine_build.stacking import stacked
-from engine_build.targets import Wanted, served_sizes, target_identity
-from engine_build.tensorrt.profiles import Served
-from engine_build.verify_target import (
+from engine_build.target.precision import typed_graph
+from engine_build.target.profiles import Served
+from engine_build.target.reference import Reference
+from engine_build.target.stacking import stacked
+from engine_build.target.targets import Wanted, served_sizes, target_identity
+from engine_build.target.verify import (
     UNUSABLE,
     compared,
     extents,

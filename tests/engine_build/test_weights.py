@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.weights import (
+from engine_build.checkpoint.weights import (
     copy_tensors,
     match_parameters,
     read_checkpoint,

@@ -44,8 +44,8 @@ def build(folder: Path, names: Iterable[str]) -> None:
 
 
 def _build_tiny(folder: Path, name: str) -> None:
-    from engine_build.build import BuildRequest
-    from engine_build.export.role import Choices
+    from engine_build.package.build import BuildRequest
+    from engine_build.package.export.role import Choices
     from tests.conftest import SMALL
     from tests.kept_packages import KeptPackages
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine_build.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role
 from runtime.plan.model import open_model
 from tests.rehearsal.build import build
 from tests.rehearsal.stage import ROOT, Stage, behind, needs_library

@@ -18,11 +18,11 @@ import pytest
 from engine_build import capture, device, reference
 from engine_build.commands import compile as compile_command
 from engine_build.commands import verify as verify_command
-from engine_build.onnxruntime_cuda import engine as onnxruntime_engine
-from engine_build.onnxruntime_cuda.check import _Runner
-from engine_build.onnxruntime_cuda.definitions import define_operators
-from engine_build.unfused import CPU, Place, UnfusedSession
-from engine_build.verify_target import OpenEngine
+from engine_build.target.onnxruntime_cuda import engine as onnxruntime_engine
+from engine_build.target.onnxruntime_cuda.check import _Runner
+from engine_build.target.onnxruntime_cuda.definitions import define_operators
+from engine_build.target.unfused import CPU, Place, UnfusedSession
+from engine_build.target.verify import OpenEngine
 from runtime.backends.devices import Devices, Gpu
 from runtime.backends.protocol import Array
 from runtime.package import manifest

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from engine_build.target_report import targets_table
+from engine_build.target.report import targets_table
 from tests.places import ENGINES
 from tests.runtime.targets import Made, add_target
 

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from engine_build.export.families import exporter_for
-from engine_build.export.role import Choices, ModelExport
-from engine_build.sources import open_folder
+from engine_build.checkpoint.sources import open_folder
+from engine_build.package.export.families import exporter_for
+from engine_build.package.export.role import Choices, ModelExport
 
 
 def read(source: Path, choices: Choices | None = None) -> ModelExport:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engine_build.export.role import Choices
-from engine_build.tracing import parameter_shapes
-from engine_build.weights import match_parameters
+from engine_build.checkpoint.weights import match_parameters
+from engine_build.package.export.role import Choices
+from engine_build.package.tracing import parameter_shapes
 from runtime.errors import BuildError, SourceError
 from tests.engine_build.export.reading import read, spoilt
 

@@ -5,7 +5,7 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 
-from engine_build.onnxruntime_cuda.definitions import define_operators
+from engine_build.target.onnxruntime_cuda.definitions import define_operators
 
 
 def graph(text: str, **constants: np.ndarray) -> ir.Model:

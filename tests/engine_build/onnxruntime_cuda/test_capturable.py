@@ -5,7 +5,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import pytest
 
-from engine_build.onnxruntime_cuda.capturable import Refusal, uncapturable
+from engine_build.target.onnxruntime_cuda.capturable import Refusal, uncapturable
 from tests.engine_build.onnxruntime_cuda.graphs import graph
 
 CONSTANTS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir.passes.common as passes
 
-from engine_build.onnxruntime_cuda.casts import narrow_early
+from engine_build.target.onnxruntime_cuda.casts import narrow_early
 from tests.engine_build.onnxruntime_cuda.graphs import graph, operators, run
 
 X = np.random.default_rng(1).normal(size=(2, 3, 4)).astype(np.float32)

@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from engine_build.capture import Call
-from engine_build.onnxruntime_cuda.check import check_role
-from engine_build.onnxruntime_cuda.compiler import compile_role
-from engine_build.reference import Reference
+from engine_build.target.capture import Call
+from engine_build.target.onnxruntime_cuda.check import check_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.reference import Reference
 from runtime.errors import BuildError
 from runtime.package.manifest import ModelPackage, Precision, load_package
 from tests.lora_packs import ENGINES

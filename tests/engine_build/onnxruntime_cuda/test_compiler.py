@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
-from engine_build.onnxruntime_cuda.compiler import (
+from engine_build.target.onnxruntime_cuda.compiler import (
     FUSED,
     FUSIONS,
     PLAIN,

@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from engine_build.onnxruntime_cuda.capturable import uncapturable
-from engine_build.onnxruntime_cuda.concat import split_concats
-from engine_build.onnxruntime_cuda.kernels import LARGEST_CONCAT
+from engine_build.target.onnxruntime_cuda.capturable import uncapturable
+from engine_build.target.onnxruntime_cuda.concat import split_concats
+from engine_build.target.onnxruntime_cuda.kernels import LARGEST_CONCAT
 from tests.engine_build.onnxruntime_cuda.graphs import graph, run
 
 X = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine_build.cli import run
-from engine_build.onnxruntime_cuda import capturable
+from engine_build.target.onnxruntime_cuda import capturable
 from runtime.package.target import FOLDER, read_target
 from tests.lora_packs import ENGINES
 

@@ -5,8 +5,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import pytest
 
-from engine_build.onnxruntime_cuda.capturable import uncapturable
-from engine_build.onnxruntime_cuda.host import put_numbers_on_device
+from engine_build.target.onnxruntime_cuda.capturable import uncapturable
+from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from tests.engine_build.onnxruntime_cuda.graphs import graph, operators, run
 
 X = np.random.default_rng(1).normal(size=(2, 3, 4)).astype(np.float32)

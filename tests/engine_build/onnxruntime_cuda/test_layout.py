@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir.passes.common as passes
 import pytest
 
-from engine_build.onnxruntime_cuda.layout import put_channels_last
+from engine_build.target.onnxruntime_cuda.layout import put_channels_last
 from tests.engine_build.onnxruntime_cuda.graphs import graph, operators, run
 
 CONV = (

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.published_graphs import compiled_graph, published_roles
 from benchmarks.real_size import write_hollow
-from engine_build.export.role import RoleExport
-from engine_build.onnxruntime_cuda.capturable import uncapturable
+from engine_build.package.export.role import RoleExport
 from engine_build.quiet import quiet
+from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 

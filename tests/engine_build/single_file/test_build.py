@@ -10,8 +10,8 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from engine_build.build import BuildRequest, build_package
 from engine_build.cli import run
+from engine_build.package.build import BuildRequest, build_package
 from runtime.package.manifest import load_package
 from tests.engine_build.single_file import bfl, sgm, zimage
 from tests.parity import assert_same, generator_of, ours

@@ -16,11 +16,11 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import save_file
 
-from engine_build.single_file.chroma import CHROMA
-from engine_build.single_file.family import SingleFileFamily, SingleFileHeader
-from engine_build.single_file.flux import FLUX
-from engine_build.state import read_tensor
-from engine_build.weights import read_header
+from engine_build.checkpoint.single_file.chroma import CHROMA
+from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleFileHeader
+from engine_build.checkpoint.single_file.flux import FLUX
+from engine_build.checkpoint.weights import read_header
+from engine_build.package.state import read_tensor
 from runtime.errors import SourceError
 
 WIDTH, LAYERS = 3072, 2

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine_build.single_file.open import open_source
-from engine_build.sources import DiffusersFolder
+from engine_build.checkpoint.single_file.open import open_source
+from engine_build.checkpoint.sources import DiffusersFolder
 from runtime.errors import SourceError
 from tests.engine_build.single_file import sgm
 from tests.models import SourceOptions, save_source, sdxl_pipeline

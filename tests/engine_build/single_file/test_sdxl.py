@@ -12,10 +12,10 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import save_file
 
-from engine_build.single_file.family import SingleFileHeader
-from engine_build.single_file.sdxl import SDXL, scheduler
-from engine_build.state import read_tensor
-from engine_build.weights import read_header
+from engine_build.checkpoint.single_file.family import SingleFileHeader
+from engine_build.checkpoint.single_file.sdxl import SDXL, scheduler
+from engine_build.checkpoint.weights import read_header
+from engine_build.package.state import read_tensor
 from runtime.errors import SourceError
 from tests.engine_build.single_file import sgm
 from tests.models import SourceOptions, sdxl_pipeline

@@ -7,11 +7,11 @@ import torch
 from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
 from safetensors.torch import save_file
 
-from engine_build.single_file.family import SingleFileHeader
-from engine_build.single_file.recognise import recognise
-from engine_build.single_file.zimage import ZIMAGE
-from engine_build.state import read_tensor
-from engine_build.weights import read_header
+from engine_build.checkpoint.single_file.family import SingleFileHeader
+from engine_build.checkpoint.single_file.recognise import recognise
+from engine_build.checkpoint.single_file.zimage import ZIMAGE
+from engine_build.checkpoint.weights import read_header
+from engine_build.package.state import read_tensor
 from tests.engine_build.single_file import zimage
 from tests.zimage_models import transformer
 

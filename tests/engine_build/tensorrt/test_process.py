@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from engine_build.target.tensorrt.engine import engine_job
+from engine_build.target.tensorrt.job import EngineJob, Phase
+from engine_build.target.tensorrt.process import run_job
 
-from engine_build.targets import Wanted, target_identity
-from engine_build.tensorrt.engine import engine_job
-from engine_build.tensorrt.job import EngineJob, Phase
-from engine_build.tensorrt.process import run_job
-from engine_build.tensorrt.profiles import Served
+from engine_build.target.profiles import Served
+from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError
 from runtime.package.manifest import load_package
 from tests.places import ENGINES

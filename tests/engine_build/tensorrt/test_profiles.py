@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine_build.tensorrt.profiles import Served, check_served, profiles_of
+from engine_build.target.profiles import Served, check_served, profiles_of
 from runtime.errors import BuildError
 from runtime.package.manifest import AxisRecord, Manifest
 from runtime.package.target import Profile, Range

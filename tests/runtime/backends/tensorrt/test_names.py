@@ -16,7 +16,7 @@ import tensorrt_rtx_bindings.tensorrt_rtx
 from tests.places import ROOT
 
 USERS = (
-    *(ROOT / "engine_build/tensorrt").glob("*.py"),
+    *(ROOT / "engine_build/target/tensorrt").glob("*.py"),
     *(ROOT / "runtime/backends/tensorrt").glob("*.py"),
 )
 

@@ -1,0 +1,1 @@
+"""Files of a checkpoint to tensors by name."""

@@ -1,0 +1,1 @@
+"""A checkpoint to a model package: traced graphs, weights, the check and the manifest."""

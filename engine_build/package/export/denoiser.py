@@ -1,0 +1,78 @@
+"""The role `denoiser`: a family's network wrapped into the step graph."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from engine_build.checkpoint.sources import Component
+from engine_build.package.export.common import load_network, network_skeleton
+from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
+from engine_build.package.step_graph import OUTPUTS, StepGraph, step_inputs
+from runtime.package.manifest import LatentFormat, Limits, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserSizes:
+    """At what sizes a step graph is traced or checked."""
+
+    samples: int
+    evaluations: int
+    latents: tuple[int, int]
+    """Height and width."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """The extents of the conditioning's own axes."""
+
+    def by_axis(self) -> Sizes:
+        """Under the names of the graph's axes."""
+        height, width = self.latents
+        usual = {"batch": self.samples, "evaluations": self.evaluations}
+        return {**usual, "height": height, "width": width, **self.others}
+
+
+def evaluation_axis(limits: Limits) -> Axis:
+    """The leading axis of every input that conditions."""
+    return Axis("evaluations", 1, limits.max_evaluations)
+
+
+def denoiser(
+    component: Component,
+    network_class: Any,
+    wrap: Callable[[nn.Module], nn.Module],
+    limits: Limits,
+    latents: LatentFormat,
+    *,
+    precision: Precision,
+    conditioning: tuple[GraphInput, ...],
+    traced_at: DenoiserSizes,
+    checked_at: tuple[DenoiserSizes, ...],
+    reduced: Reduced,
+) -> RoleExport:
+    """Export a network of diffusers inside the step graph.
+
+    `wrap` makes of it what `StepGraph` calls. Axes count in latents; sizes keep to the grid that
+    `limits` state; on a GPU the network computes in `precision`.
+    """
+    grid = limits.multiple_of // latents.scale_factor
+    largest = limits.max_size // latents.scale_factor
+    return RoleExport(
+        role="denoiser",
+        component=component,
+        skeleton=lambda: network_skeleton(network_class, component),
+        load=lambda: load_network(network_class, component),
+        wrap=lambda network: StepGraph(wrap(network)),
+        inputs=step_inputs(
+            channels=latents.channels,
+            batch=Axis("batch", 1, limits.max_batch),
+            evaluations=evaluation_axis(limits),
+            height=Axis("height", 2 * grid, largest, grid),
+            width=Axis("width", 2 * grid, largest, grid),
+            conditioning=conditioning,
+        ),
+        outputs=OUTPUTS,
+        precision=precision,
+        traced_at=traced_at.by_axis(),
+        checked_at=tuple(sizes.by_axis() for sizes in checked_at),
+        reduced=reduced,
+    )

@@ -1,0 +1,281 @@
+"""A network without its weights to an ONNX graph that points into a safetensors file.
+
+No weight is ever in memory: the network is built on PyTorch's meta device, its parameters are
+traced as fakes, and the graph's initializers become references to where the tensors lie on disk.
+Every graph computes in fp32. Weights stay in the precision of the checkpoint and are widened by a
+Cast close behind the initializer, which an inference backend folds away when it opens the graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from accelerate import init_empty_weights
+from onnxscript.optimizer import _constant_folding as constant_folding
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from engine_build.checkpoint.weights import Layout, StoredTensor, read_pieces
+from engine_build.package.export.role import Axis, GraphInput, RoleExport
+from runtime.errors import BuildError
+
+# Attention and normalisation operators of later opsets fail in today's backends.
+OPSET = 20
+
+_DTYPES = {
+    "F32": ir.DataType.FLOAT,
+    "F16": ir.DataType.FLOAT16,
+    "BF16": ir.DataType.BFLOAT16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """A graph whose weights are still to be linked."""
+
+    model: ir.Model
+    parameters: Mapping[str, str]
+    """The network's parameters that the graph reads, each with its initializer's name so far."""
+
+
+def parameter_shapes(role: RoleExport) -> dict[str, tuple[int, ...]]:
+    """The network's parameters by name, without allocating one."""
+    network = _skeleton(role)
+    return {name: tuple(value.shape) for name, value in network.named_parameters()}
+
+
+def trace(role: RoleExport) -> TracedGraph:
+    """Trace a role's graph. Takes seconds to a minute; raises BuildError when PyTorch cannot."""
+    network = _skeleton(role)
+    _fake_parameters(network)
+    module = role.wrap(network).eval()
+    prefix = _prefix(module, network)
+    inputs = tuple(role.draw_inputs(role.traced_at, seed=0).values())
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                inputs,
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(role.inputs, module),
+                input_names=[item.name for item in role.inputs],
+                output_names=list(role.outputs),
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise BuildError(f"{role.role}: PyTorch cannot export it: {_last_line(error)}") from error
+    model = program.model
+    initializers = {
+        name.removeprefix(prefix): name
+        for name in model.graph.initializers
+        if name.startswith(prefix)
+    }
+    read = {
+        name: initializers[spelling]
+        for name, spellings in _spellings(network).items()
+        for spelling in spellings
+        if spelling in initializers
+    }
+    _simplify(model, frozenset(read.values()))
+    _strip_metadata(model)
+    kept = {name: value for name, value in read.items() if value in model.graph.initializers}
+    return TracedGraph(model, kept)
+
+
+def link(
+    traced: TracedGraph, weights: Mapping[str, tuple[str, StoredTensor]], directory: Path
+) -> ir.Model:
+    """Point the graph's weights to where they lie below `directory`; those whose bytes must be
+    rearranged first become part of the graph itself.
+
+    `weights` gives, for each parameter that the graph reads, its name in the package, which its
+    initializer takes, and its tensor. Raises BuildError when one is left without.
+    """
+    graph = traced.model.graph
+    for parameter, initializer in traced.parameters.items():
+        name, tensor = weights[parameter]
+        value = graph.initializers.pop(initializer)
+        stored = _initializer(name, tensor, directory)
+        graph.register_initializer(stored)
+        if tensor.dtype == "F32":
+            value.replace_all_uses_with(stored)
+        else:
+            _widen(value, stored, graph)
+    _check_linked(traced.model)
+    return traced.model
+
+
+def _widen(value: ir.Value, stored: ir.Value, graph: ir.Graph) -> None:
+    """Let the readers of an fp32 `value` read `stored`, of 16 bits, through a Cast.
+
+    A transposed weight is widened behind its Transpose. ONNX Runtime keeps what it folds on the way
+    until the session ends: the other way round, SDXL would take 5 GB more and open half as fast.
+    """
+    for node, _ in tuple(value.uses()):
+        if node.op_type == "Transpose":
+            transposed = node.outputs[0]
+            narrow = ir.node("Transpose", [stored], node.attributes, name=f"{node.name}.stored")
+            narrow.outputs[0].name = f"{transposed.name}.stored"
+            graph.insert_before(node, narrow)
+            cast = _cast(narrow.outputs[0], transposed)
+            graph.insert_before(node, cast)
+            transposed.replace_all_uses_with(cast.outputs[0])
+            graph.remove(node, safe=True)
+    if value.uses():
+        cast = _cast(stored, value)
+        graph.insert_before(graph[0], cast)
+        value.replace_all_uses_with(cast.outputs[0])
+
+
+def _cast(narrow: ir.Value, like: ir.Value) -> ir.Node:
+    widened = ir.Value(name=f"{narrow.name}.fp32", shape=like.shape, type=like.type)
+    to_fp32 = {"to": ir.DataType.FLOAT.value}
+    return ir.node("Cast", [narrow], to_fp32, outputs=[widened], name=f"{narrow.name}.widen")
+
+
+def _initializer(name: str, tensor: StoredTensor, directory: Path) -> ir.Value:
+    dtype = _DTYPES[tensor.dtype]
+    shape = ir.Shape(tensor.shape)
+    value: ir.TensorProtocol
+    if tensor.layout is Layout.AS_STORED:
+        value = ir.ExternalTensor(
+            tensor.path.relative_to(directory),
+            tensor.offset,
+            tensor.size_bytes,
+            dtype,
+            shape=shape,
+            name=name,
+            base_dir=directory,
+        )
+    else:
+        numbers = np.frombuffer(b"".join(read_pieces(tensor)), dtype.numpy())
+        value = ir.Tensor(numbers.reshape(tensor.shape), dtype=dtype, name=name)
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=value)
+
+
+def _check_linked(model: ir.Model) -> None:
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            continue
+        if tensor is None or isinstance(getattr(tensor, "raw", None), FakeTensor):
+            raise BuildError(f"the graph reads {name}, which is no parameter of the checkpoint")
+
+
+def _skeleton(role: RoleExport) -> nn.Module:
+    # Buffers keep their values: tables and position ids are part of the graph.
+    with init_empty_weights(include_buffers=False):
+        return role.skeleton()
+
+
+def _fake_parameters(network: nn.Module) -> None:
+    """Put a fake fp32 tensor "on the CPU" in each parameter's place; tied ones stay tied."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    fakes: dict[int, nn.Parameter] = {}
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in fakes:
+                meta = torch.empty_like(parameter, device="meta", dtype=torch.float32)
+                fake = FakeTensor(mode, meta, torch.device("cpu"))
+                fakes[id(parameter)] = nn.Parameter(fake, requires_grad=False)
+            setattr(module, name, fakes[id(parameter)])
+
+
+def _spellings(network: nn.Module) -> dict[str, list[str]]:
+    """Each parameter under its first name, with all of its names: a tied one has several."""
+    by_identity: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        by_identity.setdefault(id(parameter), []).append(name)
+    return {names[0]: names for names in by_identity.values()}
+
+
+def _prefix(module: nn.Module, network: nn.Module) -> str:
+    return next(f"{name}." for name, part in module.named_modules() if part is network)
+
+
+def _dynamic_shapes(inputs: tuple[GraphInput, ...], module: nn.Module) -> tuple[object, ...]:
+    """What torch.export wants: a mapping for each argument; those behind a star in one tuple."""
+    dims: dict[str, object] = {}
+    for item in inputs:
+        for axis in item.axes.values():
+            dims.setdefault(axis.name, _dimension(axis))
+    shapes = [{at: dims[axis.name] for at, axis in item.axes.items()} for item in inputs]
+    named = module.forward.__code__.co_argcount - 1
+    return (*shapes[:named], tuple(shapes[named:])) if len(shapes) > named else tuple(shapes)
+
+
+def _dimension(axis: Axis) -> object:
+    smallest = axis.minimum // axis.multiple
+    largest = None if axis.maximum is None else axis.maximum // axis.multiple
+    name = axis.name if axis.multiple == 1 else f"{axis.name}_{axis.multiple}"
+    dim = Dim(name, min=smallest, max=largest)
+    return dim if axis.multiple == 1 else axis.multiple * dim
+
+
+def _simplify(model: ir.Model, weights: frozenset[str]) -> None:
+    """Fold what is constant and drop what is unused, and leave every weight as it is.
+
+    onnxscript's own `optimize` would fold transposes into the weights and lose their names, and
+    its rewriting pass takes minutes on a large network. Without folding, sequence operators of
+    `torch.chunk` stay, which TensorRT does not read.
+    """
+    for name in weights:
+        model.graph.initializers[name].const_value = None
+
+    def should_fold(node: ir.Node) -> bool | None:
+        reads_weight = any(value is not None and value.name in weights for value in node.inputs)
+        return False if reads_weight else None
+
+    fold = constant_folding.FoldConstantsPass(
+        shape_inference=True,
+        input_size_limit=8 * 1024,
+        output_size_limit=512 * 1024,
+        should_fold=should_fold,
+    )
+    ir.passes.Sequential(
+        passes.InlinePass(),
+        ir.passes.PassManager(
+            [
+                fold,
+                passes.RemoveUnusedNodesPass(),
+                passes.RemoveUnusedFunctionsPass(),
+                passes.RemoveUnusedOpsetsPass(),
+            ],
+            steps=2,
+            early_stop=True,
+        ),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    )(model)
+
+
+def _strip_metadata(model: ir.Model) -> None:
+    """Drop the exporter's notes on where each node came from: nineteen twentieths of the file."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for output in node.outputs:
+            output.metadata_props.clear()
+    for value in (*model.graph.initializers.values(), *model.graph.inputs):
+        value.metadata_props.clear()
+
+
+def _last_line(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

@@ -1,0 +1,102 @@
+"""How large activations become while a real picture is made: whether fp16 can hold them.
+
+Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. Whether a checkpoint
+of theirs stays within fp16's is a question of its weights, so it is asked of them.
+"""
+
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from engine_build.target.precision import narrow_nodes
+from engine_build.target.reference import Reference
+from engine_build.target.targets import Wanted
+from engine_build.target.unfused import UnfusedSession, graph_file
+from runtime.errors import BuildError
+
+LARGEST_FP16 = 65504.0
+HEADROOM = 4.0
+"""Another prompt's activations may be so many times as large as those that were seen."""
+
+_OUTPUT = "largest_activation"
+
+# Masks hold the lowest number of fp32, which `precision` brings into the range of 16 bits.
+_MASK = 1e30
+
+
+def check_range(reference: Reference, wanted: Wanted) -> None:
+    """Refuse fp16 where a network that is usually in bf16 comes near the end of its range.
+
+    Runs each such network once more on the reference's pictures. Raises BuildError.
+    """
+    roles = reference.package.manifest.roles
+    asked = [role for role, record in roles.items() if record.precision == "bf16"]
+    if wanted.precision != "fp16":
+        return
+    for role in asked:
+        largest = largest_activation(reference, role)
+        if not largest * HEADROOM <= LARGEST_FP16:
+            raise BuildError(
+                f"--precision fp16: activations of {role} reach {largest:.3g} on a real picture, "
+                f"and fp16 holds {LARGEST_FP16:.3g}, of which a {HEADROOM:g}th is kept for other "
+                "prompts; leave it in bf16"
+            )
+
+
+def largest_activation(reference: Reference, role: str) -> float:
+    """The largest magnitude of what fp16 would have to hold, over a role's calls.
+
+    Raises BackendError.
+    """
+    package = reference.package
+    calls = reference.calls[role]
+    model = with_maximum(ir.load(graph_file(package, role)))
+    folder = package.weights_folder(role)
+    with closing(UnfusedSession(role, model, folder, reference.place)) as session:
+        return max(float(np.max(session.run(call.inputs)[_OUTPUT])) for call in calls)
+
+
+def with_maximum(model: ir.Model) -> ir.Model:
+    """Let a graph answer the largest magnitudes of what 16 bits would have to hold, in place."""
+    graph = model.graph
+    nodes = list(graph)
+    narrow = narrow_nodes(nodes)
+    values = [
+        output
+        for node in nodes
+        if node in narrow
+        for output in node.outputs
+        if output.dtype == ir.DataType.FLOAT
+    ]
+    one = _constant(graph, f"{_OUTPUT}.one", np.array([1], np.int64))
+    mask = _constant(graph, f"{_OUTPUT}.mask", np.array(_MASK, np.float32))
+    zero = _constant(graph, f"{_OUTPUT}.zero", np.array(0, np.float32))
+    maxima = []
+    # ONNX Runtime runs first what stands last (`unfused`): so each maximum comes right behind its
+    # value, which need not be kept.
+    for value in reversed(values):
+        size = ir.node("Abs", [value])
+        seen = ir.node("Less", [size.outputs[0], mask])
+        kept = ir.node("Where", [seen.outputs[0], size.outputs[0], zero])
+        largest = ir.node("ReduceMax", [kept.outputs[0]], {"keepdims": 0})
+        row = ir.node("Reshape", [largest.outputs[0], one])
+        graph.extend([size, seen, kept, largest, row])
+        maxima.append(row.outputs[0])
+    found = ir.Value(
+        name=_OUTPUT, shape=ir.Shape([len(maxima)]), type=ir.TensorType(ir.DataType.FLOAT)
+    )
+    graph.append(ir.node("Concat", maxima, {"axis": 0}, outputs=[found]))
+    graph.outputs.append(found)
+    return model
+
+
+def _constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value

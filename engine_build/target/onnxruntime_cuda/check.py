@@ -1,0 +1,86 @@
+"""Holds a compiled graph to the package's own, on the CPU: that no fusion changed what it computes.
+
+This is no check of the CUDA provider, nor of what 16 bits do there: that takes a device. What the
+CPU provider has no kernels for is run as `definitions` say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime
+
+from engine_build.target.capture import Call
+from engine_build.target.onnxruntime_cuda.definitions import define_operators
+from engine_build.target.verify import check_engine
+from runtime.backends.onnxruntime.cpu import open_session
+from runtime.backends.protocol import Array
+from runtime.errors import BuildError
+from runtime.package.manifest import ModelPackage, Precision
+from runtime.package.target import EngineCheck
+
+FP32_TOLERANCE = 1e-4
+"""Of a graph in fp32: only the order of sums differs."""
+
+
+def check_role(
+    package: ModelPackage, role: str, graph: Path, precision: Precision, calls: Sequence[Call]
+) -> EngineCheck:
+    """How far a compiled graph is from the package's own answers in `calls`, on the CPU.
+
+    A graph in bf16, which the CPU provider cannot compute in, is checked with fp32 in its place;
+    its constants stay as they were rounded. Raises BuildError where ONNX Runtime cannot run it.
+    """
+    model = ir.load(graph)
+    define_operators(model)
+    if precision == "bf16":
+        widen(model)
+    run = _Runner(role, model, package.weights_folder(role)).run
+    check = check_engine(calls, run, "fp16" if precision == "fp16" else "fp32")
+    if precision == "fp32":
+        return replace(check, tolerance=min(check.tolerance, FP32_TOLERANCE))
+    return check
+
+
+def widen(model: ir.Model) -> None:
+    """Put fp32 in the place of bf16, in place: stored weights are cast where they are read."""
+    narrow, wide = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+    for node in list(model.graph):
+        for output in node.outputs:
+            if output.dtype == narrow:
+                output.dtype = wide
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == narrow:
+            node.attributes["to"] = ir.AttrInt64("to", wide.value)
+    for value in list(model.graph.initializers.values()):
+        if value.dtype == narrow:
+            output = ir.Value(
+                name=f"{value.name}.wide", shape=value.shape, type=ir.TensorType(wide)
+            )
+            value.replace_all_uses_with(output)
+            model.graph.insert_before(
+                model.graph[0], ir.node("Cast", [value], {"to": wide.value}, outputs=[output])
+            )
+
+
+class _Runner:
+    """One graph, open on the CPU."""
+
+    def __init__(self, role: str, model: ir.Model, folder: Path) -> None:
+        self._role = role
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        content: bytes = ir.to_proto(model).SerializeToString()
+        try:
+            self._session = open_session(content, options, folder)
+        except Exception as error:  # onnxruntime's own errors share no base but this
+            raise BuildError(f"{role}: ONNX Runtime cannot open its graph: {error}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays in, named arrays out."""
+        try:
+            values = self._session.run(self._outputs, inputs)
+        except Exception as error:
+            raise BuildError(f"{self._role}: ONNX Runtime cannot run its graph: {error}") from error
+        return dict(zip(self._outputs, values, strict=True))

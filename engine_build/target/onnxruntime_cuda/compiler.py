@@ -1,0 +1,112 @@
+"""Writes the graph of one role for ONNX Runtime's CUDA provider.
+
+The graph lies in its target's folder. Its weights stay where the package has them: it refers to
+them by the names that the package's own graph has, and is opened as bytes together with
+`package.weights_folder(role)`, as `runtime.backends.onnxruntime.open_session` does. Every
+initializer that the manifest names keeps its name, shape and dtype, so that LoRAs find it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from engine_build.target.onnxruntime_cuda.attention import fuse_attention
+from engine_build.target.onnxruntime_cuda.capturable import Refusal, uncapturable
+from engine_build.target.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
+from engine_build.target.onnxruntime_cuda.concat import split_concats
+from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
+from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
+from engine_build.target.onnxruntime_cuda.layout import put_channels_last
+from engine_build.target.precision import typed_graph
+from runtime.errors import BuildError
+from runtime.package.manifest import ModelPackage, Precision
+from runtime.package.target import Binding
+
+FUSIONS = "calotype.fusions"
+"""The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says of it."""
+
+FUSED = ("MultiHeadAttention", "GroupNorm", "NhwcConv")
+PLAIN = ("Softmax", "InstanceNormalization", "Conv")
+"""What each of FUSED is made of, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """A graph that was written."""
+
+    path: Path
+    inputs: Mapping[str, Binding]
+    outputs: Mapping[str, Binding]
+    fused: Mapping[str, int]
+    """How many there are of each operator of FUSED."""
+    left: Mapping[str, int]
+    """How many there still are of each operator of PLAIN."""
+    uncaptured: tuple[Refusal, ...]
+    """What keeps it from being captured as a CUDA graph: with any, it runs without one."""
+
+
+def compile_role(
+    package: ModelPackage, role: str, precision: Precision, folder: Path
+) -> CompiledGraph:
+    """Write `folder/ROLE.onnx`, in one step. Raises BuildError for a graph that cannot be read."""
+    record = package.manifest.roles[role]
+    parameters = [each.initializer for each in record.parameters.values()]
+    model = ir.load(package.file(record.graph))
+    optimise(model, precision, parameters)
+    missing = set(parameters) - set(model.graph.initializers)
+    if missing:
+        raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
+    fused, left = (_counts(model, operators) for operators in (FUSED, PLAIN))
+    refusals = uncapturable(model)
+    model.metadata_props[FUSIONS] = json.dumps(
+        {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
+    )
+    path = folder / f"{role}.onnx"
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_bytes(ir.to_proto(model).SerializeToString())
+    unfinished.replace(path)
+    return CompiledGraph(
+        path=path,
+        inputs=_bindings(model.graph.inputs),
+        outputs=_bindings(model.graph.outputs),
+        fused=fused,
+        left=left,
+        uncaptured=refusals,
+    )
+
+
+def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> None:
+    """Put a graph into a precision and fuse all there is, in place."""
+    split_concats(model)
+    # Attention's rules know no Casts, and the norms' operator takes 16 bits and sums in 32.
+    fuse_attention(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    typed_graph(model, precision, parameters)
+    narrow_early(model)
+    widen_what_has_no_kernel(model)
+    fuse_group_norms(model)
+    put_channels_last(model)
+    put_numbers_on_device(model)
+    model.opset_imports[DOMAIN] = 1
+    passes.RemoveUnusedNodesPass()(model)
+    passes.NameFixPass()(model)
+
+
+def _counts(model: ir.Model, operators: tuple[str, ...]) -> dict[str, int]:
+    found = Counter(node.op_type for node in model.graph)
+    return {operator: found[operator] for operator in operators}
+
+
+def _bindings(values: Iterable[ir.Value]) -> dict[str, Binding]:
+    bindings = {}
+    for value in values:
+        assert value.dtype is not None
+        assert value.shape is not None
+        shape = tuple(extent if isinstance(extent, int) else -1 for extent in value.shape)
+        bindings[str(value.name)] = Binding(str(value.dtype.numpy()), shape)
+    return bindings

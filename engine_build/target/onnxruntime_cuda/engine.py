@@ -1,0 +1,86 @@
+"""The optimised graphs of ONNX Runtime's CUDA provider as the engines of a target.
+
+A graph is the same for every GPU and takes any size; a target of it is still for one GPU, since it
+is verified on one, at the sizes that it is to serve. It is written anywhere. Where no GPU is at
+hand to verify it, it is held to the package's own graph on the CPU before it is kept, on the inputs
+of a real picture.
+"""
+
+import resource
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Self
+
+from engine_build.progress import Phases
+from engine_build.target.onnxruntime_cuda.check import check_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.reference import Reference
+from runtime.errors import BackendError, BuildError
+from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.target import EngineRecord, TargetIdentity
+
+# Releases of one version, of which only one can be installed.
+_DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntimeCudaCompiler:
+    """Optimises graphs with no GPU and no CUDA."""
+
+    version: str
+    names_gpus: bool = True
+    refits_without_gpu: bool = True
+
+    @classmethod
+    def installed(cls) -> Self:
+        """Raises BackendError where no ONNX Runtime is."""
+        for name in _DISTRIBUTIONS:
+            try:
+                return cls(version(name))
+            except PackageNotFoundError:
+                continue
+        raise BackendError("onnxruntime-cuda: install it with: pip install onnxruntime-gpu")
+
+    def compile(
+        self,
+        package: ModelPackage,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> EngineRecord:
+        """Write `folder/ROLE.onnx`. Raises BuildError."""
+        started = time.monotonic()
+        precision = identity.engines[role].precision
+        phases.show("optimising", 0, 1)
+        compiled = compile_role(package, role, precision, folder)
+        return EngineRecord(
+            file=compiled.path.name,
+            content=record_file(compiled.path),
+            inputs=compiled.inputs,
+            outputs=compiled.outputs,
+            build_seconds=round(time.monotonic() - started, 1),
+            build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+            uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
+        )
+
+    def check(
+        self,
+        reference: Reference,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> None:
+        """Run the graph on the CPU. Raises BuildError where it computes something else."""
+        calls = reference.calls[role]
+        phases.show("checking on the CPU", 0, 1)
+        precision = identity.engines[role].precision
+        check = check_role(reference.package, role, folder / f"{role}.onnx", precision, calls)
+        if not check.passed:
+            raise BuildError(
+                f"{role}: optimising its graph changed what it computes: it is off by "
+                f"{check.largest_error:.1e}, allowed is {check.tolerance:.1e}"
+            )

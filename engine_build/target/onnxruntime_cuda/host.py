@@ -1,0 +1,223 @@
+"""Numbers that ONNX Runtime computes on the host, made on the device where the device reads them.
+
+ONNX Runtime computes with shapes on the host, and copies what a kernel wants in the device's
+memory. A single such copy, and a session refuses to have the graph captured as a CUDA graph. Range
+takes its numbers from the host and leaves them on the device, so that the range of one number is
+that copy and yet none. At one shape of the inputs these numbers are constants, and may be captured.
+
+What lies on the host is decided here as ONNX Runtime 1.31 does.
+https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/framework/fallback_cpu_capability.cc
+"""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.kernels import MADE_ON_HOST, READ_ON_HOST, has_kernel
+
+_SMALL = 100
+"""Elements of a constant that is no reason to compute on the device."""
+
+_INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
+_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def put_numbers_on_device(model: ir.Model) -> None:
+    """Let kernels read no number from the host where they want the device's memory, in place.
+
+    What is no single number stays, and is copied.
+    """
+    graph = model.graph
+    _find_maxima_by_kernels(graph)
+    # A node that reads inputs of the graph goes to the host only with a number that is there.
+    placement = Placement(graph, inputs_follow=False)
+    numbers = _Numbers(graph, placement)
+    for node in list(graph):
+        for index, value in placement.copied_to_device(node):
+            if numbers.can_be_made(value):
+                node.replace_input_with(index, numbers.on_device(value))
+
+
+class Placement:
+    """What of a graph ONNX Runtime computes on the host."""
+
+    def __init__(self, graph: ir.Graph, *, inputs_follow: bool = True) -> None:
+        """ONNX Runtime lets a node's numbers on the host take inputs of the graph there too;
+        `inputs_follow` says whether they are to be taken so."""
+        self._inputs_follow = inputs_follow
+        self.on_host: set[ir.Value] = set()
+        for node in graph:
+            if self._falls_to_host(node):
+                self.on_host.update(node.outputs)
+
+    def runs_on_host(self, node: ir.Node) -> bool:
+        """Whether a node is computed there."""
+        return node.outputs[0] in self.on_host
+
+    def has_host_alone(self, node: ir.Node) -> bool:
+        """Whether all that a node reads is on the host."""
+        return all(self._is_there(value) for value in node.inputs if value is not None)
+
+    def copied_to_device(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+        """Inputs of a node on the device that the host has, by position."""
+        if self.runs_on_host(node):
+            return
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        for index, value in enumerate(node.inputs):
+            if value is not None and value in self.on_host and index not in wanted:
+                yield index, value
+
+    def copied_to_host(self, node: ir.Node) -> Iterator[ir.Value]:
+        """Inputs that a node reads on the host and the device has, the graph's own among them."""
+        if node.op_type in MADE_ON_HOST:
+            return
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        for index, value in enumerate(node.inputs):
+            read_there = self.runs_on_host(node) or index in wanted
+            if value is not None and read_there and not self._is_there(value):
+                yield value
+
+    def _is_there(self, value: ir.Value) -> bool:
+        return value in self.on_host or _is_constant(value)
+
+    def _falls_to_host(self, node: ir.Node) -> bool:
+        if node.op_type in MADE_ON_HOST or not has_kernel(node):
+            return True
+        inputs = [value for value in node.inputs if value is not None]
+        wanted = READ_ON_HOST.get(node.op_type, ())
+        if any(
+            value in self.on_host and index in wanted for index, value in enumerate(node.inputs)
+        ):
+            return False  # Its kernel takes it from there.
+        return any(value in self.on_host for value in inputs) and all(
+            value.dtype not in _NARROW and (value in self.on_host or self._follows(value))
+            for value in inputs
+        )
+
+    def _follows(self, value: ir.Value) -> bool:
+        return _is_small_constant(value) or (self._inputs_follow and value.is_graph_input())
+
+
+class _Numbers:
+    """Twins, on the device, of what is on the host."""
+
+    def __init__(self, graph: ir.Graph, placement: Placement) -> None:
+        self._graph = graph
+        self._host = placement.on_host
+        self._twins: dict[ir.Value, ir.Value] = {}
+
+    def can_be_made(self, value: ir.Value) -> bool:
+        """Whether what is on the host comes down to single whole numbers."""
+        if value.dtype in _INTEGERS:
+            return value.shape is not None and value.shape.rank() == 0
+        producer = value.producer()
+        assert producer is not None
+        return all(
+            source is None or source not in self._host or self.can_be_made(source)
+            for source in producer.inputs
+        )
+
+    def on_device(self, value: ir.Value) -> ir.Value:
+        """The value, as nodes on the device make it."""
+        if value not in self._twins:
+            if value.dtype in _INTEGERS:
+                twin, made = self._ranged(value)
+            else:
+                twin, made = self._computed(value)
+            producer = value.producer()
+            assert producer is not None
+            self._graph.insert_after(producer, made)
+            self._twins[value] = twin
+        return self._twins[value]
+
+    def _ranged(self, value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
+        """The range from a number to the one behind it."""
+        number, name = value.type, f"{value.name}.device"
+        assert value.dtype is not None
+        one = _constant(self._graph, f"{name}.one", 1, value.dtype)
+        axis = _constant(self._graph, f"{name}.axis", [0], ir.DataType.INT64)
+        end = ir.Value(name=f"{name}.end", shape=ir.Shape([]), type=number)
+        row = ir.Value(name=f"{name}.row", shape=ir.Shape([1]), type=number)
+        twin = ir.Value(name=name, shape=ir.Shape([]), type=number)
+        return twin, [
+            ir.node("Add", [value, one], outputs=[end], name=f"{name}.add"),
+            ir.node("Range", [value, end, one], outputs=[row], name=f"{name}.range"),
+            ir.node("Squeeze", [row, axis], outputs=[twin], name=f"{name}.squeeze"),
+        ]
+
+    def _computed(self, value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
+        """What makes it on the host once more, of numbers on the device."""
+        producer = value.producer()
+        assert producer is not None
+        inputs = [
+            self.on_device(source) if source in self._host else source
+            for source in producer.inputs
+            if source is not None
+        ]
+        twin = ir.Value(name=f"{value.name}.device", shape=value.shape, type=value.type)
+        name = f"{twin.name}.node"
+        made = ir.node(producer.op_type, inputs, producer.attributes, outputs=[twin], name=name)
+        return twin, [made]
+
+
+def _find_maxima_by_kernels(graph: ir.Graph) -> None:
+    """Find the first place of the largest whole number in a row, which CUDA's ArgMax, of floats
+    alone, does not: as the smallest of the places where it is.
+    """
+    for node in list(graph):
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type != "ArgMax" or source is None or source.dtype not in _INTEGERS:
+            continue
+        rank = len(source.shape) if source.shape is not None else 0
+        extent = source.shape[-1] if source.shape is not None and rank else None
+        if not isinstance(extent, int) or not _is_of_last_axis(node, rank):
+            continue
+        _replace_argmax(node, source, extent, graph)
+
+
+def _replace_argmax(node: ir.Node, source: ir.Value, extent: int, graph: ir.Graph) -> None:
+    output = node.outputs[0]
+    name = str(output.name)
+    axis = _constant(graph, f"{name}.axis", [-1], ir.DataType.INT64)
+    places = _constant(graph, f"{name}.places", list(range(extent)), ir.DataType.INT64)
+    behind = _constant(graph, f"{name}.behind", [extent], ir.DataType.INT64)
+    largest = ir.Value(name=f"{name}.largest", type=source.type)
+    is_there = ir.Value(
+        name=f"{name}.is_there", shape=source.shape, type=ir.TensorType(ir.DataType.BOOL)
+    )
+    found = ir.Value(name=f"{name}.found", shape=source.shape, type=output.type)
+    first = ir.Value(name=f"{name}.first", shape=output.shape, type=output.type)
+    keeps = node.attributes.get("keepdims", ir.AttrInt64("keepdims", 1))
+    made = [
+        ir.node("ReduceMax", [source, axis], {"keepdims": 1}, outputs=[largest]),
+        ir.node("Equal", [source, largest], outputs=[is_there]),
+        ir.node("Where", [is_there, places, behind], outputs=[found]),
+        ir.node("ReduceMin", [found, axis], {"keepdims": keeps.as_int()}, outputs=[first]),
+    ]
+    for each in made:
+        each.name = f"{each.outputs[0].name}.node"
+    graph.insert_before(node, made)
+    output.replace_all_uses_with(first)
+
+
+def _is_of_last_axis(node: ir.Node, rank: int) -> bool:
+    axis, last = node.attributes.get("axis"), node.attributes.get("select_last_index")
+    of_last = axis is not None and axis.as_int() in {-1, rank - 1}
+    return of_last and (last is None or not last.as_int()) and not node.outputs[0].is_graph_output()
+
+
+def _is_constant(value: ir.Value) -> bool:
+    return value.is_initializer() and not value.is_graph_input()
+
+
+def _is_small_constant(value: ir.Value) -> bool:
+    constant = value.const_value
+    return constant is not None and constant.size <= _SMALL
+
+
+def _constant(graph: ir.Graph, name: str, numbers: int | list[int], dtype: ir.DataType) -> ir.Value:
+    content = ir.tensor(numbers, dtype=dtype, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(content.numpy().shape), type=ir.TensorType(dtype))
+    value.const_value = content
+    graph.register_initializer(value)
+    return value

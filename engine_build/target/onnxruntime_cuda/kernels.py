@@ -1,0 +1,129 @@
+"""Facts of ONNX Runtime 1.31's CUDA provider, of the operators that our graphs are made of.
+
+Read in its sources, of which the paths below are those under `onnxruntime/core/providers/cuda/`,
+in its list of kernels, and in the strings of `libonnxruntime_providers_cuda.so` 1.31.1: the names
+of its kernels' classes, which have dtypes in them, and the calls of CUDA that it spells out for its
+errors. An operator that is in no table here is not one that cannot be captured, but one that nobody
+has looked at.
+
+https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md
+"""
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
+
+LARGEST_CONCAT = 32
+"""Inputs of a Concat in a capture (tensor/concat.cc): pointers to more go through the host, which
+the kernel refuses there. Split hands as many outputs over by a buffer that a capture keeps, and is
+not bounded (tensor/split.cc)."""
+
+_ANY = tuple(range(8))
+
+READ_ON_HOST: Mapping[str, tuple[int, ...]] = {
+    "ConstantOfShape": _ANY,
+    "CumSum": (1,),
+    "Expand": (1,),
+    "Pad": (1, 3),
+    "Range": _ANY,
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceProd": (1,),
+    "ReduceSum": (1,),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+}
+"""Inputs that CUDA's kernels want in the host's memory, by operator."""
+
+MADE_ON_HOST = frozenset({"Shape", "Size"})
+"""They ask for a shape alone, and leave their answer in the host's memory."""
+
+WAITING: Mapping[str, str] = {
+    "Compress": "tensor/compress.cc",
+    "NonMaxSuppression": "object_detection/non_max_suppression_impl.cu",
+    "NonZero": "tensor/nonzero_op.cc",
+}
+"""Operators whose kernels wait for the device, since their results decide a shape, each with where
+that is read."""
+
+_FP32, _FP16, _BF16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
+_WHOLE = frozenset({ir.DataType.INT32, ir.DataType.INT64})
+_TWO_FLOATS = frozenset({_FP32, _FP16})
+_FLOATS = _TWO_FLOATS | {_BF16}
+_NUMBERS = _FLOATS | _WHOLE
+_BITS = frozenset({ir.DataType.BOOL})
+_ALL = _NUMBERS | _BITS | {ir.DataType.UINT8}
+
+_KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
+    "": {
+        # They move elements, of whatever dtype.
+        **dict.fromkeys(
+            ("Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity"), _ALL
+        ),
+        **dict.fromkeys(("Reshape", "Shape", "Size", "Slice", "Split", "Squeeze"), _ALL),
+        **dict.fromkeys(("Transpose", "Unsqueeze"), _ALL),
+        "GatherND": _FLOATS | _BITS | {ir.DataType.INT64},
+        "Pad": _TWO_FLOATS | _BITS,
+        "Tile": _TWO_FLOATS | _WHOLE,
+        "Trilu": _ALL,
+        # They compute with elements, or compare them.
+        **dict.fromkeys(("Add", "Div", "Max", "Min", "Mod", "Mul", "Sub"), _NUMBERS),
+        "Equal": _TWO_FLOATS | _WHOLE | _BITS,
+        **dict.fromkeys(("Greater", "GreaterOrEqual", "Less"), _TWO_FLOATS | _WHOLE),
+        "LessOrEqual": _TWO_FLOATS | _WHOLE,
+        **dict.fromkeys(("And", "Not", "Or"), _BITS),
+        "Clip": _TWO_FLOATS | {ir.DataType.INT64},
+        **dict.fromkeys(("Cos", "Exp", "Gelu", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh"), _FLOATS),
+        **dict.fromkeys(("Log", "Reciprocal", "Round"), _TWO_FLOATS),
+        **dict.fromkeys(("Abs", "Neg"), _NUMBERS),
+        "Pow": _TWO_FLOATS | _WHOLE,
+        "Where": _FLOATS | _WHOLE | {ir.DataType.UINT8},
+        # They compute with rows, matrices or pictures.
+        "ArgMax": _TWO_FLOATS,
+        "CumSum": _TWO_FLOATS | _WHOLE,
+        "Range": _WHOLE | {_FP32},
+        **dict.fromkeys(("ReduceMax", "ReduceMin"), _TWO_FLOATS | _WHOLE),
+        "ReduceMean": _FLOATS | {ir.DataType.INT32},
+        "ReduceProd": _TWO_FLOATS | {ir.DataType.INT32},
+        "ReduceSum": _NUMBERS,
+        "TopK": _TWO_FLOATS | _WHOLE,
+        **dict.fromkeys(("InstanceNormalization", "Resize"), _TWO_FLOATS),
+        **dict.fromkeys(("Conv", "Gemm", "LayerNormalization", "MatMul", "Softmax"), _FLOATS),
+    },
+    DOMAIN: {
+        "GroupNorm": _TWO_FLOATS,
+        "MultiHeadAttention": _FLOATS,
+        "NhwcConv": _TWO_FLOATS,
+    },
+}
+"""Dtypes of an operator's kernels, by domain: of its first input, where `_KEYED_BY` names none."""
+
+_KEYED_BY = {"Where": 1}
+
+
+def is_known(node: ir.Node) -> bool:
+    """Whether the tables say anything of an operator."""
+    return node.op_type in _KERNELS.get(node.domain, ()) or node.op_type in WAITING
+
+
+def has_kernel(node: ir.Node) -> bool:
+    """Whether CUDA has a kernel of a known operator for what it reads; True of an unknown one."""
+    dtypes = _KERNELS.get(node.domain, {}).get(node.op_type)
+    dtype = keyed_by(node)
+    return dtypes is None or dtype is None or dtype in dtypes
+
+
+def keyed_by(node: ir.Node) -> ir.DataType | None:
+    """The dtype that decides which kernel a node takes."""
+    index = _KEYED_BY.get(node.op_type, 0)
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return None if value is None else value.dtype

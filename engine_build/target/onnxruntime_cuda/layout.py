@@ -1,0 +1,221 @@
+"""Convolutions and what lies between them with channels last, as CUDA's kernels want it.
+
+A Conv becomes `com.microsoft.NhwcConv`, whose weights a Transpose behind the initializer arranges,
+so that initializers keep their names and shapes; ONNX Runtime folds it when it opens the graph.
+Pictures stay with channels last through all that works on single elements, so that Transposes are
+left only where a picture comes in, goes out, or is read as something else.
+"""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
+
+_LAST = (0, 2, 3, 1)
+_FIRST = (0, 3, 1, 2)
+
+# NhwcConv has no kernel for bf16.
+_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
+
+_ELEMENTWISE = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Clip",
+        "Div",
+        "Gelu",
+        "Max",
+        "Min",
+        "Mul",
+        "Relu",
+        "Round",
+        "Sigmoid",
+        "Sub",
+        "Tanh",
+    }
+)
+
+
+def put_channels_last(model: ir.Model) -> None:
+    """Rearrange a typed graph, in place. Nodes that nothing reads any more stay in it."""
+    _ChannelsLast(model.graph).run()
+
+
+class _ChannelsLast:
+    """Rearranges one graph: `_twins` holds what is there with channels last too."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._twins: dict[ir.Value, ir.Value] = {}
+        self._rearranged: list[ir.Node] = []
+
+    def run(self) -> None:
+        """Nodes come in topological order, so that what one reads is decided before it."""
+        for node in list(self._graph):
+            made = self._rearrange(node)
+            if made is not None:
+                self._graph.insert_before(node, made)
+                twin, value = made.outputs[0], node.outputs[0]
+                twin.name, twin.type = f"{value.name}.last", value.type
+                twin.shape = _permuted(value.shape, _LAST)
+                self._twins[value] = twin
+                self._rearranged.append(node)
+        for node in self._rearranged:
+            self._put_back(node)
+
+    def _rearrange(self, node: ir.Node) -> ir.Node | None:
+        """The node with channels last; None where it stays as it is."""
+        handlers = {
+            "Conv": self._convolution,
+            "GroupNorm": self._group_norm,
+            "Concat": self._concatenation,
+            "Resize": self._resize,
+            "Shape": self._shape,
+            "Transpose": self._move,
+            **dict.fromkeys(_ELEMENTWISE, self._elementwise),
+        }
+        handler = handlers.get(node.op_type)
+        return handler(node) if handler is not None else None
+
+    def _convolution(self, node: ir.Node) -> ir.Node | None:
+        picture, weight, *bias = node.inputs
+        assert picture is not None
+        assert weight is not None
+        if not _is_picture(picture) or picture.dtype not in _DTYPES:
+            return None
+        arranged = self._transposed(
+            weight, _LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
+        )
+        inputs = [self._last(picture, node), arranged, *bias]
+        return ir.node("NhwcConv", inputs, node.attributes, domain=DOMAIN, name=_name(node))
+
+    def _group_norm(self, node: ir.Node) -> ir.Node:
+        picture, gamma, beta = node.inputs
+        assert picture is not None
+        attributes = {**node.attributes, "channels_last": ir.AttrInt64("channels_last", 1)}
+        inputs = [self._last(picture, node), gamma, beta]
+        return ir.node("GroupNorm", inputs, attributes, domain=DOMAIN, name=_name(node))
+
+    def _elementwise(self, node: ir.Node) -> ir.Node | None:
+        if not self._follows(node):
+            return None
+        inputs: list[ir.Value | None] = []
+        for value in node.inputs:
+            if value is None or _is_single(value):
+                inputs.append(value)
+            elif _is_picture(value):
+                inputs.append(self._last(value, node))
+            else:
+                return None
+        return ir.node(node.op_type, inputs, node.attributes, name=_name(node))
+
+    def _concatenation(self, node: ir.Node) -> ir.Node | None:
+        if node.attributes["axis"].as_int() != 1 or not self._follows(node):
+            return None
+        inputs = [self._last(value, node) for value in node.inputs if value is not None]
+        return ir.node("Concat", inputs, {"axis": 3}, name=_name(node))
+
+    def _resize(self, node: ir.Node) -> ir.Node | None:
+        """Only by nearest neighbours: the kernel of the others wants channels first."""
+        picture, region, *sizes = node.inputs
+        mode = node.attributes.get("mode")
+        nearest = mode is None or mode.as_string() == "nearest"
+        if picture not in self._twins or region is not None or not nearest:
+            return None
+        if "axes" in node.attributes:
+            return None
+        inputs = [self._twins[picture], None]
+        inputs += [None if size is None else self._gathered(size, _LAST, node) for size in sizes]
+        return ir.node("Resize", inputs, node.attributes, name=_name(node))
+
+    def _shape(self, node: ir.Node) -> None:
+        """Ask what is there already: for its shape alone nothing is moved."""
+        twin = self._twins.get(node.inputs[0]) if node.inputs[0] is not None else None
+        output = node.outputs[0]
+        if twin is None or not _is_whole(node) or output.is_graph_output():
+            return
+        found = ir.node("Shape", [twin], name=_name(node))
+        shape = found.outputs[0]
+        shape.name, shape.type, shape.shape = f"{output.name}.last", output.type, output.shape
+        self._graph.insert_before(node, found)
+        output.replace_all_uses_with(self._gathered(shape, _FIRST, node))
+
+    def _move(self, node: ir.Node) -> None:
+        """A Transpose that puts channels first or last has its twin before it, or is one."""
+        source, output = node.inputs[0], node.outputs[0]
+        assert source is not None
+        order = tuple(node.attributes["perm"].as_ints())
+        if order == _FIRST:
+            self._twins[output] = source
+        elif order == _LAST and source in self._twins and not output.is_graph_output():
+            output.replace_all_uses_with(self._twins[source])
+
+    def _put_back(self, node: ir.Node) -> None:
+        """Give what still reads a rearranged node's output the channels where they were."""
+        value = node.outputs[0]
+        first = self._transposed(self._twins[value], _FIRST, node, f"{value.name}.first")
+        first.shape = value.shape
+        if value.is_graph_output():
+            first.name, value.name = value.name, first.name
+        value.replace_all_uses_with(first, replace_graph_outputs=True)
+
+    def _follows(self, node: ir.Node) -> bool:
+        """Whether it makes a picture of one that has its channels last already."""
+        known = any(value in self._twins for value in node.inputs if value is not None)
+        return known and _is_picture(node.outputs[0])
+
+    def _last(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        if value not in self._twins:
+            self._twins[value] = self._transposed(value, _LAST, before, f"{value.name}.last")
+        return self._twins[value]
+
+    def _transposed(
+        self, value: ir.Value, order: Sequence[int], before: ir.Node, name: str
+    ) -> ir.Value:
+        shape = _permuted(value.shape, order)
+        output = ir.Value(name=name, shape=shape, type=value.type)
+        node = ir.node("Transpose", [value], {"perm": order}, outputs=[output], name=f"{name}.move")
+        self._graph.insert_before(before, node)
+        return output
+
+    def _gathered(self, value: ir.Value, order: Sequence[int], before: ir.Node) -> ir.Value:
+        """The numbers of a shape, in another order; constants stay constants."""
+        name = f"{value.name}.{before.outputs[0].name}.order"
+        if value.const_value is not None:
+            numbers = value.const_value.numpy()[list(order)]
+            return self._constant(ir.tensor(numbers, dtype=value.dtype, name=name))
+        indices = ir.tensor(list(order), dtype=ir.DataType.INT64, name=f"{name}.indices")
+        inputs = [value, self._constant(indices)]
+        output = ir.Value(name=name, shape=ir.Shape([4]), type=value.type)
+        node = ir.node("Gather", inputs, {"axis": 0}, outputs=[output], name=name)
+        self._graph.insert_before(before, node)
+        return output
+
+    def _constant(self, content: ir.TensorProtocol) -> ir.Value:
+        value = ir.Value(name=content.name, shape=ir.Shape([4]), type=ir.TensorType(content.dtype))
+        value.const_value = content
+        self._graph.register_initializer(value)
+        return value
+
+
+def _permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
+    return None if shape is None else ir.Shape([shape[axis] for axis in order])
+
+
+def _is_picture(value: ir.Value) -> bool:
+    return value.shape is not None and len(value.shape) == 4
+
+
+def _is_single(value: ir.Value) -> bool:
+    """Whether it is one number, however it is written."""
+    return value.shape is not None and all(extent == 1 for extent in value.shape)
+
+
+def _is_whole(shape: ir.Node) -> bool:
+    start = shape.attributes.get("start")
+    return "end" not in shape.attributes and (start is None or start.as_int() == 0)
+
+
+def _name(node: ir.Node) -> str:
+    return f"{node.outputs[0].name}.last"

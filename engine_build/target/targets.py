@@ -1,0 +1,103 @@
+"""What a target of a package is to be: its identity, from the package and what was asked for."""
+
+from dataclasses import dataclass
+
+from engine_build.target import onnxruntime_cuda
+from engine_build.target.profiles import Served, check_served, profiles_of
+from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
+from runtime.package.manifest import HEIGHT, WIDTH, Manifest, Precision
+from runtime.package.target import (
+    TF32,
+    BackendName,
+    EngineIdentity,
+    TargetIdentity,
+    graph_sha256,
+    weights_sha256,
+)
+from runtime.plan.families import family_named
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks of a target."""
+
+    backend: BackendName
+    compute_capability: str
+    served: Served
+    precision: Precision | None = None
+    """None for what each role is usually computed in."""
+    fixed_weights: bool = False
+    """Whether its weights cannot be replaced, so that it draws nothing with LoRAs."""
+
+    def command(self, name: str) -> str:
+        """The `engine-build compile` command that asks for it."""
+        parts = [f"engine-build compile {name} --backend {self.backend}"]
+        parts.append(f"--gpu {self.compute_capability}")
+        if self.precision is not None:
+            parts.append(f"--precision {self.precision}")
+        sizes = ",".join(f"{width}x{height}" for width, height in self.served.sizes)
+        parts.append(f"--sizes {sizes} --max-batch {self.served.max_batch}")
+        if self.fixed_weights:
+            parts.append("--fixed-weights")
+        return " ".join(parts)
+
+
+def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) -> TargetIdentity:
+    """The identity of the target that is wanted. Raises BuildError for what no package takes."""
+    check_served(wanted.served, manifest)
+    return TargetIdentity(
+        backend=wanted.backend,
+        backend_version=backend_version,
+        compute_capability=wanted.compute_capability,
+        engines={role: _engine(role, manifest, wanted) for role in manifest.roles},
+    )
+
+
+def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
+    """Width and height in pixels of every size that a target was tuned for."""
+    scale = manifest.latents.scale_factor
+    sizes = [
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    ]
+    return list(dict.fromkeys(sizes))
+
+
+def takes_loras(role: str, manifest: Manifest) -> bool:
+    """Whether LoRAs of the package's family may lie on this role's weights."""
+    family = family_named(manifest.family)
+    adapted = ("denoiser", *family.text_roles)
+    return family.facts(manifest).loras and role in adapted
+
+
+def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
+    record = manifest.roles[role]
+    refittable: tuple[str, ...] = ()
+    if takes_loras(role, manifest) and not wanted.fixed_weights:
+        matrices = [each for each in record.parameters.values() if each.replaceable]
+        refittable = tuple(sorted(each.initializer for each in matrices))
+    precision = _precision(record.precision, wanted.precision)
+    # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
+    short = precision == "fp32" and wanted.precision != "fp32"
+    if wanted.backend in FLAVOURS:
+        told = {
+            "REFIT_INDIVIDUAL": bool(refittable),
+            TF32: short,
+            # What allocates while it runs cannot be captured as a CUDA graph.
+            "REQUIRE_USER_ALLOCATION": wanted.backend in ALLOCATING,
+        }
+    else:
+        told = {f"fusions {onnxruntime_cuda.VERSION}": True, TF32: short}
+    return EngineIdentity(
+        graph_sha256=graph_sha256(record, manifest),
+        weights_sha256=weights_sha256(record, manifest),
+        precision=precision,
+        profiles=profiles_of(role, manifest, wanted.served),
+        refittable=refittable,
+        flags=tuple(flag for flag, is_set in told.items() if is_set),
+    )
+
+
+def _precision(usual: Precision, asked: Precision | None) -> Precision:
+    """A role that must be in fp32, whose range 16 bits do not hold, stays there."""
+    return usual if asked is None or usual == "fp32" else asked

@@ -1,0 +1,106 @@
+"""TensorRT as the compiler of a target's engines."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from engine_build.progress import Phases
+from engine_build.target.reference import Reference
+from engine_build.target.tensorrt.job import EngineJob
+from engine_build.target.tensorrt.process import run_job
+from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
+from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.target import BackendName, EngineRecord, TargetIdentity
+
+REFIT = "REFIT_INDIVIDUAL"
+"""The flag of an engine whose weights can be replaced, those that were marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRtCompiler:
+    """One flavour of TensorRT, each engine compiled in a process of its own."""
+
+    flavour: Flavour
+
+    @classmethod
+    def installed(cls, name: BackendName) -> Self:
+        """Raises BackendError where it is not."""
+        return cls(installed_flavour(name))
+
+    @property
+    def version(self) -> str:
+        """The flavour's."""
+        return self.flavour.version
+
+    @property
+    def names_gpus(self) -> bool:
+        """The flavour's."""
+        return self.flavour.names_gpus
+
+    @property
+    def refits_without_gpu(self) -> bool:
+        """No flavour does."""
+        return False
+
+    def compile(
+        self,
+        package: ModelPackage,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> EngineRecord:
+        """Write `folder/ROLE.engine`. Raises BuildError."""
+        job = engine_job(package, identity, role, folder)
+        compiled = run_job(job, lambda phase: phases.show(phase.name, phase.step, phase.steps))
+        path = Path(job.engine)
+        return EngineRecord(
+            file=path.name,
+            content=record_file(path),
+            inputs=compiled.inputs,
+            outputs=compiled.outputs,
+            build_seconds=compiled.seconds,
+            build_peak_gb=compiled.peak_gb,
+        )
+
+    def check(
+        self,
+        reference: Reference,
+        identity: TargetIdentity,
+        role: str,
+        folder: Path,
+        phases: Phases,
+    ) -> None:
+        """Nothing: no engine runs without its GPU."""
+
+
+def engine_job(
+    package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
+) -> EngineJob:
+    """What a child process needs to know to compile one role."""
+    record, engine = package.manifest.roles[role], identity.engines[role]
+    timings = f"{identity.backend}-{identity.backend_version}-{identity.compute_capability}.timing"
+    return EngineJob(
+        backend=identity.backend,
+        role=role,
+        graph=str(package.file(record.graph).resolve()),
+        weights_folder=str(package.weights_folder(role)),
+        parameters=tuple(each.initializer for each in record.parameters.values()),
+        inputs=record.inputs,
+        precision=engine.precision,
+        profiles=engine.profiles,
+        refittable=engine.refittable,
+        flags=engine.flags,
+        compute_capability=identity.compute_capability,
+        timing_cache=str((package.path.parent / f".{timings}").resolve()),
+        engine=str((folder / f"{role}.engine").resolve()),
+    )
+
+
+def fixed_job(
+    package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
+) -> EngineJob:
+    """The same engine with weights that cannot be replaced."""
+    job = engine_job(package, identity, role, folder)
+    flags = tuple(flag for flag in job.flags if flag != REFIT)
+    return replace(job, refittable=(), flags=flags)
