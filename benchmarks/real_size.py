@@ -20,7 +20,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from tqdm import tqdm
 
-from tests import flow_models, models, zimage_models
+from tests.tiny import flow_models, models, zimage_models
 
 SHARD_BYTES = 4 * 10**9
 _PIECE = 2**24

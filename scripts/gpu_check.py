@@ -8,7 +8,7 @@ backend that is not installed, or that does not run on this GPU, costs nothing. 
 outcome is kept as JSON with the GPU, its driver and the versions, so far as it is known at any
 time: benchmarks/results/ is where such files are committed.
 
---packages names the packages that `python -m tests.gpu.packages FOLDER` builds; without them they
+--packages names the packages that `python -m tests.tiny.packages FOLDER` builds; without them they
 are built first, which takes PyTorch and minutes.
 """
 
@@ -31,7 +31,7 @@ from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.errors import BackendError
 from runtime.package.target import BACKENDS, BackendName
 from scripts.gpu_processes import ROOT, Deadline, Outcome, Stage, Suite, run
-from tests.gpu.packages import PACKAGES, missing
+from tests.tiny.packages import PACKAGES, missing
 
 NOTHING_RAN = 1
 FAILED = 1
@@ -178,7 +178,7 @@ def check(
 def _build(folder: Path, deadline: Deadline) -> tuple[Stage, str]:
     """Build the packages that tests draw with; the reason where they cannot be built."""
     began = time.monotonic()
-    command = [sys.executable, "-W", "ignore", "-m", "tests.gpu.packages", str(folder)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.tiny.packages", str(folder)]
     fault = ""
     try:
         subprocess.run(command, cwd=ROOT, timeout=deadline.left, check=True)
@@ -248,7 +248,7 @@ def _packages(text: str) -> Path:
     if lacking := missing(folder):
         raise argparse.ArgumentTypeError(
             f"{folder} lacks {', '.join(lacking)}; build them with: "
-            f"python -m tests.gpu.packages {folder}"
+            f"python -m tests.tiny.packages {folder}"
         )
     return folder
 

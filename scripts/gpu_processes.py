@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.gpu_report import BEGAN, BEGUN, OVER, STAGE, VARIABLE, Line
-from tests.gpu.packages import ENGINES, PACKAGES
+from tests.tiny.packages import ENGINES, PACKAGES
 
 ROOT = Path(__file__).parent.parent
 

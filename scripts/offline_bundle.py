@@ -37,7 +37,7 @@ from tqdm import tqdm
 from scripts.device_code import DeviceCodeError, architecture_of
 from scripts.offline_archive import Item, folder_items, project_items, wheel_items, write_archive
 from scripts.offline_parts import MEBIBYTE, Parts, unfinished, write_manifest
-from tests.gpu import packages as tiny
+from tests.tiny import packages as tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLER = Path(__file__).with_name("offline_install.py")

@@ -8,16 +8,16 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from engine_build.package.export.role import Choices
-from tests.flow_models import (
+from tests.tiny.flow_models import (
     chroma_pipeline,
     flux_dev_pipeline,
     flux_schnell_pipeline,
     save_flow_source,
 )
-from tests.kept_packages import KeptPackages
-from tests.lora_packs import demo_with_loras
-from tests.models import SourceOptions, save_source
-from tests.zimage_models import zimage_pipeline
+from tests.tiny.kept_packages import KeptPackages
+from tests.tiny.lora_packs import demo_with_loras
+from tests.tiny.models import SourceOptions, save_source
+from tests.tiny.zimage_models import zimage_pipeline
 
 # A loaded machine is slow; what a test says must not depend on it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

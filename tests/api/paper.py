@@ -16,8 +16,8 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.shelf import LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.model import Model
-from tests.manifests import MANIFEST
 from tests.places import ROOT
+from tests.tiny.manifests import MANIFEST
 
 SNAPSHOT = ROOT / "docs" / "openapi.json"
 

@@ -8,7 +8,7 @@ import pytest
 from api.cli import main
 from runtime.backends.devices import find_devices
 from tests.places import ENGINES
-from tests.runtime.targets import Made, add_target
+from tests.runtime.package.targets import Made, add_target
 
 pytestmark = pytest.mark.skipif(
     find_devices().first is not None, reason="this machine has a GPU: its targets could be had"

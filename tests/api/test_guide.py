@@ -14,7 +14,7 @@ from engine_build.lora.packs import LoraRequest, add_pack, open_listed
 from runtime.package.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from tests.api.conftest import Starter
 from tests.api.live import Options
-from tests.lora_files import LoraWriter
+from tests.tiny.lora_files import LoraWriter
 
 PLACE = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 

@@ -13,7 +13,7 @@ from engine_build.cli import run
 from engine_build.lora.packs import open_listed
 from tests.api.conftest import Starter
 from tests.api.live import Api, LiveServer, Options, refused, small
-from tests.lora_files import LoraWriter
+from tests.tiny.lora_files import LoraWriter
 
 PLACE = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.api.imagined_server import GATE
 from tests.api.live import PATIENCE, LiveServer, Options, clean_environment
+from tests.fakes.server import GATE
+from tests.fakes.worker import FULL, servable
 from tests.places import ROOT
-from tests.runtime.imagined_worker import FULL, servable
-from tests.runtime.targets import add_target
+from tests.runtime.package.targets import add_target
 
-PROGRAM = (sys.executable, "-m", "tests.api.imagined_server")
+PROGRAM = (sys.executable, "-m", "tests.fakes.server")
 COMPILE = ("--compile", "--backend", "tensorrt-rtx", "--lease-seconds", "2")
 
 

@@ -21,16 +21,16 @@ from runtime.jobs.protocol import JobStatus
 from runtime.package.manifest import ModelPackage, read_manifest
 from runtime.package.target import Target, read_target, target_directories
 from tests.places import ROOT
-from tests.runtime.serving import serving
-from tests.runtime.targets import PASSED, Made, add_target
+from tests.runtime.jobs.serving import serving
+from tests.runtime.package.targets import PASSED, Made, add_target
 
 GPU = Devices((Gpu("Imagined GPU", "sm_89", 24 * 2**30, "13.0"),), "")
 
 ADD_TARGET = """
 import os, sys
 from pathlib import Path
-from tests.runtime.serving import serving
-from tests.runtime.targets import PASSED, Made, add_target
+from tests.runtime.jobs.serving import serving
+from tests.runtime.package.targets import PASSED, Made, add_target
 assert os.getpriority(os.PRIO_PROCESS, 0) == 19, "low priority"
 add_target(Path(sys.argv[1]), Made())
 """

@@ -19,10 +19,10 @@ from runtime.backends.catalog import Choice
 from runtime.jobs.protocol import JobStatus
 from runtime.package.target import Target
 from tests.api.live import refused, small
+from tests.fakes.worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in
 from tests.places import ROOT
-from tests.runtime.imagined_worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in
-from tests.runtime.serving import Server, serving
-from tests.runtime.targets import add_target
+from tests.runtime.jobs.serving import Server, serving
+from tests.runtime.package.targets import add_target
 
 SIZES = ((64, 64), (96, 64))
 

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from tests.conftest import PackageBuilder
 from tests.engine_build.fetch.server import Server
-from tests.models import SourceOptions, sdxl_pipeline
+from tests.tiny.models import SourceOptions, sdxl_pipeline
 
 
 @pytest.fixture

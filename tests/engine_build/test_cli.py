@@ -11,7 +11,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from engine_build.cli import COMMANDS, run
 from runtime.package.manifest import load_package
-from tests.engine_build.single_file import sgm
+from tests.engine_build.checkpoint.single_file import sgm
 
 COMMAND = Path(sys.executable).parent / "engine-build"
 

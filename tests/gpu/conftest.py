@@ -24,7 +24,7 @@ from runtime.package.target import BACKENDS, BackendName
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import served_by
 from scripts.gpu_report import stage
-from tests.gpu.packages import DEMO, ENGINES, FAMILIES, PACKAGES, build, missing
+from tests.tiny.packages import DEMO, ENGINES, FAMILIES, PACKAGES, build, missing
 
 HERE = Path(__file__).parent
 
@@ -109,7 +109,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(given) if given else tmp_path_factory.mktemp("packages")
     if not given:
         build(folder, missing(folder))
-    assert missing(folder) == [], f"build them with: python -m tests.gpu.packages {folder}"
+    assert missing(folder) == [], f"build them with: python -m tests.tiny.packages {folder}"
     return folder
 
 

@@ -10,7 +10,7 @@ from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
 from scripts.gpu_report import stage
 from tests.gpu.conftest import Compiled
-from tests.gpu.packages import FAMILIES
+from tests.tiny.packages import FAMILIES
 
 LATENTS = 0.05
 """The largest difference after a few steps, relative to the largest magnitude: random weights damp

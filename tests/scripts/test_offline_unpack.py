@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.packages import DEMO, FAMILIES
 from tests.places import ROOT
 from tests.scripts.test_device_code import MACHINE_CODE, container, entry, library
 from tests.scripts.wheels import write_wheel
+from tests.tiny.packages import DEMO, FAMILIES
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -100,7 +100,7 @@ def test_what_was_packed_is_imported_and_nothing_is_installed(made: Path, tmp_pa
     there = tmp_path / "there"
     assert json.loads(done.stdout) == [
         str(there / "site" / "painting.py"),
-        str(there / "project" / "runtime" / "catalog.py"),
+        str(there / "project" / "runtime" / "backends" / "catalog.py"),
         str(there / "project"),
         str(there / "packages"),
         version("calotype"),

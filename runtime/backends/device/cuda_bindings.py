@@ -3,7 +3,7 @@
 Two of its modules: CUDA's runtime, and of the driver below it what launching a kernel of our own
 takes, which the former does not have in Python. Every function answers a tuple, its error code
 first. The package imports with no GPU and no driver in the machine, where its functions answer with
-an error. `runtime.backends.device.cuda_fake` stands in for both; a test holds that fake and these
+an error. `tests.fakes.cuda` stands in for both; a test holds that fake and these
 protocols to the real modules.
 
 https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html

@@ -15,9 +15,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from engine_build import capture, device, reference
 from engine_build.commands import compile as compile_command
 from engine_build.commands import verify as verify_command
+from engine_build.target import capture, device, reference
 from engine_build.target.onnxruntime_cuda import engine as onnxruntime_engine
 from engine_build.target.onnxruntime_cuda.check import _Runner
 from engine_build.target.onnxruntime_cuda.definitions import define_operators

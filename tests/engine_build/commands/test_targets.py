@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine_build.target.report import targets_table
 from tests.places import ENGINES
-from tests.runtime.targets import Made, add_target
+from tests.runtime.package.targets import Made, add_target
 
 
 def test_a_target_that_no_gpu_runs_is_told_with_the_reason(tmp_path: Path) -> None:

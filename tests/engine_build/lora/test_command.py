@@ -11,7 +11,7 @@ from runtime.package.shelf import LoraShelf
 from tests.engine_build.fetch.civitai import MODEL, VERSION, Published
 from tests.engine_build.fetch.hub import COMMIT, publish
 from tests.engine_build.fetch.server import Content, Server
-from tests.lora_files import LoraWriter
+from tests.tiny.lora_files import LoraWriter
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 

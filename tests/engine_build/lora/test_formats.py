@@ -11,7 +11,7 @@ from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.draw.lora.deltas import laid
 from runtime.package.manifest import ModelPackage
 from runtime.package.pack import LoraPack
-from tests.lora_files import (
+from tests.tiny.lora_files import (
     DIFFUSERS,
     KOHYA,
     PEFT,

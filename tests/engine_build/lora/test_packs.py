@@ -12,7 +12,7 @@ from runtime.errors import PackageError, SourceError
 from runtime.package.manifest import ModelPackage
 from runtime.package.pack import FACTORS_NAME, PACK_NAME
 from runtime.package.shelf import LoraShelf
-from tests.lora_files import KOHYA, LoraWriter, Spelling
+from tests.tiny.lora_files import KOHYA, LoraWriter, Spelling
 
 LINEAR = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 WIDTH = 48

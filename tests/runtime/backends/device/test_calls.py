@@ -5,7 +5,7 @@ import pytest
 from runtime.backends.device import calls
 from runtime.backends.device.calls import Calls
 from runtime.backends.device.cuda import Cuda
-from runtime.backends.device.cuda_fake import FakeCuda
+from tests.fakes.cuda import FakeCuda
 
 
 class Kept:

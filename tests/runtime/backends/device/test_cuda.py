@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from runtime.backends.device.cuda import CaptureError, Cuda
-from runtime.backends.device.cuda_fake import FakeCuda
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.errors import DeviceError
+from tests.fakes.cuda import FakeCuda
 
 
 def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -> None:

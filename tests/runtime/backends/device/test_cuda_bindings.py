@@ -16,14 +16,14 @@ from runtime.backends.device.cuda_bindings import (
     load_bindings,
     load_driver,
 )
-from runtime.backends.device.cuda_fake import (
+from runtime.backends.devices import find_devices
+from tests.fakes.cuda import (
     FakeCaptureMode,
     FakeCuda,
     FakeError,
     FakeMemcpyKind,
     FakeResult,
 )
-from runtime.backends.devices import find_devices
 
 FUNCTIONS = sorted(name for name in vars(CudaBindings) if name.startswith("cuda"))
 DRIVER_FUNCTIONS = sorted(name for name in vars(DriverBindings) if name.startswith("cu"))

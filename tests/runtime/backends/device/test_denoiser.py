@@ -10,9 +10,9 @@ import pytest
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.plan.model import Model, open_model
+from tests.fakes.machine import Machine, streams_used
 from tests.places import ENGINES
-from tests.runtime.imagined_machine import Machine, streams_used
-from tests.runtime.targets import Made, add_target
+from tests.runtime.package.targets import Made, add_target
 
 
 @pytest.fixture

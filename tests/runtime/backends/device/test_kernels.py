@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends.device.kernels_fake import KERNELS
 from runtime.backends.low_rank import LowRankUpdate
 from runtime.package.tensors import Tensor, stored
 from scripts.compile_kernels import KERNELS as FOLDER
 from scripts.compile_kernels import compiled
+from tests.fakes.kernels import KERNELS
 
 SOURCES = sorted(FOLDER.glob("*.cu"))
 

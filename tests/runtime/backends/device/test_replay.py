@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from runtime.backends.device.cuda import Cuda
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeRuntime
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import SETTLING, Graphs, Replay, distance
 from runtime.backends.device.staging import Buffer, Uploads, reading
 from runtime.errors import DeviceError, GraphError
+from tests.fakes.cuda import FakeCuda, FakeError, FakeRuntime
 
 SIZE = 4
 

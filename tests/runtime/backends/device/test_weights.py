@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from runtime.backends.device.cuda import Cuda
-from runtime.backends.device.cuda_fake import FakeCuda, FakeProperties, FakeResult
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.low_rank import LowRankUpdate, Weight, merged, stored_bytes
 from runtime.errors import BackendError, DeviceError
 from runtime.package.tensors import Tensor, stored
+from tests.fakes.cuda import FakeCuda, FakeProperties, FakeResult
 
 
 def update(dtype: str, outputs: int, inputs: int, rank: int) -> LowRankUpdate:

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.package.target import Target
 from runtime.plan.model import Model, open_model
-from tests.runtime.targets import Made, add_target
+from tests.runtime.package.targets import Made, add_target
 
 
 @pytest.fixture(scope="module")

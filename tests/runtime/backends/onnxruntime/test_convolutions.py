@@ -8,7 +8,7 @@ import pytest
 
 from runtime.backends.onnxruntime.convolutions import with_plain_convolutions
 from runtime.errors import BackendError
-from tests.engine_build.onnxruntime_cuda.graphs import graph, operators, run
+from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
 
 CHANCE = np.random.default_rng(3)
 PICTURE = CHANCE.normal(size=(2, 6, 5, 4)).astype(np.float32)

@@ -15,20 +15,20 @@ import onnxruntime
 import pytest
 
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
-from runtime.backends.onnxruntime.fake import (
-    FakeIOBinding,
-    FakeOutput,
-    FakeSession,
-)
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
 from runtime.package.target import Target, device_bytes
 from runtime.plan.model import Model
-from tests.runtime.backends.onnxruntime.imagined_provider import BODY, Machine, drawn
-from tests.runtime.imagined_machine import streams_used
+from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
+from tests.fakes.machine import streams_used
+from tests.fakes.onnxruntime import (
+    FakeIOBinding,
+    FakeOutput,
+    FakeSession,
+)
+from tests.fakes.provider import BODY, Machine, drawn
 
 
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(

@@ -9,14 +9,14 @@ import onnx
 import pytest
 
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError
 from runtime.package.target import Target
 from runtime.plan.model import Model
-from tests.runtime.backends.onnxruntime.imagined_provider import BODY, Machine, drawn
+from tests.fakes.cuda import FakeCuda, FakeError
+from tests.fakes.provider import BODY, Machine, drawn
 
 CONCAT = (
     "Non-zero status code returned while running Concat node. Name:'node_stack' Status Message: "

@@ -21,12 +21,10 @@ import pytest
 from runtime.backends import engine_files
 from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.device.cuda_fake import FakeCuda, FakeError, FakeProperties
 from runtime.backends.devices import find_devices
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import OnDevice
 from runtime.backends.tensorrt import refit
-from runtime.backends.tensorrt.fake import FakeContext, FakeSpecialization, FakeWeights
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
@@ -34,8 +32,10 @@ from runtime.package.manifest import FileRecord, file_fault
 from runtime.package.target import BackendName, Target
 from runtime.package.tensors import map_tensors
 from runtime.plan.model import Model, open_model
-from tests.runtime.imagined_machine import Machine, streams_used
-from tests.runtime.targets import Made, add_target
+from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
+from tests.fakes.machine import Machine, streams_used
+from tests.fakes.tensorrt import FakeContext, FakeSpecialization, FakeWeights
+from tests.runtime.package.targets import Made, add_target
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
 SMALL = Made(sizes=((64, 64),))

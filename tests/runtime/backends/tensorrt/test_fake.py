@@ -6,7 +6,7 @@ import re
 import pytest
 import tensorrt_rtx as real
 
-from runtime.backends.tensorrt.fake import (
+from tests.fakes.tensorrt import (
     FakeAllocation,
     FakeContext,
     FakeDataType,

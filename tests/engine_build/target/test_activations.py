@@ -1,0 +1,64 @@
+"""Whether fp16 holds what a network computes, asked of the network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from engine_build.target import activations
+from engine_build.target.activations import check_range, largest_activation, with_maximum
+from engine_build.target.profiles import Served
+from engine_build.target.reference import Reference
+from engine_build.target.targets import Wanted
+from engine_build.target.unfused import graph_file
+from runtime.errors import BuildError
+from runtime.package.manifest import load_package
+from tests.engine_build.target.execution import executed, name_nodes
+from tests.places import ENGINES
+
+WANTED = Wanted("tensorrt-rtx", "sm_89", Served(((64, 96),), 1), precision="fp16")
+
+
+def test_the_largest_activation_is_at_least_what_a_layer_is_known_to_answer() -> None:
+    """The VAE's last convolution is one that 16 bits could hold; its picture goes from -1 to 1."""
+    reference = Reference(load_package(ENGINES, "demo"), [(64, 64)])
+    assert 1 < largest_activation(reference, "vae_decoder") < 1e4
+
+
+def test_a_network_that_comes_near_the_end_of_fp16_is_refused(
+    tiny_flux_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference(load_package(tiny_flux_package, "tiny_flux"), WANTED.served.sizes)
+    check_range(reference, WANTED)
+    # As if fp16 ended earlier: small networks of random weights stay small.
+    monkeypatch.setattr(activations, "LARGEST_FP16", 1.0)
+    with pytest.raises(BuildError, match=r"--precision fp16: activations of .* reach .* bf16"):
+        check_range(reference, WANTED)
+
+
+def test_only_fp16_in_place_of_bf16_is_a_question() -> None:
+    """Nothing is drawn: the package's weights are not even there."""
+    package = replace(load_package(ENGINES, "demo"), path=Path("nowhere"))
+    check_range(Reference(package, [(64, 64)]), WANTED)
+    check_range(Reference(package, [(64, 64)]), replace(WANTED, precision="bf16"))
+
+
+def test_a_maximum_is_taken_right_behind_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So no activation is kept for it until the end."""
+    package = load_package(ENGINES, "demo")
+    inputs = Reference(package, [(64, 64)]).calls["denoiser"][0].inputs
+    model = with_maximum(ir.load(graph_file(package, "denoiser")))
+    name_nodes(model)
+    order = executed(model, package.path, inputs, tmp_path, monkeypatch)
+    at = {name: position for position, name in enumerate(order)}
+    pairs = [
+        (producer.name, node.name)
+        for node in model.graph
+        if node.op_type == "Abs" and (producer := node.inputs[0].producer()) is not None
+    ]
+    assert len(pairs) > 500
+    # Other readers of the value, and other outputs of its node, come in between, and no layer.
+    assert max(at[str(largest)] - at[str(value)] for value, largest in pairs) < 20

@@ -1,0 +1,52 @@
+"""A machine with a GPU that there is not, where ONNX Runtime's CUDA provider is the fake one."""
+
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
+from runtime.backends.onnxruntime.cuda_session import PROVIDER
+from runtime.draw.generate import Generator
+from runtime.package.target import Target
+from runtime.plan.model import Model
+from tests.fakes.cuda import FakeCuda
+from tests.fakes.onnxruntime import FakeProvider, FakeSession, fake_onnxruntime
+
+BODY = {"prompt": "a red heart", "seed": 5, "width": 64, "height": 64, "steps": 3}
+
+
+@dataclass
+class Machine:
+    """A machine with a GPU that there is not."""
+
+    monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda = field(default_factory=FakeCuda)
+    provider: FakeProvider = field(init=False)
+    models: list[bytes] = field(default_factory=list)
+    """What sessions were opened on."""
+
+    def __post_init__(self) -> None:
+        self.provider = FakeProvider(self.cuda, PROVIDER)
+
+    def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
+        module = fake_onnxruntime(self.provider)
+        opened = module.InferenceSession
+
+        def noted(content: bytes, *arguments: object, **named: object) -> FakeSession:
+            self.models.append(content)
+            session: FakeSession = opened(content, *arguments, **named)
+            return session
+
+        module.InferenceSession = noted
+        self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
+        cuda = Cuda(self.cuda, self.cuda, lambda: [self.provider.runtime.last_error])
+        return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
+
+
+def drawn(generator: Generator, **body: object) -> np.ndarray:
+    plan = generator.model.plan(generator.model.read({**BODY, **body}))
+    *_, last = (generator.latents(event.sample) for event in generator.steps(plan))
+    return last

@@ -1,0 +1,100 @@
+"""What a start makes ready for the first requests."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.draw.generate import Generator
+from runtime.errors import PackageError
+from runtime.plan.model import Model, open_model
+from tests.fakes.machine import Machine
+from tests.places import ENGINES
+from tests.runtime.package.targets import Made, add_target
+
+SIZES = ((64, 64), (96, 64))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """The committed demo model, with its LoRA, in a folder of the test's own."""
+    ignored = shutil.ignore_patterns("targets")
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=ignored)
+    return open_model(tmp_path, "demo")
+
+
+def draw(generator: Generator, **body: Any) -> None:
+    """A picture in full: a preview of each step, and the finished one."""
+    plan = generator.model.plan(generator.model.read({"prompt": "", "seed": 5, **body}))
+    size = plan.request.width, plan.request.height
+    steps = []
+    for event in generator.steps(plan):
+        steps.append(event.step)
+        generator.previewer.jpeg(generator.predicted(event.sample), *size)
+        if event.finished:
+            generator.decode(generator.latents(event.sample))
+    assert steps == list(range(1, plan.steps + 1))
+
+
+def test_no_first_request_waits_for_a_capture(model: Model) -> None:
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, Made(sizes=SIZES)))
+    generator.warm_up()
+    contexts = [len(engine.contexts) for engine in machine.engines]
+    for width, height in SIZES:
+        for scale in (1, 7):
+            before = machine.cuda.launches
+            draw(generator, width=width, height=height, cfg_scale=scale, steps=2)
+            # Two steps with their previews, and the picture.
+            assert machine.cuda.launches - before == 5, (width, height, scale)
+    assert [len(engine.contexts) for engine in machine.engines] == contexts
+
+
+def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, Made(sizes=SIZES)))
+    generator.warm_up()
+    compiled = machine.cuda.modules
+    assert compiled
+    contexts = [len(engine.contexts) for engine in machine.engines]
+    width, height = SIZES[0]
+    loras = [{"id": model.loras[0].id, "weight": 0.5}]
+    draw(generator, width=width, height=height, steps=2, loras=loras)
+    assert machine.cuda.modules == compiled
+    assert [len(engine.contexts) for engine in machine.engines] == contexts
+
+
+def test_what_no_engine_takes_is_passed_over_with_a_reason(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    made = Made(sizes=SIZES, evaluations=(1,))
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, made))
+    generator.warm_up()
+    assert "denoiser: no engine takes" in caplog.text
+    assert "evaluations 2" in caplog.text
+    before = machine.cuda.launches
+    draw(generator, width=96, height=64, cfg_scale=1, steps=1)
+    # A step with its preview, and the picture.
+    assert machine.cuda.launches - before == 3
+
+
+def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    [offer] = model.loras
+    (factors,) = (model.package.path / "loras" / offer.id).glob("*.safetensors")
+    content = bytearray(factors.read_bytes())
+    content[-1] ^= 1
+    factors.write_bytes(content)
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    generator.warm_up()
+    assert f"not warmed up: {factors}" in caplog.text
+    draw(generator, width=64, height=64, steps=2)
+    with pytest.raises(PackageError, match=factors.name):
+        draw(generator, loras=[{"id": offer.id, "weight": 1}], steps=2)

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+
+from runtime.jobs.protocol import JobError, JobStatus
+from runtime.jobs.records import StaleLease
+from tests.runtime.jobs.support import Hand, open_broker, run, submit
+
+
+def test_two_workers_never_get_the_same_job(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            jobs = [(await submit(broker)).job_id for _ in range(5)]
+            one, two = Hand(broker), Hand(broker)
+            assert await one.lease(2) == jobs[:2]
+            assert await two.lease(9) == jobs[2:]
+            assert await one.lease(1) == []
+
+    run(check())
+
+
+def test_reports_of_an_attempt_that_lost_its_lease_change_nothing(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            job_id = (await submit(broker)).job_id
+            dead, alive = Hand(broker), Hand(broker)
+            await dead.lease()
+            dead.step(job_id, 2)
+            await dead.die()
+            assert await alive.lease() == [job_id]
+            before = await broker.job(job_id)
+            with pytest.raises(StaleLease):
+                dead.step(job_id, 3)
+            with pytest.raises(StaleLease):
+                await dead.complete(job_id)
+            with pytest.raises(StaleLease):
+                await broker.leases.fail(dead, job_id, JobError("late", "late"))
+            with pytest.raises(StaleLease):
+                await broker.leases.canceled(dead, job_id)
+            assert await broker.job(job_id) == before
+            assert (before.status, before.attempt, before.step) == (JobStatus.PROCESSING, 2, 0)
+            await alive.complete(job_id)
+            with pytest.raises(StaleLease):
+                await alive.complete(job_id)
+            assert len((await broker.images(9, None)).images) == 1
+
+    run(check())
+
+
+def test_a_job_fails_with_the_reason_once_its_attempts_are_used_up(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, max_attempts=2) as broker:
+            job_id = (await submit(broker)).job_id
+            for expected in (JobStatus.QUEUED, JobStatus.FAILED):
+                worker = Hand(broker)
+                await worker.lease()
+                await worker.die()
+                job = await broker.job(job_id)
+                assert job.status is expected
+            assert job.error == JobError(
+                "The job's worker was lost", "attempt 2 of 2 was the last: it was killed"
+            )
+            assert job.finished_at is not None
+
+    run(check())
+
+
+def test_an_attempt_that_was_handed_back_is_not_counted(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, max_attempts=1) as broker:
+            job_id = (await submit(broker)).job_id
+            worker = Hand(broker)
+            await worker.lease()
+            await worker.die(counted=False)
+            job = await broker.job(job_id)
+            assert (job.status, job.attempt, job.started_at) == (JobStatus.QUEUED, 0, None)
+            assert broker.counters().attempts_lost == 0
+
+    run(check())
+
+
+def test_a_canceled_job_of_a_lost_worker_is_not_tried_again(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            job_id = (await submit(broker)).job_id
+            worker = Hand(broker)
+            await worker.lease()
+            await broker.cancel(job_id)
+            await worker.die()
+            assert (await broker.job(job_id)).status is JobStatus.CANCELED
+
+    run(check())
+
+
+def test_a_job_that_was_lost_before_is_made_alone(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            lost = [(await submit(broker)).job_id for _ in range(2)]
+            fresh = [(await submit(broker)).job_id for _ in range(3)]
+            worker = Hand(broker)
+            await worker.lease(2)
+            await worker.die()
+            worker = Hand(broker)
+            for job_id in lost:
+                assert await worker.lease(4) == [job_id]
+                assert await worker.lease(4) == []
+                await worker.complete(job_id)
+            assert await worker.lease(2) == fresh[:2]
+            assert await worker.lease(2) == fresh[2:]
+
+    run(check())
+
+
+def test_a_lost_job_waits_until_the_worker_is_free_for_it(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            lost = (await submit(broker)).job_id
+            busy, dying = Hand(broker), Hand(broker)
+            await dying.lease()
+            fresh = (await submit(broker)).job_id
+            assert await busy.lease() == [fresh]
+            await dying.die()
+            assert await busy.lease() == []
+            woken = busy.woken
+            await busy.complete(fresh)
+            assert busy.woken > woken
+            assert await busy.lease() == [lost]
+
+    run(check())
+
+
+def test_a_job_that_fails_says_why_and_a_cancel_comes_first(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            failing, canceled = (await submit(broker)).job_id, (await submit(broker)).job_id
+            worker = Hand(broker)
+            await worker.lease(2)
+            await broker.cancel(canceled)
+            error = JobError("The picture could not be made", "the disk is full")
+            for job_id in (failing, canceled):
+                await broker.leases.fail(worker, job_id, error)
+            assert (await broker.job(failing)).error == error
+            assert (await broker.job(failing)).status is JobStatus.FAILED
+            job = await broker.job(canceled)
+            assert (job.status, job.error) == (JobStatus.CANCELED, None)
+
+    run(check())
