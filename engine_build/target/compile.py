@@ -19,7 +19,7 @@ from engine_build.checkpoint.weights import ITEM_SIZES
 from engine_build.package.publish import locked
 from engine_build.progress import Phases, Progress
 from engine_build.target.activations import check_range
-from engine_build.target.compiler import Compiler, compiler_for
+from engine_build.target.compiler import COMPILERS, Compiler
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
@@ -91,7 +91,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     BuildError for what cannot be compiled, before any work where that can be known.
     """
     package = request.package
-    compiler = compiler_for(request.wanted.backend)
+    compiler = COMPILERS[request.wanted.backend].installed()
     identity = target_identity(package.manifest, request.wanted, compiler.version)
     _check_gpu(request, identity, compiler)
     folder = package.path / FOLDER
@@ -154,7 +154,7 @@ def nearest(request: CompileRequest) -> str | None:
     """Which target there is in the place of the one that is wanted, and how they differ; None where
     the wanted one is there, or none for this GPU by this backend."""
     package = request.package
-    version = compiler_for(request.wanted.backend).version
+    version = COMPILERS[request.wanted.backend].installed().version
     wanted = target_identity(package.manifest, request.wanted, version)
     found = {}
     for directory in target_directories(package.path):
@@ -203,7 +203,7 @@ def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Comp
         found = f"this one has {here}" if here else "this machine has none"
         raise BuildError(
             f"{identity.backend} compiles only on the GPU that it is for, {wanted}, and {found}; "
-            "run the command there, or compile with --backend tensorrt-rtx"
+            "run the command there, or compile with another --backend"
         )
     refittable = any(engine.refittable for engine in identity.engines.values())
     if here is None and refittable and not compiler.refits_without_gpu:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine_build.columns import columns, size_text
 from engine_build.target.compile import engine_fault, find_target
-from runtime.backends.tensorrt.flavour import gpu_fault
+from runtime.backends.rows import row_of
 from runtime.errors import PackageError
 from runtime.package.manifest import Manifest, ModelPackage, read_manifest
 from runtime.package.target import (
@@ -97,7 +97,7 @@ def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:
 def state(target: Target, manifest: Manifest) -> str:
     """Whether a target may be served, in a few words."""
     identity = target.record.identity
-    if fault := gpu_fault(identity.backend, identity.compute_capability):
+    if fault := row_of(identity.backend).gpu_fault(identity.compute_capability):
         return fault
     stale = stale_parts(identity, manifest)
     if stale:

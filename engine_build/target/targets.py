@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from engine_build.target import onnxruntime_cuda
+from engine_build.target.compiler import COMPILERS
 from engine_build.target.profiles import Served, check_served, profiles_of
-from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
 from runtime.package.manifest import HEIGHT, WIDTH, Manifest, Precision
 from runtime.package.target import (
-    TF32,
     BackendName,
     EngineIdentity,
     TargetIdentity,
@@ -78,23 +76,14 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
         refittable = tuple(sorted(each.initializer for each in matrices))
     precision = _precision(record.precision, wanted.precision)
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
-    short = precision == "fp32" and wanted.precision != "fp32"
-    if wanted.backend in FLAVOURS:
-        told = {
-            "REFIT_INDIVIDUAL": bool(refittable),
-            TF32: short,
-            # What allocates while it runs cannot be captured as a CUDA graph.
-            "REQUIRE_USER_ALLOCATION": wanted.backend in ALLOCATING,
-        }
-    else:
-        told = {f"fusions {onnxruntime_cuda.VERSION}": True, TF32: short}
+    tf32 = precision == "fp32" and wanted.precision != "fp32"
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),
         precision=precision,
         profiles=profiles_of(role, manifest, wanted.served),
         refittable=refittable,
-        flags=tuple(flag for flag, is_set in told.items() if is_set),
+        flags=COMPILERS[wanted.backend].flags(refittable=bool(refittable), tf32=tf32),
     )
 
 

@@ -19,11 +19,10 @@ from polygraphy.logger import G_LOGGER
 
 from engine_build.package.tolerances import ENGINE_PICTURE, ENGINE_VALUES, ENGINES, PICTURE_SHARE
 from engine_build.target.capture import Call
+from engine_build.target.compiler import COMPILERS
 from engine_build.target.reference import Reference
 from engine_build.target.stacking import stacked
 from engine_build.target.targets import served_sizes
-from engine_build.target.tensorrt.engine import REFIT, fixed_job
-from engine_build.target.tensorrt.process import run_job
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.package.manifest import (
@@ -32,7 +31,6 @@ from runtime.package.manifest import (
     ModelPackage,
     Precision,
     RoleRecord,
-    record_file,
 )
 from runtime.package.target import (
     EngineCheck,
@@ -111,23 +109,15 @@ def _fixed_answers(
     package: ModelPackage, target: Target, role: str, open_engine: Opener, calls: Sequence[Call]
 ) -> Sequence[Call] | None:
     """What the engine answers when compiled with fixed weights; None where it has them anyway."""
-    identity = target.record.identity
-    if REFIT not in identity.engines[role].flags:
+    fixed_target = COMPILERS[target.record.identity.backend].fixed
+    if fixed_target is None:
         return None
     with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
-        job = fixed_job(package, identity, role, Path(folder))
-        run_job(job, lambda _: None)
-        plain = replace(identity.engines[role], refittable=(), flags=job.flags)
-        engine = replace(
-            target.record.engines[role],
-            file=Path(job.engine).name,
-            content=record_file(Path(job.engine)),
-        )
-        record = replace(
-            target.record, identity=replace(identity, engines={role: plain}), engines={role: engine}
-        )
-        with closing(open_engine(Target(Path(folder), record), role)) as fixed:
-            return [Call(call.inputs, fixed.run(call.inputs)) for call in calls]
+        fixed = fixed_target(package, target, role, Path(folder))
+        if fixed is None:
+            return None
+        with closing(open_engine(fixed, role)) as opened:
+            return [Call(call.inputs, opened.run(call.inputs)) for call in calls]
 
 
 def _shortfall(check: EngineCheck) -> str:

@@ -27,8 +27,8 @@ TARGET_NAME = "target.json"
 TF32 = "TF32"
 """An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
 
-BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
-BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
+"""The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -226,16 +226,6 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
         if Path(path).is_relative_to(folder)
     )
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
-    """What the weights of its engines take on the device, by role; what runs takes more."""
-    outside = target.record.identity.backend == "onnxruntime-cuda"
-    return {
-        role: engine.content.size_bytes + outside * manifest.roles[role].weights_bytes
-        for role, engine in target.record.engines.items()
-        if role in manifest.roles
-    }
 
 
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:

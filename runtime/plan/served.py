@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from runtime.backends.rows import CPU
 from runtime.draw.batch import BatchLimits
 from runtime.errors import Fault, RequestError
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
@@ -85,7 +86,7 @@ class Served:
         yield Fault(
             "/prompt" if longer is prompts[0] else "/negative_prompt",
             f"it fills {tokens} tokens, and the engines take {self.longest_text}; shorten it, or "
-            "draw with --backend onnxruntime-cpu",
+            f"draw with --backend {CPU}",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
         sizes=tuple(dict.fromkeys(sizes)),
         other_sizes=(
             "compile engines that take it, too, with --sizes (these are of: "
-            f"{target.record.command}), or draw with --backend onnxruntime-cpu"
+            f"{target.record.command}), or draw with --backend {CPU}"
         ),
         longest_text=_longest_text(manifest, engine.profiles),
         fixed_weights=None if engine.refittable else fixed,

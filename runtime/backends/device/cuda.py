@@ -24,6 +24,7 @@ from runtime.backends.device.cuda_bindings import (
     load_driver,
 )
 from runtime.backends.device.runtimes import ReadError, loaded_runtimes
+from runtime.backends.rows import CPU
 from runtime.errors import BackendError, DeviceError
 
 
@@ -128,7 +129,7 @@ class Cuda:
             raise BackendError(
                 f"the engines take some {needed / 1e9:.2f} GB ({parts}), and {free / 1e9:.2f} of "
                 f"{total / 1e9:.2f} GB of the GPU are free; end other programs that use it, "
-                "compile a target of a narrower --precision, or draw with --backend onnxruntime-cpu"
+                f"compile a target of a narrower --precision, or draw with --backend {CPU}"
             )
 
     def account(self, use: str, size_bytes: int) -> None:

@@ -9,7 +9,7 @@ from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.engine_files import EngineFiles
+from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.low_rank import Weights, base_of
 from runtime.backends.onnxruntime.convolutions import with_plain_convolutions
 from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
@@ -18,7 +18,7 @@ from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.package.manifest import BATCH, ModelPackage
-from runtime.package.target import Target, device_bytes
+from runtime.package.target import Target
 from runtime.package.tensors import Tensor
 
 _MATRIX = 2

@@ -7,6 +7,7 @@ from runtime.backends.device.replay import Graphs
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Profiles, Shape
+from runtime.backends.rows import CPU
 from runtime.backends.tensorrt.call import Call
 from runtime.backends.tensorrt.refit import Refit
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
@@ -85,6 +86,6 @@ class TensorRtEngine:
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
         remedy = (
             "compile one that does, with --sizes and --max-batch "
-            f"(this is of: {self._target.record.command}), or draw with --backend onnxruntime-cpu"
+            f"(this is of: {self._target.record.command}), or draw with --backend {CPU}"
         )
         return self._profiles.index(shapes, remedy)
