@@ -29,12 +29,12 @@ import numpy as np
 
 from benchmarks.machine import gpu, machine
 from benchmarks.serving import NEGATIVE, request_body
+from runtime.backends.catalog import WISHES, choose, open_backend
+from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Array, OnDevice
-from runtime.catalog import WISHES, choose, open_backend
-from runtime.devices import find_devices
-from runtime.generate import Generator
-from runtime.model import open_model
-from runtime.served import served_by
+from runtime.draw.generate import Generator
+from runtime.plan.model import open_model
+from runtime.plan.served import served_by
 
 RESULTS = Path(__file__).parent / "results"
 

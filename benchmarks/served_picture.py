@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.machine import gpu, machine
 from benchmarks.memory import RESIDENT, held_gb
 from benchmarks.serving import COMPLETED, NEGATIVE, Followed, Server, ServerOptions, request_body
-from runtime.catalog import WISHES
+from runtime.backends.catalog import WISHES
 
 RESULTS = Path(__file__).parent / "results"
 _COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_misses")
