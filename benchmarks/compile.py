@@ -16,14 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from engine_build.target.tensorrt.engine import engine_job
-from engine_build.target.tensorrt.job import Phase
-from engine_build.target.tensorrt.process import run_job
 
 from benchmarks.machine import machine
 from engine_build.target.compile import weights_bytes
 from engine_build.target.profiles import Served
 from engine_build.target.targets import Wanted, target_identity
+from engine_build.target.tensorrt.engine import engine_job
+from engine_build.target.tensorrt.job import Phase
+from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.package.manifest import load_package
 
