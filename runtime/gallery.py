@@ -4,15 +4,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
-
-from runtime.draw.decode import Pixels
-
-THUMBNAIL_SIDE = 256
-THUMBNAIL_QUALITY = 80
 _UNFINISHED = ".tmp"
 _FILENAME = re.compile(r"[0-9a-f]{32}\.(?:png|webp|jpg)", re.ASCII)
 
@@ -70,15 +63,6 @@ class Gallery:
         for folder in (self._images, self._thumbs):
             for path in folder.glob(f".*{_UNFINISHED}"):
                 path.unlink(missing_ok=True)
-
-
-def thumbnail(pixels: Pixels) -> bytes:
-    """A WebP of pixels `[H, W, 3]`, its longest side at most THUMBNAIL_SIDE."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
-    return buffer.getvalue()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Backend, Reading
-from runtime.draw.batch import BatchLimits
 from runtime.draw.conditioning import CONDITIONING_BYTES, Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.draw.denoise import Arrivals, Sample, StepEvent, denoise
@@ -21,7 +20,7 @@ from runtime.package.manifest import MatrixPreview
 from runtime.plan.families.family import Conditioning, Guidance
 from runtime.plan.model import Model
 from runtime.plan.plan import Plan
-from runtime.plan.served import Served, served_by
+from runtime.plan.served import BatchLimits, Served, served_by
 
 Latents = NDArray[np.float32]
 

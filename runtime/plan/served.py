@@ -10,12 +10,19 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from runtime.draw.batch import BatchLimits
 from runtime.errors import Fault, RequestError
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
 from runtime.package.target import Profile, StepTime, Target
 from runtime.plan.families.family import Prompt
 from runtime.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one call of the step graph takes."""
+
+    samples: int
+    evaluations: int
 
 
 @dataclass(frozen=True, slots=True)

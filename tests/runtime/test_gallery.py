@@ -2,14 +2,11 @@ import os
 import signal
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from runtime.gallery import Gallery, is_picture_name, picture_name, thumbnail, write_whole
+from runtime.gallery import Gallery, is_picture_name, picture_name, write_whole
 from runtime.jobs.names import new_job_id
 from tests.places import ROOT
 
@@ -103,17 +100,3 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
     assert len(list(path.parent.iterdir())) == 2
     gallery.remove_unfinished()
     assert [found.name for found in path.parent.iterdir()] == [NAME]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((1024, 512), (256, 128)), ((300, 900), (85, 256)), ((64, 32), (64, 32))],
-)
-def test_a_thumbnail_is_a_small_webp(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    width, height = size
-    pixels = np.full((height, width, 3), (200, 30, 30), np.uint8)
-    with Image.open(BytesIO(thumbnail(pixels))) as image:
-        assert (image.format, image.size) == ("WEBP", expected)
-        red, green, _ = np.asarray(image.convert("RGB"))[0, 0]
-    assert red > 150
-    assert green < 80
