@@ -23,6 +23,7 @@ from engine_build.target.compiler import Compiler, compiler_for
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
+from runtime.files import put_in_place, remove_unfinished, write_whole
 from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
@@ -103,6 +104,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     staging = folder / f".{identity.name}.compiling"
     with locked(folder / f".{identity.name}.lock", f"{identity.name} is being compiled already"):
         staging.mkdir(exist_ok=True)
+        remove_unfinished(staging)
         try:
             engines = _engines(request, compiler, identity, staging, show_progress=show_progress)
         except CalotypeError:
@@ -119,7 +121,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
         write_target(staging, record)
         for role in engines:
             _record_path(staging, role).unlink(missing_ok=True)
-        staging.rename(final)
+        put_in_place(staging, final)
     return read_target(final)
 
 
@@ -259,7 +261,4 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
 
 def _keep(staging: Path, role: str, engine: EngineRecord) -> None:
     """Write an engine's record beside it, in one step: from here on it is finished."""
-    record = _record_path(staging, role)
-    unfinished = record.with_name(f".{record.name}")
-    unfinished.write_bytes(seal(_KEPT, _Kept(engine)))
-    unfinished.replace(record)
+    write_whole(_record_path(staging, role), seal(_KEPT, _Kept(engine)))
