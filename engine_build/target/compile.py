@@ -6,7 +6,6 @@ target's name has its identity in it, so that no engine of another one is ever t
 there the folder is renamed: a target is there whole, or not at all.
 """
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import psutil
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from engine_build.checkpoint.weights import ITEM_SIZES
 from engine_build.package.publish import locked
 from engine_build.progress import Phases, Progress
 from engine_build.target.activations import check_range
@@ -175,7 +173,7 @@ def nearest(request: CompileRequest) -> str | None:
 
 def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
     """Refuse to begin what memory or disk cannot hold. Raises BuildError."""
-    sizes = {role: weights_bytes(manifest, role) for role in roles}
+    sizes = {role: manifest.roles[role].weights_bytes for role in roles}
     if not sizes:
         return
     largest = max(sizes, key=lambda role: sizes[role])
@@ -191,12 +189,6 @@ def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
             f"{folder}: the engines take some {written / 1e9:.2f} GB, but {free / 1e9:.2f} GB are "
             "free on that disk; make room, or remove targets that are used no more"
         )
-
-
-def weights_bytes(manifest: Manifest, role: str) -> int:
-    """What a role's parameters take as they are stored."""
-    parameters = manifest.roles[role].parameters.values()
-    return sum(math.prod(each.shape) * ITEM_SIZES[each.dtype] for each in parameters)
 
 
 def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Compiler) -> None:

@@ -112,7 +112,7 @@ class RoleRecord:
 
     @property
     def weights_bytes(self) -> int:
-        """What the parameters that the graph reads take as they are stored, wherever they lie."""
+        """The bytes of the parameters that the graph reads, as they are stored, wherever they lie."""
         return sum(stored_bytes(each.shape, each.dtype) for each in self.parameters.values())
 
 
