@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 from filelock import FileLock
 
+from engine_build.checkpoint.pickles import refuse_pickle
 from engine_build.fetch.connection import Address, Patience, TryAgain, answer, persist
-from engine_build.fetch.references import refuse_pickle
 from engine_build.progress import Transfer
 from runtime.errors import BuildError, SourceError
 from runtime.files import put_in_place, write_whole

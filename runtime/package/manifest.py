@@ -112,7 +112,7 @@ class RoleRecord:
 
     @property
     def weights_bytes(self) -> int:
-        """The bytes of the parameters that the graph reads, as they are stored, wherever they lie."""
+        """The bytes of the graph's parameters as they are stored, wherever they lie."""
         return sum(stored_bytes(each.shape, each.dtype) for each in self.parameters.values())
 
 
