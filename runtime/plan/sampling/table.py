@@ -20,26 +20,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.package.step_graph import COLUMNS, Coefficients
+
 NO_NOISE: Mapping[int, float] = MappingProxyType({})
-
-
-class Coefficients(NamedTuple):
-    """The numbers of one row; history and noise are left out unless they are given."""
-
-    c_in: float
-    px: float
-    po: float
-    qx: float
-    qo: float
-    a: float
-    b: float
-    c1: float = 0.0
-    c2: float = 0.0
-    c3: float = 0.0
-    n: float = 0.0
-
-
-COLUMNS: tuple[str, ...] = Coefficients._fields
 
 
 class TableRow(NamedTuple):

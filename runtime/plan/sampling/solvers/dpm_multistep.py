@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import (
     SigmaSchedule,
@@ -23,7 +24,7 @@ from runtime.plan.sampling.schedules import (
     training_sigmas,
 )
 from runtime.plan.sampling.solvers.predictions import scaled_picture
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 DPM_MULTISTEP = SchedulerClass()
 

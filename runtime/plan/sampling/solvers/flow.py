@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import PackageError
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.package.step_graph import Coefficients
+from runtime.plan.sampling.table import StepTable, TableRow
 
 
 @dataclass(frozen=True, slots=True)
