@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.backends.protocol import Denoiser, Row
-from runtime.draw.batch import BatchLimits, Loaded, choose
+from runtime.draw.batch import Loaded, choose
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning
 from runtime.plan.plan import Plan
 from runtime.plan.sampling.noise import Draws
+from runtime.plan.served import BatchLimits
 
 
 class Sample:

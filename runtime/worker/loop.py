@@ -20,9 +20,10 @@ from typing import Any
 from runtime.backends.protocol import OnDevice, Reading
 from runtime.draw.denoise import Sample, StepEvent
 from runtime.draw.generate import Generator
+from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.errors import DeviceError, RequestError
-from runtime.gallery import Gallery, picture_name, thumbnail
+from runtime.gallery import Gallery, picture_name
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import (
     Assignment,

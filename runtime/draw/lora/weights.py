@@ -19,9 +19,6 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.pack import Kind, LoraPack, LoraSet, Target, fit_fault
 from runtime.package.tensors import Tensor, stored
 
-LORA_BYTES = 512 * 2**20
-"""What weights of recent sets may take, where nobody says."""
-
 _OPENED = 64
 """Packs that stay mapped: that takes addresses, not memory."""
 

@@ -9,11 +9,11 @@ import pytest
 
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.draw.batch import BatchLimits
 from runtime.draw.denoise import Sample, StepEvent, denoise
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.plan.model import Model, open_model
+from runtime.plan.served import BatchLimits
 
 BODIES: list[dict[str, Any]] = [
     {"prompt": "a red apple", "sampler": "euler", "steps": 5, "seed": 1},
