@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from runtime.backends.device.cuda import Stream
+from runtime.backends.device.stream import Stream
 from runtime.backends.profiles import Shape
 
 MOST = 16

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.backends.device.cuda import Stream
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array

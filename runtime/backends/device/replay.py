@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import CaptureError, Graph, Stream
 from runtime.backends.device.device import Device
+from runtime.backends.device.graph import CaptureError, Graph, capture
 from runtime.backends.device.staging import Buffer, reading
+from runtime.backends.device.stream import Stream
 from runtime.errors import DeviceError, GraphError
 
 ATTEMPTS = 2
@@ -143,7 +144,7 @@ class Replay:
         for attempt in range(1, ATTEMPTS + 1):
             expected = self._read()
             try:
-                graph = graphs.stream.capture(lambda: self._work.enqueue(capturing=True))
+                graph = capture(graphs.stream, lambda: self._work.enqueue(capturing=True))
             except CaptureError as error:
                 graphs.device.spoilt = True
                 self.run_plainly()

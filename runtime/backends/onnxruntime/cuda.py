@@ -8,6 +8,7 @@ from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.low_rank import Weights, base_of
@@ -38,7 +39,7 @@ class OnnxCudaEngine:
         self, package: ModelPackage, target: Target, role: str, device: Device, path: Path
     ) -> None:
         """Open it, from `path`. Raises BackendError, also where the provider was not taken."""
-        self.stream = device.cuda.stream(urgent=not role.endswith("decoder"))
+        self.stream = Stream(device.cuda, urgent=not role.endswith("decoder"))
         self.pinned = device.pinned
         self._device = device
         self._package = package

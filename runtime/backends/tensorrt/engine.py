@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from runtime.backends.device.calls import Calls
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.rows import CPU
@@ -27,7 +28,7 @@ class TensorRtEngine:
         self._vendor = vendor
         self._role = role
         self._target = target
-        self.stream = vendor.device.cuda.stream(urgent=urgent)
+        self.stream = Stream(vendor.device.cuda, urgent=urgent)
         self._profiles = Profiles(
             role, record.inputs, identity.profiles, package.manifest.latents.scale_factor
         )
