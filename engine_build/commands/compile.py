@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     """Compile for each GPU, one after the other, and verify for the one that is here."""
     # Here, since --help needs no library of a build.
     from engine_build.target.compile import CompileRequest
-    from engine_build.target.profiles import Served
+    from engine_build.target.profiles import Tuning
     from engine_build.target.report import uncaptured
     from engine_build.target.targets import Wanted
 
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         wanted = Wanted(
             backend=backend,
             compute_capability=gpu,
-            served=Served(sizes, options.max_batch),
+            served=Tuning(sizes, options.max_batch),
             precision=options.precision,
             fixed_weights=options.fixed_weights,
         )

@@ -10,7 +10,7 @@ from engine_build.target.report import describe_target
 from runtime.backends.devices import Gpu, find_devices
 from runtime.errors import BuildError
 from runtime.package.manifest import load_package
-from runtime.package.target import Target
+from runtime.package.target import Target, tuned_sizes
 
 if TYPE_CHECKING:
     from engine_build.target.reference import Reference
@@ -48,7 +48,6 @@ def run(options: argparse.Namespace) -> None:
     """Verify it, and print what was measured."""
     # Here, since --help needs no library of a build.
     from engine_build.target.reference import Reference, place_here
-    from engine_build.target.targets import served_sizes
 
     target = find_target(options.engines, options.name, options.target)
     devices = find_devices()
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     package = load_package(options.engines, options.name)
     reference = Reference(
         package,
-        served_sizes(target.record.identity, package.manifest),
+        tuned_sizes(target.record.identity, package.manifest),
         place_here(devices),
         tell=notice,
         show_progress=True,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from engine_build.target.compiler import COMPILERS
-from engine_build.target.profiles import Served, check_served, profiles_of
-from runtime.package.manifest import HEIGHT, WIDTH, Manifest, Precision
+from engine_build.target.profiles import Tuning, check_served, profiles_of
+from runtime.package.manifest import Manifest, Precision
 from runtime.package.target import (
     BackendName,
     EngineIdentity,
@@ -21,7 +21,7 @@ class Wanted:
 
     backend: BackendName
     compute_capability: str
-    served: Served
+    served: Tuning
     precision: Precision | None = None
     """None for what each role is usually computed in."""
     fixed_weights: bool = False
@@ -49,16 +49,6 @@ def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) ->
         compute_capability=wanted.compute_capability,
         engines={role: _engine(role, manifest, wanted) for role in manifest.roles},
     )
-
-
-def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
-    """Width and height in pixels of every size that a target was tuned for."""
-    scale = manifest.latents.scale_factor
-    sizes = [
-        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
-        for profile in identity.engines["denoiser"].profiles
-    ]
-    return list(dict.fromkeys(sizes))
 
 
 def takes_loras(role: str, manifest: Manifest) -> bool:

@@ -22,7 +22,6 @@ from engine_build.target.capture import Call
 from engine_build.target.compiler import COMPILERS
 from engine_build.target.reference import Reference
 from engine_build.target.stacking import stacked
-from engine_build.target.targets import served_sizes
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.package.manifest import (
@@ -39,6 +38,7 @@ from runtime.package.target import (
     Target,
     read_target,
     stale_parts,
+    tuned_sizes,
     write_target,
 )
 
@@ -82,7 +82,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
     if stale:
         raise BuildError(f"{target.name}: {'; '.join(stale)}; compile it again")
     record, manifest = target.record, package.manifest
-    assert reference.sizes == tuple(served_sizes(record.identity, manifest))
+    assert reference.sizes == tuned_sizes(record.identity, manifest)
     calls = reference.calls
     checked = {}
     for role, engine in record.engines.items():

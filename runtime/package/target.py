@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
-from runtime.package.manifest import FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.manifest import HEIGHT, WIDTH, FileRecord, Manifest, Precision, RoleRecord
 from runtime.package.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -225,6 +225,18 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
         if Path(path).is_relative_to(folder)
     )
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def tuned_sizes(identity: TargetIdentity, manifest: Manifest) -> tuple[tuple[int, int], ...]:
+    """Width and height in pixels of every size that the denoiser was tuned for, the one served most
+    first.
+    """
+    scale = manifest.latents.scale_factor
+    sizes = (
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    )
+    return tuple(dict.fromkeys(sizes))
 
 
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from runtime.backends.rows import CPU
 from runtime.errors import Fault, RequestError
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
-from runtime.package.target import Profile, StepTime, Target
+from runtime.package.target import Profile, StepTime, Target, tuned_sizes
 from runtime.plan.families.family import Prompt
 from runtime.plan.plan import Plan
 
@@ -119,9 +119,6 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
     if not engine.profiles:
         return Served(limits)
     scale = manifest.latents.scale_factor
-    tuned = [
-        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale) for profile in engine.profiles
-    ]
     sizes = [_sizes(profile, scale) for profile in engine.profiles]
     fixed = (
         f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
@@ -132,7 +129,7 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
             samples=_samples(target, max(profile[BATCH].largest for profile in engine.profiles)),
             evaluations=max(profile[EVALUATIONS].largest for profile in engine.profiles),
         ),
-        tuned=tuple(dict.fromkeys(tuned)),
+        tuned=tuned_sizes(target.record.identity, manifest),
         sizes=tuple(dict.fromkeys(sizes)),
         other_sizes=(
             "compile engines that take it, too, with --sizes (these are of: "

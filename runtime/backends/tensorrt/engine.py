@@ -9,7 +9,7 @@ from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.rows import CPU
-from runtime.backends.tensorrt.call import Call
+from runtime.backends.tensorrt.call import TensorRtCall
 from runtime.backends.tensorrt.refit import Refit
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.errors import BackendError, DeviceError
@@ -38,7 +38,7 @@ class TensorRtEngine:
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
         self._graphs = Graphs(vendor.device, self.stream, role, noise=0)
-        self._calls: Calls[Call] = Calls(self.stream)
+        self._calls: Calls[TensorRtCall] = Calls(self.stream)
 
     @property
     def pinned(self) -> PinnedPool:
@@ -54,7 +54,7 @@ class TensorRtEngine:
         """Raises BackendError, which says how to get a profile, where there is none."""
         self._profile(shapes)
 
-    def call(self, shapes: Mapping[str, Shape]) -> Call:
+    def call(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
         """The call at these shapes, made at the first use. Raises BackendError."""
         return self._calls.at(shapes, lambda: self._made(shapes))
 
@@ -71,10 +71,10 @@ class TensorRtEngine:
         # The vendor's engine, and its weights, go with the last reference to it.
         del self._calls, self._graphs, self._contexts, self._refit, self._engine
 
-    def _made(self, shapes: Mapping[str, Shape]) -> Call:
+    def _made(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
         profile = self._profile(shapes)
         at = self._profiles.words(shapes)
-        made = Call(self._vendor, self._engine, self._contexts, self._graphs, at)
+        made = TensorRtCall(self._vendor, self._engine, self._contexts, self._graphs, at)
         try:
             made.prepare(profile, shapes)
         except DeviceError:
