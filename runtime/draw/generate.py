@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.backends.protocol import Backend, Reading
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
-from runtime.draw.denoise import Arrivals, Sample, StepEvent, denoise
+from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.preview import Previewer
@@ -69,15 +69,27 @@ class Generator:
         """How many samples it makes at once."""
         return self._limits.samples
 
-    def start(self, plan: Plan) -> Sample:
-        """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
+    def prepare(self, plan: Plan) -> Prepared:
+        """Encode a plan's prompts and draw its initial noise.
 
-        Raises RequestError for a size or LoRAs that the engines refuse, PackageError where one
-        cannot be read, and BackendError for a number or length of texts that no engine takes.
+        The text encoders are used and the denoiser is not: another thread than the loop's may
+        prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
+        refuse, PackageError for a LoRA that cannot be read, and BackendError.
         """
         self._served.check(plan)
         self.effective_weights.open(plan.loras)
-        return Sample(plan, self._denoiser, self.conditioning(plan))
+        return Prepared(plan, self.conditioning(plan))
+
+    def admit(self, picture: Prepared) -> Sample:
+        """Hand a picture to the denoiser, on the loop's thread.
+
+        Raises BackendError for a number or length of texts that no engine takes.
+        """
+        return Sample(picture, self._denoiser)
+
+    def start(self, plan: Plan) -> Sample:
+        """Prepare a picture and hand it to the denoiser. Raises what both raise."""
+        return self.admit(self.prepare(plan))
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over whatever `arrivals` lets in."""

@@ -34,7 +34,10 @@ class _Change:
 
 
 class EffectiveWeights:
-    """Computes and keeps the weights that LoRA sets give the networks of one package."""
+    """Computes and keeps the weights that LoRA sets give the networks of one package.
+
+    Threads may share it. Two that want the same weights at once both compute them.
+    """
 
     def __init__(self, package: ModelPackage, budget_bytes: int, *, factored: bool = False) -> None:
         """`budget_bytes` bounds what is kept; the newest set's weights are kept whatever they take.
