@@ -151,7 +151,7 @@ def _compiled(request: "CompileRequest", here: Gpu | None, *, quiet: bool) -> Ta
 
 
 def gpu_at_hand(devices: Devices) -> str:
-    """What `auto` means. Raises BuildError where there is no GPU."""
+    """The compute capability of this machine's GPU. Raises BuildError where there is none."""
     if devices.first is None:
         raise BuildError(
             f"--gpu auto: {devices.reason}; name the GPU that it is for, as in --gpu sm_89"

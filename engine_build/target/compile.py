@@ -57,7 +57,7 @@ _KEPT: TypeAdapter[_Kept] = TypeAdapter(_Kept)
 
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
-    """What is to be compiled, of what."""
+    """A target that is to be compiled, and the package that it is compiled from."""
 
     reference: Reference
     """Of the package that is compiled, at the sizes that are wanted."""
@@ -65,7 +65,7 @@ class CompileRequest:
     gpu_at_hand: str | None
     """The compute capability of this machine's GPU; None where it has none."""
     machine: str
-    """What compiles it, for people."""
+    """The machine that compiles it, for people."""
 
     @property
     def package(self) -> ModelPackage:

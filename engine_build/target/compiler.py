@@ -26,12 +26,12 @@ class Compiler(Protocol):
 
     @property
     def names_gpus(self) -> bool:
-        """Whether it compiles for GPUs that are named, with none at hand."""
+        """True where it compiles for GPUs that are named, with none at hand."""
         ...
 
     @property
     def refits_without_gpu(self) -> bool:
-        """Whether what it compiles with no GPU at hand can have its weights replaced."""
+        """True where engines compiled with no GPU at hand can have their weights replaced."""
         ...
 
     def compile(

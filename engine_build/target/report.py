@@ -1,4 +1,4 @@
-"""What the commands `targets` and `inspect NAME TARGET` print."""
+"""The text that the commands `targets` and `inspect NAME TARGET` print."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:
 
 
 def state(target: Target, manifest: Manifest) -> str:
-    """Whether a target may be served, in a few words."""
+    """The state of a target in a few words: verified, stale, failed."""
     identity = target.record.identity
     if fault := row_of(identity.backend).gpu_fault(identity.compute_capability):
         return fault

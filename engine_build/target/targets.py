@@ -1,4 +1,4 @@
-"""What a target of a package is to be: its identity, from the package and what was asked for."""
+"""The identity of a target, from the package and from what a user asks for."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from runtime.plan.families import family_named
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks of a target."""
+    """A user's wishes for a target."""
 
     backend: BackendName
     compute_capability: str
@@ -25,7 +25,7 @@ class Wanted:
     precision: Precision | None = None
     """None for what each role is usually computed in."""
     fixed_weights: bool = False
-    """Whether its weights cannot be replaced, so that it draws nothing with LoRAs."""
+    """True for weights that cannot be replaced: such a target refuses LoRAs."""
 
     def command(self, name: str) -> str:
         """The `engine-build compile` command that asks for it."""
@@ -52,7 +52,7 @@ def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) ->
 
 
 def takes_loras(role: str, manifest: Manifest) -> bool:
-    """Whether LoRAs of the package's family may lie on this role's weights."""
+    """True where LoRAs of the package's family may change this role's weights."""
     family = family_named(manifest.family)
     adapted = ("denoiser", *family.text_roles)
     return family.facts(manifest).loras and role in adapted

@@ -58,7 +58,7 @@ class OpenEngine(Protocol):
         ...
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """How long one call takes on the device, without copies to and from the host."""
+        """Milliseconds of one call on the device, without copies to and from the host."""
         ...
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
 def _fixed_answers(
     package: ModelPackage, target: Target, role: str, open_engine: Opener, calls: Sequence[Call]
 ) -> Sequence[Call] | None:
-    """What the engine answers when compiled with fixed weights; None where it has them anyway."""
+    """The answers of the engine compiled with fixed weights; None where it has them anyway."""
     fixed_target = COMPILERS[target.record.identity.backend].fixed
     if fixed_target is None:
         return None
@@ -162,7 +162,7 @@ def verified(
 
 
 def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> EngineCheck:
-    """How far an engine is from what is expected of it, over all calls."""
+    """The largest error of an engine over all calls, relative to the expected outputs."""
     tolerance = ENGINES[precision]
     errors: dict[str, float] = {}
     for call in calls:
@@ -176,7 +176,7 @@ def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> Engin
 
 
 def compared(name: str, expected: Array, found: Array, precision: Precision) -> float:
-    """How far an output is off, relative to what was expected: see `package.tolerances`.
+    """The error of an output, relative to the expected one: see `package.tolerances`.
 
     Of 8-bit pictures the 99.9th percentile, relative to 255. UNUSABLE where shapes differ or one of
     the two is not finite.
@@ -220,7 +220,7 @@ def step_times(
 
 
 def extents(role: RoleRecord, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """What each dynamic axis is in a call."""
+    """The extent of each dynamic axis in a call."""
     return {
         axis: int(inputs[name].shape[at])
         for name, record in role.inputs.items()

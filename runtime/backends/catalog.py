@@ -1,4 +1,4 @@
-"""Which backend, target and GPU a model is drawn with on this machine.
+"""Chooses the backend, the target and the GPU that draw a model on this machine.
 
 `auto` takes the best verified target that the machine can run, and ONNX Runtime on the CPU where
 there is none; the choice's note names every target that was passed over, with its reason
@@ -19,7 +19,7 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.target import BackendName, Target, read_target, target_directories
 
 BackendWish = Literal["auto", BackendName]
-"""What a user may ask for; a literal type, so that pydantic and mypy check it."""
+"""A backend as a user asks for it; a literal type, which pydantic and mypy check."""
 WISHES: tuple[BackendWish, ...] = get_args(BackendWish)
 
 
@@ -32,7 +32,7 @@ class Choice:
     """None where the package's graphs are run as they are."""
     gpu: Gpu | None
     note: str
-    """What was taken and what was passed over, in one line."""
+    """The reason, in one line: the target that was taken, and those that were passed over."""
 
     @property
     def target_name(self) -> str:

@@ -46,9 +46,9 @@ class BackendRow:
 
     name: BackendName
     library: str
-    """What has to be installed for it, for people."""
+    """The library that has to be installed, by the name that people know."""
     extra: str
-    """How pip is asked for it together with all that it needs."""
+    """The argument of `pip install` that brings the backend with all that it needs."""
     distributions: tuple[str, ...]
     """The Python distributions that bring its library, any of which is enough."""
     install: str

@@ -75,7 +75,7 @@ class TensorRtCompiler:
 def engine_job(
     package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
 ) -> EngineJob:
-    """What a child process needs to know to compile one role."""
+    """The job of a child process that compiles one role."""
     record, engine = package.manifest.roles[role], identity.engines[role]
     timings = f"{identity.backend}-{identity.backend_version}-{identity.compute_capability}.timing"
     return EngineJob(

@@ -12,7 +12,7 @@ MOST = 16
 
 
 class Freeable(Protocol):
-    """What is kept."""
+    """A call that is kept for its shapes."""
 
     def free(self) -> None:
         """Give its memory back; nothing of it may be running."""

@@ -28,7 +28,7 @@ class DeviceMemory:
     address: int
     size_bytes: int
     use: str
-    """What for, as accounts are kept."""
+    """The name of its use in the accounts, such as `weights`."""
 
 
 class Cuda:
@@ -53,7 +53,7 @@ class Cuda:
             raise BackendError("CUDA sees no GPU; look at CUDA_VISIBLE_DEVICES")
 
     def call(self, what: str, result: tuple[Any, ...]) -> Any:
-        """What a function of the bindings answered. Raises DeviceError for an error."""
+        """The values that a function of the bindings answered. Raises DeviceError for an error."""
         code, *values = result
         if code != self.bindings.cudaError_t.cudaSuccess:
             _, name = self.bindings.cudaGetErrorName(code)
@@ -62,7 +62,7 @@ class Cuda:
         return values[0] if len(values) == 1 else tuple(values)
 
     def call_driver(self, what: str, result: tuple[Any, ...]) -> Any:
-        """What a function of the driver's bindings answered. Raises DeviceError for an error."""
+        """The same for a function of the driver's bindings. Raises DeviceError for an error."""
         code, *values = result
         if code != self.driver.CUresult.CUDA_SUCCESS:
             _, name = self.driver.cuGetErrorName(code)
@@ -107,7 +107,7 @@ class Cuda:
             )
 
     def account(self, use: str, size_bytes: int) -> None:
-        """A vendor's library has allocated so much by itself, or freed it."""
+        """Count memory that a vendor's library allocated by itself, or freed (negative)."""
         with self._lock:
             self._used[use] += size_bytes
 

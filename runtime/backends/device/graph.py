@@ -20,12 +20,12 @@ class Graph:
         self._handle = handle
 
     def launch(self, stream: Stream) -> None:
-        """Enqueue all of it at once."""
+        """Enqueue the captured work as a whole."""
         launched = self._cuda.bindings.cudaGraphLaunch(self._handle, stream.handle)
         self._cuda.call("cudaGraphLaunch", launched)
 
     def destroy(self) -> None:
-        """It is not to be launched any more, nor running."""
+        """Free the graph, which must not be running and is not launched again."""
         destroyed = self._cuda.bindings.cudaGraphExecDestroy(self._handle)
         self._cuda.call("cudaGraphExecDestroy", destroyed)
 

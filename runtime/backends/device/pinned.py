@@ -14,7 +14,7 @@ class Pinned:
     """An array in host memory that the device can reach."""
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        """What it holds at first is not said."""
+        """The array's first content is undefined."""
         self._cuda = cuda
         size = max(1, prod(shape) * np.dtype(dtype).itemsize)
         self.address = int(cuda.call("cudaMallocHost", cuda.bindings.cudaMallocHost(size)))

@@ -88,7 +88,7 @@ class Uploads:
             self._round.append(block)
 
     def end_round(self) -> None:
-        """What belongs together has been enqueued. Raises DeviceError for what failed before."""
+        """End a round of copies, which are waited for together. Raises DeviceError."""
         self._rounds.append((self._stream.event(), self._round))
         self._round = []
         while len(self._rounds) > _ROUNDS:

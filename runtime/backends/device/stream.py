@@ -26,7 +26,7 @@ class Event:
         cuda.call("cudaEventRecord", cuda.bindings.cudaEventRecord(self._event, stream))
 
     def wait(self) -> None:
-        """Wait until the device is there; once. Raises DeviceError for what failed before it."""
+        """Wait, once, until the device reaches the event. Raises DeviceError for failed work."""
         bindings = self._cuda.bindings
         self._cuda.call("cudaEventSynchronize", bindings.cudaEventSynchronize(self._event))
         self._cuda.call("cudaEventDestroy", bindings.cudaEventDestroy(self._event))
@@ -46,12 +46,12 @@ class Stream:
 
     @property
     def address(self) -> int:
-        """As other libraries take it; another one after a capture that could not be ended."""
+        """The stream's address for other libraries; it changes when `replace` was called."""
         return int(self.handle)
 
     @property
     def is_capturing(self) -> bool:
-        """Whether work on this stream is recorded, or refused by a capture that was spoilt."""
+        """True while work on this stream is recorded, or refused by a capture that was spoilt."""
         bindings = self.cuda.bindings
         status = self.cuda.call(
             "cudaStreamIsCapturing", bindings.cudaStreamIsCapturing(self.handle)
@@ -79,11 +79,11 @@ class Stream:
         self.cuda.call("cudaMemsetAsync", filled)
 
     def event(self) -> Event:
-        """A point behind everything that is on it now."""
+        """An event behind everything that is on the stream now."""
         return Event(self.cuda, self.handle)
 
     def synchronize(self) -> None:
-        """Wait for all of it. Raises DeviceError for what failed."""
+        """Wait for all work on the stream. Raises DeviceError for work that failed."""
         bindings = self.cuda.bindings
         self.cuda.call("cudaStreamSynchronize", bindings.cudaStreamSynchronize(self.handle))
 

@@ -42,7 +42,7 @@ class TensorRtEngine:
 
     @property
     def pinned(self) -> PinnedPool:
-        """Where blocks for copies come from."""
+        """The pool of pinned blocks for copies."""
         return self._vendor.device.pinned
 
     @property

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         Weights = tensorrt_rtx.Weights
 
     class RunTimeCompilerApi(Api):
-        """What a flavour that makes kernels at run time has besides."""
+        """The further names of a flavour that makes kernels at run time."""
 
         DynamicShapesKernelSpecializationStrategy = (
             tensorrt_rtx.DynamicShapesKernelSpecializationStrategy
@@ -70,11 +70,11 @@ class Flavour:
     module: str
     version: str
     names_gpus: bool
-    """Whether it compiles for GPUs that are named, with none at hand."""
+    """True where it compiles for GPUs that are named, with none at hand."""
     typed_on_request: bool
-    """Whether a network has the graph's own types only when that is asked for."""
+    """True where a network has the graph's own types only when a flag asks for them."""
     compiles_at_run_time: bool
-    """Whether kernels are made when an engine first runs, and so are not timed before."""
+    """True where kernels are made when an engine first runs, and so are not timed before."""
 
     def load(self) -> "Api":
         """The vendor's module. Raises BackendError where its libraries cannot be loaded."""
