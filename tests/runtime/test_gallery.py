@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -6,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gallery import Gallery, is_picture_name, picture_name, write_whole
+from runtime.gallery import Gallery, is_picture_name, picture_name
 from runtime.jobs.names import new_job_id
 from tests.places import ROOT
 
@@ -15,7 +14,7 @@ NAME = "0" * 32 + ".png"
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from runtime.gallery import write_whole
+from runtime.files import write_whole
 
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"new" * 100_000)
@@ -67,22 +66,6 @@ def test_the_same_name_writes_over_and_remove_removes_both(tmp_path: Path) -> No
     gallery.remove(NAME)
     gallery.remove(NAME)
     assert list(tmp_path.rglob("*.png")) == []
-
-
-def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
 
 
 def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
