@@ -1,4 +1,4 @@
-"""`calotype info`: what a model takes."""
+"""`calotype info`: a model's facts and the JSON Schema of its requests."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print them as JSON."""
+    """Print facts and schema as JSON."""
     model = open_model(arguments.engines, arguments.model)
     manifest = model.package.manifest
     facts = {

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.backends.protocol import OnDevice, Reading
+from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.draw.preview import thumbnail
@@ -36,18 +36,16 @@ from runtime.wire.messages import (
     Completed,
     Conditioned,
     Failed,
-    Heartbeat,
     Leaving,
     LinkError,
     Message,
     Stepped,
     Vacant,
 )
+from runtime.worker.pulse import EXIT_SERVER_GONE
 
 PREVIEWS_WAITING = 4
 """A job with so many previews still to be made reports further steps without a preview."""
-
-EXIT_SERVER_GONE = 3
 
 logger = logging.getLogger(__name__)
 
@@ -315,30 +313,3 @@ class Worker:
         self._send(Leaving())
         self._finisher.shutdown(cancel_futures=True)
         self._reporter.shutdown()
-
-
-class Pulse:
-    """Sends a heartbeat to the server every so many seconds, on a thread of its own."""
-
-    def __init__(self, link: WorkerLink, seconds: float) -> None:
-        """Begin at once."""
-        self._link = link
-        self._seconds = seconds
-        self.device: OnDevice | None = None
-        """The device whose state is reported; None until the backend is open, and for a CPU."""
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-
-    def _beat(self) -> None:
-        pause = threading.Event()
-        try:
-            while not pause.wait(self._seconds):
-                shortfalls = list(self.device.shortfalls) if self.device else []
-                self._link.send(Heartbeat(self._device_memory(), shortfalls))
-        except LinkError:
-            os._exit(EXIT_SERVER_GONE)
-
-    def _device_memory(self) -> Mapping[str, int]:
-        try:
-            return self.device.device_memory() if self.device else {}
-        except DeviceError:
-            return {}  # The loop's thread meets the same error by itself.

@@ -25,11 +25,10 @@ from runtime.plan.served import served_by
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
-from runtime.worker.loop import Pulse, Worker
+from runtime.worker.loop import Worker
+from runtime.worker.pulse import Pulse
 
 EXIT_BROKEN = 1
-
-BEATS_PER_LEASE = 4
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class _Refused(CalotypeError):
 
 
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
-    pulse = Pulse(link, options.lease_seconds / BEATS_PER_LEASE)
+    pulse = Pulse(link, options.lease_seconds)
     try:
         ready, generator = _open(options, pulse, link)
     except DeviceError:
