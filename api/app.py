@@ -36,9 +36,9 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(CountAnswers, metrics=services.metrics)
 
     @lru_cache(maxsize=1)
-    def document_with(_loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        return openapi(app, services.model)
+    def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
+        return openapi(app, services.model.parameters(loras))
 
     # LoRA packs come and go while the server runs.
-    app.openapi = lambda: document_with(services.model.loras)  # type: ignore[method-assign]
+    app.openapi = lambda: document_with(services.model.loras())  # type: ignore[method-assign]
     return app

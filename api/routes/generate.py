@@ -16,8 +16,6 @@ from runtime.errors import RequestError
 from runtime.jobs import protocol
 from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Idempotency, IdempotencyConflict
-from runtime.plan.model import Model
-from runtime.plan.plan import Plan
 
 router = APIRouter(tags=["jobs"])
 
@@ -79,7 +77,7 @@ async def generate(
         # What was accepted once stays so, though the model may have lost a LoRA or a size since.
         job = await rooms.broker.replay(key) if key is not None else None
         if job is None:
-            plan = await asyncio.to_thread(_understand, rooms.model, body)
+            plan = await asyncio.to_thread(rooms.model.plan_of, body)
             _engine(rooms).served.check(plan)
             complete = plan.request.to_json()
             job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
@@ -93,11 +91,6 @@ async def generate(
         if job.status.ended:
             return _answer(Job.of(job), 200, headers)
     return _answer(Accepted.of(job), 202, headers)
-
-
-def _understand(model: Model, body: object) -> Plan:
-    """The plan of the complete request. Raises RequestError."""
-    return model.plan(model.read(body))
 
 
 def _engine(rooms: Services) -> EngineFacts:
