@@ -50,7 +50,7 @@ class WorkerReady:
 
     engine: EngineFacts
     shortfalls: Sequence[str]
-    """What runs otherwise than it should, in sentences."""
+    """Shortfalls of the engine, such as a role that runs without its CUDA graph, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ Event = Spawned | WorkerReady | Heard | Loss | PauseOver | Renew | Stop
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A worker process, by what was heard of it; as it is here before one was started."""
+    """Facts about a worker process; the defaults hold before a process was started."""
 
     pid: int | None = None
     device: str | None = None
@@ -141,11 +141,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a worker is started."""
+    """Options with which a worker is started."""
 
     backend: BackendWish
     why_no_graphs: str = ""
-    """Why no work is captured as CUDA graphs, if the settings do not ask for that."""
+    """Reason to capture no CUDA graphs, whatever the settings say; empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,17 +352,17 @@ class Lifecycle:
     state: State
     restarts: int = 0
     error: str | None = None
-    """Why the last worker ended; None once another one is ready."""
+    """The reason why the last process ended; None once the next worker is ready."""
     last_engine: EngineFacts | None = None
     """The engine of the last worker that was ready."""
     shortfalls: Sequence[str] = ()
-    """What of that worker runs, or ran, otherwise than it should."""
+    """Shortfalls of that engine, as its worker named them last."""
     told: str = ""
-    """What else is to be said with the engine."""
+    """Another sentence for the engine's note."""
 
     @property
     def ready(self) -> bool:
-        """Whether the worker is ready."""
+        """True while the worker is ready."""
         return self.state.shown is WorkerState.READY
 
     @property

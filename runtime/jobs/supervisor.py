@@ -40,6 +40,7 @@ from runtime.jobs.lifecycle import (
     WorkerReady,
 )
 from runtime.jobs.local import LocalBroker
+from runtime.jobs.log import Bell
 from runtime.jobs.session import News, WorkerSession
 from runtime.plan.served import Served
 from runtime.wire.link import ServerLink
@@ -47,7 +48,7 @@ from runtime.wire.messages import Ready
 from runtime.worker.main import WorkerOptions
 
 STOP_SECONDS = 10.0
-"""How long a worker may take to hand its jobs back before it is killed."""
+"""Time in which a worker may hand its jobs back before it is killed."""
 DISK_SECONDS = 30.0
 """Pause before a lost worker's jobs are queued again where that failed."""
 BEATS_PER_LEASE = 4
@@ -82,15 +83,14 @@ class WorkerSettings:
 
 
 class Supervisor:
-    """One worker process, kept alive. An async context manager: it starts in the background."""
+    """Keeps one worker process alive. An async context manager, within which the worker runs."""
 
     def __init__(self, broker: LocalBroker, settings: WorkerSettings) -> None:
         """`broker` is open while this is."""
         self._broker = broker
         self._settings = settings
         self._life = Lifecycle(FirstStart(setup=Setup(settings.backend)))
-        self._changed = asyncio.Event()
-        """Set, and replaced by a new one, when `_life` is another."""
+        self._entered = Bell()
         self._process: Process | None = None
         self._session: WorkerSession | None = None
 
@@ -125,7 +125,7 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether a worker takes jobs now."""
+        """True while a worker takes jobs."""
         return self._life.ready
 
     async def wait_ready(self) -> None:
@@ -161,13 +161,12 @@ class Supervisor:
     def _enter(self, life: Lifecycle) -> None:
         _log(self._life.state, life)
         self._life = life
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._entered.ring()
 
     async def _reach(self, *states: type[State]) -> None:
         """Wait until the worker is in one of these states."""
         while not isinstance(self._life.state, states):
-            await self._changed.wait()
+            await self._entered.next_ring.wait()
 
     async def _watch(self) -> None:
         while True:
@@ -225,7 +224,7 @@ class Supervisor:
         return isinstance(self._life.state, Stopped)
 
     async def _pause(self, seconds: float) -> None:
-        """Pause, but not past the end."""
+        """Wait so long, or until the supervisor is stopped."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._reach(Stopped), seconds)
 

@@ -1,7 +1,7 @@
-"""A model as far as a request has to be understood: its package, family and tokenizers.
+"""Model: all that is needed to check and plan a request, without an engine.
 
-No engine is open in it. The API process holds one to refuse what is wrong; the worker holds one
-inside its generator.
+The API process holds a model to refuse requests that are wrong; the worker holds one inside its
+generator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What `open_model` gives."""
+    """A package with its family, its tokenizers and its shelf of LoRA packs."""
 
     package: ModelPackage
     family: Family
@@ -65,12 +65,12 @@ class Model:
 
 
 def open_model(engines: Path, name: str) -> Model:
-    """Read the package `engines/name`, every file of it checked. Raises PackageError."""
+    """Read the package `engines/name` and check every file of it. Raises PackageError."""
     return model_of(load_package(engines, name))
 
 
 def model_of(package: ModelPackage) -> Model:
-    """The model of a package that was read and found whole. Raises PackageError."""
+    """The model of a package that was read and checked. Raises PackageError."""
     family = family_named(package.manifest.family)
     return Model(
         package=package,
