@@ -1,4 +1,4 @@
-"""The ASGI app: every route, every error, the documentation."""
+"""ASGI app with every route, the handlers of errors and the documentation."""
 
 from functools import lru_cache
 from importlib.metadata import version
@@ -20,7 +20,7 @@ Submit a job with `POST /api/generate`, follow it at `/api/sse/{job_id}`, fetch 
 
 
 def create_app(services: Services) -> FastAPI:
-    """The app over services that are open already, and are closed by whoever opened them."""
+    """The app over open services, which the caller closes."""
     app = FastAPI(
         title="Calotype",
         version=version("calotype"),

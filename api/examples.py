@@ -1,4 +1,4 @@
-"""The guide's requests, of which the documentation shows those that the loaded model takes."""
+"""Requests of the guide; the documentation shows those that the loaded model takes."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the loaded model's limits and every event in it."""
+"""OpenAPI document: FastAPI's own, with the loaded model's limits and the types of events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drop_fastapi_errors(document: dict[str, Any]) -> None:
-    """FastAPI announces a 422 of its own shape wherever there is a parameter; ours are problems."""
+    """Drop the 422 that FastAPI documents wherever there is a parameter: ours is a problem."""
     for name in _VALIDATION_SCHEMAS:
         document["components"]["schemas"].pop(name, None)
     for path in document["paths"].values():

@@ -1,4 +1,4 @@
-"""`POST /api/generate`: every error of a request is found here, before anything is queued."""
+"""`POST /api/generate`: checks a request completely, then queues it."""
 
 import asyncio
 from typing import Annotated, Any
@@ -74,7 +74,7 @@ async def generate(
     body = await asyncio.to_thread(parse_body, await read_body(request))
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
     try:
-        # What was accepted once stays so, though the model may have lost a LoRA or a size since.
+        # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.
         job = await rooms.broker.replay(key) if key is not None else None
         if job is None:
             plan = await asyncio.to_thread(rooms.model.plan_of, body)
@@ -94,10 +94,10 @@ async def generate(
 
 
 def _engine(rooms: Services) -> EngineFacts:
-    """What draws. Raises NotReady.
+    """The engine that draws. Raises NotReady before the first worker is ready.
 
-    Once the model was loaded, jobs are taken even while a worker is being replaced: by what the
-    last one took. What the next one does not take, it refuses itself.
+    While a worker is being replaced, requests are checked against the last worker's engine and
+    queued; the next worker fails the jobs that its own engine does not take.
     """
     engine = rooms.workers.engine
     if engine is None:
@@ -108,7 +108,7 @@ def _engine(rooms: Services) -> EngineFacts:
 
 
 async def _wait(broker: protocol.Broker, job: protocol.Job, seconds: int) -> protocol.Job:
-    """The job when it has ended, or when the time is over."""
+    """The job as it is at its end, or after `seconds`."""
     try:
         async with asyncio.timeout(seconds), closing(broker.follow(job.job_id)) as events:
             async for event in events:

@@ -1,4 +1,4 @@
-"""`GET /api/info`: what this server draws with, and what a request may say."""
+"""`GET /api/info`: the model, its engine, and the JSON Schema of its requests."""
 
 import asyncio
 from importlib.metadata import version
