@@ -9,7 +9,7 @@ from runtime.plan.served import Served
 
 
 class WorkerState(StrEnum):
-    """State of a worker, as the API names it."""
+    """Where a worker stands."""
 
     STARTING = "starting"
     READY = "ready"

@@ -21,7 +21,7 @@ from runtime.jobs.facts import Counters
 
 
 class JobStatus(StrEnum):
-    """Status of a job."""
+    """Where a job stands."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
