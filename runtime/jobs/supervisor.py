@@ -10,15 +10,12 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from runtime.backends.catalog import BackendWish
-from runtime.draw.conditioning import CONDITIONING_BYTES
-from runtime.draw.lora.weights import LORA_BYTES
 from runtime.errors import CalotypeError
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.lifecycle import (
@@ -43,15 +40,14 @@ from runtime.jobs.local import LocalBroker
 from runtime.jobs.log import Bell
 from runtime.jobs.session import News, WorkerSession
 from runtime.plan.served import Served
-from runtime.wire.link import ServerLink
+from runtime.wire.link import ServerLink, socket_pair
 from runtime.wire.messages import Ready
-from runtime.worker.main import WorkerOptions
+from runtime.wire.options import WorkerOptions
 
 STOP_SECONDS = 10.0
 """Time in which a worker may hand its jobs back before it is killed."""
 DISK_SECONDS = 30.0
 """Pause before a lost worker's jobs are queued again where that failed."""
-BEATS_PER_LEASE = 4
 
 # NumPy's products lay LoRAs on weights while steps go on: threads of its own take the cores from
 # them, and on a busy machine wait for the slowest. One takes a seventh of the processor's time.
@@ -64,32 +60,14 @@ class WorkerFailed(CalotypeError):
     """The worker cannot start, and another try would end the same way."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker serves, and where."""
-
-    engines: Path
-    model: str
-    data: Path
-    backend: BackendWish = "auto"
-    max_batch: int | None = None
-    """How many jobs it makes at once; None for as many as the model's graph takes."""
-    lora_bytes: int = LORA_BYTES
-    """What weights of recent LoRA sets may take."""
-    conditioning_bytes: int = CONDITIONING_BYTES
-    """What conditionings of recent prompts may take."""
-    captures: bool = True
-    """Whether work on a GPU is captured as CUDA graphs."""
-
-
 class Supervisor:
     """Keeps one worker process alive. An async context manager, within which the worker runs."""
 
-    def __init__(self, broker: LocalBroker, settings: WorkerSettings) -> None:
+    def __init__(self, broker: LocalBroker, options: WorkerOptions) -> None:
         """`broker` is open while this is."""
         self._broker = broker
-        self._settings = settings
-        self._life = Lifecycle(FirstStart(setup=Setup(settings.backend)))
+        self._options = options
+        self._life = Lifecycle(FirstStart(setup=Setup(options.draw.backend)))
         self._entered = Bell()
         self._process: Process | None = None
         self._session: WorkerSession | None = None
@@ -181,10 +159,13 @@ class Supervisor:
 
     async def _run(self, setup: Setup) -> None:
         """Start a worker and serve it to its end."""
-        ours, theirs = socket.socketpair()
+        draw = self._options.draw
+        captures = draw.captures and not setup.why_no_graphs
+        draw = replace(draw, backend=setup.backend, captures=captures)
+        ours, theirs = socket_pair(replace(self._options, draw=draw))
         try:
             with theirs:
-                process = await self._start(theirs, setup)
+                process = await self._start(theirs)
         except OSError as error:
             ours.close()
             self._enter(self._life.lost(f"its process cannot be started: {error}"))
@@ -228,23 +209,12 @@ class Supervisor:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._reach(Stopped), seconds)
 
-    async def _start(self, connection: socket.socket, setup: Setup) -> Process:
-        options = WorkerOptions(
-            engines=self._settings.engines,
-            model=self._settings.model,
-            data=self._settings.data,
-            backend=setup.backend,
-            max_batch=self._settings.max_batch,
-            lora_bytes=self._settings.lora_bytes,
-            conditioning_bytes=self._settings.conditioning_bytes,
-            heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
-            captures=self._settings.captures and not setup.why_no_graphs,
-        )
+    async def _start(self, connection: socket.socket) -> Process:
         command = [sys.executable, "-m", "runtime.worker.main"]
         # A session of its own: Ctrl-C in a terminal is for the server, which then asks the worker.
         return await asyncio.create_subprocess_exec(
             *command,
-            *options.arguments(connection.fileno()),
+            str(connection.fileno()),
             pass_fds=[connection.fileno()],
             start_new_session=True,
             env={**_ENVIRONMENT, **os.environ},

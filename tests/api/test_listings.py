@@ -14,14 +14,13 @@ import pytest
 from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
-from runtime.draw.batch import BatchLimits
 from runtime.gallery import Gallery
 from runtime.jobs.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.package.manifest import load_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 from runtime.plan.model import open_model
-from runtime.plan.served import Served
+from runtime.plan.served import BatchLimits, Served
 from tests.places import ROOT
 from tests.runtime.jobs.support import open_broker
 

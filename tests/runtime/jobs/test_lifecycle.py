@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtime.draw.batch import BatchLimits
 from runtime.jobs.facts import EngineFacts, WorkerState
 from runtime.jobs.lifecycle import (
     FIRST_PAUSE,
@@ -34,7 +33,7 @@ from runtime.jobs.lifecycle import (
     WorkerReady,
     following,
 )
-from runtime.plan.served import Served
+from runtime.plan.served import BatchLimits, Served
 from runtime.wire.messages import Broken, Heartbeat, Trial
 
 CPU = Setup("onnxruntime-cpu", why_no_graphs="the CPU's reason")
