@@ -24,6 +24,6 @@ def run(arguments: argparse.Namespace) -> None:
             "source": manifest.source.reference,
             "description": manifest.description,
         },
-        "parameters": model.parameters,
+        "parameters": model.parameters(model.loras()),
     }
     print(json.dumps(facts, indent=2))

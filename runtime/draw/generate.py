@@ -154,7 +154,7 @@ class Generator:
         sizes: list[dict[str, Any]] = [
             {"width": width, "height": height} for width, height in tuned
         ] or [{}]
-        offers = [] if self._served.fixed_weights else self.model.loras[:1]
+        offers = [] if self._served.fixed_weights else self.model.loras()[:1]
         for offer in offers:
             yield {"loras": [{"id": offer.id, "weight": 1}], **sizes[0]}
         guidance = self.model.family.facts(self.model.package.manifest).guidance

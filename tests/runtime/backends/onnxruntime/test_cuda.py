@@ -34,7 +34,7 @@ from tests.fakes.provider import BODY, Machine, drawn
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [offer.id for offer in model.loras]
+    ids = [offer.id for offer in model.loras()]
     bodies: list[dict[str, object]] = [
         {},
         {"loras": [{"id": ids[0], "weight": 1.0}]},
@@ -54,7 +54,7 @@ def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
 def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [offer.id for offer in model.loras]
+    ids = [offer.id for offer in model.loras()]
     machine = Machine(monkeypatch)
     generator = Generator(model, machine.backend(model, target))
     drawn(generator)
@@ -78,7 +78,7 @@ def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
 def test_after_weights_that_could_not_be_written_a_set_is_written_again(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), **first)
     generator = Generator(model, Machine(monkeypatch).backend(model, target))
     base = drawn(generator)
@@ -222,7 +222,7 @@ def test_loras_that_need_more_than_there_is_are_refused_with_the_reason(
     _, _, total = machine.cuda.cudaMemGetInfo()
     monkeypatch.setattr(machine.cuda, "cudaMemGetInfo", lambda: (FakeError.cudaSuccess, 0, total))
     with pytest.raises(BackendError, match=r"the engines take some .* with LoRAs"):
-        drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1}])
+        drawn(generator, loras=[{"id": model.loras()[0].id, "weight": 1}])
 
 
 def test_an_engine_that_was_changed_is_refused_by_its_file(

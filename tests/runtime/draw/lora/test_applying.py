@@ -160,7 +160,7 @@ def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> N
     (folder / "demo" / "loras" / "lora1" / FACTORS_NAME).write_bytes(b"damaged")
     with pytest.raises(PackageError, match="expected"):
         generator.start(changes)
-    assert [offer.id for offer in model.loras] == LORAS[1:]
+    assert [offer.id for offer in model.loras()] == LORAS[1:]
 
 
 def test_dora_at_a_weight_is_peft_scaled_by_it() -> None:
