@@ -9,8 +9,8 @@ from runtime.package.manifest import (
     Defaults,
     Manifest,
     MatrixPreview,
+    ModelPackage,
     RoleRecord,
-    load_package,
     package_directories,
     read_manifest,
 )
@@ -38,9 +38,8 @@ def table(engines: Path) -> str:
     return "\n".join([*lines, *faults])
 
 
-def describe(engines: Path, name: str) -> str:
-    """All that a person may want to know about a package. Raises PackageError if it is damaged."""
-    package = load_package(engines, name)
+def describe(package: ModelPackage) -> str:
+    """All that a person may want to know about a package whose files were checked."""
     manifest = package.manifest
     return "\n".join(
         [

@@ -268,10 +268,10 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         ) from None
 
 
-def load_package(engines: Path, name: str) -> ModelPackage:
-    """Read the package `engines/name` and check every file's size and hash, wherever it lies.
+def read_package(engines: Path, name: str) -> ModelPackage:
+    """Open the package `engines/name` by its manifest alone: no other file is looked at.
 
-    Raises PackageError naming the first file that is gone or changed.
+    Raises PackageError naming the packages that there are.
     """
     directory = engines / name
     if not directory.is_dir():
@@ -280,18 +280,31 @@ def load_package(engines: Path, name: str) -> ModelPackage:
             f"model {name!r} is not in {engines} (found: {found}); "
             f"build it with: engine-build build SOURCE --name {name} --engines {engines}"
         )
-    manifest, digest = read_manifest(directory)
+    return ModelPackage(directory, *read_manifest(directory))
+
+
+def check_files(package: ModelPackage) -> None:
+    """Check the size and hash of every file, wherever it lies; reads all of them.
+
+    Raises PackageError naming the first file that is gone or changed.
+    """
     # An external file's name is an absolute path, which stays as it is behind the directory.
-    files = {**manifest.files, **manifest.external_files}
+    files = {**package.manifest.files, **package.manifest.external_files}
     with ThreadPoolExecutor() as pool:
         faults = pool.map(
-            lambda item: file_fault(directory / item[0], item[1], "build the package again"),
+            lambda item: file_fault(package.file(item[0]), item[1], "build the package again"),
             files.items(),
         )
         for fault in faults:
             if fault:
                 raise PackageError(fault)
-    return ModelPackage(directory, manifest, digest)
+
+
+def load_package(engines: Path, name: str) -> ModelPackage:
+    """Open the package `engines/name` and check its files. Raises PackageError."""
+    package = read_package(engines, name)
+    check_files(package)
+    return package
 
 
 def package_directories(engines: Path) -> Iterator[Path]:
