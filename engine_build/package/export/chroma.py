@@ -7,7 +7,7 @@ from diffusers import ChromaTransformer2DModel
 from torch import nn
 
 from engine_build.checkpoint.sources import Component, ModelSource
-from engine_build.package.export.common import vae_decoder
+from engine_build.package.export.decoders import vae_decoder
 from engine_build.package.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
 from engine_build.package.export.flow import (
     check_text_width,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.common import load_network, network_skeleton
+from engine_build.package.export.networks import load_network, network_skeleton
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.package.step_graph import StepGraph, step_inputs
 from runtime.package.manifest import (

@@ -6,7 +6,8 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 
 from engine_build.checkpoint.sources import Component, ModelSource
-from engine_build.package.export.common import pooled_text_encoder, vae_decoder, with_clip_defaults
+from engine_build.package.export.clip import pooled_text_encoder, with_clip_defaults
+from engine_build.package.export.decoders import vae_decoder
 from engine_build.package.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
 from engine_build.package.export.flow import (
     check_text_width,

@@ -9,8 +9,14 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.common import TEXT_BATCH
-from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
+from engine_build.package.export.role import (
+    TEXT_BATCH,
+    Axis,
+    GraphInput,
+    Reduced,
+    RoleExport,
+    Sizes,
+)
 from runtime.errors import SourceError
 
 # Texts that a template might trim, escape, expand, or take for something else than what a user

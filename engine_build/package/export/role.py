@@ -11,7 +11,7 @@ from torch import nn
 from engine_build.checkpoint.sources import Component, ModelSource
 from engine_build.package.export.latents import LatentScaling
 from runtime.errors import BuildError
-from runtime.package.manifest import Defaults, LatentFormat, Limits, Precision
+from runtime.package.manifest import BATCH, Defaults, LatentFormat, Limits, Precision
 
 Sizes = Mapping[str, int]
 """An extent for each dynamic axis, by the axis's name."""
@@ -30,6 +30,10 @@ class Axis:
     """The extent is a multiple of this; `minimum` and `maximum` bound the extent itself."""
     usual: int | None = None
     """What most requests have, where their sizes and batches do not say it."""
+
+
+TEXT_BATCH = Axis(BATCH, 1, 256)
+"""The texts that an encoder reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
