@@ -14,8 +14,8 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from tokenizers import Tokenizer
 
-import engine_build.package.roles
 import engine_build.package.placing
+import engine_build.package.roles
 from engine_build.checkpoint.weights import StoredTensor, copy_tensors
 from engine_build.package.build import BuildRequest, build_package
 from engine_build.package.export.role import Choices, TokenizerExport
