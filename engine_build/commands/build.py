@@ -119,7 +119,7 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build it, add its LoRAs, and print its path."""
+    """Build the package, add its LoRAs, and print its path."""
     preset = None if options.preset is None else read_preset(options.preset)
     name = options.name or _preset_name(options)
     if not options.replace:

@@ -1,4 +1,4 @@
-"""`engine-build inspect`: what is in a package or in a target of it, and whether it is whole."""
+"""`engine-build inspect`: a package or a target described, and every hash checked."""
 
 import argparse
 
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the description."""
     package = load_package(options.engines, options.name)
     if options.target is None:
         from engine_build.package.report import describe

@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what was asked for."""
+    """Run the action."""
     {"add": _add, "list": _list, "remove": _remove}[options.action](options)
 
 

@@ -32,7 +32,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file on a web server, and what is known of it beforehand."""
+    """A file on a web server, and the facts known before it is fetched."""
 
     address: Address
     name: str | None = None
@@ -56,11 +56,11 @@ class CachedFile:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is known of a file that was begun, kept beside it as JSON."""
+    """The state of a download, kept beside its file as JSON."""
 
     name: str
     validator: str | None = None
-    """What If-Range takes (RFC 9110, 13.1.5): a strong ETag or a date."""
+    """The value for If-Range (RFC 9110, 13.1.5): a strong ETag or a date."""
     size_bytes: int | None = None
     sha256: str | None = None
     """Of the finished file."""
@@ -152,7 +152,7 @@ def _range(file: RemoteFile, had: int, state: _State | None) -> dict[str, str]:
 
 
 def _start(response: httpx2.Response, had: int) -> int | None:
-    """Where the body begins in the file; None where this answer is of no use.
+    """The place in the file where the body begins; None for an answer that is of no use.
 
     A server that ignores the range, or whose file has changed, sends all of it with 200.
     """

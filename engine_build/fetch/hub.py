@@ -62,7 +62,7 @@ class _Repository:
     files: dict[str, _Stored]
 
     def remote(self, file: _Stored) -> RemoteFile:
-        """What our download needs to know of a file."""
+        """The file as `download` takes it."""
         url = hf_hub_url(
             self.reference.repository, file.name, revision=self.commit, endpoint=self.endpoint
         )

@@ -1,4 +1,4 @@
-"""Where fetched files go, and what is known of them when they are there."""
+"""Fetched files on this machine, and the facts known of them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from runtime.package.manifest import Source
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """How files are fetched."""
+    """The cache and the patience that files are fetched with."""
 
     cache: Path
     patience: Patience = field(default_factory=Patience)
@@ -23,14 +23,14 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a host says of a version of a model or a LoRA."""
+    """The facts that a host states of a version of a model or a LoRA."""
 
     id: int
     name: str
     triggers: tuple[str, ...]
-    """The words that call up what it learned."""
+    """The trigger words."""
     base_model: str | None
-    """What it was trained on, in the host's words."""
+    """The base model, in the host's words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ _BUILT_WITH = (
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What was built of a package."""
+    """The parts of a package that were built."""
 
     roles: Mapping[str, RoleRecord]
     tokenizers: Mapping[str, TokenizerRecord]
@@ -57,7 +57,7 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What is to be built, from what, and where to."""
+    """The package to build, its source and its place."""
 
     source: Path
     name: str
@@ -68,9 +68,9 @@ class BuildRequest:
     base: Path | None = None
     """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
     origin: Source | None = None
-    """Where the source came from; None for what its name says."""
+    """The origin of the source; None for its name alone."""
     in_place: bool = False
-    """Whether the weights stay where they are, instead of becoming the package's own."""
+    """True to leave the weights where they are, instead of copying them into the package."""
     choices: Choices = field(default_factory=Choices)
 
 

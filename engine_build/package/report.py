@@ -1,4 +1,4 @@
-"""What the commands `list` and `inspect` print."""
+"""The output of the commands `list` and `inspect`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ _HEADINGS = ("NAME", "FAMILY", "SIZE", "STEPS", "CFG", "SAMPLER", "ON DISK", "DE
 
 
 def table(engines: Path) -> str:
-    """One line for each package; a damaged one has its fault instead.
+    """One line for each package; for a damaged package, its fault.
 
-    Only manifests and sizes of files are looked at: `inspect` checks every hash.
+    Manifests and sizes of files are checked here; `inspect` checks every hash.
     """
     rows: list[Sequence[str]] = [_HEADINGS]
     faults = []
@@ -39,7 +39,7 @@ def table(engines: Path) -> str:
 
 
 def describe(package: ModelPackage) -> str:
-    """All that a person may want to know about a package whose files were checked."""
+    """A description of a package whose files were checked, for people."""
     manifest = package.manifest
     return "\n".join(
         [

@@ -112,7 +112,8 @@ def _prefix(module: nn.Module, network: nn.Module) -> str:
 
 
 def _dynamic_shapes(inputs: tuple[GraphInput, ...], module: nn.Module) -> tuple[object, ...]:
-    """What torch.export wants: a mapping for each argument; those behind a star in one tuple."""
+    """Dynamic shapes as torch.export takes them: a mapping for each argument, and one tuple of
+    mappings for starred arguments."""
     dims: dict[str, object] = {}
     for item in inputs:
         for axis in item.axes.values():

@@ -52,7 +52,7 @@ def check_graph(
 
 
 def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
-    """How far an output is off, relative to the largest magnitude that was expected.
+    """The error of an output, relative to the largest magnitude of the expected one.
 
     Of 8-bit pictures: the 99.9th percentile of the difference, relative to 255. Infinite where the
     shapes differ or one of the two is not finite.

@@ -25,7 +25,7 @@ PACK_NAME = "pack.json"
 FACTORS_NAME = "factors.safetensors"
 
 Kind = Literal["lora", "dora", "loha", "lokr"]
-"""How a parameter's change is made of its factors: `runtime.draw.lora.deltas` has the formulas."""
+"""The formula that makes a parameter's change of its factors: see `runtime.draw.lora.deltas`."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -43,13 +43,13 @@ class Target:
     factors: tuple[str, ...]
 
     def tensor_name(self, factor: str) -> str:
-        """What a factor is called in the pack's file."""
+        """The name of a factor in the pack's file."""
         return f"{self.role}/{self.parameter}/{factor}"
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class PackSource:
-    """Where a pack came from, for people."""
+    """The origin of a pack, for people."""
 
     reference: str
     sha256: str
@@ -57,16 +57,16 @@ class PackSource:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class PackRecord:
-    """All that is known of a pack before its factors are read."""
+    """The facts of a pack that are known before its factors are read."""
 
     id: str
     name: str
     triggers: str
-    """Words that call up what it learned, separated by commas; often none."""
+    """Trigger words, separated by commas; often none."""
     weight: float
-    """How strongly it acts where a request does not say."""
+    """The default weight of the pack."""
     trigger_weight: float
-    """The emphasis that its trigger words get where a request does not say."""
+    """The default emphasis of the trigger words."""
     source: PackSource
     targets: tuple[Target, ...]
     not_covered: tuple[str, ...]
@@ -93,7 +93,7 @@ class LoraPack:
 
     @property
     def id(self) -> str:
-        """What requests call it."""
+        """The name of the pack in requests."""
         return self.record.id
 
     def factors(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which LoRA packs a model has: listed from disk, again whenever that changed.
+"""The LoRA packs of a model, listed from disk again whenever their folder changed.
 
 A pack can be added or removed while a server runs. A listing is a look at a folder and at the
 times of its files; only what changed is read.
@@ -27,8 +27,8 @@ class LoraShelf:
         self._read: dict[Path, tuple[_Stamp, LoraPack | None]] = {}
 
     def packs(self) -> tuple[LoraPack, ...]:
-        """Those that there are now, by id. One that is damaged or fits no more is told in the log
-        and left out."""
+        """The packs on disk now, by id. A pack that is damaged, or no longer fits the model, is
+        logged and left out."""
         known = self._read
         # A dictionary of its own for every listing: another thread sees one or the other.
         self._read = {

@@ -1,4 +1,4 @@
-"""What the build stage must know of a family to read its single-file checkpoints."""
+"""The build stage's view of a family, to read its single-file checkpoints."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Tensors = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True, slots=True)
 class SingleFileHeader:
-    """All of a file but its numbers."""
+    """The header of a single-file checkpoint: its tensors' places, and its metadata."""
 
     path: Path
     tensors: Tensors
@@ -24,7 +24,7 @@ class NetworkInFile:
     """One network of a pipeline that the file holds."""
 
     prefixes: tuple[str, ...]
-    """What its tensors' names begin with; the first that occurs in the file counts."""
+    """Beginnings of the tensors' names; the first that occurs in the file counts."""
     rename: Callable[[Tensors, Mapping[str, Any]], dict[str, StoredTensor]]
     """From the names in the file, the prefix removed, and the network's config.json, to the names
     that diffusers or transformers publish it under. What is no weight of the network may stay."""

@@ -1,4 +1,4 @@
-"""What transformers of packed latents share: two by two latents are one token of a sequence."""
+"""Modules that transformers of packed latents share: two by two latents are one token."""
 
 import math
 from typing import Any

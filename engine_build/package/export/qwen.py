@@ -110,11 +110,11 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
 
 
 def chat_frame(path: Path) -> tuple[str, str]:
-    """What the tokenizer's chat template puts before and after a user's text.
+    """The words that the tokenizer's chat template puts before and after a user's text.
 
     Raises SourceError for a tokenizer without a template, for a template that does anything to the
-    text but surround it, since the runtime knows no templates, and for a tokenizer that puts tokens
-    of its own around it besides.
+    text but surround it, since the runtime knows no templates, and for a tokenizer that adds tokens
+    of its own to the text.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -64,7 +64,7 @@ class SdxlExporter:
     """The family `sdxl`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError."""
+        """The parts of a package of this source. Raises SourceError."""
         unet = source.network("unet", ("UNet2DConditionModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         text = with_clip_defaults(source.network("text_encoder", ("CLIPTextModel",)))

@@ -42,7 +42,7 @@ class ZImageExporter:
     """The family `zimage`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        """The parts of a package of this source. Raises SourceError, BuildError for a choice."""
         choices.refuse("guidance_baked_in", "negative_prompt")
         transformer = source.network("transformer", ("ZImageTransformer2DModel",))
         vae = source.network("vae", ("AutoencoderKL",))
