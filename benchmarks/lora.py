@@ -47,6 +47,7 @@ from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
+from runtime.wire.options import DrawOptions
 
 RESULTS = Path(__file__).parent / "results"
 ROLE = "denoiser"
@@ -129,7 +130,7 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     choice = choose(package, arguments.backend, find_devices())
     backend = open_backend(package, choice, arguments.threads)
     served = served_by(choice.target, package.manifest)
-    generator = Generator(model, backend, lora_bytes=0, served=served)
+    generator = Generator(model, backend, DrawOptions(lora_bytes=0), served)
     effective = EffectiveWeights(package, 0, factored=backend.multiplies_updates)
     opened, changes = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
     steps = _steps(generator, packs[0], arguments.repetitions)

@@ -1,5 +1,6 @@
 """Tiny models, saved and built once for the whole session: building one takes most of a minute."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from tests.tiny.flow_models import (
     save_flow_source,
 )
 from tests.tiny.kept_packages import KeptPackages
+from tests.tiny.kept_traces import KeptTraces
 from tests.tiny.lora_packs import demo_with_loras
 from tests.tiny.models import SourceOptions, save_source
 from tests.tiny.zimage_models import zimage_pipeline
@@ -38,6 +40,20 @@ SMALL = Choices(width=64, height=96, max_size=1024)
 def _one_thread() -> None:
     """Tiny networks gain nothing from more threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_traces(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Builds in this process trace a network that was traced before from what is kept of it."""
+    import engine_build.package.build
+    import engine_build.package.reduced
+
+    assert pytestconfig.cache is not None
+    kept = KeptTraces(pytestconfig.cache.mkdir("tiny_traces"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_build.package.build, "trace", kept)
+        patch.setattr(engine_build.package.reduced, "trace", kept)
+        yield
 
 
 @pytest.fixture(scope="session")

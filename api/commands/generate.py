@@ -44,16 +44,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    wish = read_settings({"backend": arguments.backend} if arguments.backend else {}).backend
+    options = read_settings({"backend": arguments.backend} if arguments.backend else {}).draw
     model = open_model(arguments.engines, arguments.model)
     request = model.read(body_from_flags(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
-    choice = choose(model.package, wish, find_devices())
+    choice = choose(model.package, options.backend, find_devices())
     print(choice.note, file=sys.stderr)
     served = served_by(choice.target, model.package.manifest)
     served.check(plan)
-    generator = Generator(model, open_backend(model.package, choice), served=served)
+    backend = open_backend(model.package, choice, captures=options.captures)
+    generator = Generator(model, backend, options, served)
     latents = _draw(generator, plan, arguments.previews)
     picture = encode_picture(generator.decode(latents), request, model.name)
     if arguments.latents:

@@ -7,15 +7,13 @@ cache folder holds them, `pytest --cache-clear` drops them, and a clean checkout
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 
-import grimp
 from filelock import FileLock
 
 from engine_build.package.build import BuildRequest, build_package
-from tests.places import ROOT
+from tests.tiny.build_code import build_code
 
 KEPT = 24
 """How many are kept: the tiny ones of a few states of the code."""
@@ -50,33 +48,17 @@ class KeptPackages:
 
     def _key(self, request: BuildRequest) -> str:
         source = Path(request.source)
-        digest = hashlib.sha256(self._code)
+        digest = hashlib.sha256(build_code())
         digest.update(repr((request.name, request.choices)).encode())
         for path in sorted(each for each in source.rglob("*") if each.is_file()):
             _add(digest, path, source)
         return digest.hexdigest()[:32]
-
-    @cached_property
-    def _code(self) -> bytes:
-        digest = hashlib.sha256()
-        for path in (ROOT / "constraints.txt", *sorted(_modules())):
-            _add(digest, path, ROOT)
-        return digest.digest()
 
     def _forget(self) -> None:
         packages = [path for path in self._folder.iterdir() if path.is_dir()]
         packages.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in packages[KEPT:]:
             shutil.rmtree(path)
-
-
-def _modules() -> Iterator[Path]:
-    """The files of all that a build imports of this repository, itself among them."""
-    graph = grimp.build_graph("engine_build", "runtime", cache_dir=None)
-    build = "engine_build.package.build"
-    for module in (build, *graph.find_upstream_modules(build)):
-        path = ROOT / module.replace(".", "/")
-        yield path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _add(digest: "hashlib._Hash", path: Path, root: Path) -> None:

@@ -113,8 +113,7 @@ def test_leaving_the_loop_early_frees_every_slot(model: Model) -> None:
     denoiser = Counting(backend.open("denoiser"))
     generator = Generator(model, backend)
     donor = start(generator, BODIES[0])
-    conditioning = generator.conditioning(donor.plan)
-    waiting = [Sample(donor.plan, denoiser, conditioning)]
+    waiting = [Sample(generator.prepare(donor.plan), denoiser)]
     loras = LoraSwitch(generator.effective_weights, "denoiser", denoiser)
     loop = denoise(denoiser, lambda _: [waiting.pop()] if waiting else [], BatchLimits(4, 8), loras)
     events: tuple[StepEvent, ...] = next(loop)

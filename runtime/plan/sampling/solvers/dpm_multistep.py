@@ -108,7 +108,7 @@ def _level(sigma: float) -> _Level:
 
 
 def _order(options: SchedulerOptions, step: int, sigmas: NDArray[np.float64]) -> int:
-    """How many predicted pictures a step may use, its own included."""
+    """Number of predicted pictures that a step may use, its own included."""
     remaining = len(sigmas) - 1 - step
     few = options.lower_order_final and len(sigmas) - 1 < FEW_STEPS
     if remaining == 1 and (few or options.euler_at_final or options.final_sigmas_type == "zero"):

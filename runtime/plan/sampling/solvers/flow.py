@@ -29,7 +29,7 @@ class FlowConfig:
     time_shift_type: Literal["exponential", "linear"] = "exponential"
     shift_terminal: float | None = None
     base_shift: float = 0.5
-    """With the three below, what a family derives the dynamic shift from."""
+    """One of four points from which a family derives the dynamic shift."""
     max_shift: float = 1.15
     base_image_seq_len: int = 256
     max_image_seq_len: int = 4096
