@@ -50,7 +50,8 @@ class TokenizerFolder:
 
     path: Path
     max_length: int
-    """The longest sequence that it was saved for, or a huge number."""
+    """The longest sequence in tokens, as the tokenizer's files state; a huge number for no
+    limit."""
 
 
 class ModelSource(Protocol):
@@ -63,7 +64,7 @@ class ModelSource(Protocol):
 
     @property
     def pipeline_class(self) -> str:
-        """The class of diffusers that runs it."""
+        """The pipeline's class in diffusers."""
         ...
 
     @property

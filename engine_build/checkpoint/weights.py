@@ -163,8 +163,8 @@ def copy_tensors(
 ) -> dict[str, StoredTensor]:
     """Write a safetensors file with these tensors under these names, without loading one.
 
-    `advance` is told the bytes of each piece that was copied. Returns where each tensor now lies.
-    Raises BuildError when a source file ends too early.
+    `advance` is called with the bytes of each piece that was copied. Returns where each tensor now
+    lies. Raises BuildError when a source file ends too early.
     """
     # Large items first: each tensor is then aligned to its own item size.
     names = sorted(tensors, key=lambda name: (-stored_bytes((), tensors[name].dtype), name))
@@ -191,7 +191,7 @@ def copy_tensors(
 
 
 def read_pieces(tensor: StoredTensor) -> Iterator[bytes]:
-    """A tensor's bytes in their right order, in small pieces; one that is transposed, in one.
+    """A tensor's bytes in their right order, in small pieces; a transposed tensor, in one piece.
 
     Raises BuildError when the file ends too early.
     """

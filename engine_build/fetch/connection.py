@@ -26,7 +26,7 @@ class Patience:
     attempts: int = 5
     """Failures in a row, with no byte received between them."""
     pause_seconds: float = 1.0
-    """Before the second attempt; doubled before each one after it."""
+    """The pause before the second attempt; doubled before each later attempt."""
     longest_wait_seconds: float = 60.0
     """The longest pause, in seconds, that a server may ask for; a longer one ends the download."""
 
@@ -91,8 +91,8 @@ def persist(action: Callable[[], ResultT], patience: Patience) -> ResultT:
 def answer(address: Address, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
     """The answer to one GET, its body still to be read; 200, 206 or 416.
 
-    Raises TryAgain for what may pass, while the block reads the body too, and SourceError for a
-    refusal.
+    Raises TryAgain for a failure that may pass, also while the block reads the body, and
+    SourceError for a refusal.
     """
     try:
         with (

@@ -36,12 +36,12 @@ class RemoteFile:
 
     address: Address
     name: str | None = None
-    """None: as the server or the URL calls it."""
+    """The file's name; None: the name that the server or the URL states."""
     sha256: str | None = None
 
     @property
     def key(self) -> str:
-        """Names its folder in the cache: by what it holds where that is known."""
+        """The name of the file's folder in the cache: by its hash, or else by its URL."""
         known = self.sha256 or hashlib.sha256(self.address.url.encode()).hexdigest()
         return f"sha256-{known}" if self.sha256 else f"url-{known}"
 

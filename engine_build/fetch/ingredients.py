@@ -18,7 +18,7 @@ class Order:
     source: str
     base: str | None = None
     usual_base: str | None = None
-    """The base if the source turns out to be a single file, and none was named."""
+    """The base of a source that turns out to be a single file, where no base was named."""
     preview_decoder: str | None = None
 
 

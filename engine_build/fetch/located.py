@@ -17,7 +17,7 @@ class Fetching:
     show_progress: bool = True
 
     def file(self, file: RemoteFile) -> CachedFile:
-        """One file, in the cache by what it holds. Raises SourceError or BuildError."""
+        """A file in the cache, downloaded if it is not there. Raises SourceError or BuildError."""
         return download(file, self.cache / "files", self.patience, show_progress=self.show_progress)
 
 

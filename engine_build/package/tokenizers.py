@@ -1,4 +1,4 @@
-"""A tokenizer of the source, as the package keeps it."""
+"""Reads a tokenizer of the source for the package."""
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -9,7 +9,8 @@ from runtime.package.manifest import TokenizerRecord
 
 
 def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerRecord]:
-    """A tokenizer of the source and the ids that frame a prompt. Raises SourceError."""
+    """A tokenizer of the source, and its record: the ids that frame a prompt. Raises
+    SourceError."""
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
     except Exception as error:  # of transformers, tokenizers and json: no base but this

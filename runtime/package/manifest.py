@@ -1,9 +1,9 @@
 """The model package on disk: the contract between the build stage and the runtime.
 
-A package is a directory `engines/NAME/`. Its `manifest.json` says what every other file is, with
-its hash, and is itself sealed by a digest, so that a damaged package is refused by name before
-anything in it is used. The manifest is written in one canonical form: a file that differs from
-that form in a single byte is damaged too.
+A package is a directory `engines/NAME/`. Its `manifest.json` describes every other file and states
+its hash, and is itself sealed by a digest, so that a damaged package is refused by name before any
+of its files is used. The manifest is written in one canonical form: a file that differs from that
+form in a single byte is damaged too.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Parameter:
     initializer: str
     shape: tuple[int, ...]
     dtype: str
-    """As safetensors names it: F32, F16, BF16. Arithmetic is fp32 whatever is stored."""
+    """F32, F16 or BF16, in safetensors' names. Arithmetic is fp32 whatever is stored."""
 
     @property
     def replaceable(self) -> bool:
@@ -88,7 +88,7 @@ class InputRecord:
     """An input of a graph."""
 
     dtype: str
-    """As NumPy names it."""
+    """NumPy's name of the dtype."""
     shape: tuple[int | str, ...]
     """Extents, and the names of dynamic axes."""
 
@@ -235,8 +235,8 @@ class ModelPackage:
         return self.path / name
 
     def weights_folder(self, role: str) -> Path:
-        """The folder that the references of a role's graph, and of what is compiled of it, are
-        relative to: the package's own, or the checkpoint's where weights were left in place.
+        """The folder that external weights of a role's graph, and of engines compiled from the
+        graph, are relative to: the package's, or the checkpoint's for weights left in place.
         """
         return Path(self.manifest.roles[role].external_folder or self.path.resolve())
 
@@ -258,7 +258,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:
-    """Read and check `manifest.json` alone: cheap, for listings. Returns it with its digest."""
+    """Read and check `manifest.json` alone. Returns the manifest and its digest."""
     try:
         return read_sealed(directory / MANIFEST_NAME, _MANIFEST, FORMAT, "build it again")
     except FileNotFoundError:

@@ -32,7 +32,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Target:
-    """A parameter of the package, and what a pack lays on it."""
+    """A parameter of the package, and a pack's change of the parameter."""
 
     role: str
     parameter: str
@@ -76,7 +76,7 @@ class PackRecord:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The networks that it changes."""
+        """The networks that the pack changes."""
         return frozenset(target.role for target in self.targets)
 
 
@@ -85,7 +85,7 @@ _PACK: TypeAdapter[PackRecord] = TypeAdapter(PackRecord)
 
 @dataclass(frozen=True, slots=True)
 class LoraPack:
-    """A pack that was listed; equal to another exactly when it is the same to the byte."""
+    """A pack whose record was read; two packs are equal where they are the same to the byte."""
 
     digest: str
     path: Path = field(compare=False)
@@ -97,7 +97,7 @@ class LoraPack:
         return self.record.id
 
     def factors(self) -> dict[str, Tensor]:
-        """Check its file and map it into memory; that outlives a pack that is removed.
+        """Check the factors' file and map it into memory; the mapping outlives a removed pack.
 
         Raises PackageError where the file is gone or damaged.
         """

@@ -15,7 +15,7 @@ from runtime.package.pack import FOLDER, PACK_NAME, LoraPack, fit_fault, read_pa
 logger = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int]
-"""Inode, time and size: a pack that is put in another's place has another inode."""
+"""Inode, time and size of a record: a pack in another's place has another inode."""
 
 
 class LoraShelf:
@@ -54,7 +54,7 @@ class LoraShelf:
 
 
 def _listed(folder: Path) -> Iterator[tuple[Path, _Stamp]]:
-    """The folders of packs with their stamps. One that is being made has a dotted name."""
+    """The folders of packs with their stamps. A pack that is being made has a dotted name."""
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):

@@ -26,7 +26,7 @@ FOLDER = "targets"
 TARGET_NAME = "target.json"
 
 TF32 = "TF32"
-"""An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
+"""An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
 
 BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
@@ -76,7 +76,7 @@ class TargetIdentity:
 
     @property
     def digest(self) -> str:
-        """Equal exactly where all of it is equal."""
+        """A hash of the identity: equal where identities are equal."""
         content = _IDENTITY.dump_python(self, mode="json")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -93,9 +93,9 @@ class Binding:
     """An input or output of an engine."""
 
     dtype: str
-    """As NumPy names it."""
+    """NumPy's name of the dtype."""
     shape: tuple[int, ...]
-    """-1 where it is dynamic."""
+    """Extents; -1 for a dynamic axis."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -138,7 +138,7 @@ class EngineRecord:
     """None until the engine ran on a device."""
     step_times: tuple[StepTime, ...] = ()
     uncaptured: tuple[str, ...] = ()
-    """Why no CUDA graph can hold it, by node; empty where its compiler knows of nothing."""
+    """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

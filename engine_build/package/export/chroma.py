@@ -44,8 +44,8 @@ MAX_TOKENS = 512
 class ModulationInputs(nn.Module):
     """The inputs of Chroma's modulations, in the place of the transformer's own module.
 
-    That one builds a tensor of as many zeros as the batch is long, and a graph would keep the
-    length that it was traced with.
+    The transformer's module builds a tensor of as many zeros as the batch is long, and a graph
+    would keep the length that it was traced with.
     """
 
     def __init__(self, replaced: Any) -> None:

@@ -60,8 +60,8 @@ def denoiser(
 ) -> RoleExport:
     """Export a network of diffusers inside the step graph.
 
-    `wrap` makes of it what `StepGraph` calls. Axes count in latents; sizes keep to the grid that
-    `limits` state; on a GPU the network computes in `precision`.
+    `wrap` turns the network into the module that `StepGraph` calls. Axes count in latents; sizes
+    keep to the grid that `limits` state; on a GPU the network computes in `precision`.
     """
     grid = limits.multiple_of // latents.scale_factor
     largest = limits.max_size // latents.scale_factor

@@ -24,7 +24,7 @@ def network_skeleton(network_class: Any, component: Component) -> nn.Module:
 def load_network(network_class: Any, component: Component) -> nn.Module:
     """A network of diffusers with its weights, widened to fp32.
 
-    By its own library where that can load it, so that the reference owes nothing to our reading.
+    diffusers loads the network where it can, so that the reference is independent of our reader.
     """
     if component.from_single_file:
         return load_state(lambda: network_skeleton(network_class, component), component.checkpoint)

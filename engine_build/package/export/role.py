@@ -65,7 +65,7 @@ class RoleExport:
     parameter_names: Callable[[str], tuple[str, ...]] = lambda name: (name,)
     """From a parameter's name in the network to its names in checkpoints.
 
-    The first is the published one, which the package uses; the others are older or newer spellings.
+    The first name is the published one, which the package uses; the others are older or newer.
     """
     precision: Precision = "fp32"
     """The default precision of the role's engines for a GPU."""

@@ -28,7 +28,8 @@ class T5TextEncoder(nn.Module):
     ) -> torch.Tensor:
         """Token ids `[B, L]` int64 to hidden states `[B, L, C]`, after the final norm.
 
-        A mask `[B, L]` int64 is 1 where a token may be seen; without one all are, padding too.
+        A mask `[B, L]` int64 is 1 where a token may be seen; without a mask every token may be,
+        padding too.
         """
         hidden_states: torch.Tensor = self.network(input_ids, attention_mask)[0]
         return hidden_states
