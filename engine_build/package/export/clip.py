@@ -8,7 +8,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.networks import frozen
+from engine_build.package.export.networks import frozen, load_encoder
 from engine_build.package.export.role import TEXT_BATCH, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.package.state import load_state
 
@@ -85,15 +85,7 @@ def clip_text_encoder(
     def load() -> nn.Module:
         if component.from_single_file:
             return load_state(skeleton, component.checkpoint, names)
-        return frozen(
-            network_class.from_pretrained(
-                component.path,
-                dtype=torch.float32,
-                variant=component.variant,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-        )
+        return load_encoder(network_class, component)
 
     return RoleExport(
         role=role,

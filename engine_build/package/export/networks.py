@@ -39,6 +39,19 @@ def load_network(network_class: Any, component: Component) -> nn.Module:
     )
 
 
+def load_encoder(network_class: Any, component: Component) -> nn.Module:
+    """A network of transformers with its weights, widened to fp32, loaded by that library."""
+    return frozen(
+        network_class.from_pretrained(
+            component.path,
+            dtype=torch.float32,
+            variant=component.variant,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    )
+
+
 def frozen(network: nn.Module) -> nn.Module:
     """The same network, for inference alone."""
     return network.eval().requires_grad_(False)

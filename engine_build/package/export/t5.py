@@ -7,6 +7,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from engine_build.checkpoint.sources import Component
+from engine_build.package.export.networks import frozen, load_encoder
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from runtime.package.manifest import BATCH
 
@@ -51,26 +52,12 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         seen = torch.randint(1, length + 1, (sizes[_TEXTS.name], 1), generator=generator)
         return (torch.arange(length) < seen).long()
 
-    def load() -> nn.Module:
-        network: nn.Module = T5EncoderModel.from_pretrained(
-            component.path,
-            dtype=torch.float32,
-            variant=component.variant,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        return network.eval().requires_grad_(False)
-
-    def skeleton() -> nn.Module:
-        network: nn.Module = T5EncoderModel(T5Config.from_dict(dict(component.config)))
-        return network.eval().requires_grad_(False)
-
     mask = (GraphInput("attention_mask", {0: _TEXTS}, attention_mask),) if masked else ()
     return RoleExport(
         role=role,
         component=component,
-        skeleton=skeleton,
-        load=load,
+        skeleton=lambda: frozen(T5EncoderModel(T5Config.from_dict(dict(component.config)))),
+        load=lambda: load_encoder(T5EncoderModel, component),
         wrap=T5TextEncoder,
         inputs=(GraphInput("input_ids", {0: _TEXTS}, input_ids), *mask),
         outputs=("hidden_states",),
