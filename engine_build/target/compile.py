@@ -22,7 +22,7 @@ from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
 from runtime.files import put_in_place, remove_unfinished, write_whole
-from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
+from runtime.package.manifest import Manifest, ModelPackage, file_fault
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
     FOLDER,
@@ -218,17 +218,17 @@ def _checked(folder: Path) -> Target:
     return target
 
 
-def find_target(engines: Path, name: str, target: str) -> Target:
+def find_target(package: ModelPackage, target: str) -> Target:
     """A package's target by its name. Raises PackageError that names those that there are."""
-    folder = engines / name
-    read_manifest(folder)  # Where there is no such package, that is what is to be said.
-    if not (folder / FOLDER / target).is_dir():
-        found = ", ".join(path.name for path in target_directories(folder)) or "none"
+    folder = package.path / FOLDER / target
+    if not folder.is_dir():
+        name = package.path.name
+        found = ", ".join(path.name for path in target_directories(package.path)) or "none"
         raise PackageError(
             f"{name} has no target {target!r} (found: {found}); compile one with: "
             f"engine-build compile {name}"
         )
-    return read_target(folder / FOLDER / target)
+    return read_target(folder)
 
 
 def engine_fault(target: Target, role: str) -> str | None:
