@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
-from runtime.backends.catalog import CPU, BackendWish, Choice, awaiting_verification, choose
+from runtime.backends.catalog import BackendWish, Choice, awaiting_verification, choose
 from runtime.backends.devices import Devices, find_devices
+from runtime.backends.rows import CPU
 from runtime.errors import BackendError, CalotypeError
 from runtime.package.manifest import ModelPackage
 

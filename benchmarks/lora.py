@@ -36,9 +36,10 @@ from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
 from engine_build.lora.packs import LoraRequest, add_pack
-from runtime.backends.catalog import CPU, WISHES, choose, open_backend
+from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.low_rank import Weights, base_of
+from runtime.backends.rows import CPU
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import Adaptable, LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights

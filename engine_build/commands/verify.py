@@ -10,7 +10,7 @@ from engine_build.target.report import describe_target
 from runtime.backends.devices import Gpu, find_devices
 from runtime.errors import BuildError
 from runtime.package.manifest import check_files, read_package
-from runtime.package.target import Target
+from runtime.package.target import Target, tuned_sizes
 
 if TYPE_CHECKING:
     from engine_build.target.reference import Reference
@@ -48,7 +48,6 @@ def run(options: argparse.Namespace) -> None:
     """Verify it, and print what was measured."""
     # Here, since --help needs no library of a build.
     from engine_build.target.reference import Reference, place_here
-    from engine_build.target.targets import served_sizes
 
     package = read_package(options.engines, options.name)
     target = find_target(package, options.target)
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     check_files(package)
     reference = Reference(
         package,
-        served_sizes(target.record.identity, package.manifest),
+        tuned_sizes(target.record.identity, package.manifest),
         place_here(devices),
         tell=notice,
         show_progress=True,

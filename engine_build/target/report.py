@@ -1,10 +1,10 @@
-"""What the commands `targets` and `inspect NAME TARGET` print."""
+"""The text that the commands `targets` and `inspect NAME TARGET` print."""
 
 from collections.abc import Iterator, Sequence
 
 from engine_build.columns import columns, size_text
 from engine_build.target.compile import engine_fault
-from runtime.backends.tensorrt.flavour import gpu_fault
+from runtime.backends.rows import row_of
 from runtime.errors import PackageError
 from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import (
@@ -93,9 +93,9 @@ def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:
 
 
 def state(target: Target, manifest: Manifest) -> str:
-    """Whether a target may be served, in a few words."""
+    """The state of a target in a few words: verified, stale, failed."""
     identity = target.record.identity
-    if fault := gpu_fault(identity.backend, identity.compute_capability):
+    if fault := row_of(identity.backend).gpu_fault(identity.compute_capability):
         return fault
     stale = stale_parts(identity, manifest)
     if stale:

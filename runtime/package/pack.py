@@ -31,7 +31,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
-class Target:
+class AdaptedParameter:
     """A parameter of the package, and a pack's change of the parameter."""
 
     role: str
@@ -68,7 +68,7 @@ class PackRecord:
     trigger_weight: float
     """The default emphasis of the trigger words."""
     source: PackSource
-    targets: tuple[Target, ...]
+    targets: tuple[AdaptedParameter, ...]
     not_covered: tuple[str, ...]
     """Layers of the source that lie on no parameter of this package, and so have no effect."""
     files: Mapping[str, FileRecord]

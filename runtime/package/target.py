@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
-from runtime.package.manifest import FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.manifest import HEIGHT, WIDTH, FileRecord, Manifest, Precision, RoleRecord
 from runtime.package.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -28,8 +28,8 @@ TARGET_NAME = "target.json"
 TF32 = "TF32"
 """An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
 
-BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
-BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
+"""The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -227,14 +227,16 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
-    """What the weights of its engines take on the device, by role; what runs takes more."""
-    outside = target.record.identity.backend == "onnxruntime-cuda"
-    return {
-        role: engine.content.size_bytes + outside * manifest.roles[role].weights_bytes
-        for role, engine in target.record.engines.items()
-        if role in manifest.roles
-    }
+def tuned_sizes(identity: TargetIdentity, manifest: Manifest) -> tuple[tuple[int, int], ...]:
+    """Width and height in pixels of every size that the denoiser was tuned for, the one served most
+    first.
+    """
+    scale = manifest.latents.scale_factor
+    sizes = (
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    )
+    return tuple(dict.fromkeys(sizes))
 
 
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:

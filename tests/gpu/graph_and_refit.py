@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from runtime.backends.tensorrt.call import Call
+from runtime.backends.tensorrt.call import TensorRtCall
 from runtime.package.target import BackendName
 from tests.gpu.conftest import chosen
 from tests.gpu.drawing import drawn
@@ -26,7 +26,7 @@ def main() -> None:
     expected = drawn(demo.generator(), **first)
     replaying = demo.generator()
     drawn(replaying)
-    with patch.object(Call, "forget_graph", lambda _: None):
+    with patch.object(TensorRtCall, "forget_graph", lambda _: None):
         print(bool(np.array_equal(drawn(replaying, **first), expected)))
 
 

@@ -17,7 +17,7 @@ from runtime.draw.lora.deltas import Factors, is_low_rank, laid, low_rank
 from runtime.draw.recent import Recent
 from runtime.errors import PackageError
 from runtime.package.manifest import ModelPackage
-from runtime.package.pack import Kind, LoraPack, LoraSet, Target, fit_fault
+from runtime.package.pack import AdaptedParameter, Kind, LoraPack, LoraSet, fit_fault
 from runtime.package.tensors import Tensor, stored
 
 _OPENED = 64
@@ -81,7 +81,7 @@ class EffectiveWeights:
         return weights
 
     def _merge(self, loras: LoraSet, role: str) -> Weights:
-        parts: dict[str, list[tuple[LoraPack, Target, float]]] = defaultdict(list)
+        parts: dict[str, list[tuple[LoraPack, AdaptedParameter, float]]] = defaultdict(list)
         for pack, weight in loras:
             for target in pack.record.targets:
                 if target.role == role:
@@ -89,7 +89,7 @@ class EffectiveWeights:
         return dict(self._effective(role, name, acting) for name, acting in parts.items())
 
     def _effective(
-        self, role: str, name: str, parts: list[tuple[LoraPack, Target, float]]
+        self, role: str, name: str, parts: list[tuple[LoraPack, AdaptedParameter, float]]
     ) -> tuple[str, Weight]:
         """The name of a parameter's initializer, and its new value."""
         initializer = self._package.manifest.roles[role].parameters[name].initializer
@@ -99,7 +99,7 @@ class EffectiveWeights:
             return initializer, _product(base, changes)
         return initializer, _sum(base, changes)
 
-    def _change(self, pack: LoraPack, target: Target, weight: float) -> _Change:
+    def _change(self, pack: LoraPack, target: AdaptedParameter, weight: float) -> _Change:
         tensors = self._factors(pack)
         factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
         return _Change(target.kind, factors, target.scale * weight)

@@ -15,11 +15,12 @@ import onnxruntime
 import pytest
 
 from runtime.backends.device.cuda import Cuda, DeviceMemory
+from runtime.backends.engine_files import device_bytes
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda_session import PROVIDER
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
-from runtime.package.target import Target, device_bytes
+from runtime.package.target import Target
 from runtime.plan.model import Model
 from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
 from tests.fakes.machine import streams_used
