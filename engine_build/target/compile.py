@@ -23,7 +23,7 @@ from engine_build.target.compiler import Compiler, compiler_for
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
-from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
+from runtime.package.manifest import Manifest, ModelPackage, read_manifest
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
     FOLDER,
@@ -32,6 +32,7 @@ from runtime.package.target import (
     TargetIdentity,
     TargetRecord,
     differences,
+    files_fault,
     read_target,
     target_directories,
     write_target,
@@ -218,7 +219,7 @@ def _checked(folder: Path) -> Target:
     """A target that is there, with every engine as it was compiled. Raises PackageError."""
     target = read_target(folder)
     for role in sorted(target.record.engines):
-        fault = engine_fault(target, role)
+        fault = target.fault(role)
         if fault:
             raise PackageError(fault)
     return target
@@ -237,12 +238,6 @@ def find_target(engines: Path, name: str, target: str) -> Target:
     return read_target(folder / FOLDER / target)
 
 
-def engine_fault(target: Target, role: str) -> str | None:
-    """What is wrong with the file of an engine."""
-    remedy = f"remove {target.path} and run: {target.record.command}"
-    return file_fault(target.engine(role), target.record.engines[role].content, remedy)
-
-
 def _record_path(staging: Path, role: str) -> Path:
     return staging / f"{role}.json"
 
@@ -253,8 +248,8 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
         kept, _ = read_sealed(_record_path(staging, role), _KEPT, _FORMAT, "compile it again")
     except (FileNotFoundError, PackageError):
         return None
-    fault = file_fault(staging / kept.engine.file, kept.engine.content, "compile it again")
-    return None if fault else kept.engine
+    damaged = files_fault(staging, kept.engine, "compile it again")
+    return None if damaged else kept.engine
 
 
 def _keep(staging: Path, role: str, engine: EngineRecord) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine_build.columns import columns, size_text
-from engine_build.target.compile import engine_fault, find_target
+from engine_build.target.compile import find_target
 from runtime.backends.tensorrt.flavour import gpu_fault
 from runtime.errors import PackageError
 from runtime.package.manifest import Manifest, ModelPackage, read_manifest
@@ -52,7 +52,7 @@ def describe_target(package: ModelPackage, target_name: str) -> str:
     target = find_target(package.path.parent, package.path.name, target_name)
     record = target.record
     for role in sorted(record.engines):
-        fault = engine_fault(target, role)
+        fault = target.fault(role)
         if fault:
             raise PackageError(fault)
     return "\n".join(
@@ -99,7 +99,7 @@ def state(target: Target, manifest: Manifest) -> str:
     identity = target.record.identity
     if fault := gpu_fault(identity.backend, identity.compute_capability):
         return fault
-    stale = stale_parts(identity, manifest)
+    stale = stale_parts(target.record, manifest)
     if stale:
         return f"stale: {'; '.join(stale)}"
     failed = [

@@ -76,10 +76,13 @@ class Generator:
     def start(self, plan: Plan) -> Sample:
         """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
 
-        Raises RequestError for a size or LoRAs that the engines refuse, PackageError where one
-        cannot be read, and BackendError for a number or length of texts that no engine takes.
+        Raises RequestError for a size or LoRAs that the engines refuse, PackageError where a LoRA
+        or what it takes to draw with LoRAs cannot be read, and BackendError for a number or length
+        of texts that no engine takes.
         """
         self._served.check(plan)
+        if plan.loras:
+            self.backend.check_loras()
         self.effective_weights.open(plan.loras)
         return Sample(plan, self._denoiser, self.conditioning(plan))
 

@@ -24,7 +24,7 @@ FP32_TOLERANCE = 1e-4
 """Of a graph in fp32: only the order of sums differs."""
 
 
-def check_role(
+def check_compiled(
     package: ModelPackage, role: str, graph: Path, precision: Precision, calls: Sequence[Call]
 ) -> EngineCheck:
     """How far a compiled graph is from the package's own answers in `calls`, on the CPU.

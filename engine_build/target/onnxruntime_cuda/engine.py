@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from engine_build.progress import Phases
-from engine_build.target.onnxruntime_cuda.check import check_role
+from engine_build.target.onnxruntime_cuda.check import check_compiled
 from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, record_file
@@ -51,11 +52,15 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
-        """Write `folder/ROLE.onnx`. Raises BuildError."""
+        """Write `folder/ROLE.onnx`, and its variants where its weights can be replaced.
+
+        Raises BuildError.
+        """
         started = time.monotonic()
-        precision = identity.engines[role].precision
+        wanted = identity.engines[role]
         phases.show("optimising", 0, 1)
-        compiled = compile_role(package, role, precision, folder)
+        compiled = compile_role(package, role, wanted.precision, folder)
+        record = package.manifest.roles[role]
         return EngineRecord(
             file=compiled.path.name,
             content=record_file(compiled.path),
@@ -64,6 +69,7 @@ class OnnxRuntimeCudaCompiler:
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
+            variants=write_variants(compiled.path, record) if wanted.refittable else {},
         )
 
     def check(
@@ -78,7 +84,7 @@ class OnnxRuntimeCudaCompiler:
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
         precision = identity.engines[role].precision
-        check = check_role(reference.package, role, folder / f"{role}.onnx", precision, calls)
+        check = check_compiled(reference.package, role, folder / f"{role}.onnx", precision, calls)
         if not check.passed:
             raise BuildError(
                 f"{role}: optimising its graph changed what it computes: it is off by "

@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
 
-_LAST = (0, 2, 3, 1)
-_FIRST = (0, 3, 1, 2)
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+"""The orders of axes that put a picture's channels last, and back to where they were."""
 
 # NhwcConv has no kernel for bf16.
 _DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
@@ -58,7 +58,7 @@ class _ChannelsLast:
                 self._graph.insert_before(node, made)
                 twin, value = made.outputs[0], node.outputs[0]
                 twin.name, twin.type = f"{value.name}.last", value.type
-                twin.shape = _permuted(value.shape, _LAST)
+                twin.shape = permuted(value.shape, LAST)
                 self._twins[value] = twin
                 self._rearranged.append(node)
         for node in self._rearranged:
@@ -85,7 +85,7 @@ class _ChannelsLast:
         if not _is_picture(picture) or picture.dtype not in _DTYPES:
             return None
         arranged = self._transposed(
-            weight, _LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
+            weight, LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
         )
         inputs = [self._last(picture, node), arranged, *bias]
         return ir.node("NhwcConv", inputs, node.attributes, domain=DOMAIN, name=_name(node))
@@ -126,7 +126,7 @@ class _ChannelsLast:
         if "axes" in node.attributes:
             return None
         inputs = [self._twins[picture], None]
-        inputs += [None if size is None else self._gathered(size, _LAST, node) for size in sizes]
+        inputs += [None if size is None else self._gathered(size, LAST, node) for size in sizes]
         return ir.node("Resize", inputs, node.attributes, name=_name(node))
 
     def _shape(self, node: ir.Node) -> None:
@@ -139,22 +139,22 @@ class _ChannelsLast:
         shape = found.outputs[0]
         shape.name, shape.type, shape.shape = f"{output.name}.last", output.type, output.shape
         self._graph.insert_before(node, found)
-        output.replace_all_uses_with(self._gathered(shape, _FIRST, node))
+        output.replace_all_uses_with(self._gathered(shape, FIRST, node))
 
     def _move(self, node: ir.Node) -> None:
         """A Transpose that puts channels first or last has its twin before it, or is one."""
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
         order = tuple(node.attributes["perm"].as_ints())
-        if order == _FIRST:
+        if order == FIRST:
             self._twins[output] = source
-        elif order == _LAST and source in self._twins and not output.is_graph_output():
+        elif order == LAST and source in self._twins and not output.is_graph_output():
             output.replace_all_uses_with(self._twins[source])
 
     def _put_back(self, node: ir.Node) -> None:
         """Give what still reads a rearranged node's output the channels where they were."""
         value = node.outputs[0]
-        first = self._transposed(self._twins[value], _FIRST, node, f"{value.name}.first")
+        first = self._transposed(self._twins[value], FIRST, node, f"{value.name}.first")
         first.shape = value.shape
         if value.is_graph_output():
             first.name, value.name = value.name, first.name
@@ -167,13 +167,13 @@ class _ChannelsLast:
 
     def _last(self, value: ir.Value, before: ir.Node) -> ir.Value:
         if value not in self._twins:
-            self._twins[value] = self._transposed(value, _LAST, before, f"{value.name}.last")
+            self._twins[value] = self._transposed(value, LAST, before, f"{value.name}.last")
         return self._twins[value]
 
     def _transposed(
         self, value: ir.Value, order: Sequence[int], before: ir.Node, name: str
     ) -> ir.Value:
-        shape = _permuted(value.shape, order)
+        shape = permuted(value.shape, order)
         output = ir.Value(name=name, shape=shape, type=value.type)
         node = ir.node("Transpose", [value], {"perm": order}, outputs=[output], name=f"{name}.move")
         self._graph.insert_before(before, node)
@@ -199,7 +199,8 @@ class _ChannelsLast:
         return value
 
 
-def _permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
+def permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
+    """A shape with its axes in another order; None where it is not known."""
     return None if shape is None else ir.Shape([shape[axis] for axis in order])
 
 
