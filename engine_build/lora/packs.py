@@ -31,11 +31,11 @@ _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class LoraRequest:
-    """A pack that is to be made. None leaves a value to what the file says, or to the default."""
+    """A pack that is to be made. None: the value that the file has, or else the default."""
 
     path: Path
     reference: str
-    """What the user called the file, for people."""
+    """The reference that the user gave, for people."""
     id: str | None = None
     name: str | None = None
     triggers: str | None = None

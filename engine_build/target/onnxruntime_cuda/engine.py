@@ -1,9 +1,9 @@
 """The optimised graphs of ONNX Runtime's CUDA provider as the engines of a target.
 
-A graph is the same for every GPU and takes any size; a target of it is still for one GPU, since it
-is verified on one, at the sizes that it is to serve. It is written anywhere. Where no GPU is at
-hand to verify it, it is held to the package's own graph on the CPU before it is kept, on the inputs
-of a real picture.
+A graph is the same for every GPU and takes any size, and can be written on any machine. Its target
+is still for one GPU, since it is verified on one, at the sizes that it is to serve. Where no GPU is
+at hand to verify it, the graph is compared on the CPU with the package's own before it is kept, on
+the inputs of a real picture.
 """
 
 import resource
@@ -22,7 +22,7 @@ from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, record_file
 from runtime.package.target import EngineRecord, TargetIdentity
 
-# Releases of one version, of which only one can be installed.
+# Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -36,7 +36,7 @@ class OnnxRuntimeCudaCompiler:
 
     @classmethod
     def installed(cls) -> Self:
-        """Raises BackendError where no ONNX Runtime is."""
+        """The compiler of the installed ONNX Runtime. Raises BackendError where none is."""
         for name in _DISTRIBUTIONS:
             try:
                 return cls(version(name))
@@ -80,7 +80,7 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> None:
-        """Run the graph on the CPU. Raises BuildError where it computes something else."""
+        """Run the graph on the CPU. Raises BuildError where its results are not the package's."""
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
         precision = identity.engines[role].precision

@@ -1,4 +1,4 @@
-"""Convolutions and what lies between them with channels last, as CUDA's kernels want it.
+"""Puts pictures' channels last, in convolutions and between them, as CUDA's kernels want them.
 
 A Conv becomes `com.microsoft.NhwcConv`, whose weights a Transpose behind the initializer arranges,
 so that initializers keep their names and shapes; ONNX Runtime folds it when it opens the graph.
@@ -38,12 +38,12 @@ _ELEMENTWISE = frozenset(
 
 
 def put_channels_last(model: ir.Model) -> None:
-    """Rearrange a typed graph, in place. Nodes that nothing reads any more stay in it."""
+    """Rearrange a typed graph, in place. Nodes that are read by none any more stay in the graph."""
     _ChannelsLast(model.graph).run()
 
 
 class _ChannelsLast:
-    """Rearranges one graph: `_twins` holds what is there with channels last too."""
+    """Rearranges one graph. `_twins` has the value with channels last of each rearranged value."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -51,7 +51,7 @@ class _ChannelsLast:
         self._rearranged: list[ir.Node] = []
 
     def run(self) -> None:
-        """Nodes come in topological order, so that what one reads is decided before it."""
+        """Rearrange every node, in topological order: its inputs are decided before it."""
         for node in list(self._graph):
             made = self._rearrange(node)
             if made is not None:
@@ -65,7 +65,7 @@ class _ChannelsLast:
             self._put_back(node)
 
     def _rearrange(self, node: ir.Node) -> ir.Node | None:
-        """The node with channels last; None where it stays as it is."""
+        """The node with channels last; None where the node stays as it is."""
         handlers = {
             "Conv": self._convolution,
             "GroupNorm": self._group_norm,
@@ -117,7 +117,7 @@ class _ChannelsLast:
         return ir.node("Concat", inputs, {"axis": 3}, name=_name(node))
 
     def _resize(self, node: ir.Node) -> ir.Node | None:
-        """Only by nearest neighbours: the kernel of the others wants channels first."""
+        """Rearranges only nearest neighbours: the kernels of other modes want channels first."""
         picture, region, *sizes = node.inputs
         mode = node.attributes.get("mode")
         nearest = mode is None or mode.as_string() == "nearest"
@@ -130,7 +130,7 @@ class _ChannelsLast:
         return ir.node("Resize", inputs, node.attributes, name=_name(node))
 
     def _shape(self, node: ir.Node) -> None:
-        """Ask what is there already: for its shape alone nothing is moved."""
+        """Let a Shape read the rearranged picture: no Transpose is made for a shape alone."""
         twin = self._twins.get(node.inputs[0]) if node.inputs[0] is not None else None
         output = node.outputs[0]
         if twin is None or not _is_whole(node) or output.is_graph_output():
@@ -142,7 +142,9 @@ class _ChannelsLast:
         output.replace_all_uses_with(self._gathered(shape, FIRST, node))
 
     def _move(self, node: ir.Node) -> None:
-        """A Transpose that puts channels first or last has its twin before it, or is one."""
+        """A Transpose that puts channels first has its twin as its input; one that puts them last
+        makes a twin.
+        """
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
         order = tuple(node.attributes["perm"].as_ints())
@@ -152,7 +154,7 @@ class _ChannelsLast:
             output.replace_all_uses_with(self._twins[source])
 
     def _put_back(self, node: ir.Node) -> None:
-        """Give what still reads a rearranged node's output the channels where they were."""
+        """Give nodes that still read a rearranged node's output the picture with channels first."""
         value = node.outputs[0]
         first = self._transposed(self._twins[value], FIRST, node, f"{value.name}.first")
         first.shape = value.shape
@@ -161,7 +163,7 @@ class _ChannelsLast:
         value.replace_all_uses_with(first, replace_graph_outputs=True)
 
     def _follows(self, node: ir.Node) -> bool:
-        """Whether it makes a picture of one that has its channels last already."""
+        """True where a node makes a picture of one whose channels are last already."""
         known = any(value in self._twins for value in node.inputs if value is not None)
         return known and _is_picture(node.outputs[0])
 
@@ -209,7 +211,7 @@ def _is_picture(value: ir.Value) -> bool:
 
 
 def _is_single(value: ir.Value) -> bool:
-    """Whether it is one number, however it is written."""
+    """True for a single number, of whatever number of axes."""
     return value.shape is not None and all(extent == 1 for extent in value.shape)
 
 

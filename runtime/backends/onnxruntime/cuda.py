@@ -71,7 +71,7 @@ class OnnxCudaEngine:
         return self._session.call(shapes, self._profiles.words(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
-        """As of an Engine. Waits for the device. Raises BackendError."""
+        """See `Engine.replace_weights`. Waits for the device. Raises BackendError."""
         self.stream.synchronize()
         if not weights:
             self._session = self._plain
@@ -83,7 +83,7 @@ class OnnxCudaEngine:
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
         self._placed |= placed
         if placed:
-            # Before they are written: one that fails halfway leaves them to the next set.
+            # Bound before they are written: where writing fails, the next set finds them bound.
             adaptable.bind(placed)
         with self._replaced.union(weights) as wanted:
             self._writer.write(
@@ -91,7 +91,7 @@ class OnnxCudaEngine:
             )
 
     def close(self) -> None:
-        """Give the device's memory back; it is not to be used any more."""
+        """Give the device's memory back; the engine cannot be used afterwards."""
         for session in (self._plain, self._adaptable):
             if session is not None:
                 session.free()
@@ -99,7 +99,7 @@ class OnnxCudaEngine:
             self._device.cuda.free(self._memory.pop())
 
     def _place(self, weights: Weights) -> dict[str, Placed]:
-        """Memory for weights that had none yet, all of it or none."""
+        """Allocate memory for weights that had none yet, for all of them or for none."""
         if not weights:
             return {}
         places, size = offsets(weights)
@@ -118,7 +118,7 @@ class OnnxCudaEngine:
             self._session = self._plain
             self._adaptable.free()
             self._adaptable = None
-        # It has every weight once more.
+        # The second session has every weight once more.
         size = device_bytes(self._target, self._package.manifest)[self._role]
         self._device.cuda.check_room({f"{self._role} with LoRAs": size})
         session = self._open(self._target.variant(self._role, variant))

@@ -29,7 +29,7 @@ _NO_GRAPH = "-1"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a session is opened from."""
+    """The serialized graph that a session is opened from, and the places of its files."""
 
     model: bytes
     path: Path

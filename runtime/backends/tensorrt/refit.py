@@ -33,7 +33,7 @@ _DTYPES = {"F32": "FLOAT", "F16": "HALF", "BF16": "BF16"}
 
 
 class Refit:
-    """The weights of one engine."""
+    """Replaces the weights of one engine."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Refit:
         *,
         stream: Stream,
     ) -> None:
-        """The engine is as it was opened: its weights are the package's. It runs on `stream`."""
+        """`engine` is as it was opened, with the package's own weights, and runs on `stream`."""
         self._vendor = vendor
         self._engine = engine
         self._target = target
@@ -56,7 +56,10 @@ class Refit:
         self._replaced = ReplacedWeights(package, role)
 
     def replace(self, weights: Weights) -> None:
-        """Write them, behind what is on the stream, and wait. Raises BackendError."""
+        """Let exactly these weights be replaced, in the stream's order, and wait.
+
+        Raises BackendError.
+        """
         unknown = sorted(weights.keys() - self._replaceable)
         if unknown:
             raise BackendError(
@@ -75,14 +78,14 @@ class Refit:
 
     def _write(self, wanted: dict[str, Weight], weights: Weights) -> None:
         """Write `wanted`, the union of what was replaced and `weights`, and empty it."""
-        # Each time another one: the vendor's binding keeps all that a refitter was ever given.
+        # A new refitter each time: the vendor's binding keeps all weights that one was ever given.
         refitter = self._vendor.api.Refitter(self._engine, self._vendor.log.logger)
         while wanted:
             for name in self._write_round(refitter, wanted, weights):
                 wanted.pop(name, None)
 
     def _write_round(self, refitter: "trt.Refitter", wanted: Weights, weights: Weights) -> set[str]:
-        """Write the first of `wanted`, and what the vendor wants rewritten together with them."""
+        """Write the first of `wanted`, and the weights that TensorRT wants rewritten with them."""
         written: set[str] = set()
         memories: list[DeviceMemory] = []
         due = _first(wanted)
@@ -105,10 +108,10 @@ class Refit:
     def _missing(
         self, refitter: "trt.Refitter", written: set[str], weights: Weights
     ) -> dict[str, Weight]:
-        """What the vendor has fused with weights that were set, and wants as well."""
+        """The weights that TensorRT fused with those that were set, and wants set as well."""
         missing = set(refitter.get_missing_weights()) - written
         if not missing <= self._replaceable:
-            # One that has no name is told as an empty one.
+            # TensorRT reports a weight that has no name as an empty name.
             others = ", ".join(sorted(filter(None, missing - self._replaceable)))
             raise BackendError(
                 f"{self._role}: {self._vendor.flavour.name} wants weights rewritten that are not "
@@ -118,7 +121,7 @@ class Refit:
         return {name: self._replaced.weight(name, weights) for name in sorted(missing)}
 
     def _hand_over(self, refitter: "trt.Refitter", due: Weights) -> list[DeviceMemory]:
-        """Set them where they lie; returns the device's memory that was taken for it."""
+        """Set weights, updates as computed on the device; returns the memory taken for these."""
         location = self._vendor.api.TensorLocation
         updates: dict[str, LowRankUpdate] = {}
         for name, weight in due.items():
@@ -146,7 +149,7 @@ class Refit:
         address: int,
         location: "trt.TensorLocation",
     ) -> None:
-        """`tensor` says what lies at the address."""
+        """Set one weight; `tensor` has the dtype and size of the values at the address."""
         assert tensor.values.flags.c_contiguous
         api = self._vendor.api
         dtype = getattr(api.DataType, _DTYPES[tensor.dtype])
@@ -156,7 +159,7 @@ class Refit:
 
 
 def _first(wanted: Weights) -> dict[str, Weight]:
-    """As many as a round takes, and at least one."""
+    """The first weights, as many as a round takes, and at least one."""
     sizes = accumulate(map(stored_bytes, wanted.values()))
     names = [name for name, size in zip(wanted, sizes, strict=True) if size <= ROUND_BYTES]
     return {name: wanted[name] for name in names or list(wanted)[:1]}

@@ -1,4 +1,4 @@
-"""Variants of a compiled graph take the weights that they are for as inputs, and compute the same."""
+"""Variants of a compiled graph take weights as inputs, and compute the same."""
 
 from collections import Counter
 from pathlib import Path
