@@ -56,13 +56,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHT",
         help="the default emphasis of its trigger words, 0 to 2; default: 0.5",
     )
+    prepare = actions.add_parser("prepare", help="write the graphs that LoRAs are drawn with")
+    describe(
+        prepare,
+        "Write the graphs that LoRAs are drawn with on the CPU. `lora add` does so by itself: this "
+        "is for a model whose LoRAs were added by an older version.",
+        "engine-build lora prepare --model sdxl",
+    )
     listing = actions.add_parser("list", help="list a model's packs")
     describe(listing, "List a model's packs, a line each.", "engine-build lora list --model sdxl")
     remove = actions.add_parser("remove", help="remove a pack")
     describe(remove, "Remove a pack of a model.", "engine-build lora remove ink --model sdxl")
     remove.add_argument("id", metavar="ID", help="the pack's id")
     add_cache(add)
-    for action in (add, listing, remove):
+    for action in (add, prepare, listing, remove):
         action.add_argument(
             "--model", required=True, type=package_name, metavar="NAME", help="the model package"
         )
@@ -71,7 +78,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the action."""
-    {"add": _add, "list": _list, "remove": _remove}[options.action](options)
+    actions = {"add": _add, "prepare": _prepare, "list": _list, "remove": _remove}
+    actions[options.action](options)
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -98,6 +106,13 @@ def _add(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     print(_line(pack))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from engine_build.lora.graphs import prepare
+
+    written = prepare(read_package(options.engines, options.model))
+    print(f"{options.model}: {'graphs written' if written else 'its graphs are there already'}")
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from engine_build.columns import columns, size_text
-from engine_build.target.compile import engine_fault
 from runtime.backends.rows import row_of
 from runtime.errors import PackageError
 from runtime.package.manifest import Manifest, ModelPackage
@@ -50,7 +49,7 @@ def describe_target(package: ModelPackage, target: Target) -> str:
     or was compiled from other files than the package holds."""
     record = target.record
     for role in sorted(record.engines):
-        fault = engine_fault(target, role)
+        fault = target.fault(role)
         if fault:
             raise PackageError(fault)
     return "\n".join(
@@ -97,7 +96,7 @@ def state(target: Target, manifest: Manifest) -> str:
     identity = target.record.identity
     if fault := row_of(identity.backend).gpu_fault(identity.compute_capability):
         return fault
-    stale = stale_parts(identity, manifest)
+    stale = stale_parts(target.record, manifest)
     if stale:
         return f"stale: {'; '.join(stale)}"
     failed = [

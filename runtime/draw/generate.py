@@ -74,9 +74,11 @@ class Generator:
 
         The text encoders are used and the denoiser is not: another thread than the loop's may
         prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
-        refuse, PackageError for a LoRA that cannot be read, and BackendError.
+        refuse, PackageError for a LoRA or its graph that cannot be read, and BackendError.
         """
         self._served.check(plan)
+        if plan.loras:
+            self.backend.check_loras()
         self.effective_weights.open(plan.loras)
         return Prepared(plan, self.conditioning(plan))
 

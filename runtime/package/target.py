@@ -8,7 +8,7 @@ ONNX Runtime when it was checked. A target without a check on the device has not
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,15 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
-from runtime.package.manifest import HEIGHT, WIDTH, FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.manifest import (
+    HEIGHT,
+    WIDTH,
+    FileRecord,
+    Manifest,
+    Precision,
+    RoleRecord,
+    file_fault,
+)
 from runtime.package.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -30,6 +38,18 @@ TF32 = "TF32"
 
 BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
 """The names of backends in this format; `runtime.backends.rows` has a row for each."""
+
+Variant = Literal["matrices", "weights"]
+"""The initializers of an engine's graph that are inputs as well: its matrices alone, or all that
+can be replaced, the kernels of convolutions too, which then run in a slower form."""
+
+
+def variant_for(shapes: Iterable[Sequence[int]]) -> Variant:
+    """The smallest variant in which weights of these shapes are inputs: more axes than a matrix has
+    are those of a convolution's kernel.
+    """
+    return "weights" if any(len(shape) > 2 for shape in shapes) else "matrices"
+
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -124,6 +144,14 @@ class StepTime:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class VariantRecord:
+    """A variant of an engine's graph, which runs while LoRAs act."""
+
+    file: str
+    content: FileRecord
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class EngineRecord:
     """One role's engine."""
 
@@ -139,6 +167,14 @@ class EngineRecord:
     step_times: tuple[StepTime, ...] = ()
     uncaptured: tuple[str, ...] = ()
     """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
+    variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
+    """Of ONNX Runtime's CUDA provider, which replaces weights by taking them as inputs."""
+
+    @property
+    def files(self) -> dict[str, FileRecord]:
+        """All of its files, by name, and what each of them must be."""
+        variants = {each.file: each.content for each in self.variants.values()}
+        return {self.file: self.content, **variants}
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -181,6 +217,23 @@ class Target:
     def engine(self, role: str) -> Path:
         """The file of a role's engine."""
         return self.path / self.record.engines[role].file
+
+    def variant(self, role: str, variant: Variant) -> Path:
+        """Where a variant of a role's engine lies."""
+        return self.path / self.record.engines[role].variants[variant].file
+
+    def fault(self, role: str) -> str | None:
+        """What is wrong with the files of a role's engine, with the remedy; None for nothing."""
+        remedy = f"remove {self.path} and run: {self.record.command}"
+        return files_fault(self.path, self.record.engines[role], remedy)
+
+
+def files_fault(folder: Path, engine: EngineRecord, remedy: str) -> str | None:
+    """What is wrong with the first damaged file of an engine, in a sentence that ends with
+    `remedy`.
+    """
+    faults = (file_fault(folder / name, what, remedy) for name, what in engine.files.items())
+    return next(filter(None, faults), None)
 
 
 def write_target(directory: Path, record: TargetRecord) -> None:
@@ -258,10 +311,13 @@ def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
     return parts
 
 
-def stale_parts(found: TargetIdentity, manifest: Manifest) -> list[str]:
-    """Where a target was compiled from other files than the package holds now."""
+def stale_parts(target: TargetRecord, manifest: Manifest) -> list[str]:
+    """Where a target was compiled from other files than the package holds now, or by a version of
+    Calotype that wrote none of the files which LoRAs take.
+    """
     parts = []
-    for role, engine in sorted(found.engines.items()):
+    identity = target.identity
+    for role, engine in sorted(identity.engines.items()):
         record = manifest.roles.get(role)
         if record is None:
             parts.append(f"the package has no {role} any more")
@@ -270,6 +326,9 @@ def stale_parts(found: TargetIdentity, manifest: Manifest) -> list[str]:
             parts.append(f"{role} was compiled from another graph")
         if engine.weights_sha256 != weights_sha256(record, manifest):
             parts.append(f"{role} was compiled from other weights")
+        by_inputs = identity.backend == "onnxruntime-cuda" and engine.refittable
+        if by_inputs and not target.engines[role].variants:
+            parts.append(f"{role} was compiled by an older version, without its graphs for LoRAs")
     return parts
 
 

@@ -17,7 +17,7 @@ import pytest
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.engine_files import device_bytes
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.onnxruntime.cuda_session import PROVIDER
+from runtime.backends.onnxruntime.cuda_provider import PROVIDER
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
 from runtime.package.target import Target
@@ -177,12 +177,11 @@ def test_an_engine_that_is_closed_gives_its_memory_back(
 ) -> None:
     machine = Machine(monkeypatch)
     backend = machine.backend(model, target)
-    engine = backend.open("vae_decoder")
-    record = model.package.manifest.roles["vae_decoder"]
+    engine = backend.open("text_encoder")
+    record = model.package.manifest.roles["text_encoder"]
     name = next(each.initializer for each in record.parameters.values() if each.replaceable)
-    engine.replace_weights({name: model.package.tensors("vae_decoder")[name]})
-    latents = np.zeros((1, model.package.manifest.latents.channels, 8, 8), np.float32)
-    engine.run({"latents": latents})
+    engine.replace_weights({name: model.package.tensors("text_encoder")[name]})
+    engine.run({"input_ids": np.arange(32)[np.newaxis], "layer": np.array([-2])})
     assert machine.cuda.allocated_bytes > 0
     engine.close()
     assert machine.cuda.allocated_bytes == 0
