@@ -18,7 +18,7 @@ from api.settings import Settings
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.local import LocalBroker
-from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.supervisor import Supervisor
 from runtime.plan.model import Model
 
 GRACE_SECONDS = 5
@@ -63,17 +63,10 @@ async def _serve(
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
     )
-    worker = WorkerSettings(
-        engines=settings.engines,
-        model=model.name,
-        data=settings.data,
-        backend="auto" if preparation else settings.backend,
-        max_batch=settings.max_batch,
-        lora_bytes=settings.lora_memory_mb * 2**20,
-        conditioning_bytes=settings.prompt_memory_mb * 2**20,
-        captures=not settings.no_cuda_graphs,
-    )
-    async with broker, Supervisor(broker, worker) as supervisor:
+    options = settings.worker
+    if preparation:
+        options = options.drawn_by("auto")
+    async with broker, Supervisor(broker, options) as supervisor:
         app = create_app(
             Services(
                 model=model,

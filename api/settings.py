@@ -14,8 +14,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.backends.catalog import WISHES, BackendWish
 from runtime.errors import CalotypeError
+from runtime.wire.options import DrawOptions, WorkerOptions
 
 ENV_PREFIX = "CALOTYPE_"
+
+MEGABYTE = 2**20
+
+_DRAWN = DrawOptions()
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -39,7 +44,8 @@ class Settings(BaseSettings):
     engines: Path = Field(Path("engines"), description="the directory of model packages")
     data: Path = Field(Path("data"), description="where jobs and pictures are kept")
     backend: BackendWish = Field(
-        "auto", description=f"what draws: {', '.join(WISHES)}; auto takes the best that can run"
+        _DRAWN.backend,
+        description=f"what draws: {', '.join(WISHES)}; auto takes the best that can run",
     )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
@@ -54,16 +60,36 @@ class Settings(BaseSettings):
         False, description="launch every kernel by itself on a GPU, and capture no CUDA graphs"
     )
     lora_memory_mb: int = Field(
-        512, ge=0, description="the memory for weights of recent LoRA sets, in MB"
+        _DRAWN.lora_bytes // MEGABYTE,
+        ge=0,
+        description="the memory for weights of recent LoRA sets, in MB",
     )
     prompt_memory_mb: int = Field(
-        128, ge=0, description="the memory for conditionings of recent prompts, in MB"
+        _DRAWN.conditioning_bytes // MEGABYTE,
+        ge=0,
+        description="the memory for conditionings of recent prompts, in MB",
     )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
     )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+
+    @property
+    def draw(self) -> DrawOptions:
+        """How pictures are drawn."""
+        return DrawOptions(
+            backend=self.backend,
+            max_batch=self.max_batch,
+            lora_bytes=self.lora_memory_mb * MEGABYTE,
+            conditioning_bytes=self.prompt_memory_mb * MEGABYTE,
+            captures=not self.no_cuda_graphs,
+        )
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """The worker's share of the settings."""
+        return WorkerOptions(self.engines, self.model, self.data, self.lease_seconds, self.draw)
 
 
 def flag(name: str) -> str:

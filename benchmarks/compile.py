@@ -16,14 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+
+from benchmarks.machine import machine
+from engine_build.target.profiles import Served
+from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.tensorrt.engine import engine_job
 from engine_build.target.tensorrt.job import Phase
 from engine_build.target.tensorrt.process import run_job
-
-from benchmarks.machine import machine
-from engine_build.target.compile import weights_bytes
-from engine_build.target.profiles import Served
-from engine_build.target.targets import Wanted, target_identity
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.package.manifest import load_package
 
@@ -99,7 +98,7 @@ def main() -> None:
         "precision": identity.engines["denoiser"].precision,
         "profiles": len(job.profiles),
         "size": f"{arguments.size}x{arguments.size}",
-        "weights_gb": round(weights_bytes(package.manifest, "denoiser") / 1e9, 2),
+        "weights_gb": round(package.manifest.roles["denoiser"].weights_bytes / 1e9, 2),
         "seconds": compiled.seconds,
         "peak_resident_gb": round(max(watch.resident_gb, compiled.peak_gb), 2),
         "peak_anonymous_gb": round(watch.anonymous_gb, 2),

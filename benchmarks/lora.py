@@ -38,7 +38,7 @@ from benchmarks.machine import machine
 from engine_build.lora.packs import LoraRequest, add_pack, open_listed
 from runtime.backends.catalog import CPU, WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
-from runtime.backends.low_rank import Weights, stored_bytes
+from runtime.backends.low_rank import Weights, base_of
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import Adaptable, LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
@@ -47,6 +47,7 @@ from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
+from runtime.wire.options import DrawOptions
 
 RESULTS = Path(__file__).parent / "results"
 ROLE = "denoiser"
@@ -129,7 +130,7 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     choice = choose(package, arguments.backend, find_devices())
     backend = open_backend(package, choice, arguments.threads)
     served = served_by(choice.target, package.manifest)
-    generator = Generator(model, backend, lora_bytes=0, served=served)
+    generator = Generator(model, backend, DrawOptions(lora_bytes=0), served)
     effective = EffectiveWeights(package, 0, factored=backend.multiplies_updates)
     opened, changes = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
     steps = _steps(generator, packs[0], arguments.repetitions)
@@ -194,7 +195,7 @@ def _changes(
     none: LoraSet = ()
     a, b = (((pack, 1.0),) for pack in packs)
     opened = _timed(lambda: anew.apply(a))
-    moved = 2 * sum(map(stored_bytes, effective.of(a, ROLE).values()))
+    moved = 2 * sum(base_of(each).size_bytes for each in effective.of(a, ROLE).values())
     copying = _copying(moved)
     # With a budget of nothing only the newest set is kept: B drives A out, and the base drives out
     # nothing. So every computed change costs the same work, whatever came before it.

@@ -2,11 +2,24 @@
 
 import os
 import platform
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-DISTRIBUTIONS = ("calotype", "numpy", "onnxruntime", "torch", "diffusers", "transformers")
+DISTRIBUTIONS = (
+    "calotype",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "cuda-bindings",
+    "nvidia-cudnn-cu13",
+    "torch",
+    "diffusers",
+    "transformers",
+)
 
 
 def machine() -> dict[str, Any]:
@@ -19,6 +32,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name))},
     }
+
+
+def gpu() -> str | None:
+    """The first GPU, its memory and its driver, as its vendor's tool names them; None for none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    command = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.partition("\n")[0] or None
 
 
 def _field(file: str, name: str) -> str | None:

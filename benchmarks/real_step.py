@@ -46,9 +46,10 @@ class FrugalEngine:
 
     def __init__(self, package: ModelPackage, role: str) -> None:
         record = package.manifest.roles[role]
-        folder = package.path if record.external_folder is None else Path(record.external_folder)
         self._role = role
-        self._session = open_session(package.file(record.graph), frugal_options(), folder)
+        self._session = open_session(
+            package.file(record.graph), frugal_options(), package.weights_folder(role)
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,19 +1,11 @@
 """Pictures and their thumbnails on disk: each file is there whole, or not at all."""
 
-import os
 import re
-import secrets
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from runtime.files import remove, remove_unfinished, write_whole
 
-from runtime.draw.decode import Pixels
-
-THUMBNAIL_SIDE = 256
-THUMBNAIL_QUALITY = 80
-_UNFINISHED = ".tmp"
 _FILENAME = re.compile(r"[0-9a-f]{32}\.(?:png|webp|jpg)", re.ASCII)
 
 
@@ -45,8 +37,7 @@ class Gallery:
     def remove(self, filename: str) -> None:
         """Delete both files, where they are there."""
         for folder in (self._images, self._thumbs):
-            _inside(folder, filename).unlink(missing_ok=True)
-            _sync(folder)
+            remove(_inside(folder, filename))
 
     def picture_path(self, filename: str) -> Path | None:
         """The picture's file; None where there is none, or the name is none of ours."""
@@ -68,41 +59,7 @@ class Gallery:
     def remove_unfinished(self) -> None:
         """Delete what a process that died left half written. No other process may be writing."""
         for folder in (self._images, self._thumbs):
-            for path in folder.glob(f".*{_UNFINISHED}"):
-                path.unlink(missing_ok=True)
-
-
-def thumbnail(pixels: Pixels) -> bytes:
-    """A WebP of pixels `[H, W, 3]`, its longest side at most THUMBNAIL_SIDE."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
-    return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever the machine stops, it is there whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-    try:
-        with unfinished.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """A file's name is on disk only once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            remove_unfinished(folder)
 
 
 def _inside(folder: Path, filename: str) -> Path:

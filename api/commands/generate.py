@@ -15,6 +15,7 @@ from runtime.backends.devices import find_devices
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
+from runtime.files import write_whole
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
@@ -43,21 +44,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    wish = read_settings({"backend": arguments.backend} if arguments.backend else {}).backend
+    options = read_settings({"backend": arguments.backend} if arguments.backend else {}).draw
     model = open_model(arguments.engines, arguments.model)
     request = model.read(body_from_flags(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
-    choice = choose(model.package, wish, find_devices())
+    choice = choose(model.package, options.backend, find_devices())
     print(choice.note, file=sys.stderr)
     served = served_by(choice.target, model.package.manifest)
     served.check(plan)
-    generator = Generator(model, open_backend(model.package, choice), served=served)
+    backend = open_backend(model.package, choice, captures=options.captures)
+    generator = Generator(model, backend, options, served)
     latents = _draw(generator, plan, arguments.previews)
     picture = encode_picture(generator.decode(latents), request, model.name)
     if arguments.latents:
         np.save(arguments.latents, latents, allow_pickle=False)
-    arguments.output.write_bytes(picture)
+    _write(arguments.output, picture)
     print(f"{arguments.output} (seed {request.seed})")
 
 
@@ -70,6 +72,14 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise RequestError(f"/{flag}", detail)
     if arguments.previews:
         arguments.previews.mkdir(parents=True, exist_ok=True)
+
+
+def _write(path: Path, picture: bytes) -> None:
+    # A link or a device, such as /dev/stdout, is written through: it must not be replaced.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(picture)
+    else:
+        write_whole(path, picture)
 
 
 def _draw(generator: Generator, plan: Plan, previews: Path | None) -> Latents:

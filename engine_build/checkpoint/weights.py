@@ -6,7 +6,6 @@ https://huggingface.co/docs/safetensors
 """
 
 import json
-import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import BuildError, SourceError
+from runtime.package.tensors import stored_bytes
 
-ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
-"""The dtypes that a graph's weights may have, with their sizes in bytes."""
+DTYPES = ("F32", "F16", "BF16")
+"""The dtypes that a graph's weights may have, as safetensors names them."""
 
 _PIECE = 16 * 2**20
 _LARGEST_HEADER = 100 * 2**20
@@ -149,10 +149,10 @@ def match_parameters(
                 f"{tensor.path}: {spellings[0]} is {list(tensor.shape)}, but config.json asks for "
                 f"{list(shape)}"
             )
-        if tensor.dtype not in ITEM_SIZES:
+        if tensor.dtype not in DTYPES:
             raise SourceError(
                 f"{tensor.path}: {spellings[0]} is stored as {tensor.dtype}, "
-                f"expected {', '.join(ITEM_SIZES)}"
+                f"expected {', '.join(DTYPES)}"
             )
         matched[parameter] = spellings[0], replace(tensor, shape=shape)
     return matched
@@ -167,7 +167,7 @@ def copy_tensors(
     Raises BuildError when a source file ends too early.
     """
     # Large items first: each tensor is then aligned to its own item size.
-    names = sorted(tensors, key=lambda name: (-ITEM_SIZES[tensors[name].dtype], name))
+    names = sorted(tensors, key=lambda name: (-stored_bytes((), tensors[name].dtype), name))
     header: dict[str, dict[str, object]] = {}
     position = 0
     for name in names:
@@ -201,9 +201,8 @@ def read_pieces(tensor: StoredTensor) -> Iterator[bytes]:
         yield from _read(tensor.path, middle, end)
         yield from _read(tensor.path, begin, middle)
     elif tensor.layout is Layout.TRANSPOSED:
-        stored = np.frombuffer(
-            b"".join(_read(tensor.path, begin, end)), f"u{ITEM_SIZES[tensor.dtype]}"
-        )
+        item = f"u{stored_bytes((), tensor.dtype)}"
+        stored = np.frombuffer(b"".join(_read(tensor.path, begin, end)), item)
         yield stored.reshape(tensor.shape[::-1]).T.tobytes()
     else:
         yield from _read(tensor.path, begin, end)
@@ -226,7 +225,7 @@ def _stored_tensor(path: Path, data: int, entry: Mapping[str, object]) -> Stored
         raise TypeError(f"not a tensor's entry: {entry!r}")
     begin, end = (int(offset) for offset in offsets)
     shape = tuple(int(extent) for extent in shape)
-    item = ITEM_SIZES.get(dtype)
-    if begin < 0 or end < begin or (item and math.prod(shape) * item != end - begin):
+    fits = dtype not in DTYPES or stored_bytes(shape, dtype) == end - begin
+    if begin < 0 or end < begin or not fits:
         raise ValueError(f"shape {shape} of {dtype} does not fit bytes {begin} to {end}")
     return StoredTensor(path, data + begin, end - begin, dtype, shape)

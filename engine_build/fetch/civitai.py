@@ -13,10 +13,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from engine_build.checkpoint.pickles import refuse_pickle
 from engine_build.fetch.connection import Address, Token, answer, persist
 from engine_build.fetch.download import WEIGHTS, RemoteFile
 from engine_build.fetch.located import Fetching, Located, Release
-from engine_build.fetch.references import CivitaiReference, refuse_pickle
+from engine_build.fetch.references import CivitaiReference
 from runtime.errors import SourceError
 from runtime.package.manifest import Source
 

@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 from filelock import FileLock
 
+from engine_build.checkpoint.pickles import refuse_pickle
 from engine_build.fetch.connection import Address, Patience, TryAgain, answer, persist
-from engine_build.fetch.references import refuse_pickle
 from engine_build.progress import Transfer
 from runtime.errors import BuildError, SourceError
+from runtime.files import put_in_place, write_whole
 
 WEIGHTS = ".safetensors"
 
@@ -204,7 +205,7 @@ def _publish(file: RemoteFile, folder: Path) -> CachedFile:
     if fault is not None:
         shutil.rmtree(folder)
         raise SourceError(f"{file.address.url}: {fault}; the file was deleted")
-    part.replace(folder / state.name)
+    put_in_place(part, folder / state.name)
     _write_state(folder, _State(state.name, state.validator, size, found))
     return CachedFile(folder / state.name, found)
 
@@ -219,7 +220,5 @@ def _read_state(folder: Path) -> _State | None:
 
 
 def _write_state(folder: Path, state: _State) -> None:
-    beside = folder / f"{_STATE}.new"
     content = {name: getattr(state, name) for name in _State.__slots__}
-    beside.write_text(json.dumps(content))
-    beside.replace(folder / _STATE)
+    write_whole(folder / _STATE, json.dumps(content).encode())

@@ -7,9 +7,10 @@ one, and an id on the Hugging Face Hub elsewhere.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+from engine_build.checkpoint.pickles import refuse_pickle
 from runtime.errors import SourceError
 
 FORMS = (
@@ -17,8 +18,6 @@ FORMS = (
     "owner/name/file.safetensors), urn:air:...:civitai:MODEL@VERSION, civitai:VERSION, "
     "or an http(s) URL"
 )
-
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 
 _HUB = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -96,15 +95,6 @@ def parse(text: str) -> Reference:
     if colon and rest.startswith("//"):
         raise SourceError(f"{text}: no known scheme; {FORMS}")
     return _path_or_hub(text)
-
-
-def refuse_pickle(name: str) -> None:
-    """Raise SourceError if a file of this name would be one of Python's pickles."""
-    if PurePosixPath(name).suffix.lower() in _PICKLES:
-        raise SourceError(
-            f"{name}: weights in Python's pickle format are not read, since opening them can run "
-            "code; expected a .safetensors file"
-        )
 
 
 def _path_or_hub(text: str) -> LocalReference | HubReference:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from engine_build.lora.convert import convert
 from engine_build.lora.formats import read_lora
 from runtime.errors import PackageError, SourceError
+from runtime.files import put_in_place
 from runtime.package.manifest import ModelPackage, read_manifest, record_file
 from runtime.package.pack import (
     FACTORS_NAME,
@@ -110,6 +111,6 @@ def _staged(place: Path) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
-        folder.rename(place)
+        put_in_place(folder, place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from runtime.errors import BuildError
+from runtime.files import put_in_place, sync
 
 
 @contextlib.contextmanager
@@ -34,9 +35,11 @@ def staged(engines: Path, name: str, *, replace: bool) -> Iterator[Path]:
         staging.mkdir()
         try:
             yield staging
+            # Beforehand, so that the name is without a package for no longer than two renames take.
+            sync(staging)
             if target.exists():
                 target.rename(retired)
-            staging.rename(target)
+            put_in_place(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

@@ -1,17 +1,14 @@
 """What the commands `list` and `inspect` print."""
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine_build.checkpoint.weights import ITEM_SIZES
 from engine_build.columns import columns, size_text
 from runtime.errors import PackageError
 from runtime.package.manifest import (
     Defaults,
     Manifest,
     MatrixPreview,
-    Parameter,
     RoleRecord,
     load_package,
     package_directories,
@@ -118,7 +115,7 @@ def _role(manifest: Manifest, name: str) -> tuple[str, ...]:
     role = manifest.roles[name]
     return (
         name,
-        size_text(sum(map(_bytes, role.parameters.values()))),
+        size_text(role.weights_bytes),
         _dtypes(role),
         str(len(role.parameters)),
         "whole" if role.check.reduced is None else "at reduced size",
@@ -129,10 +126,6 @@ def _role(manifest: Manifest, name: str) -> tuple[str, ...]:
 
 def _guidance(defaults: Defaults) -> str:
     return "-" if defaults.cfg_scale is None else f"{defaults.cfg_scale:g}"
-
-
-def _bytes(parameter: Parameter) -> int:
-    return math.prod(parameter.shape) * ITEM_SIZES[parameter.dtype]
 
 
 def _dtypes(role: RoleRecord) -> str:

@@ -9,11 +9,22 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from engine_build.package.export.role import Axis, GraphInput, Sizes
-
-ROW_WIDTH = 11
-HISTORY = 3
-OUTPUTS = ("next_latents", "next_history", "predicted")
+from engine_build.package.export.role import Axis, Draw, GraphInput, Sizes
+from runtime.package.step_graph import (
+    COEFFICIENTS,
+    COLUMNS,
+    EVALUATION_SAMPLE,
+    GUIDANCE_RESCALE,
+    HISTORY,
+    LATENTS,
+    MIX,
+    NOISE,
+    POSITIVE_EVALUATION,
+    REMEMBERED,
+    TIMESTEP,
+    input_shapes,
+    sized,
+)
 
 
 class StepGraph(nn.Module):
@@ -42,24 +53,11 @@ class StepGraph(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Advance every sample by its row of the step table.
 
-        Args:
-            latents: `[B, C, h, w]`, the samples.
-            timestep: `[B]`, as the denoiser was trained to read it.
-            coefficients: `[B, 11]`: c_in, px, po, qx, qo, a, b, c1, c2, c3, n.
-            history: `[B, 3, C, h, w]`, what the sampler remembers, the newest first.
-            noise: `[B, C, h, w]`.
-            evaluation_sample: `[R]` int64, the sample that each evaluation belongs to.
-            mix: `[B, R]`, the weight of each evaluation in each sample.
-            guidance_rescale: `[B]`, 0 to 1; 0 is off.
-            positive_evaluation: `[B]` int64, each sample's evaluation of its positive prompt.
-            conditioning: the denoiser's own, `[R, ...]` each.
-
-        Returns:
-            The samples one row further `[B, C, h, w]`, their history `[B, 3, C, h, w]`, and the
-            picture that the row predicts `[B, C, h, w]`.
+        The inputs are those of `runtime.package.step_graph`, in its order, then the denoiser's own
+        conditioning, `[R, ...]` each; so are the outputs.
         """
         c_in, px, po, qx, qo, a, b, c1, c2, c3, n = (
-            coefficients[:, column, None, None, None] for column in range(ROW_WIDTH)
+            coefficients[:, column, None, None, None] for column in range(len(COLUMNS))
         )
         scaled = (c_in * latents).index_select(0, evaluation_sample)
         times = timestep.index_select(0, evaluation_sample)
@@ -79,7 +77,7 @@ class StepGraph(nn.Module):
             + c3 * history[:, 2]
             + n * noise
         )
-        next_history = torch.cat([remembered[:, None], history[:, : HISTORY - 1]], dim=1)
+        next_history = torch.cat([remembered[:, None], history[:, : REMEMBERED - 1]], dim=1)
         return advanced, next_history, predicted
 
 
@@ -109,21 +107,17 @@ def step_inputs(
     conditioning: Sequence[GraphInput],
 ) -> tuple[GraphInput, ...]:
     """The step graph's inputs, with values in which guided and unguided samples are mixed."""
-    image = {0: batch, 2: height, 3: width}
+    axes = {axis.name: axis for axis in (batch, evaluations, height, width)}
+    shapes = input_shapes(channels)
 
-    def latents(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        shape = (sizes[batch.name], channels, sizes[height.name], sizes[width.name])
-        return torch.randn(shape, generator=generator)
+    def normal(name: str) -> Draw:
+        def draw(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+            return torch.randn(sized(shapes[name], sizes), generator=generator)
 
-    def history(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        shape = (sizes[batch.name], HISTORY, channels, sizes[height.name], sizes[width.name])
-        return torch.randn(shape, generator=generator)
+        return draw
 
     def timestep(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
         return torch.rand(sizes[batch.name], generator=generator) * 999
-
-    def coefficients(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(sizes[batch.name], ROW_WIDTH, generator=generator)
 
     def evaluation_sample(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
         return torch.arange(sizes[evaluations.name]) % sizes[batch.name]
@@ -146,15 +140,22 @@ def step_inputs(
     def positive_evaluation(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
         return torch.arange(sizes[batch.name])
 
+    draws: dict[str, Draw] = {
+        **{name: normal(name) for name in (LATENTS, COEFFICIENTS, HISTORY, NOISE)},
+        TIMESTEP: timestep,
+        EVALUATION_SAMPLE: evaluation_sample,
+        MIX: mix,
+        GUIDANCE_RESCALE: guidance_rescale,
+        POSITIVE_EVALUATION: positive_evaluation,
+    }
     return (
-        GraphInput("latents", image, latents),
-        GraphInput("timestep", {0: batch}, timestep),
-        GraphInput("coefficients", {0: batch}, coefficients),
-        GraphInput("history", {0: batch, 3: height, 4: width}, history),
-        GraphInput("noise", image, latents),
-        GraphInput("evaluation_sample", {0: evaluations}, evaluation_sample),
-        GraphInput("mix", {0: batch, 1: evaluations}, mix),
-        GraphInput("guidance_rescale", {0: batch}, guidance_rescale),
-        GraphInput("positive_evaluation", {0: batch}, positive_evaluation),
+        *(
+            GraphInput(
+                name,
+                {at: axes[each] for at, each in enumerate(shape) if isinstance(each, str)},
+                draws[name],
+            )
+            for name, shape in shapes.items()
+        ),
         *conditioning,
     )

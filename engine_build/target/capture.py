@@ -26,6 +26,7 @@ from runtime.package.manifest import ModelPackage
 from runtime.plan.families.family import Guidance
 from runtime.plan.model import Model, model_of
 from runtime.plan.plan import Plan
+from runtime.wire.options import DrawOptions
 
 PROMPT = "a red apple on a wooden table, soft morning light"
 STEPS = 2
@@ -126,7 +127,7 @@ def captured_calls(
         "preview_decoder": sum(plan.steps for plan in plans),
     }
     with closing(RoleByRole(package, place, phases, expected)) as backend:
-        _draw(Generator(model, backend, max_batch=1), plans)
+        _draw(Generator(model, backend, DrawOptions(max_batch=1)), plans)
         return backend.calls
 
 

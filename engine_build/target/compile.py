@@ -6,7 +6,6 @@ target's name has its identity in it, so that no engine of another one is ever t
 there the folder is renamed: a target is there whole, or not at all.
 """
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import psutil
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from engine_build.checkpoint.weights import ITEM_SIZES
 from engine_build.package.publish import locked
 from engine_build.progress import Phases, Progress
 from engine_build.target.activations import check_range
@@ -23,6 +21,7 @@ from engine_build.target.compiler import Compiler, compiler_for
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
+from runtime.files import put_in_place, remove_unfinished, write_whole
 from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
@@ -103,6 +102,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     staging = folder / f".{identity.name}.compiling"
     with locked(folder / f".{identity.name}.lock", f"{identity.name} is being compiled already"):
         staging.mkdir(exist_ok=True)
+        remove_unfinished(staging)
         try:
             engines = _engines(request, compiler, identity, staging, show_progress=show_progress)
         except CalotypeError:
@@ -119,7 +119,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
         write_target(staging, record)
         for role in engines:
             _record_path(staging, role).unlink(missing_ok=True)
-        staging.rename(final)
+        put_in_place(staging, final)
     return read_target(final)
 
 
@@ -173,7 +173,7 @@ def nearest(request: CompileRequest) -> str | None:
 
 def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
     """Refuse to begin what memory or disk cannot hold. Raises BuildError."""
-    sizes = {role: weights_bytes(manifest, role) for role in roles}
+    sizes = {role: manifest.roles[role].weights_bytes for role in roles}
     if not sizes:
         return
     largest = max(sizes, key=lambda role: sizes[role])
@@ -189,12 +189,6 @@ def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
             f"{folder}: the engines take some {written / 1e9:.2f} GB, but {free / 1e9:.2f} GB are "
             "free on that disk; make room, or remove targets that are used no more"
         )
-
-
-def weights_bytes(manifest: Manifest, role: str) -> int:
-    """What a role's parameters take as they are stored."""
-    parameters = manifest.roles[role].parameters.values()
-    return sum(math.prod(each.shape) * ITEM_SIZES[each.dtype] for each in parameters)
 
 
 def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Compiler) -> None:
@@ -259,7 +253,4 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
 
 def _keep(staging: Path, role: str, engine: EngineRecord) -> None:
     """Write an engine's record beside it, in one step: from here on it is finished."""
-    record = _record_path(staging, role)
-    unfinished = record.with_name(f".{record.name}")
-    unfinished.write_bytes(seal(_KEPT, _Kept(engine)))
-    unfinished.replace(record)
+    write_whole(_record_path(staging, role), seal(_KEPT, _Kept(engine)))

@@ -6,11 +6,12 @@ import numpy as np
 
 from runtime.backends.protocol import Array
 from runtime.package.manifest import BATCH, EVALUATIONS, RoleRecord
+from runtime.package.step_graph import EVALUATION_SAMPLE, MIX, POSITIVE_EVALUATION
 
 
 def stacked(role: RoleRecord, inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:
     """The step graph's inputs for so many copies of the one sample in `inputs`."""
-    evaluations = len(inputs["evaluation_sample"])
+    evaluations = len(inputs[EVALUATION_SAMPLE])
     made = {
         name: np.concatenate([array] * samples)
         if role.inputs[name].shape[0] in (BATCH, EVALUATIONS)
@@ -19,7 +20,7 @@ def stacked(role: RoleRecord, inputs: Mapping[str, Array], samples: int) -> dict
     }
     copies = np.arange(samples)
     return made | {
-        "evaluation_sample": np.repeat(copies, evaluations),
-        "mix": np.kron(np.eye(samples), inputs["mix"]).astype(np.float32),
-        "positive_evaluation": copies * evaluations + inputs["positive_evaluation"],
+        EVALUATION_SAMPLE: np.repeat(copies, evaluations),
+        MIX: np.kron(np.eye(samples), inputs[MIX]).astype(np.float32),
+        POSITIVE_EVALUATION: copies * evaluations + inputs[POSITIVE_EVALUATION],
     }

@@ -9,8 +9,21 @@ from numpy.typing import NDArray
 
 from runtime.backends.low_rank import Weights
 from runtime.backends.protocol import Array, Engine, Reading, Row
-
-HISTORY = 3
+from runtime.package.step_graph import (
+    COEFFICIENTS,
+    EVALUATION_SAMPLE,
+    GUIDANCE_RESCALE,
+    HISTORY,
+    LATENTS,
+    MIX,
+    NEXT_HISTORY,
+    NEXT_LATENTS,
+    NOISE,
+    POSITIVE_EVALUATION,
+    PREDICTED,
+    REMEMBERED,
+    TIMESTEP,
+)
 
 
 @dataclass(slots=True)
@@ -42,7 +55,7 @@ class HostDenoiser:
     ) -> int:
         """Take a sample in; its history starts empty."""
         slot = next(self._slots)
-        history = np.zeros((1, HISTORY, *latents.shape[1:]), np.float32)
+        history = np.zeros((1, REMEMBERED, *latents.shape[1:]), np.float32)
         self._states[slot] = _State(latents, history, evaluations)
         return slot
 
@@ -74,9 +87,9 @@ class HostDenoiser:
         states = [self._states[row.slot] for row in rows]
         outputs = self._engine.run(_inputs(rows, states))
         for index, state in enumerate(states):
-            state.latents = outputs["next_latents"][index : index + 1]
-            state.history = outputs["next_history"][index : index + 1]
-            state.predicted = outputs["predicted"][index : index + 1]
+            state.latents = outputs[NEXT_LATENTS][index : index + 1]
+            state.history = outputs[NEXT_HISTORY][index : index + 1]
+            state.predicted = outputs[PREDICTED][index : index + 1]
 
 
 def row_inputs(rows: Sequence[Row]) -> dict[str, Array]:
@@ -87,21 +100,21 @@ def row_inputs(rows: Sequence[Row]) -> dict[str, Array]:
     for index, row in enumerate(rows):
         mix[index, first[index] : first[index] + counts[index]] = row.mix
     return {
-        "timestep": np.array([row.timestep for row in rows], np.float32),
-        "coefficients": np.stack([row.coefficients for row in rows]),
-        "evaluation_sample": np.repeat(np.arange(len(rows)), counts),
-        "mix": mix,
-        "guidance_rescale": np.array([row.guidance_rescale for row in rows], np.float32),
-        "positive_evaluation": first.astype(np.int64),
+        TIMESTEP: np.array([row.timestep for row in rows], np.float32),
+        COEFFICIENTS: np.stack([row.coefficients for row in rows]),
+        EVALUATION_SAMPLE: np.repeat(np.arange(len(rows)), counts),
+        MIX: mix,
+        GUIDANCE_RESCALE: np.array([row.guidance_rescale for row in rows], np.float32),
+        POSITIVE_EVALUATION: first.astype(np.int64),
     }
 
 
 def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:
     silence = np.zeros_like(states[0].latents)
     inputs = row_inputs(rows)
-    inputs["latents"] = np.concatenate([state.latents for state in states])
-    inputs["history"] = np.concatenate([state.history for state in states])
-    inputs["noise"] = np.concatenate([silence if row.noise is None else row.noise for row in rows])
+    inputs[LATENTS] = np.concatenate([state.latents for state in states])
+    inputs[HISTORY] = np.concatenate([state.history for state in states])
+    inputs[NOISE] = np.concatenate([silence if row.noise is None else row.noise for row in rows])
     called = [
         evaluation
         for row, state in zip(rows, states, strict=True)

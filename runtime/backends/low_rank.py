@@ -48,11 +48,6 @@ def base_of(weight: Weight) -> Tensor:
     return weight.base if isinstance(weight, LowRankUpdate) else weight
 
 
-def stored_bytes(weight: Weight) -> int:
-    """What it takes where it is stored, finished."""
-    return base_of(weight).size_bytes
-
-
 def merged(weight: Weight) -> Tensor:
     """The tensor itself, whichever form it comes in."""
     return weight.merged() if isinstance(weight, LowRankUpdate) else weight

@@ -40,7 +40,7 @@ class Row:
     """The handle that `Denoiser.admit` gave."""
     timestep: float
     coefficients: NDArray[np.float32]
-    """`[11]`, the columns of `runtime.plan.sampling.table.COLUMNS`."""
+    """`[11]`, in the order of `runtime.package.step_graph.Coefficients`."""
     noise: NDArray[np.float32] | None
     """`[1, C, h, w]`, or None for none."""
     mix: tuple[float, ...]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from runtime.package.pack import LoraSet
+from runtime.plan.served import BatchLimits
 
 MOST_TURNS = 8
 
@@ -36,14 +37,6 @@ class Candidate(Protocol):
 
 
 SampleType = TypeVar("SampleType", bound=Candidate)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """What one call of the step graph takes."""
-
-    samples: int
-    evaluations: int
 
 
 @dataclass(frozen=True, slots=True)

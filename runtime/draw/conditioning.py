@@ -15,9 +15,6 @@ from runtime.draw.recent import Recent
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning, Family, Prompt
 
-CONDITIONING_BYTES = 128 * 2**20
-"""What conditionings of recent prompts may take, where nobody says."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lookups:

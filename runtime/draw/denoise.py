@@ -9,30 +9,44 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.backends.protocol import Denoiser, Row
-from runtime.draw.batch import BatchLimits, Loaded, choose
+from runtime.draw.batch import Loaded, choose
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning
 from runtime.plan.plan import Plan
 from runtime.plan.sampling.noise import Draws
+from runtime.plan.served import BatchLimits
+
+
+class Prepared:
+    """A picture that a denoiser can take in: its plan, conditionings and initial latents.
+
+    All of it is in host memory, so that any thread may prepare it.
+    """
+
+    def __init__(self, plan: Plan, conditioning: Sequence[Conditioning]) -> None:
+        """Draw the initial latents. `conditioning` has an entry for each evaluation."""
+        self.plan = plan
+        self.conditioning = conditioning
+        self.draws = Draws(plan.request.seed, plan.latent_shape, plan.table.draws)
+        latents = self.draws.initial() * plan.table.initial_scale
+        self.latents = latents.astype("float32")
 
 
 class Sample:
     """One picture being made: where it is in its table, and its slot in the denoiser."""
 
-    def __init__(
-        self, plan: Plan, denoiser: Denoiser, conditioning: Sequence[Conditioning]
-    ) -> None:
-        """Draw the initial latents and hand them to the denoiser."""
-        self.plan = plan
+    def __init__(self, picture: Prepared, denoiser: Denoiser) -> None:
+        """Hand the picture to the denoiser. Raises BackendError for what no engine takes."""
+        self.plan = picture.plan
         self.canceled = False
         self.row = 0
-        self._draws = Draws(plan.request.seed, plan.latent_shape, plan.table.draws)
-        latents = self._draws.initial() * plan.table.initial_scale
-        self.slot = denoiser.admit(latents.astype("float32"), conditioning)
+        self._draws = picture.draws
+        self.slot = denoiser.admit(picture.latents, picture.conditioning)
+        first = picture.conditioning[0]
         self.shape_key = (
-            plan.latent_shape,
-            tuple((name, array.shape) for name, array in sorted(conditioning[0].items())),
+            self.plan.latent_shape,
+            tuple((name, array.shape) for name, array in sorted(first.items())),
         )
 
     @property

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Backend, Reading
-from runtime.draw.batch import BatchLimits
-from runtime.draw.conditioning import CONDITIONING_BYTES, Conditioner
+from runtime.draw.conditioning import Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
-from runtime.draw.denoise import Arrivals, Sample, StepEvent, denoise
+from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
 from runtime.draw.lora.switch import LoraSwitch
-from runtime.draw.lora.weights import LORA_BYTES, EffectiveWeights
+from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.preview import Previewer
 from runtime.errors import BackendError, DeviceError, PackageError
 from runtime.package.manifest import MatrixPreview
 from runtime.plan.families.family import Conditioning, Guidance
 from runtime.plan.model import Model
 from runtime.plan.plan import Plan
-from runtime.plan.served import Served, served_by
+from runtime.plan.served import BatchLimits, Served, served_by
+from runtime.wire.options import DrawOptions
 
 Latents = NDArray[np.float32]
 
@@ -35,35 +35,31 @@ class Generator:
         self,
         model: Model,
         backend: Backend,
-        max_batch: int | None = None,
-        *,
-        lora_bytes: int = LORA_BYTES,
-        conditioning_bytes: int = CONDITIONING_BYTES,
+        options: DrawOptions | None = None,
         served: Served | None = None,
     ) -> None:
-        """Open every engine. `max_batch` None: as many samples a call as the engines take.
+        """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
 
-        `lora_bytes` is the memory in which weights of recent LoRA sets are kept, and
-        `conditioning_bytes` that for the conditionings of recent prompts. `served` None: all that
-        the graphs take.
+        `backend` was opened by the caller: `options.backend` and `options.captures` say how.
         """
+        options = options or DrawOptions()
         self._served = served or served_by(None, model.package.manifest)
         limits = self._served.limits
         self.model = model
         self.backend = backend
         self._limits = BatchLimits(
-            min(max_batch or limits.samples, limits.samples), limits.evaluations
+            min(options.max_batch or limits.samples, limits.samples), limits.evaluations
         )
         self._denoiser = backend.open_denoiser()
         self.effective_weights = EffectiveWeights(
-            model.package, lora_bytes, factored=backend.multiplies_updates
+            model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
         self.conditioner = Conditioner(
             model.family,
             {role: backend.open(role) for role in model.family.text_roles},
             self.effective_weights,
-            conditioning_bytes,
+            options.conditioning_bytes,
         )
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
@@ -73,15 +69,27 @@ class Generator:
         """How many samples it makes at once."""
         return self._limits.samples
 
-    def start(self, plan: Plan) -> Sample:
-        """Encode a plan's prompts, draw its noise, and hand it to the denoiser.
+    def prepare(self, plan: Plan) -> Prepared:
+        """Encode a plan's prompts and draw its initial noise.
 
-        Raises RequestError for a size or LoRAs that the engines refuse, PackageError where one
-        cannot be read, and BackendError for a number or length of texts that no engine takes.
+        The text encoders are used and the denoiser is not: another thread than the loop's may
+        prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
+        refuse, PackageError for a LoRA that cannot be read, and BackendError.
         """
         self._served.check(plan)
         self.effective_weights.open(plan.loras)
-        return Sample(plan, self._denoiser, self.conditioning(plan))
+        return Prepared(plan, self.conditioning(plan))
+
+    def admit(self, picture: Prepared) -> Sample:
+        """Hand a picture to the denoiser, on the loop's thread.
+
+        Raises BackendError for a number or length of texts that no engine takes.
+        """
+        return Sample(picture, self._denoiser)
+
+    def start(self, plan: Plan) -> Sample:
+        """Prepare a picture and hand it to the denoiser. Raises what both raise."""
+        return self.admit(self.prepare(plan))
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over whatever `arrivals` lets in."""

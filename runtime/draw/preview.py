@@ -1,16 +1,18 @@
-"""Previews: what the model believes the picture to be, as a small JPEG at every step."""
+"""Small pictures: the preview of a step as a JPEG, and the thumbnail of a finished picture."""
 
-import base64
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.draw.decode import Decoder
+from runtime.draw.decode import Decoder, Pixels
 
 LONGEST_SIDE = 512
 JPEG_QUALITY = 80
+
+THUMBNAIL_SIDE = 256
+THUMBNAIL_QUALITY = 80
 
 
 class Previewer:
@@ -33,6 +35,10 @@ class Previewer:
         return buffer.getvalue()
 
 
-def data_url(jpeg: bytes) -> str:
-    """A JPEG as a browser's img takes it."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def thumbnail(pixels: Pixels) -> bytes:
+    """A WebP of pixels `[H, W, 3]`, its longest side at most THUMBNAIL_SIDE."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue()

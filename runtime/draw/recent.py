@@ -1,5 +1,6 @@
 """Values that are costly to make, kept while they are used and their memory is within a budget."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -9,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """A cache that lets go of what was used longest ago. One thread at a time may use it."""
+    """A cache that lets go of what was used longest ago. Threads may share it."""
 
     def __init__(
         self, budget_bytes: int, size_bytes: Callable[[Value], int], at_least: int = 0
@@ -20,6 +21,7 @@ class Recent(Generic[Key, Value]):
         self._at_least = at_least
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._used_bytes = 0
+        self._lock = threading.Lock()
 
     @property
     def used_bytes(self) -> int:
@@ -28,16 +30,19 @@ class Recent(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         """The value, which was used just now; None where it is not kept."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
 
     def keep(self, key: Key, value: Value) -> None:
-        """Keep the value under a key that has none."""
-        assert key not in self._values, "a value is kept once"
-        self._values[key] = value
-        self._used_bytes += self._size_bytes(value)
-        while self._used_bytes > self._budget_bytes and len(self._values) > self._at_least:
-            _, oldest = self._values.popitem(last=False)
-            self._used_bytes -= self._size_bytes(oldest)
+        """Keep the value as the newest, in the place of one that another thread made meanwhile."""
+        with self._lock:
+            if (other := self._values.pop(key, None)) is not None:
+                self._used_bytes -= self._size_bytes(other)
+            self._values[key] = value
+            self._used_bytes += self._size_bytes(value)
+            while self._used_bytes > self._budget_bytes and len(self._values) > self._at_least:
+                _, oldest = self._values.popitem(last=False)
+                self._used_bytes -= self._size_bytes(oldest)

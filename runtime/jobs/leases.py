@@ -7,10 +7,10 @@ more than once.
 """
 
 import asyncio
+import base64
 import sqlite3
 from collections.abc import Sequence
 
-from runtime.draw.preview import data_url
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board, Holder
 from runtime.jobs.database import Database
@@ -84,7 +84,7 @@ class Leases:
     ) -> None:
         """A job has finished a step; `preview` is a JPEG. Raises StaleLease."""
         # Encoded here once, whoever listens.
-        url = None if preview is None else data_url(preview)
+        url = None if preview is None else _data_url(preview)
         self._board.stepped(worker.name, job_id, step, seconds, url)
 
     async def complete(self, worker: Holder, picture: Image) -> None:
@@ -219,3 +219,8 @@ def _other_model(job: Job, model: str) -> JobError:
         f"the job was queued for the model {job.model!r}; this server now serves {model!r}. "
         f"Submit it again to a server with --model {job.model}",
     )
+
+
+def _data_url(jpeg: bytes) -> str:
+    """The JPEG as a URL that a browser's `img` element takes."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -16,29 +16,25 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from runtime.backends.catalog import WISHES, BackendWish
-from runtime.draw.conditioning import CONDITIONING_BYTES
-from runtime.draw.lora.weights import LORA_BYTES
 from runtime.errors import CalotypeError
 from runtime.jobs.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.session import News, WorkerSession
 from runtime.plan.served import Served
-from runtime.wire.link import ServerLink
+from runtime.wire.link import ServerLink, socket_pair
 from runtime.wire.messages import Broken, Heartbeat, Ready, Trial
-from runtime.worker.main import WorkerOptions
+from runtime.wire.options import WorkerOptions
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STOP_SECONDS = 10.0
 """How long a worker may take to hand its jobs back before it is killed."""
-BEATS_PER_LEASE = 4
 
 # NumPy's products lay LoRAs on weights while steps go on: threads of its own take the cores from
 # them, and on a busy machine wait for the slowest. One takes a seventh of the processor's time.
@@ -51,31 +47,13 @@ class WorkerFailed(CalotypeError):
     """The worker cannot start, and another try would end the same way."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker serves, and where."""
-
-    engines: Path
-    model: str
-    data: Path
-    backend: BackendWish = "auto"
-    max_batch: int | None = None
-    """How many jobs it makes at once; None for as many as the model's graph takes."""
-    lora_bytes: int = LORA_BYTES
-    """What weights of recent LoRA sets may take."""
-    conditioning_bytes: int = CONDITIONING_BYTES
-    """What conditionings of recent prompts may take."""
-    captures: bool = True
-    """Whether work on a GPU is captured as CUDA graphs."""
-
-
 class Supervisor:
     """One worker process, kept alive. An async context manager: it starts in the background."""
 
-    def __init__(self, broker: LocalBroker, settings: WorkerSettings) -> None:
+    def __init__(self, broker: LocalBroker, options: WorkerOptions) -> None:
         """`broker` is open while this is."""
         self._broker = broker
-        self._settings = settings
+        self._options = options
         self._facts = WorkerFacts(None, WorkerState.STARTING, None, 0, None)
         self._engine: EngineFacts | None = None
         self._broken: Broken | None = None
@@ -83,7 +61,7 @@ class Supervisor:
         self._session: WorkerSession | None = None
         self._renewing = False
         self._proven = False
-        """Whether a worker with these settings was ever ready."""
+        """Whether a worker with these options was ever ready."""
         self._before: BackendWish | None = None
         """What served before the worker was to be renewed, until the new one is ready."""
         self._told = ""
@@ -162,7 +140,7 @@ class Supervisor:
         await self.wait_ready()
         served = self._engine.backend if self._engine else None
         self._before = next((wish for wish in WISHES if wish == served), None)
-        self._settings = replace(self._settings, backend=backend)
+        self._options = self._options.drawn_by(backend)
         self._without_graphs_before, self._without_graphs = self._without_graphs, ""
         self._proven, self._renewing = False, True
         if self._session is not None:
@@ -193,16 +171,20 @@ class Supervisor:
             await self._sleep(pause)
 
     def _go_back(self, before: BackendWish) -> None:
-        self.tell(f"{self._settings.backend} was to take over and could not: {self._facts.error}")
+        self.tell(
+            f"{self._options.draw.backend} was to take over and could not: {self._facts.error}"
+        )
         logger.error("%s; going back to %s", self._told, before)
-        self._settings = replace(self._settings, backend=before)
+        self._options = self._options.drawn_by(before)
         self._without_graphs = self._without_graphs_before
         self._before, self._proven = None, True
 
     async def _run_once(self) -> bool:
         """Start a worker and serve it to its end; says whether it was ever ready."""
         self._broken = None
-        ours, theirs = socket.socketpair()
+        draw = self._options.draw
+        captures = draw.captures and not self._without_graphs
+        ours, theirs = socket_pair(replace(self._options, draw=replace(draw, captures=captures)))
         try:
             with theirs:
                 process = await self._start(theirs)
@@ -276,22 +258,11 @@ class Supervisor:
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _start(self, connection: socket.socket) -> Process:
-        options = WorkerOptions(
-            engines=self._settings.engines,
-            model=self._settings.model,
-            data=self._settings.data,
-            backend=self._settings.backend,
-            max_batch=self._settings.max_batch,
-            lora_bytes=self._settings.lora_bytes,
-            conditioning_bytes=self._settings.conditioning_bytes,
-            heartbeat_seconds=self._broker.lease_seconds / BEATS_PER_LEASE,
-            captures=self._settings.captures and not self._without_graphs,
-        )
         command = [sys.executable, "-m", "runtime.worker.main"]
         # A session of its own: Ctrl-C in a terminal is for the server, which then asks the worker.
         return await asyncio.create_subprocess_exec(
             *command,
-            *options.arguments(connection.fileno()),
+            str(connection.fileno()),
             pass_fds=[connection.fileno()],
             start_new_session=True,
             env={**_ENVIRONMENT, **os.environ},

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
+from runtime.files import write_whole
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors, stored_bytes
 
@@ -111,7 +112,7 @@ class RoleRecord:
 
     @property
     def weights_bytes(self) -> int:
-        """What the parameters that the graph reads take as they are stored, wherever they lie."""
+        """The bytes of the graph's parameters as they are stored, wherever they lie."""
         return sum(stored_bytes(each.shape, each.dtype) for each in self.parameters.values())
 
 
@@ -253,7 +254,7 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into a package that is being built."""
-    (directory / MANIFEST_NAME).write_bytes(to_bytes(manifest))
+    write_whole(directory / MANIFEST_NAME, to_bytes(manifest))
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
+from runtime.files import write_whole
 from runtime.package.manifest import FileRecord, Manifest, file_fault
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors
@@ -113,7 +114,7 @@ LoraSet: TypeAlias = tuple[tuple[LoraPack, float], ...]
 
 def write_pack(directory: Path, record: PackRecord) -> None:
     """Write `pack.json` into a pack that is being made."""
-    (directory / PACK_NAME).write_bytes(seal(_PACK, record))
+    write_whole(directory / PACK_NAME, seal(_PACK, record))
 
 
 def read_pack(directory: Path) -> LoraPack:

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
+from runtime.files import write_whole
 from runtime.package.manifest import FileRecord, Manifest, Precision, RoleRecord
 from runtime.package.sealed import read_sealed, seal
 
@@ -184,9 +185,7 @@ class Target:
 
 def write_target(directory: Path, record: TargetRecord) -> None:
     """Write `target.json`, in one step: a reader sees the old one or the new one."""
-    unfinished = directory / f".{TARGET_NAME}"
-    unfinished.write_bytes(seal(_TARGET, record))
-    unfinished.replace(directory / TARGET_NAME)
+    write_whole(directory / TARGET_NAME, seal(_TARGET, record))
 
 
 def read_target(directory: Path) -> Target:

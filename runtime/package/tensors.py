@@ -44,7 +44,7 @@ class Tensor:
 
 
 def stored_bytes(shape: Sequence[int], dtype: str) -> int:
-    """What a tensor of this shape and dtype takes."""
+    """The bytes of a tensor of this shape and dtype (as safetensors names it), as it is stored."""
     return prod(shape) * np.dtype(_STORED[dtype]).itemsize
 
 

@@ -78,5 +78,5 @@ def model_of(package: ModelPackage) -> Model:
 
 def _spec(record: TokenizerRecord) -> TokenizerSpec:
     return TokenizerSpec(
-        bos=record.begin, eos=record.end, pad=record.pad, max_length=record.max_length
+        begin=record.begin, end=record.end, pad=record.pad, max_length=record.max_length
     )

@@ -1,7 +1,7 @@
-"""From a request and a model to a plan: nothing in it is optional any more.
+"""A request and a model resolved into a plan, in which nothing is optional.
 
-Pure and cheap: the API plans a request to find the user's last errors before it is queued, and
-the worker plans it again from the stored request, with the same result.
+Planning is pure and cheap. The server plans a request to find the user's last errors before the job
+is queued; the worker plans the stored request again, with the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,29 +19,29 @@ from runtime.plan.triggers import with_triggers
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that is needed to draw one picture with the engines of its model."""
+    """All inputs of one picture, for the engines of its model."""
 
     request: GenerateRequest
     loras: LoraSet
     prompts: tuple[Prompt, ...]
     table: StepTable
     mixes: tuple[tuple[float, ...], ...]
-    """For each row of the table, the weights of the evaluations that it calls."""
+    """For each row of the step table, the weights of that row's evaluations."""
     latent_shape: tuple[int, int, int]
     """`(C, h, w)`"""
 
     @property
     def rows(self) -> int:
-        """Calls of the denoiser."""
+        """Number of denoiser calls."""
         return self.table.rows
 
     @property
     def steps(self) -> int:
-        """Steps as the user counts them: what progress is reported in."""
+        """Number of scheduler steps: the unit of progress."""
         return self.table.steps
 
     def wants_preview(self, step: int) -> bool:
-        """Whether the 1-based `step` is to be shown."""
+        """True when the request asks for a preview of this 1-based `step`."""
         every = self.request.preview_every
         return every > 0 and (step % every == 0 or step == self.steps)
 
@@ -53,9 +53,9 @@ def make_plan(
     tokenizers: Mapping[str, PromptTokenizer],
     packs: Sequence[LoraPack] = (),
 ) -> Plan:
-    """Resolve a request; `packs` are those that the model has now.
+    """The plan of a request; `packs` are the LoRA packs that the model has now.
 
-    Raises RequestError for what its schema could not rule out.
+    Raises RequestError for faults that the request's schema cannot express.
     """
     table = family.table(request, manifest)
     guided = family.mix(request)
@@ -75,7 +75,7 @@ def make_plan(
 
 
 def _loras(request: GenerateRequest, packs: Sequence[LoraPack]) -> LoraSet:
-    """The packs that act, in the request's order: a DoRA rescales what came before it."""
+    """LoRA packs of non-zero weight, in the request's order: a DoRA rescales its predecessors."""
     found = {pack.id: pack for pack in packs}
     for index, choice in enumerate(request.loras):
         if choice.id not in found:

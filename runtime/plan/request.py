@@ -1,4 +1,4 @@
-"""What a user asks for: the body of `/api/generate`, checked whole and frozen.
+"""A request for one picture: the body of `/api/generate`, checked and frozen.
 
 A body is checked against the loaded model's parameter schema (`runtime.plan.parameters`), so that
 the command line, the API and its documentation state one set of rules. Every fault is reported, not
@@ -23,15 +23,15 @@ Priority = Literal["interactive", "batch"]
 
 MAX_SEED = 2**32 - 1
 MAX_DIGITS = 310
-"""An integer of more digits is beyond every float too."""
+"""Longest integer literal that is parsed; more digits exceed every float."""
 
 MAX_FAULTS = 100
-"""A body of a megabyte can hold a hundred thousand; telling them all would take many seconds."""
+"""Most faults that one answer lists: a body of a megabyte can hold a hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraChoice:
-    """A LoRA pack, how strongly it acts, and how strongly its trigger words do."""
+    """A LoRA pack, its weight, and the emphasis of its trigger words."""
 
     id: str
     weight: float
@@ -44,7 +44,7 @@ class GenerateRequest:
 
     prompt: str
     negative_prompt: str | None
-    """None: no negative prompt was given, which some families tell from an empty one."""
+    """None when the body names no negative prompt; some families tell that from an empty text."""
     width: int
     height: int
     seed: int
@@ -56,14 +56,14 @@ class GenerateRequest:
     clip_skip: int
     guidance_rescale: float
     guidance_interval: tuple[float, float] | None
-    """The share of the steps, from and to, in which guidance acts; None for all of them."""
+    """Begin and end of guidance, as fractions of all steps; None for guidance at every step."""
     prompt_weighting: bool
     output_format: OutputFormat
     preview_every: int
     priority: Priority
 
     def to_json(self) -> dict[str, Any]:
-        """The complete body that gives this very request again."""
+        """The complete body that reproduces this request."""
         body = asdict(self)
         body["loras"] = [asdict(lora) for lora in self.loras]
         if self.guidance_interval is not None:
@@ -72,12 +72,12 @@ class GenerateRequest:
 
 
 def draw_seed() -> int:
-    """A seed for a request that names none."""
+    """A random seed, for a request that names none."""
     return secrets.randbelow(MAX_SEED + 1)
 
 
 def read_json(text: str | bytes) -> object:
-    """Parse a body. Raises ValueError for what is no JSON: NaN and Infinity are none either."""
+    """Parse a body. Raises ValueError for invalid JSON, NaN and Infinity included."""
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON number")
@@ -86,7 +86,7 @@ def read_json(text: str | bytes) -> object:
 
 
 def _read_integer(digits: str) -> int | float:
-    """Python reads no integer of thousands of digits; as infinity it is refused by its field."""
+    """An integer; infinity beyond MAX_DIGITS, which the field's own limits then refuse."""
     return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
@@ -168,7 +168,7 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
 
 
 def _branch_errors(error: ValidationError) -> list[ValidationError]:
-    """What is wrong by the one alternative whose id the value has; nothing where none has it."""
+    """Errors by the alternative whose id the value has; none when no alternative has that id."""
     identity = error.instance.get("id") if isinstance(error.instance, Mapping) else None
     alternatives: Any = error.validator_value
     known = [alternative["properties"]["id"]["const"] for alternative in alternatives]
@@ -196,7 +196,7 @@ def _expectation(error: ValidationError) -> str:
 
 
 def _text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Fault]:
-    """What a schema cannot say: text that is no Unicode, numbers that are not finite."""
+    """Faults beyond JSON Schema: text that is no valid Unicode, numbers that are not finite."""
     match value:
         case str():
             bad = next((i for i, letter in enumerate(value) if "\ud800" <= letter <= "\udfff"), -1)
@@ -230,6 +230,6 @@ def _shown(value: object) -> str:
 
 
 def _pointer(path: Sequence[str | int] | Any) -> str:
-    """RFC 6901, with what is no Unicode replaced, since the pointer itself must be text."""
+    """A JSON pointer (RFC 6901); invalid Unicode is replaced, since the pointer is text."""
     parts = (str(part).encode("utf-8", "replace").decode() for part in path)
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)

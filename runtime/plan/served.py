@@ -1,7 +1,7 @@
-"""What a target lets a model do: fewer sizes and smaller batches than its graphs take, perhaps.
+"""Limits of the chosen engines: a target may take fewer sizes and smaller batches than its graphs.
 
-The worker, which chose the target, tells the server when it is ready: both refuse by the same rule,
-the server before a job is accepted.
+The worker chooses the target and sends these limits to the server in its `Ready` message. Both
+processes refuse by the same rule, the server before a job is accepted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from runtime.draw.batch import BatchLimits
 from runtime.errors import Fault, RequestError
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
 from runtime.package.target import Profile, StepTime, Target
@@ -19,8 +18,16 @@ from runtime.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Most samples and most evaluations of one call of the step graph."""
+
+    samples: int
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
 class SizeRange:
-    """Pictures whose sides lie between these, in pixels, both ends included."""
+    """A range of picture sizes in pixels, both ends included."""
 
     min_width: int
     max_width: int
@@ -28,11 +35,11 @@ class SizeRange:
     max_height: int
 
     def takes_width(self, width: int) -> bool:
-        """Whether pictures so wide are among them."""
+        """True when a picture may be this wide."""
         return self.min_width <= width <= self.max_width
 
     def takes_height(self, height: int) -> bool:
-        """Whether pictures so high are among them."""
+        """True when a picture may be this high."""
         return self.min_height <= height <= self.max_height
 
     def __str__(self) -> str:
@@ -41,23 +48,23 @@ class SizeRange:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What can be drawn by the engines that were chosen."""
+    """Requests that the chosen engines can draw."""
 
     limits: BatchLimits
     tuned: tuple[tuple[int, int], ...] = ()
-    """Width and height in pixels of what engines were tuned for, the most usual first; none where
-    every size is as good."""
+    """Sizes (width, height) in pixels that the engines were tuned for, the most common first; empty
+    when no size is preferred."""
     sizes: tuple[SizeRange, ...] = ()
-    """What sizes they take, each in one of these; none where they take every size of the model."""
+    """Size ranges of the engines; empty when they take every size of the model."""
     other_sizes: str = ""
-    """How a size that is in none of them can be had."""
+    """Remedy for a size outside of all ranges, as a sentence."""
     longest_text: int | None = None
-    """How many tokens of a prompt they take; None where it is what the model reads."""
+    """Most tokens of a prompt; None when the model's own limit holds."""
     fixed_weights: str | None = None
-    """Why LoRAs are refused, where weights cannot be replaced."""
+    """Reason for refusing LoRAs; None when the engines' weights can be replaced."""
 
     def check(self, plan: Plan) -> None:
-        """Refuse what none of the engines takes. Raises RequestError with every fault."""
+        """Raises RequestError with every fault of a plan that no engine takes."""
         faults = [*self._size_faults(plan.request.width, plan.request.height)]
         faults += self._text_faults(plan.prompts)
         if plan.loras and self.fixed_weights:
@@ -66,7 +73,7 @@ class Served:
             raise RequestError.of(faults)
 
     def _size_faults(self, width: int, height: int) -> Iterator[Fault]:
-        """One, where no range takes both sides: at the height if some range takes the width."""
+        """At most one fault: at the height when some range takes the width, else at the width."""
         as_wide = [each for each in self.sizes if each.takes_width(width)]
         if not self.sizes or any(each.takes_height(height) for each in as_wide):
             return
@@ -89,13 +96,13 @@ class Served:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for another process."""
+        """This object as JSON, for another process."""
         content: dict[str, Any] = _SERVED.dump_python(self, mode="json")
         return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Served":
-        """What `to_json` made, again."""
+        """The object that `to_json` wrote."""
         return _SERVED.validate_python(content)
 
 
@@ -103,7 +110,7 @@ _SERVED = TypeAdapter(Served)
 
 
 def served_by(target: Target | None, manifest: Manifest) -> Served:
-    """What a target's denoiser takes; all that the graphs take where there is none."""
+    """Limits of a target's denoiser; those of the package's graphs when `target` is None."""
     limits = BatchLimits(manifest.limits.max_batch, manifest.limits.max_evaluations)
     if target is None:
         return Served(limits)
@@ -136,14 +143,14 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
 
 
 def _longest_text(manifest: Manifest, profiles: Sequence[Profile]) -> int | None:
-    """An axis that the network itself sets no end to counts tokens, and an engine sets one."""
+    """Most tokens by the engines' profiles: token axes alone have no maximum in a manifest."""
     axes = manifest.roles["denoiser"].axes
     endless = [name for name, axis in axes.items() if axis.maximum is None]
     return min((each[name].largest for each in profiles for name in endless), default=None)
 
 
 def _sizes(profile: Profile, scale: int) -> SizeRange:
-    """What `runtime.backends.profiles` lets through of sizes; `scale` is pixels to a latent."""
+    """Size range of a profile, as `backends.profiles` checks; `scale` is pixels per latent."""
     width, height = profile[WIDTH], profile[HEIGHT]
     return SizeRange(
         width.smallest * scale,
@@ -158,10 +165,10 @@ def _ends(smallest: int, largest: int) -> str:
 
 
 def _samples(target: Target, largest: int) -> int:
-    """How many samples a call is best made for, by the target's measured step times.
+    """Best number of samples in a call, by the target's measured step times.
 
-    On a large model a batch of two can take twice as long: then each picture comes later, and none
-    sooner. Without times of batches, as many as an engine takes: first come, first served.
+    On a large model a batch of two can take twice as long: then no picture comes sooner and some
+    come later. Without measured times of batches, the number is `largest`, all an engine takes.
     """
     shares: dict[int, float] = {}
     times = target.record.engines["denoiser"].step_times
@@ -174,7 +181,7 @@ def _samples(target: Target, largest: int) -> int:
 
 
 def _alike(time: StepTime, other: StepTime) -> bool:
-    """Whether two calls differ in their number of samples alone."""
+    """True when two calls differ in their number of samples alone."""
     ours, theirs = dict(time.axes), dict(other.axes)
     for axes in (ours, theirs):
         axes[EVALUATIONS] //= axes.pop(BATCH)

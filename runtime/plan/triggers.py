@@ -1,4 +1,4 @@
-"""The words that call up what a LoRA learned, put into prompts that do not hold them."""
+"""Trigger words of LoRAs, appended to prompts that lack them."""
 
 import re
 
@@ -9,10 +9,10 @@ _SYNTAX = re.compile(r"[()\[\]\\]")
 
 
 def with_triggers(request: GenerateRequest, loras: LoraSet) -> str:
-    """The prompt, and each acting LoRA's trigger words that are not in it, with their emphasis.
+    """The prompt with each acting LoRA's missing trigger words, at the request's emphasis.
 
-    Words are compared whole and whatever their case; a LoRA's words are separated by commas. At an
-    emphasis of 0 they are left out. Where the prompt's weights do not act they stand as they are.
+    Trigger words are compared as whole words, case ignored; commas separate a LoRA's words. An
+    emphasis of 0 adds no words. Where the prompt's weights do not act, words are added without one.
     """
     prompt = request.prompt
     emphasis = {choice.id: choice.trigger_weight for choice in request.loras}
@@ -34,5 +34,5 @@ def _holds(prompt: str, words: str) -> bool:
 
 
 def _decimal(weight: float) -> str:
-    """Without an exponent, which the syntax of weights does not have."""
+    """A number without an exponent, since the syntax of weights has none."""
     return f"{weight:.6f}".rstrip("0").rstrip(".")

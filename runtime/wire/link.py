@@ -10,9 +10,29 @@ import threading
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from typing import Self
 
-from runtime.wire.messages import HEADER, LinkError, Message, decode, encode, lengths
+from runtime.wire.messages import (
+    HEADER,
+    Configure,
+    LinkError,
+    Message,
+    decode,
+    encode,
+    lengths,
+)
+from runtime.wire.options import WorkerOptions
 
 GONE = "the other side is gone"
+
+
+def socket_pair(options: WorkerOptions) -> tuple[socket.socket, socket.socket]:
+    """The server's and the worker's end of a new connection, with the worker's options in it.
+
+    The options are in the socket's buffer before there is a worker, so that sending them neither
+    waits nor fails.
+    """
+    ours, theirs = socket.socketpair()
+    ours.sendall(encode(Configure(options.to_json())))
+    return ours, theirs
 
 
 class WorkerLink:
@@ -37,6 +57,13 @@ class WorkerLink:
         """Wait for the next message. Raises LinkError when the server is gone."""
         body, payload = lengths(self._read(HEADER.size))
         return decode(self._read(body), self._read(payload))
+
+    def receive_options(self) -> WorkerOptions:
+        """Wait for the first message. Raises LinkError for another, or when the server is gone."""
+        first = self.receive()
+        if not isinstance(first, Configure):
+            raise LinkError(f"the first message is {type(first).__name__}, expected Configure")
+        return WorkerOptions.from_json(first.options)
 
     def close(self) -> None:
         """End the connection."""

@@ -127,6 +127,14 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Configure:
+    """Server: the first message of a link: the options of the worker at its other end."""
+
+    options: Mapping[str, Any]
+    """`runtime.wire.options.WorkerOptions.to_json`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """Server: the worker has this job's lease now."""
 
@@ -154,14 +162,14 @@ Report = (
     | Trial
     | Broken
 )
-Order = Assignment | Cancel
+Order = Configure | Assignment | Cancel
 Message = Report | Order
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         *(Ready, Vacant, Conditioned, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat),
-        *(Trial, Broken, Assignment, Cancel),
+        *(Trial, Broken, Configure, Assignment, Cancel),
     )
 }
 

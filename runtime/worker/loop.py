@@ -1,9 +1,13 @@
 """The process that owns a device: takes jobs from the server, makes their pictures, reports.
 
-The loop's thread does nothing but steps. Previews are made and everything is reported by one
-thread, in order; finished latents become files on another. A job that cannot be made fails alone.
-An engine that fails in a call which jobs share ends the process: the server gives these jobs
-another attempt, each alone, and what is wrong with the device does not outlive it.
+The loop's thread uses the denoiser, and no other thread does: it makes steps, and between two of
+them takes in the pictures that are ready and puts LoRA sets on. The admission thread makes pictures
+ready, in the order of their assignment: it plans requests, runs the text encoders and draws noise.
+The reporter makes previews and sends reports, in order. The finisher decodes latents into files.
+
+A job that cannot be made fails alone. An engine that fails in a call which jobs share ends the
+process: the server gives these jobs another attempt, each alone, and what is wrong with the device
+does not outlive it.
 """
 
 import logging
@@ -18,11 +22,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.backends.protocol import OnDevice, Reading
-from runtime.draw.denoise import Sample, StepEvent
+from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
+from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.errors import DeviceError, RequestError
-from runtime.gallery import Gallery, picture_name, thumbnail
+from runtime.gallery import Gallery, picture_name
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import (
     Assignment,
@@ -47,8 +52,8 @@ EXIT_SERVER_GONE = 3
 logger = logging.getLogger(__name__)
 
 
-class Job:
-    """A job of this worker, from its assignment to its last report."""
+class Task:
+    """A job that this worker was assigned, until its last report."""
 
     def __init__(self, job_id: str, request: Mapping[str, Any]) -> None:
         """`request` is the complete body."""
@@ -58,18 +63,39 @@ class Job:
         self.sample: Sample | None = None
         self.finishing: Future[None] | None = None
         self.previews = threading.BoundedSemaphore(PREVIEWS_WAITING)
-        self.last_step_at = time.monotonic()
+        self.last_step_at = 0.0
+        """On the monotonic clock; before the first step, when the denoiser took the sample in."""
 
 
 class Stop:
-    """Among the orders: the process was asked to exit."""
+    """In the inbox: the process was asked to exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Among the orders: the device failed on another thread than the loop's."""
+    """In the inbox: the device failed on another thread than the loop's."""
 
     error: DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """In the inbox: the admission thread has made a task's picture ready for the denoiser."""
+
+    task: Task
+    picture: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """In the inbox: the admission thread could not make a task's picture ready."""
+
+    task: Task
+    error: Exception
+
+
+Notice = Message | Readied | Refused | Lost | Stop
+"""All that the loop's thread hears of between two steps."""
 
 
 class Worker:
@@ -80,10 +106,11 @@ class Worker:
         self._generator = generator
         self._gallery = gallery
         self._link = link
-        self._inbox: queue.SimpleQueue[Message | Stop | Lost] = queue.SimpleQueue()
-        self._jobs: dict[str, Job] = {}
-        self._waiting: deque[Job] = deque()
-        self._running: dict[Sample, Job] = {}
+        self._assigned: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self._tasks: dict[str, Task] = {}
+        self._ready: deque[Readied] = deque()
+        self._running: dict[Sample, Task] = {}
         self._lookups = generator.conditioner.lookups
         self._stopping = False
         self._reporter = ThreadPoolExecutor(1, "reporter")
@@ -91,7 +118,9 @@ class Worker:
 
     def run(self, places: int) -> None:
         """Make jobs, up to `places` at once, until `stop`. Raises what a shared call raises."""
+        # Nobody waits for these at the end: one of them may be in a text encoder.
         threading.Thread(target=self._receive, name="receiver", daemon=True).start()
+        threading.Thread(target=self._make_ready, name="admission", daemon=True).start()
         self._link.send(Vacant(places))
         while self._take_orders(wait=True):
             for events in self._generator.turns(self._arrivals):
@@ -108,7 +137,12 @@ class Worker:
     def _receive(self) -> None:
         try:
             while True:
-                self._inbox.put(self._link.receive())
+                match self._link.receive():
+                    case Assignment(job_id, request):
+                        self._tasks[job_id] = task = Task(job_id, request)
+                        self._assigned.put(task)
+                    case message:
+                        self._inbox.put(message)
         except LinkError:
             # Nobody is left to report to, and whoever comes next starts a worker of its own.
             os._exit(EXIT_SERVER_GONE)
@@ -118,129 +152,156 @@ class Worker:
         wait = wait and not self._stopping
         while wait or not self._inbox.empty():
             wait = False
-            match self._inbox.get():
-                case Assignment(job_id, request):
-                    self._jobs[job_id] = job = Job(job_id, request)
-                    self._waiting.append(job)
-                case Cancel(job_id):
-                    self._cancel(job_id)
-                case Stop():
-                    self._stopping = True
-                case Lost(error):
-                    raise error
-                case message:
-                    raise LinkError(f"{type(message).__name__} is nothing that a server says")
+            self._take(self._inbox.get())
         return not self._stopping
 
+    def _take(self, notice: Notice) -> None:
+        match notice:
+            case Cancel(job_id):
+                self._cancel(job_id)
+            case Readied():
+                self._ready.append(notice)
+            case Refused(task, error):
+                self._refuse(task, error)
+            case Stop():
+                self._stopping = True
+            case Lost(error):
+                raise error
+            case message:
+                raise LinkError(f"{type(message).__name__} is nothing that a server says")
+
     def _cancel(self, job_id: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is None:
+        task = self._tasks.get(job_id)
+        if task is None:
             return
-        job.canceled = True
-        if job.finishing is not None:
+        task.canceled = True
+        if task.finishing is not None:
             return  # The finisher sees it before it writes; the server sees it after.
-        if job.sample is None:
-            self._waiting.remove(job)
-        else:
-            job.sample.canceled = True
-            del self._running[job.sample]
-        self._end(job, Canceled(job_id))
+        if task.sample is not None:
+            task.sample.canceled = True
+            del self._running[task.sample]
+        # One that has no sample is passed over where it comes up: in admission, or when ready.
+        self._end(task, Canceled(job_id))
         self._link.send(Vacant(1))
 
-    def _arrivals(self, free: int) -> Sequence[Sample]:
-        started: list[Sample] = []
-        while self._waiting and len(started) < free:
-            job = self._waiting.popleft()
-            sample = self._start(job)
-            if sample is None:
-                self._link.send(Vacant(1))
-                continue
-            job.sample = sample
-            self._running[sample] = job
-            started.append(sample)
-        return started
+    def _make_ready(self) -> None:
+        """The admission thread: prepare the pictures of tasks, in the order of their assignment."""
+        while True:
+            task = self._assigned.get()
+            if not (task.canceled or self._stopping):
+                self._prepare(task)
 
-    def _start(self, job: Job) -> Sample | None:
-        """Plan a job and admit it; one that cannot be made fails here, and nothing else does."""
+    def _prepare(self, task: Task) -> None:
         try:
             model = self._generator.model
-            sample = self._generator.start(model.plan(model.read(job.request)))
-        except DeviceError:
-            raise
+            picture = self._generator.prepare(model.plan(model.read(task.request)))
+        except DeviceError as error:
+            self._inbox.put(Lost(error))
         except Exception as error:
-            self._fail(job, error)
-            return None
+            self._inbox.put(Refused(task, error))
+        else:
+            self._report_lookups()
+            self._inbox.put(Readied(task, picture))
+
+    def _report_lookups(self) -> None:
         before, self._lookups = self._lookups, self._generator.conditioner.lookups
         hits, misses = self._lookups.hits - before.hits, self._lookups.misses - before.misses
         self._send(Conditioned(hits, misses))
-        return sample
+
+    def _arrivals(self, free: int) -> Sequence[Sample]:
+        """Hand pictures that are ready to the denoiser, as many as there are places free."""
+        admitted: list[Sample] = []
+        while self._ready and len(admitted) < free:
+            ready = self._ready.popleft()
+            task = ready.task
+            if task.canceled:
+                continue
+            try:
+                task.sample = sample = self._generator.admit(ready.picture)
+            except DeviceError:
+                raise
+            except Exception as error:
+                self._refuse(task, error)
+                continue
+            task.last_step_at = time.monotonic()
+            self._running[sample] = task
+            admitted.append(sample)
+        return admitted
+
+    def _refuse(self, task: Task, error: Exception) -> None:
+        """End a task that has no sample; its place is free again."""
+        if not task.canceled:
+            self._fail(task, error)
+            self._link.send(Vacant(1))
 
     def _stepped(self, event: StepEvent) -> None:
-        job = self._running[event.sample]
+        task = self._running[event.sample]
         now = time.monotonic()
-        seconds, job.last_step_at = now - job.last_step_at, now
+        seconds, task.last_step_at = now - task.last_step_at, now
         predicted = None
-        if event.sample.plan.wants_preview(event.step) and job.previews.acquire(blocking=False):
+        if event.sample.plan.wants_preview(event.step) and task.previews.acquire(blocking=False):
             predicted = self._generator.reading_predicted(event.sample)
-        self._reporter.submit(self._report_step, job, event.step, seconds, predicted)
+        self._reporter.submit(self._report_step, task, event.step, seconds, predicted)
         if event.finished:
             del self._running[event.sample]
             latents = self._generator.reading(event.sample)
-            job.finishing = self._finisher.submit(self._finish, job, event.sample, latents)
+            task.finishing = self._finisher.submit(self._finish, task, event.sample, latents)
 
-    def _report_step(self, job: Job, step: int, seconds: float, predicted: Reading | None) -> None:
+    def _report_step(
+        self, task: Task, step: int, seconds: float, predicted: Reading | None
+    ) -> None:
         preview = b""
         if predicted is not None:
-            preview = self._preview(job, predicted)
-            job.previews.release()
-        self._send(Stepped(job.job_id, step, seconds, preview))
+            preview = self._preview(task, predicted)
+            task.previews.release()
+        self._send(Stepped(task.job_id, step, seconds, preview))
 
-    def _preview(self, job: Job, predicted: Reading) -> bytes:
-        size = (job.request["width"], job.request["height"])
+    def _preview(self, task: Task, predicted: Reading) -> bytes:
+        size = (task.request["width"], task.request["height"])
         try:
             latents = predicted()
-            return b"" if job.canceled else self._generator.previewer.jpeg(latents, *size)
+            return b"" if task.canceled else self._generator.previewer.jpeg(latents, *size)
         except DeviceError as error:
             self._inbox.put(Lost(error))
             return b""
         except Exception:
-            logger.exception("job %s: no preview", job.job_id)
+            logger.exception("job %s: no preview", task.job_id)
             return b""
 
-    def _finish(self, job: Job, sample: Sample, latents: Reading) -> None:
+    def _finish(self, task: Task, sample: Sample, latents: Reading) -> None:
         # Only now: pictures that wait to be finished are bounded by the places in the batch.
         self._send(Vacant(1))
         try:
-            done = self._picture(job, sample, latents)
+            done = self._picture(task, sample, latents)
         except DeviceError as error:
             self._inbox.put(Lost(error))
         except Exception as error:
-            self._fail(job, error)
+            self._fail(task, error)
         else:
-            self._end(job, done)
+            self._end(task, done)
 
-    def _picture(self, job: Job, sample: Sample, latents: Reading) -> Completed | Canceled:
+    def _picture(self, task: Task, sample: Sample, latents: Reading) -> Completed | Canceled:
         request = sample.plan.request
         pixels = self._generator.decode(latents())
         picture = encode_picture(pixels, request, self._generator.model.name)
         small = thumbnail(pixels)
-        if job.canceled:
-            return Canceled(job.job_id)
-        filename = picture_name(job.job_id, EXTENSIONS[request.output_format])
+        if task.canceled:
+            return Canceled(task.job_id)
+        filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
         self._gallery.add(filename, picture, small)
         height, width = pixels.shape[:2]
-        return Completed(job.job_id, filename, width, height, len(picture))
+        return Completed(task.job_id, filename, width, height, len(picture))
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _fail(self, task: Task, error: Exception) -> None:
         expected = isinstance(error, RequestError)
-        logger.warning("job %s failed: %s", job.job_id, error, exc_info=not expected)
+        logger.warning("job %s failed: %s", task.job_id, error, exc_info=not expected)
         title = "The request cannot be served" if expected else "The picture could not be made"
         detail = " ".join(str(error).split()) or type(error).__name__
-        self._end(job, Failed(job.job_id, title, detail))
+        self._end(task, Failed(task.job_id, title, detail))
 
-    def _end(self, job: Job, report: Message) -> None:
+    def _end(self, task: Task, report: Message) -> None:
         """A job's last report follows all of its steps: the reporter keeps the order."""
-        self._jobs.pop(job.job_id, None)
+        self._tasks.pop(task.job_id, None)
         self._reporter.submit(self._send, report)
 
     def _send(self, report: Message) -> None:

@@ -11,11 +11,12 @@ from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
 from runtime.jobs.local import LocalBroker
-from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.supervisor import Supervisor
 from runtime.package.manifest import ModelPackage
 from runtime.package.shelf import LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.model import Model
+from runtime.wire.options import WorkerOptions
 from tests.places import ROOT
 from tests.tiny.manifests import MANIFEST
 
@@ -53,7 +54,7 @@ def _services() -> Services:
     )
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
-    supervisor = Supervisor(broker, WorkerSettings(nowhere, model.name, nowhere))
+    supervisor = Supervisor(broker, WorkerOptions(nowhere, model.name, nowhere, lease_seconds=1))
     return Services(model, broker, supervisor, NoFiles(), Metrics())
 
 

@@ -97,6 +97,20 @@ def test_flags_override_a_request_file(tiny_package: Path, tmp_path: Path) -> No
     assert (body["prompt"], body["steps"], body["seed"]) == ("two cats", 2, 1)
 
 
+def test_a_picture_is_written_through_a_link_and_over_a_file(
+    tiny_package: Path, tmp_path: Path
+) -> None:
+    picture, link = tmp_path / "picture.png", tmp_path / "link.png"
+    link.symlink_to(picture)
+    flags = ["--steps", "1", "--width", "64", "--height", "64", "--seed"]
+    assert run(tiny_package, link, "a cat", *flags, "1") == 0
+    assert link.is_symlink()
+    first = picture.read_bytes()
+    assert run(tiny_package, picture, "a cat", *flags, "2") == 0
+    assert picture.read_bytes() != first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.png", "picture.png"]
+
+
 def test_latents_and_previews_are_written(tiny_package: Path, tmp_path: Path) -> None:
     latents, previews = tmp_path / "latents.npy", tmp_path / "previews"
     flags = ["--steps", "3", "--width", "64", "--height", "96", "--preview-every", "2"]

@@ -1,14 +1,13 @@
 """A worker on the committed demo model in a process of its own, where a test changes its seams."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runtime.wire.link import WorkerLink
-from runtime.worker.main import WorkerOptions
+from runtime.wire.link import WorkerLink, socket_pair
+from runtime.wire.options import DrawOptions, WorkerOptions
 from tests.places import ROOT
 
 ENGINES = ROOT / "engines"
@@ -19,7 +18,7 @@ PATIENCE = 120
 
 @contextmanager
 def scripted_worker(
-    script: str, data: Path, *arguments: str
+    script: str, data: Path, *arguments: str, engines: Path = ENGINES, model: str = "demo"
 ) -> Iterator[tuple[subprocess.Popen[bytes], WorkerLink]]:
     """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker.main`, or of what is behind
     its own `arguments`; gives the process, and the server's end of its link.
@@ -27,19 +26,11 @@ def scripted_worker(
     The link raises LinkError when the worker says nothing for too long. The process is gone at the
     end, whatever it was waiting for.
     """
-    ours, theirs = socket.socketpair()
+    draw = DrawOptions("onnxruntime-cpu", lora_bytes=0, conditioning_bytes=0)
+    options = WorkerOptions(engines, model, data, lease_seconds=8 * PATIENCE, draw=draw)
+    ours, theirs = socket_pair(options)
     ours.settimeout(PATIENCE)
-    options = WorkerOptions(
-        engines=ENGINES,
-        model="demo",
-        data=data,
-        backend="onnxruntime-cpu",
-        max_batch=None,
-        lora_bytes=0,
-        conditioning_bytes=0,
-        heartbeat_seconds=2 * PATIENCE,
-    )
-    command = [sys.executable, "-c", script, *arguments, *options.arguments(theirs.fileno())]
+    command = [sys.executable, "-c", script, *arguments, str(theirs.fileno())]
     with (
         closing(WorkerLink(ours)) as link,
         subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as worker,

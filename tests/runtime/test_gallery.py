@@ -1,15 +1,11 @@
-import os
 import signal
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from runtime.gallery import Gallery, is_picture_name, picture_name, thumbnail, write_whole
+from runtime.gallery import Gallery, is_picture_name, picture_name
 from runtime.jobs.names import new_job_id
 from tests.places import ROOT
 
@@ -18,7 +14,7 @@ NAME = "0" * 32 + ".png"
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from runtime.gallery import write_whole
+from runtime.files import write_whole
 
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"new" * 100_000)
@@ -72,22 +68,6 @@ def test_the_same_name_writes_over_and_remove_removes_both(tmp_path: Path) -> No
     assert list(tmp_path.rglob("*.png")) == []
 
 
-def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
-
-
 def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
     tmp_path: Path,
 ) -> None:
@@ -103,17 +83,3 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
     assert len(list(path.parent.iterdir())) == 2
     gallery.remove_unfinished()
     assert [found.name for found in path.parent.iterdir()] == [NAME]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((1024, 512), (256, 128)), ((300, 900), (85, 256)), ((64, 32), (64, 32))],
-)
-def test_a_thumbnail_is_a_small_webp(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    width, height = size
-    pixels = np.full((height, width, 3), (200, 30, 30), np.uint8)
-    with Image.open(BytesIO(thumbnail(pixels))) as image:
-        assert (image.format, image.size) == ("WEBP", expected)
-        red, green, _ = np.asarray(image.convert("RGB"))[0, 0]
-    assert red > 150
-    assert green < 80

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine_build.checkpoint.pickles import refuse_pickle
 from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleFileHeader
 from engine_build.checkpoint.single_file.recognise import recognise
 from engine_build.checkpoint.sources import (
@@ -17,7 +18,6 @@ from engine_build.checkpoint.sources import (
     read_json,
 )
 from engine_build.checkpoint.weights import Checkpoint, read_header, read_metadata
-from engine_build.fetch.references import refuse_pickle
 from runtime.errors import SourceError
 
 

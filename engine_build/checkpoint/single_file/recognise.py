@@ -7,7 +7,7 @@ from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleF
 from engine_build.checkpoint.single_file.flux import FLUX
 from engine_build.checkpoint.single_file.sdxl import SDXL
 from engine_build.checkpoint.single_file.zimage import ZIMAGE
-from engine_build.checkpoint.weights import ITEM_SIZES
+from engine_build.checkpoint.weights import DTYPES
 from runtime.errors import SourceError
 
 _UNET = "model.diffusion_model."
@@ -36,7 +36,7 @@ def recognise(header: SingleFileHeader) -> SingleFileFamily:
 
 def _refuse_quantised(header: SingleFileHeader) -> None:
     for name, tensor in header.tensors.items():
-        stored = tensor.dtype not in ITEM_SIZES and len(tensor.shape) >= 2
+        stored = tensor.dtype not in DTYPES and len(tensor.shape) >= 2
         if (stored and not name.endswith("position_ids")) or name.endswith(_QUANTISED):
             raise SourceError(
                 f"{header.path}: its weights are quantised ({name} is stored as {tensor.dtype}), "

@@ -177,10 +177,10 @@ def _conditioning(transformer: Component, limits: Limits, tokens: int) -> tuple[
     text_width: int = transformer.setting("joint_attention_dim")
 
     def hidden_states(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(sizes["evaluations"], tokens, text_width, generator=generator)
+        return torch.randn(sizes[evaluations.name], tokens, text_width, generator=generator)
 
     def text_mask(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        seen = torch.randint(1, tokens + 1, (sizes["evaluations"], 1), generator=generator)
+        seen = torch.randint(1, tokens + 1, (sizes[evaluations.name], 1), generator=generator)
         return (torch.arange(tokens) < seen).float()
 
     return (

@@ -14,8 +14,9 @@ from engine_build.package.export.latents import LatentScaling
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.package.state import load_state
 from runtime.errors import SourceError
+from runtime.package.manifest import BATCH, HEIGHT, WIDTH
 
-TEXT_BATCH = Axis("batch", 1, 256)
+TEXT_BATCH = Axis(BATCH, 1, 256)
 
 
 class ClipTextEncoder(nn.Module):
@@ -184,11 +185,11 @@ def picture_decoder(
     """Export a decoder of latents of at most `max_size` a side."""
     classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
     network_class = classes[component.class_name]
-    batch = Axis("batch", 1, 16)
-    height, width = Axis("height", 2, max_size), Axis("width", 2, max_size)
+    batch = Axis(BATCH, 1, 16)
+    height, width = Axis(HEIGHT, 2, max_size), Axis(WIDTH, 2, max_size)
 
     def latents(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        shape = (sizes["batch"], channels, sizes["height"], sizes["width"])
+        shape = (sizes[BATCH], channels, sizes[HEIGHT], sizes[WIDTH])
         return torch.randn(shape, generator=generator)
 
     def load() -> nn.Module:
@@ -204,10 +205,10 @@ def picture_decoder(
         outputs=("image",),
         # The VAE of SDXL overflows fp16, and small decoders cost little in fp32.
         precision="fp32",
-        traced_at={"batch": 2, "height": 8, "width": 12},
+        traced_at={BATCH: 2, HEIGHT: 8, WIDTH: 12},
         checked_at=(
-            {"batch": 1, "height": 16, "width": 10},
-            {"batch": 3, "height": 6, "width": 20},
+            {BATCH: 1, HEIGHT: 16, WIDTH: 10},
+            {BATCH: 3, HEIGHT: 6, WIDTH: 20},
         ),
         parameter_names=_attention_parameter_names,
     )

@@ -9,8 +9,17 @@ from torch import nn
 from engine_build.checkpoint.sources import Component
 from engine_build.package.export.common import load_network, network_skeleton
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
-from engine_build.package.step_graph import OUTPUTS, StepGraph, step_inputs
-from runtime.package.manifest import LatentFormat, Limits, Precision
+from engine_build.package.step_graph import StepGraph, step_inputs
+from runtime.package.manifest import (
+    BATCH,
+    EVALUATIONS,
+    HEIGHT,
+    WIDTH,
+    LatentFormat,
+    Limits,
+    Precision,
+)
+from runtime.package.step_graph import OUTPUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +36,13 @@ class DenoiserSizes:
     def by_axis(self) -> Sizes:
         """Under the names of the graph's axes."""
         height, width = self.latents
-        usual = {"batch": self.samples, "evaluations": self.evaluations}
-        return {**usual, "height": height, "width": width, **self.others}
+        usual = {BATCH: self.samples, EVALUATIONS: self.evaluations}
+        return {**usual, HEIGHT: height, WIDTH: width, **self.others}
 
 
 def evaluation_axis(limits: Limits) -> Axis:
     """The leading axis of every input that conditions."""
-    return Axis("evaluations", 1, limits.max_evaluations)
+    return Axis(EVALUATIONS, 1, limits.max_evaluations)
 
 
 def denoiser(
@@ -64,10 +73,10 @@ def denoiser(
         wrap=lambda network: StepGraph(wrap(network)),
         inputs=step_inputs(
             channels=latents.channels,
-            batch=Axis("batch", 1, limits.max_batch),
+            batch=Axis(BATCH, 1, limits.max_batch),
             evaluations=evaluation_axis(limits),
-            height=Axis("height", 2 * grid, largest, grid),
-            width=Axis("width", 2 * grid, largest, grid),
+            height=Axis(HEIGHT, 2 * grid, largest, grid),
+            width=Axis(WIDTH, 2 * grid, largest, grid),
             conditioning=conditioning,
         ),
         outputs=OUTPUTS,

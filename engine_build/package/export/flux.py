@@ -151,13 +151,13 @@ def _conditioning(transformer: Component, limits: Limits, tokens: int) -> tuple[
     pooled_width: int = transformer.setting("pooled_projection_dim")
 
     def hidden_states(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(sizes["evaluations"], tokens, text_width, generator=generator)
+        return torch.randn(sizes[evaluations.name], tokens, text_width, generator=generator)
 
     def pooled(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(sizes["evaluations"], pooled_width, generator=generator)
+        return torch.randn(sizes[evaluations.name], pooled_width, generator=generator)
 
     def guidance(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return 1 + 9 * torch.rand(sizes["evaluations"], generator=generator)
+        return 1 + 9 * torch.rand(sizes[evaluations.name], generator=generator)
 
     told = (GraphInput("guidance", {0: evaluations}, guidance),)
     return (

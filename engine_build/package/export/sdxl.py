@@ -159,14 +159,14 @@ def _conditioning(unet: Component, evaluations: Axis, length: int) -> tuple[Grap
     pooled_width = _pooled_width(unet)
 
     def hidden_states(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        shape = (sizes["evaluations"], sizes["tokens"], text_width)
+        shape = (sizes[evaluations.name], sizes["tokens"], text_width)
         return torch.randn(shape, generator=generator)
 
     def text_embeds(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(sizes["evaluations"], pooled_width, generator=generator)
+        return torch.randn(sizes[evaluations.name], pooled_width, generator=generator)
 
     def time_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.rand(sizes["evaluations"], TIME_IDS, generator=generator) * 1024
+        return torch.rand(sizes[evaluations.name], TIME_IDS, generator=generator) * 1024
 
     return (
         GraphInput("encoder_hidden_states", {0: evaluations, 1: tokens}, hidden_states),

@@ -8,8 +8,9 @@ from transformers import T5Config, T5EncoderModel
 
 from engine_build.checkpoint.sources import Component
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
+from runtime.package.manifest import BATCH
 
-BATCH = Axis("batch", 1, 16)
+TEXT_BATCH = Axis(BATCH, 1, 16)
 
 # One tensor under two names; a checkpoint may hold it under either.
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
@@ -43,10 +44,10 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
     vocabulary: int = component.setting("vocab_size")
 
     def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randint(vocabulary, (sizes[BATCH.name], length), generator=generator)
+        return torch.randint(vocabulary, (sizes[TEXT_BATCH.name], length), generator=generator)
 
     def attention_mask(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        seen = torch.randint(1, length + 1, (sizes[BATCH.name], 1), generator=generator)
+        seen = torch.randint(1, length + 1, (sizes[TEXT_BATCH.name], 1), generator=generator)
         return (torch.arange(length) < seen).long()
 
     def load() -> nn.Module:
@@ -63,19 +64,19 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         network: nn.Module = T5EncoderModel(T5Config.from_dict(dict(component.config)))
         return network.eval().requires_grad_(False)
 
-    mask = (GraphInput("attention_mask", {0: BATCH}, attention_mask),) if masked else ()
+    mask = (GraphInput("attention_mask", {0: TEXT_BATCH}, attention_mask),) if masked else ()
     return RoleExport(
         role=role,
         component=component,
         skeleton=skeleton,
         load=load,
         wrap=T5TextEncoder,
-        inputs=(GraphInput("input_ids", {0: BATCH}, input_ids), *mask),
+        inputs=(GraphInput("input_ids", {0: TEXT_BATCH}, input_ids), *mask),
         outputs=("hidden_states",),
         # Its activations overflow fp16.
         precision="bf16",
-        traced_at={BATCH.name: 2},
-        checked_at=({BATCH.name: 1}, {BATCH.name: 3}),
+        traced_at={TEXT_BATCH.name: 2},
+        checked_at=({TEXT_BATCH.name: 1}, {TEXT_BATCH.name: 3}),
         parameter_names=lambda name: _EMBEDDINGS if name in _EMBEDDINGS else (name,),
         reduced=Reduced(
             {"num_layers": 2, "d_model": 256, "num_heads": 4, "d_ff": 512},

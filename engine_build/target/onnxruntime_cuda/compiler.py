@@ -24,6 +24,7 @@ from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
 from engine_build.target.precision import typed_graph
 from runtime.errors import BuildError
+from runtime.files import write_whole
 from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import Binding
 
@@ -67,9 +68,7 @@ def compile_role(
         {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
     )
     path = folder / f"{role}.onnx"
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(ir.to_proto(model).SerializeToString())
-    unfinished.replace(path)
+    write_whole(path, ir.to_proto(model).SerializeToString())
     return CompiledGraph(
         path=path,
         inputs=_bindings(model.graph.inputs),

@@ -13,6 +13,7 @@ from engine_build.target.tensorrt.monitor import monitor
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError
+from runtime.files import write_whole
 from runtime.package.manifest import InputRecord
 from runtime.package.target import Binding, Profile
 
@@ -72,7 +73,7 @@ def compile_engine(job: EngineJob, report: Report) -> tuple[Bindings, Bindings]:
     _write(Path(job.engine), plan)
     if cache is not None:
         # All compilations for this GPU share it, and some run side by side.
-        _write(cache, config.get_timing_cache().serialize(), mark=f".{os.getpid()}")
+        _write(cache, config.get_timing_cache().serialize())
     del parser
     return inputs, outputs
 
@@ -177,8 +178,6 @@ def _add_profile(
         raise BuildError(f"{job.role}: {job.backend} refuses the profile {profile}")
 
 
-def _write(path: Path, content: "trt.IHostMemory", mark: str = "") -> None:
-    unfinished = path.with_name(f".{path.name}{mark}")
-    # It has the buffer protocol, which its stub does not say.
-    unfinished.write_bytes(memoryview(cast("Any", content)))
-    unfinished.replace(path)
+def _write(path: Path, content: "trt.IHostMemory") -> None:
+    # The vendor's stub leaves out the buffer protocol, which the content has.
+    write_whole(path, memoryview(cast("Any", content)))

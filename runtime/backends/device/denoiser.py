@@ -20,13 +20,25 @@ from numpy.typing import NDArray
 from runtime.backends.device.cuda import Cuda, DeviceMemory, Event
 from runtime.backends.device.engine import DeviceCall, DeviceEngine
 from runtime.backends.device.staging import Buffer, Uploads, reading
-from runtime.backends.host_denoiser import HISTORY, row_inputs
+from runtime.backends.host_denoiser import row_inputs
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array, Reading, Row
+from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH
+from runtime.package.step_graph import (
+    HISTORY,
+    LATENTS,
+    NEXT_HISTORY,
+    NEXT_LATENTS,
+    NOISE,
+    PREDICTED,
+    REMEMBERED,
+    input_shapes,
+    sized,
+)
 
 # Where a sample's state is, and what a call makes of it.
-_NEXT = {"latents": "next_latents", "history": "next_history"}
+_NEXT = {LATENTS: NEXT_LATENTS, HISTORY: NEXT_HISTORY}
 
 
 @dataclass(slots=True)
@@ -67,11 +79,11 @@ class DeviceDenoiser:
             self._engine.check(self._shapes(latents.shape, evaluations[0], 1, called))
         shape = latents.shape
         arrays = {
-            "latents": self._uploaded(latents),
-            "history": self._buffer((1, HISTORY, *shape[1:]), np.dtype(np.float32)),
-            "predicted": self._buffer(shape, np.dtype(np.float32)),
+            LATENTS: self._uploaded(latents),
+            HISTORY: self._buffer((1, REMEMBERED, *shape[1:]), np.dtype(np.float32)),
+            PREDICTED: self._buffer(shape, np.dtype(np.float32)),
         }
-        history = arrays["history"]
+        history = arrays[HISTORY]
         self._stream.zero(history.memory.address, history.row_bytes)
         conditioning = [
             {name: self._uploaded(array) for name, array in evaluation.items()}
@@ -102,11 +114,11 @@ class DeviceDenoiser:
 
     def latents(self, slot: int) -> Reading:
         """The sample as it is after what was enqueued, `[1, C, h, w]`."""
-        return self._reading(slot, "latents")
+        return self._reading(slot, LATENTS)
 
     def predicted(self, slot: int) -> Reading:
         """The picture that the last row predicted, `[1, C, h, w]`."""
-        return self._reading(slot, "predicted")
+        return self._reading(slot, PREDICTED)
 
     def release(self, slot: int) -> None:
         """Forget a sample. Its memory is for the next one, which comes later on the same stream."""
@@ -116,14 +128,14 @@ class DeviceDenoiser:
     def _call(self, rows: Sequence[Row], states: Sequence[_State]) -> DeviceCall:
         conditioning = {name: buffer.shape for name, buffer in states[0].evaluations[0].items()}
         evaluations = sum(len(row.mix) for row in rows)
-        latents = states[0].arrays["latents"].shape
+        latents = states[0].arrays[LATENTS].shape
         return self._engine.call(self._at(latents, conditioning, len(rows), evaluations))
 
     def _gather(self, call: DeviceCall, rows: Sequence[Row], states: Sequence[_State]) -> None:
         for index, (row, state) in enumerate(zip(rows, states, strict=True)):
             for name in _NEXT:
                 self._fill(call.inputs[name], index, state.arrays[name])
-            noise = call.inputs["noise"]
+            noise = call.inputs[NOISE]
             if row.noise is None:
                 self._stream.zero(noise.row(index), noise.row_bytes)
             else:
@@ -138,7 +150,7 @@ class DeviceDenoiser:
 
     def _put_back(self, call: DeviceCall, states: Sequence[_State]) -> None:
         for index, state in enumerate(states):
-            for name, made in (*_NEXT.items(), ("predicted", "predicted")):
+            for name, made in (*_NEXT.items(), (PREDICTED, PREDICTED)):
                 source, kept = call.outputs[made], state.arrays[name]
                 self._stream.copy(kept.memory.address, source.row(index), source.row_bytes)
 
@@ -168,16 +180,9 @@ class DeviceDenoiser:
         self, latents: Shape, conditioning: Mapping[str, Shape], samples: int, evaluations: int
     ) -> dict[str, Shape]:
         """The shapes of the step graph's inputs for so many samples and evaluations."""
-        picture = latents[1:]
+        _, channels, height, width = latents
+        sizes = {BATCH: samples, EVALUATIONS: evaluations, HEIGHT: height, WIDTH: width}
         return {
-            "latents": (samples, *picture),
-            "history": (samples, HISTORY, *picture),
-            "noise": (samples, *picture),
-            "timestep": (samples,),
-            "coefficients": (samples, 11),
-            "evaluation_sample": (evaluations,),
-            "mix": (samples, evaluations),
-            "guidance_rescale": (samples,),
-            "positive_evaluation": (samples,),
+            **{name: sized(shape, sizes) for name, shape in input_shapes(channels).items()},
             **{name: (evaluations, *shape[1:]) for name, shape in conditioning.items()},
         }

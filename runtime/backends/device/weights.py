@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda, Module, Stream
 from runtime.backends.device.staging import PinnedPool, Uploads
-from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of, stored_bytes
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
 
@@ -28,7 +28,9 @@ _TYPES = (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int)
 
 def offsets(weights: Weights) -> tuple[dict[str, int], int]:
     """Where each weight lies in a piece of memory that holds them all, and how large that is."""
-    rooms = [-(-stored_bytes(weight) // _ALIGNMENT) * _ALIGNMENT for weight in weights.values()]
+    rooms = [
+        -(-base_of(weight).size_bytes // _ALIGNMENT) * _ALIGNMENT for weight in weights.values()
+    ]
     begins = list(accumulate(rooms, initial=0))
     return dict(zip(weights, begins, strict=False)), begins[-1]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from runtime.backends.device.cuda import DeviceMemory, Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, stored_bytes
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 from runtime.backends.tensorrt.vendor import Vendor
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage
@@ -70,7 +70,7 @@ class Refit:
         # Whatever fails below, these may hold something else than the package's own.
         self._replaced |= weights.keys()
         wanted = {name: self._wanted(name, weights) for name in sorted(self._replaced)}
-        size = sum(map(stored_bytes, wanted.values()))
+        size = sum(base_of(weight).size_bytes for weight in wanted.values())
         count = len(wanted)
         if not wanted:
             return
@@ -168,6 +168,6 @@ class Refit:
 
 def _first(wanted: Weights) -> dict[str, Weight]:
     """As many as a round takes, and at least one."""
-    sizes = accumulate(map(stored_bytes, wanted.values()))
+    sizes = accumulate(base_of(weight).size_bytes for weight in wanted.values())
     names = [name for name, size in zip(wanted, sizes, strict=True) if size <= ROUND_BYTES]
     return {name: wanted[name] for name in names or list(wanted)[:1]}

@@ -11,6 +11,7 @@ from runtime.backends.device.device import Device
 from runtime.backends.tensorrt.flavour import Flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BackendError, DeviceError
+from runtime.files import write_whole
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -92,11 +93,10 @@ class Contexts:
         """Write what was compiled at run time, so that the next start finds it."""
         if self._cache is None:
             return
-        unfinished = self._kernels.with_name(f".{self._kernels.name}")
+        # The vendor's stub leaves out the buffer protocol, which the serialised cache has.
+        kernels = memoryview(cast("Any", self._cache.serialize()))
         try:
-            # It has the buffer protocol, which its stub does not say.
-            unfinished.write_bytes(memoryview(cast("Any", self._cache.serialize())))
-            unfinished.replace(self._kernels)
+            write_whole(self._kernels, kernels)
         except OSError as error:
             logger.warning("kernels of %s are not kept: %s", self._role, error)
 

@@ -19,9 +19,6 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.pack import Kind, LoraPack, LoraSet, Target, fit_fault
 from runtime.package.tensors import Tensor, stored
 
-LORA_BYTES = 512 * 2**20
-"""What weights of recent sets may take, where nobody says."""
-
 _OPENED = 64
 """Packs that stay mapped: that takes addresses, not memory."""
 
@@ -37,7 +34,10 @@ class _Change:
 
 
 class EffectiveWeights:
-    """Computes and keeps the weights that LoRA sets give the networks of one package."""
+    """Computes and keeps the weights that LoRA sets give the networks of one package.
+
+    Threads may share it. Two that want the same weights at once both compute them.
+    """
 
     def __init__(self, package: ModelPackage, budget_bytes: int, *, factored: bool = False) -> None:
         """`budget_bytes` bounds what is kept; the newest set's weights are kept whatever they take.

@@ -27,7 +27,7 @@ class Chroma:
     text_roles = ("text_encoder",)
 
     def facts(self, manifest: Manifest) -> Facts:
-        """Guidance and a negative prompt, except where guidance was baked into the weights."""
+        """Guidance and a negative prompt, except for weights with baked-in guidance."""
         baked_in = bool(manifest.family_options["guidance_baked_in"])
         return Facts(
             title="Chroma flash" if baked_in else "Chroma",
@@ -46,7 +46,7 @@ class Chroma:
         manifest: Manifest,  # noqa: ARG002 - the same for every checkpoint
         tokenizers: Mapping[str, PromptTokenizer],
     ) -> tuple[Prompt, ...]:
-        """The prompt, and the negative one where guidance acts: an absent one is an empty one.
+        """The prompt, and the negative prompt (empty by default) when guidance acts.
 
         Raises RequestError for a prompt that is too long for T5.
         """
@@ -70,10 +70,10 @@ class Chroma:
         return packed_step_table(request, manifest)
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
-        """T5's hidden states `[1, L, D]`, and which of them the denoiser may look at `[1, L]`.
+        """Hidden states of T5 `[1, L, D]`, and the denoiser's attention mask for them `[1, L]`.
 
-        T5 sees no padding. The denoiser sees one padding token after the prompt and its end: so
-        it was trained.
+        T5 sees no padding. The denoiser sees one padding token behind the prompt's end, as in its
+        training.
         """
         (read,) = prompt.of("tokenizer")
         position, length = np.arange(len(read.ids)), len(read.ids) - read.filling
@@ -90,5 +90,5 @@ class Chroma:
         }
 
     def settings(self, request: GenerateRequest) -> Conditioning:  # noqa: ARG002
-        """Nothing but text."""
+        """Empty: all conditioning comes from text."""
         return {}

@@ -1,4 +1,4 @@
-"""What a family of models is, to the rest of the runtime."""
+"""The interface of a family of models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from runtime.plan.text.chunks import Chunk
 from runtime.plan.text.tokenizer import PromptTokenizer
 
 Conditioning = Mapping[str, NDArray[Any]]
-"""What one evaluation is conditioned on: the step graph's own input names, arrays `[1, ...]`."""
+"""Conditioning of one evaluation: arrays `[1, ...]` by the name of the step graph's input."""
 
 
 class Guidance(Enum):
-    """How a family follows its prompt more strongly than it was trained to."""
+    """Kind of guidance: how a family follows a prompt more strongly than it was trained to."""
 
     CLASSIFIER_FREE = "two evaluations, extrapolated"
     DISTILLED = "one evaluation, told the scale"
@@ -28,19 +28,18 @@ class Guidance(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a family can do; what it cannot, requests are refused by name."""
+    """Capabilities of a family; a request for anything else is refused, by the field's name."""
 
     title: str
     samplers: tuple[str, ...]
     schedules: tuple[str, ...]
-    """What its samplers take, over all of them."""
+    """Schedules of all of the family's samplers together."""
     guidance: Guidance
     negative_prompt: bool
     loras: bool
     clip_skip: bool
     weighted_by_default: bool
-    """Whether weights in a prompt act where a request does not say. Every family heeds one that
-    says so."""
+    """True when weights in a prompt act by default. A request can set that for every family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,9 @@ class Prompt:
     chunks: tuple[tuple[str, tuple[Chunk, ...]], ...]
     """Pairs of a tokenizer's name and its chunks."""
     layer: int = -2
-    """Which hidden state of the text encoders is taken, counted from the last, where there is a
-    choice."""
+    """Index of the text encoder's hidden state, counted from the last (CLIP alone has a choice)."""
     zeroed: bool = False
-    """The conditioning has this prompt's shape and holds zeros: how SDXL sees no prompt at all."""
+    """True for a conditioning of zeros in this prompt's shape: SDXL's absent negative prompt."""
 
     def of(self, tokenizer: str) -> tuple[Chunk, ...]:
         """The chunks for one tokenizer."""
@@ -61,12 +59,12 @@ class Prompt:
 
     @property
     def tokens(self) -> int:
-        """How many the denoiser reads of it: frames and filling are among them."""
+        """Number of tokens that the denoiser reads, begin, end and filling included."""
         return max(sum(len(chunk.ids) for chunk in chunks) for _, chunks in self.chunks)
 
     @property
     def filling(self) -> int:
-        """How many tokens only fill its last chunk: of prompts as long, the fuller needs it."""
+        """Number of tokens that only fill the last chunk."""
         return min(chunks[-1].filling for _, chunks in self.chunks)
 
 
@@ -75,16 +73,16 @@ class Family(Protocol):
 
     @property
     def name(self) -> str:
-        """What manifests call it."""
+        """Name of the family in manifests."""
         ...
 
     def facts(self, manifest: Manifest) -> Facts:
-        """What it can do with the checkpoint of that package."""
+        """Capabilities for the checkpoint of that package."""
         ...
 
     @property
     def text_roles(self) -> tuple[str, ...]:
-        """The roles that `encode` runs."""
+        """Roles of the text encoders that `encode` runs."""
         ...
 
     def prompts(
@@ -109,5 +107,5 @@ class Family(Protocol):
         ...
 
     def settings(self, request: GenerateRequest) -> Conditioning:
-        """The conditioning that is no text: sizes, distilled guidance."""
+        """Conditioning that does not come from text: sizes, distilled guidance."""
         ...

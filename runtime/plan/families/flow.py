@@ -1,4 +1,4 @@
-"""What families share whose latents flow from noise to a picture in packed patches.
+"""Facts shared by the flow-matching families with packed latents (Flux, Chroma, Z-Image).
 
 Their denoiser reads a picture as a sequence of tokens, one for each patch of latents, and their
 pipelines move the sigmas towards the noise with the length of that sequence.
@@ -12,7 +12,7 @@ from runtime.plan.sampling.solvers.flow import FlowConfig, flow_step_table
 from runtime.plan.sampling.table import StepTable
 
 PATCH = 2
-"""Latents a side."""
+"""Side of a patch, in latents."""
 
 
 def packed_step_table(request: GenerateRequest, manifest: Manifest) -> StepTable:
@@ -25,7 +25,7 @@ def packed_step_table(request: GenerateRequest, manifest: Manifest) -> StepTable
 
 
 def dynamic_shift(tokens: int, config: FlowConfig) -> float:
-    """The shift for a picture of so many tokens: a line through the configuration's two points.
+    """Shift `mu` for a picture of this many tokens, linear between the two points of the config.
 
     `calculate_shift` of diffusers' pipelines.
     """

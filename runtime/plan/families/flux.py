@@ -56,7 +56,7 @@ class Flux:
         return (Prompt((("tokenizer", (pooled,)), ("tokenizer_2", (read,)))),)
 
     def mix(self, request: GenerateRequest) -> tuple[float, ...]:  # noqa: ARG002
-        """One evaluation, as it is."""
+        """One evaluation of weight 1."""
         return (1.0,)
 
     def table(self, request: GenerateRequest, manifest: Manifest) -> StepTable:

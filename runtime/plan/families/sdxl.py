@@ -34,7 +34,7 @@ class Sdxl:
     text_roles = tuple(role for role, _ in ENCODERS)
 
     def facts(self, manifest: Manifest) -> Facts:  # noqa: ARG002 - the same for every checkpoint
-        """Everything that a request can ask for."""
+        """SDXL can do everything that a request can ask for."""
         return Facts(
             title="SDXL",
             samplers=tuple(SAMPLERS),
@@ -52,7 +52,7 @@ class Sdxl:
         manifest: Manifest,
         tokenizers: Mapping[str, PromptTokenizer],
     ) -> tuple[Prompt, ...]:
-        """The prompt, and the negative one where guidance acts at all.
+        """The prompt, and the negative prompt when guidance acts at any step.
 
         Clip skip moves the positive prompt's layer only, as in diffusers.
         """

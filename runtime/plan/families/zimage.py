@@ -23,7 +23,7 @@ from runtime.plan.text.tokenizer import PromptTokenizer
 from runtime.plan.text.weighting import Span, in_one_piece
 
 CAPTION_MULTIPLE = 32
-"""The transformer fills a caption up to a multiple of so many tokens."""
+"""A caption is padded to a multiple of this many tokens, as the transformer wants it."""
 
 
 class ZImage:
@@ -80,10 +80,10 @@ class ZImage:
         return packed_step_table(request, manifest)
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
-        """The caption's hidden states `[1, S, D]`, filled up with zeros, and its length `[1]`.
+        """Hidden states of the caption `[1, S, D]`, padded with zeros, and its length `[1]`.
 
-        The encoder reads it filled up, too: on a GPU each length that is new costs more than the
-        reading. Which token fills it is all the same, since none looks at those behind it.
+        The encoder reads the padded caption: on a GPU a new length costs more than the padding.
+        The padding token does not matter, since attention is causal.
         """
         (chunk,) = prompt.of("tokenizer")
         length = len(chunk.ids)
@@ -98,5 +98,5 @@ class ZImage:
         }
 
     def settings(self, request: GenerateRequest) -> Conditioning:  # noqa: ARG002 - it has none
-        """Nothing: the transformer sees the picture's size in its latents."""
+        """Empty: the transformer sees the picture's size in its latents."""
         return {}

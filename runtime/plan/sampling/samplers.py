@@ -22,7 +22,7 @@ class Sampler:
     table: Callable[[SchedulerOptions, int], StepTable]
     scheduler: SchedulerClass
     evaluations_per_step: int = 1
-    """Calls of the denoiser; the last step takes one in any case."""
+    """Denoiser calls of a step; the last step always takes one."""
 
     @property
     def schedules(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 )
 
 SCHEDULES = ("default", "karras")
-"""What the samplers take, over all of them."""
+"""Schedules of all samplers together."""
 
 
 def step_table(sampler: str, schedule: str, steps: int, scheduler: SchedulerConfig) -> StepTable:

@@ -1,4 +1,4 @@
-"""What a model's scheduler_config.json says, and what each diffusers class makes of it.
+"""Options of a model's scheduler_config.json, resolved as each diffusers class resolves them.
 
 Equal to `SomeScheduler.from_config(model_scheduler.config)` in diffusers: a class uses the keys of
 the file that its constructor takes, and its own default for the rest. The defaults differ by class.

@@ -156,7 +156,7 @@ def sigma_schedule(options: SchedulerOptions, steps: int) -> SigmaSchedule:
 
 
 def initial_scale(options: SchedulerOptions, sigmas: FloatArray) -> float:
-    """What makes unit noise the first latents of the classes that step from sigma to sigma."""
+    """Scale of the initial noise for the classes that step from sigma to sigma."""
     highest = float(sigmas.max())
     if options.timestep_spacing == "leading":
         return math.hypot(highest, 1.0)

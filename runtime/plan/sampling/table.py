@@ -9,7 +9,7 @@ the (guided) output of the denoiser, a row means
     x'  = a * x + b * d + c1 * h1 + c2 * h2 + c3 * h3 + n * noise
     h1, h2, h3 <- d, h1, h2
 
-Which sampler made the table, and how, is no business of whoever runs it.
+Code that runs a table needs no knowledge of the sampler that made it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.package.step_graph import COLUMNS, Coefficients
+
 NO_NOISE: Mapping[int, float] = MappingProxyType({})
-
-
-class Coefficients(NamedTuple):
-    """The numbers of one row; history and noise are left out unless they are given."""
-
-    c_in: float
-    px: float
-    po: float
-    qx: float
-    qo: float
-    a: float
-    b: float
-    c1: float = 0.0
-    c2: float = 0.0
-    c3: float = 0.0
-    n: float = 0.0
-
-
-COLUMNS: tuple[str, ...] = Coefficients._fields
 
 
 class TableRow(NamedTuple):
@@ -61,7 +44,7 @@ class StepTable:
     """A sampler's rows as read-only arrays: N rows, D draws of noise after the initial latents."""
 
     timesteps: NDArray[np.float32]
-    """`[N]`: what the denoiser is told."""
+    """`[N]`: the timestep of each row, as the denoiser takes it."""
     coefficients: NDArray[np.float32]
     """`[N, 11]`, in the order of `COLUMNS`."""
     draws: NDArray[np.float32]
@@ -73,7 +56,7 @@ class StepTable:
     """`[N]`: the scheduler step, counted from 0, that each row belongs to."""
 
     def __post_init__(self) -> None:
-        """Copy the arrays and close them. Raises ValueError for what cannot be a table."""
+        """Copy the arrays, read-only. Raises ValueError for arrays that cannot be a table."""
         dtypes = {
             "timesteps": np.float32,
             "coefficients": np.float32,
@@ -110,12 +93,12 @@ class StepTable:
 
     @property
     def rows(self) -> int:
-        """How many calls of the denoiser a sample takes."""
+        """Number of denoiser calls of a sample."""
         return len(self.timesteps)
 
     @property
     def steps(self) -> int:
-        """How many scheduler steps there are, as a person counts them."""
+        """Number of scheduler steps."""
         return int(self.step[-1]) + 1
 
     @classmethod

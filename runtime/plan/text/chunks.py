@@ -1,13 +1,12 @@
-"""Weighted pieces of a prompt to chunks: token ids of exactly an encoder's length.
+"""Chunks: the weighted token ids of one encoder input, cut from the spans of a prompt.
 
-Where a model reads chunks, a prompt of any length becomes as many as it needs, split as
-AUTOMATIC1111's web UI splits it (`chunk`). Where it reads one input alone, a text fits or is
-refused (`whole`), has its own length (`unframed`), or its beginning is read (`beginning`). What the
-encoders make of them, and what the weights do there, belongs elsewhere.
+A model that reads several chunks takes a prompt of any length, split as AUTOMATIC1111's web UI does
+(`chunk`). A model that reads one input either refuses a longer text (`whole`), takes the text at
+its own length (`unframed`), or reads the beginning (`beginning`). The families run the encoders,
+and emphasis.py applies the weights.
 
-Chunks are made of spans that are tokenized one by one, as in the web UI: CLIP reads tags. A text in
-one piece is tokenized as a whole, so that a weight changes how strongly its words act and not
-how the sentence reads.
+`chunk` tokenizes span by span, as the web UI does for CLIP, which reads tags. The other functions
+tokenize the text as a whole: a weight then changes how strongly words act, and not their tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,17 +18,17 @@ from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
 from runtime.plan.text.weighting import Break, Piece, Span, text_of
 
 COMMA_REACH = 20
-"""A full chunk ends at its last comma if that is among its last so many tokens."""
+"""A full chunk ends at its last comma when that comma is among this many last tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One input of an encoder: ids, framed and filled as it wants them, and a weight for each."""
+    """One encoder input: token ids with begin, end and filling, and a weight for each id."""
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
     filling: int = 0
-    """How many of the last ids only fill the encoder's input."""
+    """Number of ids at the end that only fill the encoder's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, .
 
 
 def whole(spans: Sequence[Span], tokenizer: PromptTokenizer, pointer: str) -> Chunk:
-    """A text in one piece as the one input of its encoder, framed and filled.
+    """The whole text as one encoder input, framed and filled.
 
-    Raises RequestError at `pointer`, the request's field that holds the text, where it is too long.
+    Raises RequestError for a text that is too long; `pointer` is the request's field with the text.
     """
     tokens = _tokens(spans, tokenizer)
     room = tokenizer.spec.room
@@ -78,13 +77,13 @@ def whole(spans: Sequence[Span], tokenizer: PromptTokenizer, pointer: str) -> Ch
 
 
 def unframed(spans: Sequence[Span], tokenizer: PromptTokenizer) -> Chunk:
-    """A text in one piece, of any length, with nothing before or after it."""
+    """The whole text as one chunk of its own length, without begin, end or filling."""
     tokens = _tokens(spans, tokenizer)
     return Chunk(tuple(token.id for token in tokens), tuple(token.weight for token in tokens))
 
 
 def beginning(text: str, tokenizer: PromptTokenizer) -> Chunk:
-    """As much of a text's beginning as its encoder reads, as transformers truncates it."""
+    """The beginning of a text, cut to the encoder's length as transformers truncates."""
     read = tokenizer.ids(text)[: tokenizer.spec.room]
     return _framed([_Token(token, 1.0) for token in read], tokenizer.spec)
 
@@ -97,10 +96,10 @@ def empty_chunk(spec: TokenizerSpec) -> Chunk:
 def align(
     by_encoder: Sequence[Sequence[Sequence[Chunk]]], specs: Sequence[TokenizerSpec]
 ) -> tuple[tuple[tuple[Chunk, ...], ...], ...]:
-    """Fill up with empty chunks until every prompt has as many, for every encoder.
+    """Append empty chunks until every prompt has the same number of chunks, for every encoder.
 
-    `by_encoder[e][p]` are the chunks of prompt p for encoder e, whose tokenizer is `specs[e]`;
-    so is the result.
+    `by_encoder[e][p]` holds the chunks of prompt p for encoder e, whose tokenizer is `specs[e]`.
+    The result has the same form.
     """
     count = max((len(chunks) for prompts in by_encoder for chunks in prompts), default=0)
     return tuple(
@@ -124,7 +123,7 @@ def _split(tokens: Sequence[_Token], room: int, comma: int | None) -> Iterator[S
 
 
 def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> int:
-    """Where a chunk ends that has more tokens after it than it has room for."""
+    """End index of a full chunk: at its last comma within COMMA_REACH, else where its room ends."""
     full = start + room
     # As in the web UI: where a comma is the first that does not fit, what it ends stays whole.
     if tokens[full].id != comma:
@@ -145,7 +144,7 @@ def _tokens(spans: Sequence[Span], tokenizer: PromptTokenizer) -> list[_Token]:
 
 
 def _mean_weight(characters: str, weights: Sequence[float]) -> float:
-    """One weight for a token of these characters: their mean, where a weight ends inside it."""
+    """Weight of a token: the mean over its characters, since a weight may end inside a token."""
     # Byte-level tokens hold the space before their word, which often is the span before's.
     seen = [
         weight
@@ -157,10 +156,10 @@ def _mean_weight(characters: str, weights: Sequence[float]) -> float:
 
 def _framed(tokens: Sequence[_Token], spec: TokenizerSpec) -> Chunk:
     # One end token always, and pads only after it: text encoders pool at the first end token.
-    begin = () if spec.bos is None else (spec.bos,)
+    begin = () if spec.begin is None else (spec.begin,)
     fill = spec.room - len(tokens)
     return Chunk(
-        ids=(*begin, *(token.id for token in tokens), spec.eos, *[spec.pad] * fill),
+        ids=(*begin, *(token.id for token in tokens), spec.end, *[spec.pad] * fill),
         weights=(*[1.0] * len(begin), *(token.weight for token in tokens), *[1.0] * (1 + fill)),
         filling=fill,
     )

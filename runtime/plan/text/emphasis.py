@@ -1,7 +1,7 @@
-"""What token weights do to an encoder's hidden states: the web UI's default emphasis.
+"""Token weights applied to hidden states: the default emphasis of AUTOMATIC1111's web UI.
 
 Multiply each token's hidden state by its weight, then scale the chunk so that its mean is what it
-was (`EmphasisOriginal` in AUTOMATIC1111's web UI).
+was (`EmphasisOriginal` there).
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def emphasise(
 def _factors(
     states: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """One factor for each token of a chunk: its weight, and what restores the chunk's mean."""
+    """Factor of each token: its weight times the scale that restores the chunk's mean."""
     token_means: npt.NDArray[np.float64] = states.mean(axis=1, dtype=np.float64)
     token_sizes: npt.NDArray[np.float64] = np.abs(states).mean(axis=1, dtype=np.float64)
     before = float(token_means.mean())

@@ -1,6 +1,6 @@
 """A package's tokenizer without transformers: text to token ids, and the ids that frame a prompt.
 
-How ids become an encoder's input is chunks.py's subject.
+chunks.py makes an encoder's input of the ids.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from runtime.errors import PackageError
 class TokenizerSpec:
     """The ids that begin, end and fill an encoder's input, and its length in tokens."""
 
-    bos: int | None
-    """None where an input begins with its first word, as for T5."""
-    eos: int
+    begin: int | None
+    """None for an encoder without a begin token, such as T5."""
+    end: int
     pad: int
     max_length: int
 
     @property
     def room(self) -> int:
-        """How many tokens of text an input holds beside its begin and end."""
-        return self.max_length - (1 if self.bos is None else 2)
+        """Number of text tokens in an input, without its begin and end."""
+        return self.max_length - (1 if self.begin is None else 2)
 
 
 class PromptTokenizer:
@@ -74,7 +74,7 @@ class PromptTokenizer:
 
 
 def _check(path: Path, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:
-    for name, token in (("bos", spec.bos), ("eos", spec.eos), ("pad", spec.pad)):
+    for name, token in (("begin", spec.begin), ("end", spec.end), ("pad", spec.pad)):
         if token is None:
             continue
         if token < 0 or tokenizer.id_to_token(token) is None:

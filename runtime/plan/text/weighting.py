@@ -26,7 +26,7 @@ import numpy as np
 ROUND_FACTOR = 1.1
 SQUARE_FACTOR = 1 / 1.1
 LARGEST_WEIGHT = 1e6
-"""Nested brackets multiply without end; beyond this the other tokens are lost in fp32 anyway."""
+"""Limit on products of nested weights; a larger one loses the other tokens in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ def parse(prompt: str) -> tuple[Piece, ...]:
 
 
 def plain(prompt: str) -> tuple[Span, ...]:
-    """The prompt as it stands, brackets and all, for when weighting is off."""
+    """The prompt as one span, brackets included, for requests without weighting."""
     return (Span(prompt, 1.0),)
 
 
 def in_one_piece(prompt: str, *, weighted: bool) -> tuple[Span, ...]:
-    """The spans of a prompt whose model has no chunks: there a break is a space.
+    """The spans of a prompt for a model without chunks, with a space for each BREAK.
 
-    Where it is not weighted, the prompt as it stands.
+    An unweighted prompt is one span, brackets included.
     """
     if not weighted:
         return plain(prompt)
@@ -75,7 +75,7 @@ def in_one_piece(prompt: str, *, weighted: bool) -> tuple[Span, ...]:
 
 
 def text_of(spans: Iterable[Span]) -> str:
-    """What the spans say."""
+    """The text of the spans, joined."""
     return "".join(span.text for span in spans)
 
 
@@ -124,7 +124,7 @@ class _SquareBracket:
 
 @dataclass(slots=True)
 class _Reading:
-    """What was read so far.
+    """State of the parser.
 
     Emphases are ranges of `texts` with a factor, in the order in which they close; `foreign` maps
     the reason for which a kind of syntax is not ours to the first piece of it in the prompt.
@@ -152,7 +152,7 @@ class _Reading:
                 self._text(token[0])
 
     def finish(self) -> None:
-        """Brackets that are still open reach to the end."""
+        """The spans of the whole prompt; brackets that are still open reach to its end."""
         while self.round_brackets:
             self._emphasise(self.round_brackets.pop(), ROUND_FACTOR)
         while self.square_brackets:
@@ -202,7 +202,7 @@ class _Reading:
         self.emphases.append((start, len(self.texts), factor))
 
     def _keep_square(self, opened: _SquareBracket, closing: str, end: int) -> None:
-        """Prompt editing or alternation: no emphasis, so its brackets are text."""
+        """Keep the brackets of prompt editing or alternation as text: neither is emphasis."""
         self.texts[opened.index] = "["
         self.texts.append(closing)
         self.foreign.setdefault(_EDITING_REASON, self.prompt[opened.offset : end])

@@ -1,8 +1,10 @@
 """The step graph's arithmetic, as PyTorch and as the graph in a package."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
@@ -10,7 +12,10 @@ from torch import nn
 
 from engine_build.package.step_graph import StepGraph, rescale_guidance
 from engine_build.package.verify import output_error, run_graph
-from runtime.plan.sampling.table import COLUMNS
+from runtime.backends.host_denoiser import row_inputs
+from runtime.backends.protocol import Row
+from runtime.package.manifest import load_package
+from runtime.package.step_graph import COLUMNS, OUTPUTS, input_shapes
 from tests.engine_build.package.roles import role_of
 
 
@@ -79,6 +84,39 @@ def test_no_rescaling_leaves_every_bit() -> None:
 def test_a_flat_output_is_not_divided_by_zero() -> None:
     flat = torch.full((1, 4, 8, 8), 0.5)
     assert torch.equal(rescale_guidance(flat, randn(1, 4, 8, 8), torch.ones(1)), flat)
+
+
+FAMILIES = ("tiny_package", "tiny_flux_package", "tiny_chroma_package", "tiny_zimage_package")
+
+
+@pytest.mark.parametrize("engines", FAMILIES)
+def test_every_familys_graph_has_the_stated_inputs_and_outputs(
+    engines: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(engines)
+    package = load_package(folder, engines.removesuffix("_package"))
+    role = package.manifest.roles["denoiser"]
+    graph = ir.load(package.file(role.graph)).graph
+    shapes = input_shapes(package.manifest.latents.channels)
+    found = [value.name for value in graph.inputs]
+    assert found[: len(shapes)] == list(shapes)
+    assert set(found) == set(role.inputs)
+    assert [value.name for value in graph.outputs] == list(OUTPUTS)
+    assert {name: role.inputs[name].shape for name in shapes} == shapes
+    for name in found[len(shapes) :]:
+        assert role.inputs[name].shape[0] == "evaluations"
+
+
+def test_the_loop_calls_the_graph_with_the_dtypes_that_it_takes(tiny_package: Path) -> None:
+    role = load_package(tiny_package, "tiny").manifest.roles["denoiser"]
+    row = Row(0, 999.0, np.zeros(len(COLUMNS), np.float32), None, (1.0,), 0.0)
+    for name, array in row_inputs([row]).items():
+        assert array.dtype == role.inputs[name].dtype, name
+
+
+def test_the_module_takes_its_inputs_in_the_stated_order() -> None:
+    arguments = inspect.getfullargspec(StepGraph.forward).args[1:]
+    assert arguments == list(input_shapes(channels=4))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage, load_package
 from runtime.package.tensors import Tensor
 from runtime.plan.model import model_of
+from runtime.wire.options import DrawOptions
 from tests.places import ENGINES
 
 SIZES = [(64, 96), (64, 64)]
@@ -63,7 +64,7 @@ def served(package: ModelPackage) -> dict[str, list[Call]]:
     """Every role's calls as a server makes them: previews between the steps."""
     model = model_of(package)
     backend = Recording(package)
-    generator = Generator(model, backend, max_batch=1)
+    generator = Generator(model, backend, DrawOptions(max_batch=1))
     for plan in plans_of(model, SIZES):
         for event in generator.steps(plan):
             size = (plan.request.width, plan.request.height)

@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.draw.batch import MOST_TURNS, BatchLimits, Loaded, choose
+from runtime.draw.batch import MOST_TURNS, Loaded, choose
 from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
+from runtime.plan.served import BatchLimits
 
 RECORD = PackRecord("x", "x", "", 1.0, 0.5, PackSource("x", "0"), (), (), {})
 

@@ -11,6 +11,7 @@ from runtime.draw.conditioning import Lookups
 from runtime.draw.generate import Generator
 from runtime.plan.model import Model, open_model
 from runtime.plan.plan import Plan
+from runtime.wire.options import DrawOptions
 
 BODY = {"prompt": "a (red:1.2) heart", "negative_prompt": "blue", "seed": 3, "steps": 1}
 
@@ -22,7 +23,7 @@ def model(lora_engines: Path) -> Model:
 
 def opened(model: Model, conditioning_bytes: int = 2**24) -> Generator:
     backend = OnnxRuntimeCpu(model.package)
-    return Generator(model, backend, conditioning_bytes=conditioning_bytes)
+    return Generator(model, backend, DrawOptions(conditioning_bytes=conditioning_bytes))
 
 
 def plan(model: Model, **fields: Any) -> Plan:

@@ -9,11 +9,11 @@ import pytest
 
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.draw.batch import BatchLimits
 from runtime.draw.denoise import Sample, StepEvent, denoise
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.plan.model import Model, open_model
+from runtime.plan.served import BatchLimits
 
 BODIES: list[dict[str, Any]] = [
     {"prompt": "a red apple", "sampler": "euler", "steps": 5, "seed": 1},
@@ -113,8 +113,7 @@ def test_leaving_the_loop_early_frees_every_slot(model: Model) -> None:
     denoiser = Counting(backend.open("denoiser"))
     generator = Generator(model, backend)
     donor = start(generator, BODIES[0])
-    conditioning = generator.conditioning(donor.plan)
-    waiting = [Sample(donor.plan, denoiser, conditioning)]
+    waiting = [Sample(generator.prepare(donor.plan), denoiser)]
     loras = LoraSwitch(generator.effective_weights, "denoiser", denoiser)
     loop = denoise(denoiser, lambda _: [waiting.pop()] if waiting else [], BatchLimits(4, 8), loras)
     events: tuple[StepEvent, ...] = next(loop)

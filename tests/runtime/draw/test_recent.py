@@ -34,3 +34,11 @@ def test_what_is_larger_than_the_budget_is_kept_only_where_a_value_always_is() -
         assert kept.get("a") is None
         assert kept.get("d") == expected
         assert kept.used_bytes == len(expected or b"")
+
+
+def test_a_value_that_two_threads_made_is_counted_once() -> None:
+    kept = recent(6)
+    kept.keep("a", b"aa")
+    kept.keep("a", b"aaa")
+    assert kept.get("a") == b"aaa"
+    assert kept.used_bytes == 3

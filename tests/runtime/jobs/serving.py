@@ -11,8 +11,9 @@ from runtime.backends.catalog import BackendWish
 from runtime.gallery import Gallery
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Job, JobEvent
-from runtime.jobs.supervisor import Supervisor, WorkerSettings
+from runtime.jobs.supervisor import Supervisor
 from runtime.plan.model import Model, open_model
+from runtime.wire.options import DrawOptions, WorkerOptions
 
 MODEL = "tiny"
 
@@ -83,10 +84,10 @@ async def serving(
         max_attempts=max_attempts,
     )
     model = await asyncio.to_thread(open_model, engines, name)
-    settings = WorkerSettings(engines, name, data, backend)
+    options = WorkerOptions(engines, name, data, lease_seconds, DrawOptions(backend))
     async with (
         asyncio.timeout(240),
         broker,
-        Supervisor(broker, settings) as supervisor,
+        Supervisor(broker, options) as supervisor,
     ):
         yield Server(broker, supervisor, Gallery(data), model)

@@ -5,7 +5,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +16,8 @@ from runtime.jobs.protocol import JobStatus
 from runtime.jobs.session import News
 from runtime.jobs.supervisor import WorkerFailed
 from runtime.plan.model import open_model
-from runtime.wire.link import WorkerLink
-from runtime.wire.messages import Assignment, Broken, Heartbeat, Message, Ready, Trial
-from runtime.worker.main import WorkerOptions
+from runtime.wire.messages import Assignment, Broken, Message, Ready, Trial
+from tests.fakes.scripted_worker import scripted_worker
 from tests.places import ROOT
 from tests.runtime.jobs.serving import serving
 
@@ -218,28 +216,14 @@ def test_an_engine_that_fails_in_a_shared_call_ends_the_worker_with_its_reason(
 ) -> None:
     model = open_model(tiny_package, "tiny")
     request = model.read({"prompt": "x", "seed": 1, "steps": 20}).to_json()
-    ours, theirs = socket.socketpair()
-    options = WorkerOptions(
-        engines=tiny_package,
-        model="tiny",
-        data=tmp_path,
-        backend="auto",
-        max_batch=None,
-        lora_bytes=0,
-        conditioning_bytes=0,
-        heartbeat_seconds=60,
-    )
-    command = [sys.executable, "-c", WORK_ON_A_BROKEN_DEVICE, *options.arguments(theirs.fileno())]
-    with subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as worker:
-        theirs.close()
-        link = WorkerLink(ours)
+    with scripted_worker(WORK_ON_A_BROKEN_DEVICE, tmp_path, engines=tiny_package, model="tiny") as (
+        worker,
+        link,
+    ):
         said: list[Message] = []
         while not (said and isinstance(said[-1], Broken)):
-            message = link.receive()
-            if isinstance(message, Ready):
+            said.append(link.receive())
+            if isinstance(said[-1], Ready):
                 link.send(Assignment("0" * 32, request))
-            if not isinstance(message, Heartbeat):
-                said.append(message)
         assert said[-1] == Broken("denoiser: the device is lost", lasting=False)
         assert worker.wait() == 1
-        link.close()

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.backends.profiles import Profiles
-from runtime.draw.batch import BatchLimits
 from runtime.errors import BackendError, RequestError
 from runtime.package.manifest import InputRecord, read_manifest
 from runtime.package.target import Profile, Range, StepTime, Target
 from runtime.plan.model import Model, open_model
 from runtime.plan.plan import Plan
-from runtime.plan.served import Served, SizeRange, served_by
+from runtime.plan.served import BatchLimits, Served, SizeRange, served_by
 from tests.places import ENGINES
 from tests.runtime.package.targets import Made, add_target
 

@@ -13,6 +13,7 @@ from runtime.wire.messages import (
     Canceled,
     Completed,
     Conditioned,
+    Configure,
     Failed,
     Heartbeat,
     Leaving,
@@ -41,6 +42,7 @@ MESSAGES: list[Message] = [
     Heartbeat({"weights": 5_000_000_000, "free": 1}, ["denoiser runs without a CUDA graph"]),
     Trial("denoiser", over=True),
     Broken("no package", lasting=True),
+    Configure({"model": "m", "draw": {"max_batch": None}}),
     Assignment("a", {"prompt": "x", "loras": [{"id": "y", "weight": 0.5}]}),
     Cancel("a"),
 ]

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import ZERO_SNR_ALPHA, alphas_cumprod, spaced_timesteps
 from runtime.plan.sampling.solvers.predictions import scaled_picture
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 DDIM = SchedulerClass(
     SchedulerOptions(timestep_spacing="leading"),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import (
     SigmaSchedule,
@@ -23,7 +24,7 @@ from runtime.plan.sampling.schedules import (
     training_sigmas,
 )
 from runtime.plan.sampling.solvers.predictions import scaled_picture
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 DPM_MULTISTEP = SchedulerClass()
 
@@ -107,7 +108,7 @@ def _level(sigma: float) -> _Level:
 
 
 def _order(options: SchedulerOptions, step: int, sigmas: NDArray[np.float64]) -> int:
-    """How many predicted pictures a step may use, its own included."""
+    """Number of predicted pictures that a step may use, its own included."""
     remaining = len(sigmas) - 1 - step
     few = options.lower_order_final and len(sigmas) - 1 < FEW_STEPS
     if remaining == 1 and (few or options.euler_at_final or options.final_sigmas_type == "zero"):

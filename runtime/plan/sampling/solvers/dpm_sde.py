@@ -16,6 +16,7 @@ The second row starts from the step's beginning again, so it takes the first row
 
 import math
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import (
     initial_scale,
@@ -25,7 +26,7 @@ from runtime.plan.sampling.schedules import (
 )
 from runtime.plan.sampling.solvers.euler import ancestral_step, euler_row
 from runtime.plan.sampling.solvers.predictions import picture
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 DPM_SDE = SchedulerClass(
     SchedulerOptions(beta_start=0.00085, beta_end=0.012),

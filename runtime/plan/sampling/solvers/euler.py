@@ -6,10 +6,11 @@ predicted picture, and nothing reads it.
 
 import math
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import initial_scale, sigma_schedule
 from runtime.plan.sampling.solvers.predictions import picture
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 EULER = SchedulerClass()
 EULER_ANCESTRAL = SchedulerClass(

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import PackageError
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.package.step_graph import Coefficients
+from runtime.plan.sampling.table import StepTable, TableRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class FlowConfig:
     time_shift_type: Literal["exponential", "linear"] = "exponential"
     shift_terminal: float | None = None
     base_shift: float = 0.5
-    """With the three below, what a family derives the dynamic shift from."""
+    """One of four points from which a family derives the dynamic shift."""
     max_shift: float = 1.15
     base_image_seq_len: int = 256
     max_image_seq_len: int = 4096

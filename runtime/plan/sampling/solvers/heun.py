@@ -4,11 +4,12 @@ Algorithm 1 of Karras et al. 2022 (arXiv 2206.00364); HeunDiscreteScheduler of d
 a step, but one of Euler's for the last, which goes to sigma 0.
 """
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import initial_scale, sigma_schedule
 from runtime.plan.sampling.solvers.euler import euler_row
 from runtime.plan.sampling.solvers.predictions import derivative
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 HEUN = SchedulerClass(
     SchedulerOptions(beta_start=0.00085, beta_end=0.012),

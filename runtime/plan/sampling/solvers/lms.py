@@ -7,10 +7,11 @@ derivative. At one step this is Euler's.
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.scheduler_config import SchedulerClass, SchedulerOptions
 from runtime.plan.sampling.schedules import initial_scale, sigma_schedule
 from runtime.plan.sampling.solvers.predictions import derivative
-from runtime.plan.sampling.table import Coefficients, StepTable, TableRow
+from runtime.plan.sampling.table import StepTable, TableRow
 
 LMS = SchedulerClass(
     lacks=frozenset({"rescale_betas_zero_snr", "sigma_min", "sigma_max", "final_sigmas_type"})

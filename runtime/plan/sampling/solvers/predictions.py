@@ -1,4 +1,4 @@
-"""What a denoiser's output says about the picture and the noise in its input.
+"""Parametrisations: how the picture and the noise follow from a denoiser's output.
 
 Epsilon prediction gives the noise; v prediction gives `alpha * noise - sigma * x0` of latents
 `alpha * x0 + sigma * noise` with `alpha**2 + sigma**2 = 1` (Salimans and Ho 2022, appendix D).
@@ -10,8 +10,8 @@ from typing import NamedTuple
 from runtime.plan.sampling.scheduler_config import Prediction
 
 
-class Reading(NamedTuple):
-    """The first five columns of a row: how the denoiser is asked, and what is read from it."""
+class Parametrization(NamedTuple):
+    """The first five coefficients of a row: input scale, predicted picture, memory."""
 
     c_in: float
     px: float
@@ -20,17 +20,17 @@ class Reading(NamedTuple):
     qo: float
 
 
-def picture(prediction: Prediction, sigma: float) -> Reading:
+def picture(prediction: Prediction, sigma: float) -> Parametrization:
     """Of latents `x0 + sigma * noise`; remembers x0."""
     c_in = 1 / (sigma * sigma + 1) ** 0.5
     if prediction == "epsilon":
         px, po = 1.0, -sigma
     else:
         px, po = c_in * c_in, -sigma * c_in
-    return Reading(c_in, px, po, px, po)
+    return Parametrization(c_in, px, po, px, po)
 
 
-def derivative(prediction: Prediction, sigma: float) -> Reading:
+def derivative(prediction: Prediction, sigma: float) -> Parametrization:
     """Of latents `x0 + sigma * noise`; remembers their derivative by sigma, which is the noise."""
     reading = picture(prediction, sigma)
     if prediction == "epsilon":
@@ -38,10 +38,10 @@ def derivative(prediction: Prediction, sigma: float) -> Reading:
     return reading._replace(qx=sigma * reading.px, qo=reading.c_in)
 
 
-def scaled_picture(prediction: Prediction, alpha: float, sigma: float) -> Reading:
+def scaled_picture(prediction: Prediction, alpha: float, sigma: float) -> Parametrization:
     """Of latents `alpha * x0 + sigma * noise`, `alpha**2 + sigma**2 = 1`; remembers x0."""
     if prediction == "epsilon":
         px, po = 1 / alpha, -sigma / alpha
     else:
         px, po = alpha, -sigma
-    return Reading(1.0, px, po, px, po)
+    return Parametrization(1.0, px, po, px, po)

@@ -6,7 +6,7 @@ import pytest
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.low_rank import LowRankUpdate, Weight, merged, stored_bytes
+from runtime.backends.low_rank import LowRankUpdate, Weight, base_of, merged
 from runtime.errors import BackendError, DeviceError
 from runtime.package.tensors import Tensor, stored
 from tests.fakes.cuda import FakeCuda, FakeProperties, FakeResult
@@ -52,7 +52,7 @@ def test_each_weight_is_at_its_address_when_writing_returns() -> None:
 
 def test_factors_lie_on_the_device_only_meanwhile() -> None:
     fake, cuda, weights = machine()
-    address = cuda.allocate(stored_bytes(WEIGHTS["large"]), "weights").address
+    address = cuda.allocate(base_of(WEIGHTS["large"]).size_bytes, "weights").address
     before = fake.allocated_bytes
     weights.write([(WEIGHTS["large"], address)])
     assert fake.allocated_bytes == before

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.plan.sampling.table import COLUMNS, Coefficients, StepTable, TableRow
+from runtime.package.step_graph import COLUMNS, Coefficients
+from runtime.plan.sampling.table import StepTable, TableRow
 
 ROWS = [
     TableRow(0, 999.0, Coefficients(1.0, 1.0, -2.0, 0.0, 1.0, a=1.0, b=-1.0, n=0.5), {0: 1.0}),

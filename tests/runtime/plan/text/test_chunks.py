@@ -93,8 +93,8 @@ def bodies(chunks: tuple[Chunk, ...], spec: TokenizerSpec) -> list[list[int]]:
     found = []
     for one in chunks:
         assert len(one.ids) == len(one.weights) == spec.max_length
-        assert one.ids[0] == spec.bos
-        end = one.ids.index(spec.eos)
+        assert one.ids[0] == spec.begin
+        end = one.ids.index(spec.end)
         assert set(one.ids[end + 1 :]) <= {spec.pad}
         assert one.weights[0] == 1.0
         assert set(one.weights[end:]) == {1.0}
@@ -184,7 +184,7 @@ def test_weights_stay_with_their_tokens_across_chunks(pair: Pair) -> None:
     assert [chunk.weights.count(1.5) for chunk in chunks] == [0, 20, 0]
     assert chunks[2].weights == (1.0, 0.5, *[1.0] * (LENGTH - 2))
     for one in chunks[:2]:
-        end = one.ids.index(pair.ours.spec.eos)
+        end = one.ids.index(pair.ours.spec.end)
         for token, weight in zip(one.ids[1:end], one.weights[1:end], strict=True):
             assert weight in weight_of_id[token]
 

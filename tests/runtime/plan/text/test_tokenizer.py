@@ -12,7 +12,7 @@ from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
 LENGTH = 12
 BYTES = 256
 CAT, BOS, EOS = 2 * BYTES + 1, 2 * BYTES + 2, 2 * BYTES + 3
-SPEC = TokenizerSpec(bos=BOS, eos=EOS, pad=EOS, max_length=LENGTH)
+SPEC = TokenizerSpec(begin=BOS, end=EOS, pad=EOS, max_length=LENGTH)
 
 
 def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -99,10 +99,10 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (TokenizerSpec(bos=9999, eos=EOS, pad=EOS, max_length=LENGTH), "bos is token 9999"),
-        (TokenizerSpec(bos=BOS, eos=EOS + 1, pad=EOS, max_length=LENGTH), "eos is token 516"),
-        (TokenizerSpec(bos=BOS, eos=EOS, pad=-1, max_length=LENGTH), "pad is token -1"),
-        (TokenizerSpec(bos=BOS, eos=EOS, pad=EOS, max_length=2), "max_length is 2, expected at"),
+        (TokenizerSpec(begin=9999, end=EOS, pad=EOS, max_length=LENGTH), "begin is token 9999"),
+        (TokenizerSpec(begin=BOS, end=EOS + 1, pad=EOS, max_length=LENGTH), "end is token 516"),
+        (TokenizerSpec(begin=BOS, end=EOS, pad=-1, max_length=LENGTH), "pad is token -1"),
+        (TokenizerSpec(begin=BOS, end=EOS, pad=EOS, max_length=2), "max_length is 2, expected at"),
     ],
 )
 def test_a_spec_that_does_not_fit_the_file_is_refused(

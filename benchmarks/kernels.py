@@ -1,0 +1,314 @@
+"""A step of a model's denoiser on a GPU: its kernels by kind, and the gaps between them.
+
+    python -m benchmarks.kernels --model sdxl --engines engines --steps 30
+
+opens the engines in this process, draws some pictures by the clock, and then a few steps under
+PyTorch's profiler, which sees every kernel of the process, also those that a CUDA graph launches.
+`--no-cuda-graphs` launches every kernel by itself. A gap is time in which no kernel runs, between
+the first kernel of a step and the first of the next. The profiler makes launches slower, so that
+gaps are stated twice: as it saw them, and as what is left of a step by the clock.
+
+PyTorch is needed for the profiler alone, and only with `--profiled`.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import gpu, machine
+from benchmarks.serving import NEGATIVE, request_body
+from runtime.backends.catalog import WISHES, choose, open_backend
+from runtime.backends.devices import find_devices
+from runtime.backends.protocol import Array, OnDevice
+from runtime.draw.generate import Generator
+from runtime.plan.model import open_model
+from runtime.plan.served import served_by
+
+RESULTS = Path(__file__).parent / "results"
+
+KINDS = {
+    "attention": r"sdpa|fmha|flash|attention",
+    "convolution": r"conv|fprop|implicit_gemm|nchwtonhwc|nhwctonchw",
+    "matrix product": r"gemm|nvjet|cutlass|splitk|cublas",
+    "layer norm": r"layernorm",
+    "group norm": r"groupnorm",
+    "GELU": r"gelu",
+    "Split": r"split",
+    "cast": r"op_cast|cast",
+    "Add, broadcast (a bias)": r"binaryelementwise(?!simple).*op_add|perchannel.*op_add",
+    "Add": r"op_add|add",
+    "Mul": r"op_mul|mul",
+    "transpose": r"transpose",
+    "concat": r"concat",
+    "copy": r"memcpy",
+    "memset": r"memset",
+}
+"""What a kernel is, by the first of these that its name holds; ONNX Runtime's names and cuDNN's."""
+
+OTHER = "other"
+_ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
+NAMES = 120
+"""The kernels that are listed by name: those that take longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One launch, as the device had it; times in microseconds."""
+
+    name: str
+    begin: float
+    end: float
+
+
+def kernels_of(trace: Mapping[str, Any]) -> list[Kernel]:
+    """All that ran on the device in a trace in Chrome's format, in order."""
+    found = [
+        Kernel(event["name"], float(event["ts"]), float(event["ts"]) + float(event["dur"]))
+        for event in trace["traceEvents"]
+        if event.get("cat") in _ON_DEVICE
+    ]
+    return sorted(found, key=lambda each: each.begin)
+
+
+def kind_of(name: str) -> str:
+    """A kernel's kind."""
+    plain = re.sub(r"[_\s]", "", name.lower())
+    for kind, pattern in KINDS.items():
+        if re.search(pattern.replace("_", ""), plain):
+            return kind
+    return OTHER
+
+
+def busy(kernels: Iterable[Kernel]) -> float:
+    """Microseconds in which at least one of them runs; they are in order."""
+    total, until = 0.0, float("-inf")
+    for each in kernels:
+        total += max(0.0, each.end - max(each.begin, until))
+        until = max(until, each.end)
+    return total
+
+
+def by_kind(kernels: Iterable[Kernel], steps: int) -> list[dict[str, Any]]:
+    """Milliseconds and launches of a step by kind, the longest first."""
+    return _summed(((kind_of(each.name), each) for each in kernels), steps)
+
+
+def by_name(kernels: Iterable[Kernel], steps: int) -> list[dict[str, Any]]:
+    """The same by name, of those that take longest."""
+    return _summed(((each.name[:300], each) for each in kernels), steps)[:NAMES]
+
+
+def _summed(named: Iterable[tuple[str, Kernel]], steps: int) -> list[dict[str, Any]]:
+    times: dict[str, list[float]] = defaultdict(list)
+    for name, kernel in named:
+        times[name].append(kernel.end - kernel.begin)
+    rows = [
+        {
+            "what": name,
+            "ms": round(sum(each) / steps / 1e3, 4),
+            "launches": round(len(each) / steps, 2),
+        }
+        for name, each in times.items()
+    ]
+    return sorted(rows, key=lambda row: -float(row["ms"]))
+
+
+def main() -> None:
+    """Measure, print, and write the result: at once what is known, and the kernels in the end."""
+    arguments = _parser().parse_args()
+    graphs = "without" if arguments.no_cuda_graphs else "with"
+    output = arguments.output or RESULTS / f"kernels_{arguments.model}_{graphs}_graphs.json"
+    output.parent.mkdir(exist_ok=True)
+    generator, opened = opened_generator(arguments)
+    result: dict[str, Any] = {
+        "model": arguments.model,
+        "size": arguments.size,
+        "steps": arguments.steps,
+        "cuda_graphs": not arguments.no_cuda_graphs,
+        **opened,
+    }
+
+    def keep() -> None:
+        backend = generator.backend
+        if isinstance(backend, OnDevice):
+            result["shortfalls"] = list(backend.shortfalls)
+            result["device_memory"] = dict(backend.device_memory())
+        result["load_average"] = [round(load, 1) for load in os.getloadavg()]
+        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        result["machine"] = {**machine(), "gpu": gpu()}
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
+    keep()
+    drawn = [_picture(generator, arguments, number) for number in range(arguments.pictures)]
+    result["pictures"] = [times for times, _ in drawn]
+    result["last_latents"] = _sampled(drawn[-1][1])
+    keep()
+    _print_pictures(result)
+    if arguments.profiled:
+        kernels = profiled(generator, arguments)
+        result["profiled"] = summary(kernels, arguments.profiled, _step(result))
+        keep()
+        _print_kernels(result["profiled"])
+
+
+def opened_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
+    """The model as a worker opens it, warmed up; how long each part took."""
+    began = time.perf_counter()
+    model = open_model(arguments.engines.resolve(), arguments.model)
+    checked = time.perf_counter()
+    choice = choose(model.package, arguments.backend, find_devices())
+    backend = open_backend(model.package, choice, captures=not arguments.no_cuda_graphs)
+    served = served_by(choice.target, model.package.manifest)
+    generator = Generator(model, backend, served=served)
+    ready = time.perf_counter()
+    generator.warm_up()
+    return generator, {
+        "backend": choice.backend,
+        "target": choice.target_name,
+        "note": choice.note,
+        "check_files_seconds": round(checked - began, 2),
+        "open_seconds": round(ready - checked, 2),
+        "warm_up_seconds": round(time.perf_counter() - ready, 2),
+    }
+
+
+def _request(generator: Generator, arguments: argparse.Namespace, number: int) -> dict[str, Any]:
+    model = generator.model
+    negative = model.family.facts(model.package.manifest).negative_prompt
+    extra = {"negative_prompt": NEGATIVE} if negative else {}
+    if arguments.sampler:
+        extra["sampler"] = arguments.sampler
+    return request_body(arguments.size, arguments.steps, number, **extra)
+
+
+def _picture(
+    generator: Generator, arguments: argparse.Namespace, number: int
+) -> tuple[dict[str, float], Array]:
+    """One picture alone, its latents read and decoded: milliseconds, and the latents."""
+    model = generator.model
+    began = time.perf_counter()
+    marks, latents = [], None
+    for event in generator.steps(model.plan(model.read(_request(generator, arguments, number)))):
+        marks.append(time.perf_counter())
+        if event.finished:
+            latents = generator.latents(event.sample)
+    denoised = time.perf_counter()
+    assert latents is not None
+    generator.decode(latents)
+    ended = time.perf_counter()
+    # The host is a step ahead: its second mark is the end of the device's first step.
+    steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
+    found = {
+        "picture_ms": ended - began,
+        "to_latents_ms": denoised - began,
+        "first_step_ms": marks[0] - began,
+        "decode_ms": ended - denoised,
+        "step_ms": steps,
+    }
+    return {name: round(1e3 * seconds, 3) for name, seconds in found.items()}, latents
+
+
+def _sampled(latents: Array) -> dict[str, Any]:
+    """Enough of them to see whether two runs drew the same."""
+    return {
+        "finite": bool(np.isfinite(latents).all()),
+        "deviation": float(latents.std()),
+        "values": [round(float(value), 5) for value in latents.flat[:: latents.size // 32]],
+    }
+
+
+def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel]:
+    """The kernels of a picture's steps, some before and some behind them left out."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda")
+    model = generator.model
+    request = {**_request(generator, arguments, 10**6), "steps": arguments.profiled}
+    # Encoded beforehand: only steps are to be seen.
+    generator.conditioning(model.plan(model.read(request)))
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        for event in generator.steps(model.plan(model.read(request))):
+            if event.finished:
+                generator.latents(event.sample)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return kernels_of(json.loads(path.read_text()))
+
+
+def summary(kernels: Sequence[Kernel], steps: int, step_ms: float) -> dict[str, Any]:
+    """Of so many steps; `step_ms` is one by the clock, unprofiled."""
+    if not kernels:
+        return {"steps": steps, "launches": 0, "note": "the profiler saw no kernel"}
+    spanned = kernels[-1].end - kernels[0].begin
+    ran = busy(kernels)
+    ran_ms = ran / steps / 1e3
+    return {
+        "steps": steps,
+        "launches_a_step": round(len(kernels) / steps, 1),
+        "kernels_ms_a_step": round(ran_ms, 3),
+        "spanned_ms_a_step": round(spanned / steps / 1e3, 3),
+        "gaps_share_profiled": round(1 - ran / spanned, 4),
+        "step_ms_by_the_clock": round(step_ms, 3),
+        "gaps_share_by_the_clock": round(1 - ran_ms / step_ms, 4) if step_ms else None,
+        "kinds": by_kind(kernels, steps),
+        "names": by_name(kernels, steps),
+    }
+
+
+def _step(result: Mapping[str, Any]) -> float:
+    return float(statistics.median(each["step_ms"] for each in result["pictures"]))
+
+
+def _print_pictures(result: Mapping[str, Any]) -> None:
+    print(f"{result['note']}; opened in {result['open_seconds']} s")
+    for sentence in result.get("shortfalls", ()):
+        print(sentence)
+    for each in result["pictures"]:
+        print(" ".join(f"{name} {value}" for name, value in each.items()), flush=True)
+
+
+def _print_kernels(found: Mapping[str, Any]) -> None:
+    print(" ".join(f"{key}: {value}" for key, value in found.items() if key not in _TABLES))
+    for row in found.get("kinds", ()):
+        print(f"{row['ms']:8.3f} ms {row['launches']:7.1f} x {row['what']}")
+
+
+_TABLES = ("kinds", "names")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="demo", help="a package's name; default: demo")
+    parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
+    parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="as of `calotype serve`")
+    parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
+    parser.add_argument("--steps", type=int, default=30, help="default: 30")
+    parser.add_argument("--sampler", help="default: the model's own")
+    parser.add_argument("--pictures", type=int, default=3, metavar="N", help="default: 3")
+    parser.add_argument(
+        "--profiled", type=int, default=4, metavar="STEPS", help="0 for none; default: 4"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""How long a picture takes through a server, with previews and without, as a client sees it.
+
+    python -m benchmarks.served_picture --model sdxl --size 1024 --steps 30 --sampler euler_a
+
+starts `calotype serve` and times the start until it is ready, the first picture, and a number of
+pictures one after the other, each followed by its event stream: without previews, and with one at
+every step. Beside what the client saw stands what the server says of the same pictures: from lease
+to end, and the time of a step. What /api/info says of the engine is kept word for word.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.machine import gpu, machine
+from benchmarks.memory import RESIDENT, held_gb
+from benchmarks.serving import COMPLETED, NEGATIVE, Followed, Server, ServerOptions, request_body
+from runtime.backends.catalog import WISHES
+
+RESULTS = Path(__file__).parent / "results"
+_COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_misses")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Pictures that are alike, one after the other."""
+
+    title: str
+    count: int
+    body: Mapping[str, Any]
+
+
+def main() -> int:
+    """Measure, print, and write the result; 1 where a picture was not made."""
+    arguments = _parser().parse_args()
+    output = arguments.output or RESULTS / f"served_{arguments.model}.json"
+    output.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        options = ServerOptions(
+            engines=arguments.engines.resolve(),
+            model=arguments.model,
+            data=arguments.data or Path(folder),
+            backend=arguments.backend,
+            flags=("--no-cuda-graphs",) if arguments.no_cuda_graphs else (),
+            patience=arguments.patience,
+        )
+        with Server(options) as server:
+            result = measured(server, arguments)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    _print(result)
+    failed = [each for series in result["series"] for each in series["failed"]]
+    for each in failed:
+        print(each, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def measured(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All that is said of a server that is ready."""
+    at_ready = server.get("/api/info")["engine"]
+    extra = {"sampler": arguments.sampler} if arguments.sampler else {}
+    if "negative_prompt" in server.get("/api/info")["parameters"]["properties"]:
+        extra["negative_prompt"] = NEGATIVE
+    series = (
+        Series("first", 1, {**extra, "preview_every": 0}),
+        Series("no previews", arguments.pictures, {**extra, "preview_every": 0}),
+        Series("a preview a step", arguments.pictures, {**extra, "preview_every": 1}),
+    )
+    drawn, number = [], 0
+    for each in series:
+        drawn.append(_series(server, each, arguments, number))
+        number += each.count
+    return {
+        "model": arguments.model,
+        "size": arguments.size,
+        "steps": arguments.steps,
+        "request": extra,
+        "api_seconds": round(server.api_seconds, 2),
+        "ready_seconds": round(server.ready_seconds, 2),
+        "engine_at_ready": at_ready,
+        "engine_at_end": server.get("/api/info")["engine"],
+        "worker_resident_gb": round(held_gb(server.worker, RESIDENT), 3),
+        "metrics": server.metrics(),
+        "series": drawn,
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "gpu": gpu()},
+    }
+
+
+def _series(
+    server: Server, series: Series, arguments: argparse.Namespace, first: int
+) -> dict[str, Any]:
+    before = server.metrics()
+    followed, jobs = [], []
+    for number in tqdm(range(first, first + series.count), desc=series.title):
+        body = request_body(arguments.size, arguments.steps, number, **series.body)
+        followed.append(server.draw(body))
+        jobs.append(server.get(f"/api/jobs/{followed[-1].job_id}"))
+    after = server.metrics()
+    counted = {
+        name: round(after[f"calotype_{name}_total"] - before[f"calotype_{name}_total"], 4)
+        for name in _COUNTED
+    }
+    return {
+        "title": series.title,
+        "pictures": series.count,
+        "client": _as_client_saw(followed),
+        "server": {
+            "lease_to_end_ms": _spread(
+                [_between(job, "started_at", "finished_at") for job in jobs]
+            ),
+            "queued_ms": _spread([_between(job, "created_at", "started_at") for job in jobs]),
+            "step_ms": round(1e3 * counted["step_seconds"] / max(1, counted["steps"]), 3),
+            **counted,
+        },
+        "failed": [
+            f"{job['job_id']}: {job['status']}: {job['error']}"
+            for job in jobs
+            if job["status"] != COMPLETED
+        ],
+    }
+
+
+def _as_client_saw(followed: Sequence[Followed]) -> dict[str, Any]:
+    gaps = [
+        later - earlier
+        for each in followed
+        for earlier, later in zip(each.steps, each.steps[1:], strict=False)
+    ]
+    return {
+        "picture_ms": _spread([each.seconds for each in followed]),
+        "between_steps_ms": _spread(gaps),
+        "first_step_ms": _spread([each.steps[0] for each in followed if each.steps]),
+        "after_last_step_ms": _spread(
+            [each.seconds - each.steps[-1] for each in followed if each.steps]
+        ),
+        "steps_seen": [len(each.steps) for each in followed],
+        "previews_seen": [len(each.previews) for each in followed],
+        "first_preview_ms": _spread([each.previews[0] for each in followed if each.previews]),
+        "each_ms": [round(1e3 * each.seconds, 1) for each in followed],
+    }
+
+
+def _between(job: Mapping[str, Any], start: str, end: str) -> float:
+    if not (job[start] and job[end]):
+        return 0.0
+    return (datetime.fromisoformat(job[end]) - datetime.fromisoformat(job[start])).total_seconds()
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float] | None:
+    """In milliseconds; None of nothing."""
+    if not seconds:
+        return None
+    found = {
+        "smallest": min(seconds),
+        "median": statistics.median(seconds),
+        "largest": max(seconds),
+    }
+    return {name: round(1e3 * value, 1) for name, value in found.items()}
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    print(f"ready after {result['ready_seconds']} s; {result['engine_at_end']['note']}")
+    for series in result["series"]:
+        client, server = series["client"], series["server"]
+        print(
+            f"{series['title']:<18} {series['pictures']:3} pictures: {client['picture_ms']} ms, "
+            f"lease to end {server['lease_to_end_ms']}, step {server['step_ms']} ms, "
+            f"{sum(client['previews_seen'])} previews seen"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_server_flags(parser)
+    parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
+    parser.add_argument("--steps", type=int, default=30, help="default: 30")
+    parser.add_argument("--sampler", help="default: the model's own")
+    parser.add_argument(
+        "--pictures", type=int, default=10, metavar="N", help="of each kind; default: 10"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
+    return parser
+
+
+def add_server_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which server is measured."""
+    parser.add_argument("--model", default="demo", help="a package's name; default: demo")
+    parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
+    parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="as of `calotype serve`")
+    parser.add_argument("--data", type=Path, help="where the server's log and pictures are kept")
+    parser.add_argument(
+        "--patience", type=float, default=180, metavar="SECONDS", help="for anything; default: 180"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""A `calotype serve` process as a benchmark has it: started, asked over HTTP, stopped.
+
+Nothing here waits for longer than it was told to.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+PROMPT = "a lighthouse on a rock in the sea, evening light"
+NEGATIVE = "blurry, low quality"
+COMPLETED = "completed"
+ENDED = {COMPLETED, "failed", "canceled"}
+PAUSE = 0.02
+"""Seconds between two questions for the same thing."""
+STOP_SECONDS = 20.0
+PROGRAM = "import sys; from api.cli import main; sys.exit(main())"
+"""`calotype`, also where nothing is installed."""
+
+
+class ServingError(Exception):
+    """Why there is nothing to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server is started."""
+
+    engines: Path
+    model: str
+    data: Path
+    backend: str
+    flags: tuple[str, ...] = ()
+    patience: float = 180.0
+    """Seconds that anything may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A job as a client saw it, in seconds from when it was submitted."""
+
+    job_id: str
+    status: str
+    seconds: float
+    steps: tuple[float, ...]
+    """When each step was heard of."""
+    previews: tuple[float, ...]
+    """When each preview came."""
+
+
+class Server:
+    """The process. A context manager: started and ready, and stopped at the end."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        """Nothing is started yet."""
+        self._options = options
+        self._port = free_port()
+        self.api_seconds = 0.0
+        """From the start of the process until it answered at all."""
+        self.ready_seconds = 0.0
+        """From the same until it could draw."""
+
+    def __enter__(self) -> Self:
+        """Start it and wait until it is ready. Raises ServingError."""
+        options = self._options
+        options.data.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", PROGRAM, "serve", "--model", options.model]
+        command += ["--engines", str(options.engines), "--data", str(options.data)]
+        command += ["--backend", options.backend, "--port", str(self._port), *options.flags]
+        began = time.perf_counter()
+        with (options.data / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._port}", timeout=options.patience
+        )
+        try:
+            self._wait(began, "/health")
+            self.api_seconds = time.perf_counter() - began
+            self._wait(began, "/ready")
+            self.ready_seconds = time.perf_counter() - began
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Stop it, by force where it does not hear."""
+        self.client.close()
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Its worker ends when nobody is left to report to.
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+
+    def wait_ready(self) -> None:
+        """Wait until a worker draws. Raises ServingError."""
+        self._wait(time.perf_counter(), "/ready")
+
+    def wait_unready(self) -> None:
+        """Wait until no worker draws. Raises ServingError."""
+        self._wait(time.perf_counter(), "/ready", answers=False)
+
+    def _wait(self, began: float, path: str, *, answers: bool = True) -> None:
+        while self._answers(path) is not answers:
+            if self._process.poll() is not None:
+                code, last = self._process.returncode, self._last_line()
+                raise ServingError(f"the server ended with code {code}: {last}")
+            if time.perf_counter() - began > self._options.patience:
+                health = self.client.get("/health", timeout=5).text
+                raise ServingError(f"no {path} in {self._options.patience:g} s: {health}")
+            time.sleep(PAUSE)
+
+    def _last_line(self) -> str:
+        lines = (self._options.data / "server.log").read_text().strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return self.client.get(path).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def worker(self) -> int:
+        """The worker's process. Raises ServingError where there is none now."""
+        pid = self.get("/health")["workers"][0]["pid"]
+        if pid is None:
+            raise ServingError("there is no worker now")
+        return int(pid)
+
+    def get(self, path: str) -> Any:
+        """What is answered, parsed. Raises httpx.HTTPError."""
+        return self.client.get(path).raise_for_status().json()
+
+    def metrics(self) -> dict[str, float]:
+        """Every figure of `/metrics` that is about jobs or devices, by name and last label."""
+        found = {}
+        for family in text_string_to_metric_families(self.client.get("/metrics").text):
+            for sample in family.samples:
+                label = sample.labels.get("use") or sample.labels.get("status") or ""
+                if "_http_" not in sample.name and not sample.name.endswith("_created"):
+                    found[f"{sample.name}{'.' * bool(label)}{label}"] = sample.value
+        return found
+
+    def submit(self, body: Mapping[str, Any]) -> str:
+        """Submit a picture; the job's id. Raises ServingError for one that is refused."""
+        answer = self.client.post("/api/generate", json=dict(body))
+        if answer.status_code != 202:
+            raise ServingError(f"refused: {answer.text}")
+        return str(answer.json()["job_id"])
+
+    def draw(self, body: Mapping[str, Any]) -> Followed:
+        """Submit a picture and follow its events to its end. Raises ServingError."""
+        began = time.perf_counter()
+        job_id = self.submit(body)
+        steps, previews, event = [], [], {}
+        for event in self._events(job_id, began):
+            now = time.perf_counter() - began
+            if event["status"] == "processing":
+                steps.append(now)
+            if event.get("preview"):
+                previews.append(now)
+        seconds = time.perf_counter() - began
+        return Followed(job_id, event.get("status", ""), seconds, tuple(steps), tuple(previews))
+
+    def _events(self, job_id: str, began: float) -> Iterator[dict[str, Any]]:
+        with self.client.stream("GET", f"/api/sse/{job_id}") as answer:
+            # A comment comes every few seconds, so that a job that stands still is seen as well.
+            for line in answer.iter_lines():
+                if time.perf_counter() - began > self._options.patience:
+                    raise ServingError(f"{job_id}: not done in {self._options.patience:g} s")
+                if line.startswith("data:"):
+                    event = json.loads(line.removeprefix("data:"))
+                    yield event
+                    if event["status"] in ENDED:
+                        return
+
+    def wait_ended(self, jobs: Sequence[str], ended: int) -> Sequence[dict[str, Any]]:
+        """Wait until so many of these jobs have ended, and all before them; they as they are then.
+
+        Raises ServingError.
+        """
+        began = time.perf_counter()
+        found: list[dict[str, Any]] = []
+        while len(found) < ended:
+            job = self.get(f"/api/jobs/{jobs[len(found)]}")
+            if job["status"] in ENDED:
+                found.append(job)
+                continue
+            if time.perf_counter() - began > self._options.patience:
+                raise ServingError(f"{len(found)} of {ended} pictures: {job['status']}")
+            time.sleep(PAUSE)
+        return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def request_body(size: int, steps: int, number: int, **fields: Any) -> dict[str, Any]:
+    """The request of the picture of this number: a prompt and a seed of its own."""
+    return {
+        "prompt": f"{PROMPT}, number {number}",
+        "width": size,
+        "height": size,
+        "steps": steps,
+        "seed": number,
+        **fields,
+    }

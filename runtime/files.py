@@ -1,0 +1,58 @@
+"""Files and folders that are on disk whole or not at all, whenever process or machine stop."""
+
+import os
+import secrets
+from pathlib import Path
+
+_UNFINISHED = ".tmp"
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one step: until it is whole, `path` is what it was. Raises OSError.
+
+    A process that is killed leaves a file beside it for `remove_unfinished`.
+    """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    try:
+        unfinished.write_bytes(content)
+        put_in_place(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def put_in_place(finished: Path, place: Path) -> None:
+    """Rename a finished file or folder to `place` on the same disk, once its content is on disk.
+
+    A file replaces another; a folder does not. Raises OSError.
+    """
+    sync(finished)
+    finished.replace(place)
+    # A new name is on disk only once the folder that lists it is.
+    _sync(place.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on disk."""
+    for each in (*path.rglob("*"), path):
+        _sync(each)
+
+
+def remove(path: Path) -> None:
+    """Delete a file where there is one; once this returns it is off the disk."""
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left half written. No other process may be writing there."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""The options of a worker process: made once from the settings, sent to it over its link."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from runtime.backends.catalog import BackendWish
+
+
+@dataclass(frozen=True, slots=True)
+class DrawOptions:
+    """How pictures are drawn. All sizes are in bytes."""
+
+    backend: BackendWish = "auto"
+    max_batch: int | None = None
+    """The most samples in one call of the step graph; None: as many as the engines take."""
+    lora_bytes: int = 512 * 2**20
+    """Memory for the effective weights of recent LoRA sets."""
+    conditioning_bytes: int = 128 * 2**20
+    """Memory for the conditionings of recent prompts."""
+    captures: bool = True
+    """Whether work on a GPU is captured as CUDA graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The model that a worker serves, the folders that it uses, and how it draws."""
+
+    engines: Path
+    """The folder of model packages."""
+    model: str
+    data: Path
+    """The folder of jobs and pictures."""
+    lease_seconds: float
+    """The server takes a worker that is silent for so long for lost."""
+    draw: DrawOptions = field(default_factory=DrawOptions)
+
+    def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
+        """The same with another backend."""
+        return replace(self, draw=replace(self.draw, backend=backend))
+
+    def to_json(self) -> dict[str, Any]:
+        """The options for another process."""
+        content: dict[str, Any] = _OPTIONS.dump_python(self, mode="json")
+        return content
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "WorkerOptions":
+        """The options that `to_json` made `content` of. Raises pydantic's ValidationError."""
+        return _OPTIONS.validate_python(content)
+
+
+_OPTIONS = TypeAdapter(WorkerOptions)
