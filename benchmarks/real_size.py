@@ -104,6 +104,7 @@ _T5_XXL = {
     "num_layers": 24,
     "num_heads": 64,
 }
+_FEW_T5 = {"num_layers": 2}
 _QWEN3_4B = {
     "vocab_size": 151936,
     "hidden_size": 2560,
@@ -160,7 +161,7 @@ def _flux(make: Callable[[], diffusers.DiffusionPipeline]) -> RealModel:
                 shallow=_FEW_PACKED,
             ),
             Network("text_encoder", "CLIPTextModel", _CLIP_L, "BF16"),
-            Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16"),
+            Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
     )
@@ -195,7 +196,7 @@ MODELS: Mapping[str, RealModel] = {
                 "BF16",
                 shallow=_FEW_PACKED,
             ),
-            Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16"),
+            Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
     ),
@@ -224,7 +225,8 @@ def write_model(name: str, folder: Path) -> Path:
 def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
     """Write `folder` anew, its weights holes that take no room; returns it.
 
-    Of a `shallow` model, denoisers are as wide as published, and have a few blocks of each kind.
+    Of a `shallow` model, denoisers and T5 are as wide as published, and have a few blocks of each
+    kind.
     """
     model = MODELS[name]
     model.save_tiny(folder)

@@ -1,5 +1,6 @@
 """Tiny models, saved and built once for the whole session: building one takes most of a minute."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,13 @@ from tests.tiny.zimage_models import zimage_pipeline
 # A loaded machine is slow; what a test says must not depend on it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt from garbage collection what lasts to the end: a million objects of imported modules,
+    which tracing a network would look through again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class PackageBuilder(Protocol):
