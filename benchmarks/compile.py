@@ -1,7 +1,7 @@
 """Measures seconds, memory and disk of compiling the denoiser of a model of published size.
 
-    python -m benchmarks.build_memory sdxl --engines /tmp/engines
-    python -m benchmarks.compile measured --engines /tmp/engines --gpu sm_89
+    python -m benchmarks.build_memory sdxl --engines FOLDER
+    python -m benchmarks.compile measured --engines FOLDER --gpu sm_89
 
 TensorRT for RTX compiles, which needs no GPU, in a process of its own, as in `engine-build
 compile`. The engine is written into the package's folder, measured and removed.

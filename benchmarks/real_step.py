@@ -1,7 +1,7 @@
 """Measures the first step of a model of published size on a CPU, and checks that it is finite.
 
-    python -m benchmarks.build_memory sdxl --engines /tmp/engines
-    python -m benchmarks.real_step measured --engines /tmp/engines
+    python -m benchmarks.build_memory sdxl --engines FOLDER
+    python -m benchmarks.real_step measured --engines FOLDER
 
 The runtime's own code reads, plans, encodes and denoises a request, guided where the model takes a
 negative prompt; the image predicted at the first step is decoded. Only the sessions differ from the

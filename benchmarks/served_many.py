@@ -1,4 +1,4 @@
-"""Checks that a server's memory does not grow over hundreds of pictures, and that none is lost.
+"""Measures a server's memory over hundreds of pictures, and checks that none is lost with a worker.
 
     python -m benchmarks.served_many --model sdxl --pictures 200 --size 512 --large-size 1024
 

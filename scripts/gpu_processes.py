@@ -144,7 +144,7 @@ class _Told:
     under_way: str | None
     """Test that was running when the process ended."""
     fault: str
-    """How the process ended before its time; empty when it ended as usual."""
+    """Reason why the process ended early; empty when it ended as usual."""
 
 
 def run(

@@ -1,7 +1,7 @@
 """Unpacks a bundle on a machine with no network into a folder, and runs a command there.
 
     python unpack.py [--seconds N] FOLDER COMMAND ...
-    python unpack.py /tmp/calotype python -m scripts.gpu_check --seconds 120
+    python unpack.py calotype python -m scripts.gpu_check --seconds 120
 
 The script needs Python alone: nothing is installed, nothing outside of FOLDER is changed, and no
 step can wait for ever. The command runs in FOLDER/project with PYTHONPATH set and without standard
