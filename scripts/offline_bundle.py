@@ -7,7 +7,7 @@ Run where there is a network. The bundle holds either wheels to install on the o
 
     python bundle/install.py            # on the other machine
 
-or the project with all that its check of a GPU needs, to be unpacked and run, never installed:
+or the project with all that its check of a GPU needs, to be unpacked and run with no install:
 
     python -m scripts.offline_bundle --for sm_90 --project --packages --python 3.12 \\
         --there scripts/machines/pytorch_cuda13.txt --part-size 52 --output bundle
@@ -15,9 +15,9 @@ or the project with all that its check of a GPU needs, to be unpacked and run, n
     python bundle/unpack.py FOLDER python -m scripts.gpu_check --seconds 120
 
 Carry the folder over by any means, in as many turns as needed. Packages that the other machine has
-or the project with all that its check of a GPU needs, to be unpacked and run, not installed:
-they need is packed. With --project the other machine's own packages are used in whatever version
-they are.
+already are named in --without or listed in the file of --there: neither these packages nor what
+only they need is packed. With --project the other machine's own packages are used in whatever
+version they are.
 """
 
 import argparse
