@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 from benchmarks.machine import machine
-from engine_build.target.profiles import Served
+from engine_build.target.profiles import Tuning
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.tensorrt.engine import engine_job
 from engine_build.target.tensorrt.job import Phase
@@ -74,7 +74,7 @@ def main() -> None:
     wanted = Wanted(
         backend=BACKEND,
         compute_capability=arguments.gpu,
-        served=Served(((arguments.size, arguments.size),), max_batch=1),
+        served=Tuning(((arguments.size, arguments.size),), max_batch=1),
         fixed_weights=True,
     )
     version = installed_flavour(BACKEND).version

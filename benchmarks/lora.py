@@ -37,14 +37,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
-from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.backends.catalog import CPU, WISHES, choose, open_backend
+from engine_build.lora.packs import LoraRequest, add_pack
+from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.low_rank import Weights, base_of
+from runtime.backends.rows import CPU
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import Adaptable, LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
-from runtime.package.manifest import ModelPackage, Parameter
+from runtime.package.manifest import ModelPackage, Parameter, read_package
 from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
@@ -108,7 +109,7 @@ def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, An
     from benchmarks.real_size import write_weights
 
     shapes = write_weights("sdxl", "unet", folder)
-    package = _unet_alone(open_listed(arguments.engines, arguments.model), folder, shapes)
+    package = _unet_alone(read_package(arguments.engines, arguments.model), folder, shapes)
     packs = _random_packs(package, folder, arguments.rank)
     effective = EffectiveWeights(package, 0)
     opened, changes = _changes(_Holder(), effective, packs, arguments.repetitions)
@@ -126,7 +127,7 @@ def _unet_alone(
 
 
 def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    package = open_listed(arguments.engines, arguments.model)
+    package = read_package(arguments.engines, arguments.model)
     packs = _random_packs(package, folder, arguments.rank)
     model = open_model(arguments.engines, arguments.model)
     choice = choose(package, arguments.backend, find_devices())

@@ -25,11 +25,12 @@ from benchmarks.real_size import MODELS, write_hollow
 from engine_build.checkpoint.single_file.open import open_source
 from engine_build.checkpoint.sources import open_preview_decoder
 from engine_build.checkpoint.weights import match_parameters
-from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.decoders import preview_decoder
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, RoleExport
+from engine_build.package.linking import link
 from engine_build.package.placing import in_place
-from engine_build.package.tracing import link, parameter_shapes, trace
+from engine_build.package.tracing import parameter_shapes, trace
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 from engine_build.target.onnxruntime_cuda.compiler import optimise

@@ -25,11 +25,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from runtime.backends.catalog import installed_version
 from runtime.backends.devices import Devices, find_devices
-from runtime.backends.tensorrt.flavour import gpu_fault
+from runtime.backends.rows import TARGET_BACKENDS
 from runtime.errors import BackendError
-from runtime.package.target import BACKENDS, BackendName
 from scripts.gpu_processes import ROOT, Deadline, Outcome, Stage, Suite, run
 from tests.tiny.packages import PACKAGES, missing
 
@@ -38,6 +36,8 @@ FAILED = 1
 
 # The quickest and most telling tests come first, since time may run out.
 FILES = ("test_cuda.py", "test_backends.py", "test_families.py", "test_lasting.py")
+
+BACKENDS = tuple(row.name for row in TARGET_BACKENDS)
 
 CUDA = "CUDA"
 """Group of the tests that belong to no backend."""
@@ -72,7 +72,7 @@ def _order(name: str) -> tuple[int, int]:
     )
 
 
-def _place(name: str) -> tuple[str, BackendName | None]:
+def _place(name: str) -> tuple[str, str | None]:
     """File name of a test, and the backend among the test's parameters."""
     path, _, test = name.partition("::")
     backends = [each for each in BACKENDS if each in test.partition("[")[2]]
@@ -86,11 +86,11 @@ def machine(devices: Devices) -> dict[str, str]:
         "gpu": str(gpu) if gpu else f"none: {devices.reason}",
         "driver": f"CUDA {gpu.driver}" if gpu else "none",
     }
-    for backend in BACKENDS:
+    for row in TARGET_BACKENDS:
         try:
-            facts[backend] = installed_version(backend)
+            facts[row.name] = row.installed_version()
         except BackendError as error:
-            facts[backend] = str(error)
+            facts[row.name] = str(error)
     return facts
 
 
@@ -100,14 +100,14 @@ def absent(devices: Devices) -> dict[str, str]:
     if gpu is None:
         return dict.fromkeys((CUDA, *BACKENDS), f"no GPU: {devices.reason}")
     reasons: dict[str, str] = {}
-    for backend in BACKENDS:
+    for row in TARGET_BACKENDS:
         try:
-            installed_version(backend)
+            row.installed_version()
         except BackendError as error:
-            reasons[backend] = str(error)
+            reasons[row.name] = str(error)
         else:
-            if fault := gpu_fault(backend, gpu.compute_capability):
-                reasons[backend] = fault
+            if fault := row.gpu_fault(gpu.compute_capability):
+                reasons[row.name] = fault
     return reasons
 
 

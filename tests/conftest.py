@@ -45,13 +45,13 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _kept_traces(pytestconfig: pytest.Config) -> Iterator[None]:
     """Builds in this process trace a network that was traced before from what is kept of it."""
-    import engine_build.package.build
     import engine_build.package.reduced
+    import engine_build.package.roles
 
     assert pytestconfig.cache is not None
     kept = KeptTraces(pytestconfig.cache.mkdir("tiny_traces"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_build.package.build, "trace", kept)
+        patch.setattr(engine_build.package.roles, "trace", kept)
         patch.setattr(engine_build.package.reduced, "trace", kept)
         yield
 

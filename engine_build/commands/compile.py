@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, get_args
 
 from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
 from engine_build.commands.verify import notice, verify_here
-from runtime.backends.catalog import installed_backend
 from runtime.backends.devices import Devices, Gpu, find_devices
-from runtime.backends.tensorrt.flavour import gpu_fault
+from runtime.backends.rows import TARGET_BACKENDS, installed_backend, row_of
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, Precision, load_package
-from runtime.package.target import BACKENDS, BackendName, Target
+from runtime.package.target import BackendName, Target
 
 if TYPE_CHECKING:
     from engine_build.target.compile import CompileRequest
@@ -35,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument(
         "--backend",
-        choices=BACKENDS,
+        choices=[row.name for row in TARGET_BACKENDS],
         help="default: the first of these that is installed; tensorrt alone needs the GPU itself",
     )
     parser.add_argument(
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     """Compile for each GPU, one after the other, and verify for the one that is here."""
     # Here, since --help needs no library of a build.
     from engine_build.target.compile import CompileRequest
-    from engine_build.target.profiles import Served
+    from engine_build.target.profiles import Tuning
     from engine_build.target.report import uncaptured
     from engine_build.target.targets import Wanted
 
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     gpus = options.gpu or (gpu_at_hand(devices),)
     backend = options.backend or default_backend(*gpus)
     for gpu in gpus:
-        if fault := gpu_fault(backend, gpu):
+        if fault := row_of(backend).gpu_fault(gpu):
             raise BackendError(fault)
     package = load_package(options.engines, options.name)
     defaults = package.manifest.defaults
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         wanted = Wanted(
             backend=backend,
             compute_capability=gpu,
-            served=Served(sizes, options.max_batch),
+            served=Tuning(sizes, options.max_batch),
             precision=options.precision,
             fixed_weights=options.fixed_weights,
         )
@@ -152,7 +151,7 @@ def _compiled(request: "CompileRequest", here: Gpu | None, *, quiet: bool) -> Ta
 
 
 def gpu_at_hand(devices: Devices) -> str:
-    """What `auto` means. Raises BuildError where there is no GPU."""
+    """The compute capability of this machine's GPU. Raises BuildError where there is none."""
     if devices.first is None:
         raise BuildError(
             f"--gpu auto: {devices.reason}; name the GPU that it is for, as in --gpu sm_89"
@@ -162,14 +161,14 @@ def gpu_at_hand(devices: Devices) -> str:
 
 def default_backend(*gpus: str) -> BackendName:
     """The best backend that is installed and runs on these. Raises BackendError for none."""
-    name = installed_backend(*gpus)
-    if name is None:
+    backend = installed_backend(*gpus)
+    if backend is None:
+        libraries = " nor ".join(row.library for row in TARGET_BACKENDS)
+        extras = " or ".join(row.extra for row in TARGET_BACKENDS)
         raise BackendError(
-            "neither TensorRT nor TensorRT for RTX nor onnxruntime-gpu is installed; install one "
-            'with: pip install "calotype[tensorrt]", "calotype[tensorrt-rtx]" or, once onnxruntime '
-            'is uninstalled, "calotype[cuda]"'
+            f"neither {libraries} is installed; install one with: pip install {extras}"
         )
-    return name
+    return backend.name
 
 
 def _gpus(text: str) -> tuple[str, ...]:

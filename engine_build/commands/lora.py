@@ -5,6 +5,7 @@ import math
 import sys
 
 from engine_build.commands.arguments import add_cache, add_engines, describe, fetching, package_name
+from runtime.package.manifest import read_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 
@@ -69,16 +70,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what was asked for."""
+    """Run the action."""
     {"add": _add, "list": _list, "remove": _remove}[options.action](options)
 
 
 def _add(options: argparse.Namespace) -> None:
     from engine_build.lora.fetched import fetch_lora
-    from engine_build.lora.packs import add_pack, open_listed
+    from engine_build.lora.packs import add_pack
     from engine_build.preset import PresetLora
 
-    package = open_listed(options.engines, options.model)
+    package = read_package(options.engines, options.model)
     lora = PresetLora(
         reference=options.reference,
         id=options.id,
@@ -100,16 +101,15 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from engine_build.lora.packs import open_listed
 
-    for pack in LoraShelf(open_listed(options.engines, options.model)).packs():
+    for pack in LoraShelf(read_package(options.engines, options.model)).packs():
         print(_line(pack))
 
 
 def _remove(options: argparse.Namespace) -> None:
-    from engine_build.lora.packs import open_listed, remove_pack
+    from engine_build.lora.packs import remove_pack
 
-    remove_pack(open_listed(options.engines, options.model), options.id)
+    remove_pack(read_package(options.engines, options.model), options.id)
     print(f"{options.id} removed from {options.model}")
 
 

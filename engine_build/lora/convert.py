@@ -12,7 +12,7 @@ from runtime.backends.protocol import Array
 from runtime.draw.lora.deltas import laid
 from runtime.errors import PackageError, SourceError
 from runtime.package.manifest import Manifest
-from runtime.package.pack import Target
+from runtime.package.pack import AdaptedParameter
 from runtime.package.tensors import Tensor
 
 
@@ -20,7 +20,7 @@ from runtime.package.tensors import Tensor
 class Conversion:
     """What a pack is made of."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[AdaptedParameter, ...]
     factors: Mapping[str, Array]
     """fp16 where the file has fp16, else fp32, by the names that the targets give them."""
     not_covered: tuple[str, ...]
@@ -58,7 +58,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     return Conversion(tuple(targets.values()), factors, tuple(sorted(nowhere)))
 
 
-def _target(place: Place, layer: Layer, manifest: Manifest, file: LoraFile) -> Target:
+def _target(place: Place, layer: Layer, manifest: Manifest, file: LoraFile) -> AdaptedParameter:
     role, name = place
     parameter = manifest.roles[role].parameters[name]
     factors = {factor: tensor.fp32() for factor, tensor in layer.factors.items()}
@@ -73,7 +73,9 @@ def _target(place: Place, layer: Layer, manifest: Manifest, file: LoraFile) -> T
         ) from error
     if not np.isfinite(tried).all():
         raise SourceError(f"{file.path}: {layer.module} holds numbers that are not finite")
-    return Target(role, name, layer.kind, parameter.shape, layer.scale, tuple(sorted(factors)))
+    return AdaptedParameter(
+        role, name, layer.kind, parameter.shape, layer.scale, tuple(sorted(factors))
+    )
 
 
 def _names(file: LoraFile) -> Iterator[str]:

@@ -14,7 +14,7 @@ from engine_build.lora.convert import convert
 from engine_build.lora.formats import read_lora
 from runtime.errors import PackageError, SourceError
 from runtime.files import put_in_place
-from runtime.package.manifest import ModelPackage, read_manifest, record_file
+from runtime.package.manifest import ModelPackage, record_file
 from runtime.package.pack import (
     FACTORS_NAME,
     FOLDER,
@@ -41,12 +41,6 @@ class LoraRequest:
     triggers: str | None = None
     weight: float = 1.0
     trigger_weight: float = 0.5
-
-
-def open_listed(engines: Path, model: str) -> ModelPackage:
-    """A package as far as its manifest: no file of it is hashed. Raises PackageError."""
-    manifest, digest = read_manifest(engines / model)
-    return ModelPackage(engines / model, manifest, digest)
 
 
 def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:

@@ -1,4 +1,4 @@
-"""How large activations become while a real picture is made: whether fp16 can hold them.
+"""The largest activations while a real picture is made, and whether fp16 can hold them.
 
 Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. Whether a checkpoint
 of theirs stays within fp16's is a question of its weights, so it is asked of them.

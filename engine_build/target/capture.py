@@ -49,7 +49,7 @@ class RoleByRole:
     place: Place
     phases: Phases
     expected: Mapping[str, int]
-    """How many calls each role will have, where that is known beforehand."""
+    """The number of calls of each role, where that is known beforehand."""
     name: str = "reference"
     device: str = "one network at a time"
     multiplies_updates: bool = False

@@ -17,12 +17,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from engine_build.package.publish import locked
 from engine_build.progress import Phases, Progress
 from engine_build.target.activations import check_range
-from engine_build.target.compiler import Compiler, compiler_for
+from engine_build.target.compiler import COMPILERS, Compiler
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
 from runtime.files import put_in_place, remove_unfinished, write_whole
-from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
+from runtime.package.manifest import Manifest, ModelPackage, file_fault
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
     FOLDER,
@@ -57,7 +57,7 @@ _KEPT: TypeAdapter[_Kept] = TypeAdapter(_Kept)
 
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
-    """What is to be compiled, of what."""
+    """A target that is to be compiled, and the package that it is compiled from."""
 
     reference: Reference
     """Of the package that is compiled, at the sizes that are wanted."""
@@ -65,7 +65,7 @@ class CompileRequest:
     gpu_at_hand: str | None
     """The compute capability of this machine's GPU; None where it has none."""
     machine: str
-    """What compiles it, for people."""
+    """The machine that compiles it, for people."""
 
     @property
     def package(self) -> ModelPackage:
@@ -90,7 +90,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
     BuildError for what cannot be compiled, before any work where that can be known.
     """
     package = request.package
-    compiler = compiler_for(request.wanted.backend)
+    compiler = COMPILERS[request.wanted.backend].installed()
     identity = target_identity(package.manifest, request.wanted, compiler.version)
     _check_gpu(request, identity, compiler)
     folder = package.path / FOLDER
@@ -154,7 +154,7 @@ def nearest(request: CompileRequest) -> str | None:
     """Which target there is in the place of the one that is wanted, and how they differ; None where
     the wanted one is there, or none for this GPU by this backend."""
     package = request.package
-    version = compiler_for(request.wanted.backend).version
+    version = COMPILERS[request.wanted.backend].installed().version
     wanted = target_identity(package.manifest, request.wanted, version)
     found = {}
     for directory in target_directories(package.path):
@@ -197,7 +197,7 @@ def _check_gpu(request: CompileRequest, identity: TargetIdentity, compiler: Comp
         found = f"this one has {here}" if here else "this machine has none"
         raise BuildError(
             f"{identity.backend} compiles only on the GPU that it is for, {wanted}, and {found}; "
-            "run the command there, or compile with --backend tensorrt-rtx"
+            "run the command there, or compile with another --backend"
         )
     refittable = any(engine.refittable for engine in identity.engines.values())
     if here is None and refittable and not compiler.refits_without_gpu:
@@ -218,17 +218,17 @@ def _checked(folder: Path) -> Target:
     return target
 
 
-def find_target(engines: Path, name: str, target: str) -> Target:
+def find_target(package: ModelPackage, target: str) -> Target:
     """A package's target by its name. Raises PackageError that names those that there are."""
-    folder = engines / name
-    read_manifest(folder)  # Where there is no such package, that is what is to be said.
-    if not (folder / FOLDER / target).is_dir():
-        found = ", ".join(path.name for path in target_directories(folder)) or "none"
+    folder = package.path / FOLDER / target
+    if not folder.is_dir():
+        name = package.path.name
+        found = ", ".join(path.name for path in target_directories(package.path)) or "none"
         raise PackageError(
             f"{name} has no target {target!r} (found: {found}); compile one with: "
             f"engine-build compile {name}"
         )
-    return read_target(folder / FOLDER / target)
+    return read_target(folder)
 
 
 def engine_fault(target: Target, role: str) -> str | None:

@@ -1,13 +1,19 @@
-"""Who compiles a role's graph for a target: one compiler for each backend."""
+"""The compilers of targets, a row for each backend.
 
+Nothing is imported here of a vendor; a row's functions do that.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from engine_build.progress import Phases
+from engine_build.target.onnxruntime_cuda.flags import cuda_flags
 from engine_build.target.reference import Reference
-from runtime.backends.tensorrt.flavour import FLAVOURS
+from engine_build.target.tensorrt.flags import rtx_flags, tensorrt_flags
 from runtime.package.manifest import ModelPackage
-from runtime.package.target import BackendName, EngineRecord, TargetIdentity
+from runtime.package.target import EngineRecord, Target, TargetIdentity
 
 
 class Compiler(Protocol):
@@ -20,12 +26,12 @@ class Compiler(Protocol):
 
     @property
     def names_gpus(self) -> bool:
-        """Whether it compiles for GPUs that are named, with none at hand."""
+        """True where it compiles for GPUs that are named, with none at hand."""
         ...
 
     @property
     def refits_without_gpu(self) -> bool:
-        """Whether what it compiles with no GPU at hand can have its weights replaced."""
+        """True where engines compiled with no GPU at hand can have their weights replaced."""
         ...
 
     def compile(
@@ -54,12 +60,66 @@ class Compiler(Protocol):
         ...
 
 
-def compiler_for(backend: BackendName) -> Compiler:
-    """A backend's compiler. Raises BackendError where it is not here."""
-    if backend in FLAVOURS:
-        from engine_build.target.tensorrt.engine import TensorRtCompiler
+class EngineFlags(Protocol):
+    """The flags that a backend compiles an engine with, in the order of the engine's identity."""
 
-        return TensorRtCompiler.installed(backend)
+    def __call__(self, *, refittable: bool, tf32: bool) -> tuple[str, ...]:
+        """`refittable`: weights can be replaced; `tf32`: fp32 may be computed with TF32."""
+        ...
+
+
+class FixedTarget(Protocol):
+    """Compiles a role's engine of a target once more, with weights that cannot be replaced."""
+
+    def __call__(
+        self, package: ModelPackage, target: Target, role: str, folder: Path
+    ) -> Target | None:
+        """A target in `folder` with that engine alone; None where the role's weights are fixed
+        already. Raises BuildError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CompilerRow:
+    """One backend's compiler, as the code outside of its folder reads it."""
+
+    installed: Callable[[], Compiler]
+    """Imports the compiler's folder. Raises BackendError where its library is not installed."""
+    flags: EngineFlags
+    fixed: FixedTarget | None = None
+    """None for a backend whose engines are the same whether weights can be replaced or not; the
+    others' are held to their fixed form when they are verified."""
+
+
+def _tensorrt() -> Compiler:
+    from engine_build.target.tensorrt.engine import TensorRtCompiler
+
+    return TensorRtCompiler.installed("tensorrt")
+
+
+def _tensorrt_rtx() -> Compiler:
+    from engine_build.target.tensorrt.engine import TensorRtCompiler
+
+    return TensorRtCompiler.installed("tensorrt-rtx")
+
+
+def _tensorrt_fixed(
+    package: ModelPackage, target: Target, role: str, folder: Path
+) -> Target | None:
+    from engine_build.target.tensorrt.engine import fixed_target
+
+    return fixed_target(package, target, role, folder)
+
+
+def _onnxruntime_cuda() -> Compiler:
     from engine_build.target.onnxruntime_cuda.engine import OnnxRuntimeCudaCompiler
 
     return OnnxRuntimeCudaCompiler.installed()
+
+
+COMPILERS: Mapping[str, CompilerRow] = {
+    "tensorrt": CompilerRow(_tensorrt, tensorrt_flags, _tensorrt_fixed),
+    "tensorrt-rtx": CompilerRow(_tensorrt_rtx, rtx_flags, _tensorrt_fixed),
+    "onnxruntime-cuda": CompilerRow(_onnxruntime_cuda, cuda_flags),
+}
+"""A row for each of `runtime.backends.rows.TARGET_BACKENDS`, by its name."""

@@ -1,4 +1,4 @@
-"""How long a reference takes on the CPU, and how much memory: an estimate, told beforehand.
+"""An estimate, told beforehand, of the time and memory that a reference takes on the CPU.
 
 A network's work is taken as 2 operations for each of its parameters at each position. Where a
 parameter is used at every position, as in a transformer, that is what matrix products take; of a
@@ -61,7 +61,7 @@ def memory_bytes(pixels: int) -> float:
 
 
 def seconds(manifest: Manifest, plans: Sequence[Plan], cores: int) -> float:
-    """How long every role takes for these pictures, on so many cores."""
+    """Seconds that all roles take for these pictures, on so many cores."""
     work = widened = 0.0
     for role, record in manifest.roles.items():
         shapes = [each.shape for each in record.parameters.values()]
@@ -76,7 +76,7 @@ def seconds(manifest: Manifest, plans: Sequence[Plan], cores: int) -> float:
 def _use(
     role: str, manifest: Manifest, plans: Sequence[Plan], *, convolves: bool
 ) -> tuple[int, float]:
-    """How many calls a role has, and at how many positions they use its parameters in all."""
+    """A role's number of calls, and of positions at which they use its parameters in all."""
     pixels = [plan.request.width * plan.request.height for plan in plans]
     if role == "denoiser":
         evaluations = [sum(len(mix) for mix in plan.mixes) for plan in plans]

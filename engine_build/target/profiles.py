@@ -1,4 +1,4 @@
-"""What sizes and batches an engine is tuned for.
+"""The profiles of engines: the ranges of sizes and batches that each is tuned for.
 
 A profile of one size and batch is static, since engines of dynamic shapes can be many times slower:
 each size that is asked for gets profiles of its own, and with a batch of one sample each number of
@@ -19,15 +19,15 @@ many texts an encoder reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What is to be served."""
+class Tuning:
+    """The sizes and batches that engines are tuned for."""
 
     sizes: tuple[tuple[int, int], ...]
     """Width and height in pixels, the one that is served most first."""
     max_batch: int
 
 
-def check_served(served: Served, manifest: Manifest) -> None:
+def check_served(served: Tuning, manifest: Manifest) -> None:
     """Refuse what the package's graphs do not take. Raises BuildError."""
     limits = manifest.limits
     if not 1 <= served.max_batch <= limits.max_batch:
@@ -43,7 +43,7 @@ def check_served(served: Served, manifest: Manifest) -> None:
                 )
 
 
-def profiles_of(role: str, manifest: Manifest, served: Served) -> tuple[Profile, ...]:
+def profiles_of(role: str, manifest: Manifest, served: Tuning) -> tuple[Profile, ...]:
     """The profiles of a role's engine, the one that is served most first."""
     axes = manifest.roles[role].axes
     places = _places(axes, manifest, served)
@@ -53,7 +53,7 @@ def profiles_of(role: str, manifest: Manifest, served: Served) -> tuple[Profile,
 
 
 def _places(
-    axes: Mapping[str, AxisRecord], manifest: Manifest, served: Served
+    axes: Mapping[str, AxisRecord], manifest: Manifest, served: Tuning
 ) -> Iterator[dict[str, Range]]:
     """The ranges that sizes and batches say."""
     if HEIGHT not in axes:

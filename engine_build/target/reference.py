@@ -17,7 +17,7 @@ Sizes = Sequence[tuple[int, int]]
 
 
 class Reference:
-    """What a package's own graphs are given and answer, on real pictures; drawn when first asked
+    """The calls of a package's own graphs while real pictures are made; drawn when first asked
     for.
     """
 

@@ -1,13 +1,11 @@
-"""What a target of a package is to be: its identity, from the package and what was asked for."""
+"""The identity of a target, from the package and from what a user asks for."""
 
 from dataclasses import dataclass
 
-from engine_build.target import onnxruntime_cuda
-from engine_build.target.profiles import Served, check_served, profiles_of
-from runtime.backends.tensorrt.flavour import ALLOCATING, FLAVOURS
-from runtime.package.manifest import HEIGHT, WIDTH, Manifest, Precision
+from engine_build.target.compiler import COMPILERS
+from engine_build.target.profiles import Tuning, check_served, profiles_of
+from runtime.package.manifest import Manifest, Precision
 from runtime.package.target import (
-    TF32,
     BackendName,
     EngineIdentity,
     TargetIdentity,
@@ -19,15 +17,15 @@ from runtime.plan.families import family_named
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks of a target."""
+    """A user's wishes for a target."""
 
     backend: BackendName
     compute_capability: str
-    served: Served
+    served: Tuning
     precision: Precision | None = None
     """None for what each role is usually computed in."""
     fixed_weights: bool = False
-    """Whether its weights cannot be replaced, so that it draws nothing with LoRAs."""
+    """True for weights that cannot be replaced: such a target refuses LoRAs."""
 
     def command(self, name: str) -> str:
         """The `engine-build compile` command that asks for it."""
@@ -53,18 +51,8 @@ def target_identity(manifest: Manifest, wanted: Wanted, backend_version: str) ->
     )
 
 
-def served_sizes(identity: TargetIdentity, manifest: Manifest) -> list[tuple[int, int]]:
-    """Width and height in pixels of every size that a target was tuned for."""
-    scale = manifest.latents.scale_factor
-    sizes = [
-        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
-        for profile in identity.engines["denoiser"].profiles
-    ]
-    return list(dict.fromkeys(sizes))
-
-
 def takes_loras(role: str, manifest: Manifest) -> bool:
-    """Whether LoRAs of the package's family may lie on this role's weights."""
+    """True where LoRAs of the package's family may change this role's weights."""
     family = family_named(manifest.family)
     adapted = ("denoiser", *family.text_roles)
     return family.facts(manifest).loras and role in adapted
@@ -78,23 +66,14 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
         refittable = tuple(sorted(each.initializer for each in matrices))
     precision = _precision(record.precision, wanted.precision)
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
-    short = precision == "fp32" and wanted.precision != "fp32"
-    if wanted.backend in FLAVOURS:
-        told = {
-            "REFIT_INDIVIDUAL": bool(refittable),
-            TF32: short,
-            # What allocates while it runs cannot be captured as a CUDA graph.
-            "REQUIRE_USER_ALLOCATION": wanted.backend in ALLOCATING,
-        }
-    else:
-        told = {f"fusions {onnxruntime_cuda.VERSION}": True, TF32: short}
+    tf32 = precision == "fp32" and wanted.precision != "fp32"
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),
         precision=precision,
         profiles=profiles_of(role, manifest, wanted.served),
         refittable=refittable,
-        flags=tuple(flag for flag, is_set in told.items() if is_set),
+        flags=COMPILERS[wanted.backend].flags(refittable=bool(refittable), tf32=tf32),
     )
 
 

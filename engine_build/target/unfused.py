@@ -26,7 +26,7 @@ from runtime.package.manifest import ModelPackage
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a reference is computed."""
+    """The ONNX Runtime provider that computes a reference."""
 
     provider: str
     """As ONNX Runtime names it."""
@@ -35,7 +35,7 @@ class Place:
 
     @property
     def on_device(self) -> bool:
-        """Whether that is a GPU."""
+        """True for a GPU."""
         return self != CPU
 
 

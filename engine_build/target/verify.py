@@ -19,11 +19,9 @@ from polygraphy.logger import G_LOGGER
 
 from engine_build.package.tolerances import ENGINE_PICTURE, ENGINE_VALUES, ENGINES, PICTURE_SHARE
 from engine_build.target.capture import Call
+from engine_build.target.compiler import COMPILERS
 from engine_build.target.reference import Reference
 from engine_build.target.stacking import stacked
-from engine_build.target.targets import served_sizes
-from engine_build.target.tensorrt.engine import REFIT, fixed_job
-from engine_build.target.tensorrt.process import run_job
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.package.manifest import (
@@ -32,7 +30,6 @@ from runtime.package.manifest import (
     ModelPackage,
     Precision,
     RoleRecord,
-    record_file,
 )
 from runtime.package.target import (
     EngineCheck,
@@ -41,6 +38,7 @@ from runtime.package.target import (
     Target,
     read_target,
     stale_parts,
+    tuned_sizes,
     write_target,
 )
 
@@ -60,7 +58,7 @@ class OpenEngine(Protocol):
         ...
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """How long one call takes on the device, without copies to and from the host."""
+        """Milliseconds of one call on the device, without copies to and from the host."""
         ...
 
     def close(self) -> None:
@@ -84,7 +82,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
     if stale:
         raise BuildError(f"{target.name}: {'; '.join(stale)}; compile it again")
     record, manifest = target.record, package.manifest
-    assert reference.sizes == tuple(served_sizes(record.identity, manifest))
+    assert reference.sizes == tuned_sizes(record.identity, manifest)
     calls = reference.calls
     checked = {}
     for role, engine in record.engines.items():
@@ -110,24 +108,16 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
 def _fixed_answers(
     package: ModelPackage, target: Target, role: str, open_engine: Opener, calls: Sequence[Call]
 ) -> Sequence[Call] | None:
-    """What the engine answers when compiled with fixed weights; None where it has them anyway."""
-    identity = target.record.identity
-    if REFIT not in identity.engines[role].flags:
+    """The answers of the engine compiled with fixed weights; None where it has them anyway."""
+    fixed_target = COMPILERS[target.record.identity.backend].fixed
+    if fixed_target is None:
         return None
     with TemporaryDirectory(prefix=".verify-", dir=target.path.parent) as folder:
-        job = fixed_job(package, identity, role, Path(folder))
-        run_job(job, lambda _: None)
-        plain = replace(identity.engines[role], refittable=(), flags=job.flags)
-        engine = replace(
-            target.record.engines[role],
-            file=Path(job.engine).name,
-            content=record_file(Path(job.engine)),
-        )
-        record = replace(
-            target.record, identity=replace(identity, engines={role: plain}), engines={role: engine}
-        )
-        with closing(open_engine(Target(Path(folder), record), role)) as fixed:
-            return [Call(call.inputs, fixed.run(call.inputs)) for call in calls]
+        fixed = fixed_target(package, target, role, Path(folder))
+        if fixed is None:
+            return None
+        with closing(open_engine(fixed, role)) as opened:
+            return [Call(call.inputs, opened.run(call.inputs)) for call in calls]
 
 
 def _shortfall(check: EngineCheck) -> str:
@@ -172,7 +162,7 @@ def verified(
 
 
 def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> EngineCheck:
-    """How far an engine is from what is expected of it, over all calls."""
+    """The largest error of an engine over all calls, relative to the expected outputs."""
     tolerance = ENGINES[precision]
     errors: dict[str, float] = {}
     for call in calls:
@@ -186,7 +176,7 @@ def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> Engin
 
 
 def compared(name: str, expected: Array, found: Array, precision: Precision) -> float:
-    """How far an output is off, relative to what was expected: see `package.tolerances`.
+    """The error of an output, relative to the expected one: see `package.tolerances`.
 
     Of 8-bit pictures the 99.9th percentile, relative to 255. UNUSABLE where shapes differ or one of
     the two is not finite.
@@ -230,7 +220,7 @@ def step_times(
 
 
 def extents(role: RoleRecord, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """What each dynamic axis is in a call."""
+    """The extent of each dynamic axis in a call."""
     return {
         axis: int(inputs[name].shape[at])
         for name, record in role.inputs.items()

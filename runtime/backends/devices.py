@@ -1,4 +1,4 @@
-"""Which GPUs this machine has. Looking never fails: without one, the reason is the answer.
+"""The GPUs of this machine. Looking never fails: without a GPU, the reason is the answer.
 
 TensorRT's `Runtime` ends the process when it is used where there is no driver, so a GPU is looked
 for here before anything of TensorRT's is touched. Looking makes no CUDA context, and so takes no
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What was found."""
+    """The GPUs that were found, or the reason why there is none."""
 
     gpus: tuple[Gpu, ...]
     """In CUDA's order, which `CUDA_VISIBLE_DEVICES` can change."""

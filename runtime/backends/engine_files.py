@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from runtime.backends.rows import row_of
 from runtime.errors import PackageError
-from runtime.package.manifest import file_fault
+from runtime.package.manifest import Manifest, file_fault
 from runtime.package.target import Target
 
 
@@ -33,3 +34,16 @@ class EngineFiles:
         return file_fault(
             self._target.engine(role), self._target.record.engines[role].content, remedy
         )
+
+
+def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
+    """The bytes that the weights of each engine take on the device, by role.
+
+    Running an engine takes more: activations, workspaces.
+    """
+    beside = row_of(target.record.identity.backend).weights_beside
+    return {
+        role: engine.content.size_bytes + beside * manifest.roles[role].weights_bytes
+        for role, engine in target.record.engines.items()
+        if role in manifest.roles
+    }

@@ -93,7 +93,7 @@ class HostDenoiser:
 
 
 def row_inputs(rows: Sequence[Row]) -> dict[str, Array]:
-    """What the step graph is told of the rows themselves: a few numbers for each sample."""
+    """The step graph's inputs that describe the rows themselves: a few numbers for each sample."""
     counts = [len(row.mix) for row in rows]
     first = np.cumsum([0, *counts[:-1]])
     mix = np.zeros((len(rows), sum(counts)), np.float32)

@@ -1,4 +1,4 @@
-"""What a network's initializer is to hold: a tensor, or the package's own plus a low-rank change.
+"""Values for a network's initializers: a tensor, or the package's own plus a low-rank change.
 
 Plain LoRAs change a weight by a product of two small matrices. Who keeps weights on a device gets
 those, some hundredth of the bytes, and multiplies there; others are given the finished tensor.
@@ -31,7 +31,7 @@ class LowRankUpdate:
         return self.up.nbytes + self.down.nbytes
 
     def merged(self) -> Tensor:
-        """What it comes to."""
+        """The finished tensor, `base + up @ down` in the dtype of `base`."""
         base = self.base.fp32()
         values = base + (self.up @ self.down).reshape(base.shape)
         return Tensor(self.base.dtype, stored(values, self.base.dtype))
@@ -40,7 +40,7 @@ class LowRankUpdate:
 Weight: TypeAlias = Tensor | LowRankUpdate
 
 Weights: TypeAlias = Mapping[str, Weight]
-"""What a network's initializers are to hold, by name; all others hold the package's own."""
+"""Values of initializers by name; all others hold the package's own."""
 
 
 def base_of(weight: Weight) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which of an engine's profiles takes inputs of given shapes, or in words why none does."""
+"""Finds the profile of an engine that takes inputs of given shapes, or says why none does."""
 
 from collections.abc import Mapping, Sequence
 
@@ -72,7 +72,7 @@ class Profiles:
 
 
 def _width(profile: Profile) -> int:
-    """How many shapes it takes; the fewer, the better it is tuned for one of them."""
+    """The number of shapes that a profile takes; with fewer, it is better tuned for each."""
     count = 1
     for extent in profile.values():
         count *= _extents(extent)

@@ -1,4 +1,4 @@
-"""What the runtime asks of an inference backend: the seam between the loop and a vendor."""
+"""The interface of inference backends: the seam between the denoising loop and a vendor."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Backend(Protocol):
     name: str
     device: str
     multiplies_updates: bool
-    """Whether its engines are better given low-rank updates as such than merged."""
+    """True where engines are better given low-rank updates as two factors than merged."""
 
     def open(self, role: str) -> Engine:
         """Open one of the package's networks. Raises BackendError."""
@@ -119,7 +119,7 @@ class TrialListener(Protocol):
         ...
 
     def over(self, role: str) -> None:
-        """It was launched, and the process lives."""
+        """The first launch of this role's graph has returned, and the process lives."""
         ...
 
 
@@ -128,7 +128,7 @@ class OnDevice(Protocol):
     """A Backend on a device, of whose state it gives an account."""
 
     shortfalls: Iterable[str]
-    """What runs otherwise than it should, in sentences: what a person would learn from the bill."""
+    """Sentences for people, each about something that runs slower or otherwise than it should."""
 
     def watch_trials(self, listener: TrialListener) -> None:
         """Let the first launches of CUDA graphs be told from now on."""

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
-from runtime.package.manifest import FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.manifest import HEIGHT, WIDTH, FileRecord, Manifest, Precision, RoleRecord
 from runtime.package.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -26,17 +26,17 @@ FOLDER = "targets"
 TARGET_NAME = "target.json"
 
 TF32 = "TF32"
-"""An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
+"""An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
 
-BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
-BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
+"""The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Range:
-    """What an axis may be in a call: `best` is what the engine was tuned for."""
+    """The extents of an axis that an engine takes, and the one that the engine was tuned for."""
 
     smallest: int
     best: int
@@ -49,23 +49,23 @@ Profile = Mapping[str, Range]
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class EngineIdentity:
-    """What makes a role's engine this very engine."""
+    """The facts that make two engines of a role the same or not."""
 
     graph_sha256: str
     weights_sha256: str
     """Over the hashes of all files that hold the role's weights."""
     precision: Precision
-    """What its matrix products and convolutions compute in."""
+    """The precision of matrix products and convolutions."""
     profiles: tuple[Profile, ...]
     refittable: tuple[str, ...]
-    """The initializers that can be given other values while it is open, sorted."""
+    """The initializers that can be given other values while the engine is open, sorted."""
     flags: tuple[str, ...]
-    """What else the compiler was told, sorted."""
+    """Other options of the compiler, sorted."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class TargetIdentity:
-    """All that changes a target's bytes or their meaning, and nothing else."""
+    """The facts that change a target's bytes or their meaning, and no others."""
 
     backend: BackendName
     backend_version: str
@@ -76,7 +76,7 @@ class TargetIdentity:
 
     @property
     def digest(self) -> str:
-        """Equal exactly where all of it is equal."""
+        """A hash of the identity: equal where identities are equal."""
         content = _IDENTITY.dump_python(self, mode="json")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -93,14 +93,14 @@ class Binding:
     """An input or output of an engine."""
 
     dtype: str
-    """As NumPy names it."""
+    """NumPy's name of the dtype."""
     shape: tuple[int, ...]
-    """-1 where it is dynamic."""
+    """Extents; -1 for a dynamic axis."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class EngineCheck:
-    """How far an engine was from ONNX Runtime on the same inputs, on the device it is for."""
+    """The error of an engine against ONNX Runtime on the same inputs, on the engine's device."""
 
     largest_error: float
     tolerance: float
@@ -111,7 +111,7 @@ class EngineCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the engine may be served."""
+        """True where the engine may be served."""
         return max(self.largest_error, self.refit_error or 0.0) <= self.tolerance
 
 
@@ -135,15 +135,15 @@ class EngineRecord:
     build_peak_gb: float
     """The largest resident memory of the process that compiled it."""
     check: EngineCheck | None = None
-    """None until it ran on a device."""
+    """None until the engine ran on a device."""
     step_times: tuple[StepTime, ...] = ()
     uncaptured: tuple[str, ...] = ()
-    """Why no CUDA graph can hold it, by node; empty where its compiler knows of nothing."""
+    """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class TargetRecord:
-    """All that is known of a target before an engine is opened."""
+    """The facts of a target that are known before an engine is opened."""
 
     identity: TargetIdentity
     engines: Mapping[str, EngineRecord]
@@ -156,7 +156,7 @@ class TargetRecord:
 
     @property
     def verified(self) -> bool:
-        """Whether every engine was checked on the device, and passed."""
+        """True where every engine was checked on the device and passed."""
         checks = [engine.check for engine in self.engines.values()]
         return all(check is not None and check.passed for check in checks)
 
@@ -179,7 +179,7 @@ class Target:
         return self.path.name
 
     def engine(self, role: str) -> Path:
-        """Where a role's engine lies."""
+        """The file of a role's engine."""
         return self.path / self.record.engines[role].file
 
 
@@ -227,18 +227,20 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
-    """What the weights of its engines take on the device, by role; what runs takes more."""
-    outside = target.record.identity.backend == "onnxruntime-cuda"
-    return {
-        role: engine.content.size_bytes + outside * manifest.roles[role].weights_bytes
-        for role, engine in target.record.engines.items()
-        if role in manifest.roles
-    }
+def tuned_sizes(identity: TargetIdentity, manifest: Manifest) -> tuple[tuple[int, int], ...]:
+    """Width and height in pixels of every size that the denoiser was tuned for, the one served most
+    first.
+    """
+    scale = manifest.latents.scale_factor
+    sizes = (
+        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale)
+        for profile in identity.engines["denoiser"].profiles
+    )
+    return tuple(dict.fromkeys(sizes))
 
 
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
-    """What keeps a target from being the one that is wanted, part by part, for people."""
+    """The differences between a target and the one that is wanted, part by part, for people."""
     parts = [
         f"{label} is {ours}, expected {theirs}"
         for label, ours, theirs in (

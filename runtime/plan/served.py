@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from runtime.backends.rows import CPU
 from runtime.errors import Fault, RequestError
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
-from runtime.package.target import Profile, StepTime, Target
+from runtime.package.target import Profile, StepTime, Target, tuned_sizes
 from runtime.plan.families.family import Prompt
 from runtime.plan.plan import Plan
 
@@ -92,7 +93,7 @@ class Served:
         yield Fault(
             "/prompt" if longer is prompts[0] else "/negative_prompt",
             f"it fills {tokens} tokens, and the engines take {self.longest_text}; shorten it, or "
-            "draw with --backend onnxruntime-cpu",
+            f"draw with --backend {CPU}",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -118,9 +119,6 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
     if not engine.profiles:
         return Served(limits)
     scale = manifest.latents.scale_factor
-    tuned = [
-        (profile[WIDTH].best * scale, profile[HEIGHT].best * scale) for profile in engine.profiles
-    ]
     sizes = [_sizes(profile, scale) for profile in engine.profiles]
     fixed = (
         f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
@@ -131,11 +129,11 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
             samples=_samples(target, max(profile[BATCH].largest for profile in engine.profiles)),
             evaluations=max(profile[EVALUATIONS].largest for profile in engine.profiles),
         ),
-        tuned=tuple(dict.fromkeys(tuned)),
+        tuned=tuned_sizes(target.record.identity, manifest),
         sizes=tuple(dict.fromkeys(sizes)),
         other_sizes=(
             "compile engines that take it, too, with --sizes (these are of: "
-            f"{target.record.command}), or draw with --backend onnxruntime-cpu"
+            f"{target.record.command}), or draw with --backend {CPU}"
         ),
         longest_text=_longest_text(manifest, engine.profiles),
         fixed_weights=None if engine.refittable else fixed,

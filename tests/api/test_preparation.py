@@ -78,7 +78,7 @@ def test_what_is_missing_is_compiled_by_a_command(package: ModelPackage) -> None
 def test_what_is_there_is_not_compiled_again(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.backends.catalog.installed_version", lambda _: "11.4.0")
+    monkeypatch.setattr("runtime.backends.rows.version", lambda _: "11.4.0")
     add_target(package.path, Made())
     assert missing_target(Settings(engines=package.path.parent), package, GPU) is None
 
@@ -86,7 +86,7 @@ def test_what_is_there_is_not_compiled_again(
 def test_one_that_never_ran_on_its_gpu_is_verified_by_a_command(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.backends.catalog.installed_version", lambda _: "11.4.0")
+    monkeypatch.setattr("runtime.backends.rows.version", lambda _: "11.4.0")
     settings = Settings(model="demo", engines=package.path.parent)
     assert unverified_target(settings, package, GPU) is None
     target = add_target(package.path, Made(check=None))
@@ -101,7 +101,7 @@ def test_one_that_never_ran_on_its_gpu_is_verified_by_a_command(
 def test_nothing_is_verified_where_there_is_a_target_to_serve_with(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.backends.catalog.installed_version", lambda _: "11.4.0")
+    monkeypatch.setattr("runtime.backends.rows.version", lambda _: "11.4.0")
     settings = Settings(model="demo", engines=package.path.parent)
     add_target(package.path, Made(check=None))
     add_target(package.path, Made(sizes=((64, 64),)))
@@ -111,7 +111,7 @@ def test_nothing_is_verified_where_there_is_a_target_to_serve_with(
 def test_one_that_failed_its_check_is_not_verified_again(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.backends.catalog.installed_version", lambda _: "11.4.0")
+    monkeypatch.setattr("runtime.backends.rows.version", lambda _: "11.4.0")
     add_target(package.path, Made(check=replace(PASSED, largest_error=1.0)))
     assert unverified_target(Settings(engines=package.path.parent), package, GPU) is None
 

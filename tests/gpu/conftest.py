@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends.catalog import Choice, choose, installed_version, open_backend
+from runtime.backends.catalog import Choice, choose, open_backend
 from runtime.backends.devices import Devices, Gpu, find_devices
-from runtime.backends.tensorrt.flavour import gpu_fault
+from runtime.backends.rows import TARGET_BACKENDS, BackendRow
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.package.target import BACKENDS, BackendName
+from runtime.package.target import BackendName
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import served_by
 from scripts.gpu_report import stage
@@ -89,17 +89,17 @@ def gpu() -> Gpu:
     return devices.first
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session", params=TARGET_BACKENDS, ids=lambda row: row.name)
 def backend(request: pytest.FixtureRequest, gpu: Gpu) -> BackendName:
     """Each backend that is installed and runs on this GPU."""
-    name: BackendName = request.param
+    row: BackendRow = request.param
     try:
-        installed_version(name)
+        row.installed_version()
     except BackendError as error:
         pytest.skip(f"not here: {error}")
-    if fault := gpu_fault(name, gpu.compute_capability):
+    if fault := row.gpu_fault(gpu.compute_capability):
         pytest.skip(fault)
-    return name
+    return row.name
 
 
 @pytest.fixture(scope="session")

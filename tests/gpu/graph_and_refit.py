@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from runtime.backends.tensorrt.call import Call
+from runtime.backends.tensorrt.call import TensorRtCall
 from runtime.package.target import BackendName
 from tests.gpu.conftest import chosen
 from tests.gpu.drawing import drawn
@@ -22,11 +22,11 @@ from tests.gpu.drawing import drawn
 def main() -> None:
     """Draw with a LoRA through graphs that were captured without it."""
     demo = chosen(Path(sys.argv[1]), "demo", cast("BackendName", sys.argv[2]))
-    first: dict[str, object] = {"loras": [{"id": demo.model.loras[0].id, "weight": 1.0}]}
+    first: dict[str, object] = {"loras": [{"id": demo.model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(demo.generator(), **first)
     replaying = demo.generator()
     drawn(replaying)
-    with patch.object(Call, "forget_graph", lambda _: None):
+    with patch.object(TensorRtCall, "forget_graph", lambda _: None):
         print(bool(np.array_equal(drawn(replaying, **first), expected)))
 
 

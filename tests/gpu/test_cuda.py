@@ -8,8 +8,11 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import CaptureError, Cuda
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.graph import CaptureError, capture
+from runtime.backends.device.pinned import Pinned
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights
 from runtime.backends.devices import Gpu
 from runtime.backends.low_rank import LowRankUpdate
@@ -23,7 +26,7 @@ def cuda(gpu: Gpu) -> Cuda:
 
 
 def test_what_is_uploaded_is_read_back(cuda: Cuda) -> None:
-    stream, pool = cuda.stream(urgent=True), PinnedPool(cuda)
+    stream, pool = Stream(cuda, urgent=True), PinnedPool(cuda)
     uploads = Uploads(pool, stream)
     array = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     buffer = Buffer(cuda.allocate(array.nbytes, "buffers"), array.shape, array.dtype)
@@ -34,13 +37,14 @@ def test_what_is_uploaded_is_read_back(cuda: Cuda) -> None:
 
 
 def test_a_graph_copies_what_lies_at_its_addresses_when_it_is_launched(cuda: Cuda) -> None:
-    stream, pool = cuda.stream(urgent=True), PinnedPool(cuda)
+    stream, pool = Stream(cuda, urgent=True), PinnedPool(cuda)
     uploads = Uploads(pool, stream)
     first, second = (
         Buffer(cuda.allocate(16, "buffers"), (4,), np.dtype(np.float32)) for _ in range(2)
     )
-    graph = stream.capture(
-        lambda: stream.copy(second.memory.address, first.memory.address, first.row_bytes * 4)
+    graph = capture(
+        stream,
+        lambda: stream.copy(second.memory.address, first.memory.address, first.row_bytes * 4),
     )
     for value in (1.0, 2.0):
         uploads.put(np.full(4, value, np.float32), first.memory.address)
@@ -51,14 +55,14 @@ def test_a_graph_copies_what_lies_at_its_addresses_when_it_is_launched(cuda: Cud
 
 
 def test_a_capture_is_not_upset_by_what_other_threads_do(cuda: Cuda) -> None:
-    stream = cuda.stream(urgent=True)
+    stream = Stream(cuda, urgent=True)
     first, second = (cuda.allocate(1024, "buffers") for _ in range(2))
     over = threading.Event()
 
     def disturb() -> None:
-        other = cuda.stream(urgent=False)
+        other = Stream(cuda, urgent=False)
         while not over.is_set():
-            memory, pinned = cuda.allocate(2**20, "buffers"), cuda.pinned((1024,), np.uint8)
+            memory, pinned = cuda.allocate(2**20, "buffers"), Pinned(cuda, (1024,), np.uint8)
             other.upload(memory.address, pinned, 1024)
             other.event().wait()
             other.synchronize()
@@ -69,7 +73,7 @@ def test_a_capture_is_not_upset_by_what_other_threads_do(cuda: Cuda) -> None:
         disturbing = pool.submit(disturb)
         try:
             for _ in range(200):
-                graph = stream.capture(lambda: stream.copy(first.address, second.address, 1024))
+                graph = capture(stream, lambda: stream.copy(first.address, second.address, 1024))
                 graph.launch(stream)
                 stream.synchronize()
                 graph.destroy()
@@ -79,29 +83,29 @@ def test_a_capture_is_not_upset_by_what_other_threads_do(cuda: Cuda) -> None:
 
 
 def test_a_capture_that_is_spoilt_leaves_nothing_behind(cuda: Cuda) -> None:
-    stream = cuda.stream(urgent=True)
+    stream = Stream(cuda, urgent=True)
     first, second = (cuda.allocate(1024, "buffers") for _ in range(2))
     with pytest.raises(CaptureError, match="cudaStreamSynchronize"):
-        stream.capture(stream.synchronize)
+        capture(stream, stream.synchronize)
     assert not stream.is_capturing
     (code,) = cuda.bindings.cudaGetLastError()
     assert code == cuda.bindings.cudaError_t.cudaSuccess
     stream.copy(first.address, second.address, 1024)
     stream.synchronize()
-    stream.capture(lambda: stream.copy(first.address, second.address, 1024)).destroy()
+    capture(stream, lambda: stream.copy(first.address, second.address, 1024)).destroy()
 
 
 def test_a_capture_may_allocate(cuda: Cuda) -> None:
-    stream = cuda.stream(urgent=True)
+    stream = Stream(cuda, urgent=True)
     allocated = []
-    stream.capture(lambda: allocated.append(cuda.allocate(2**22, "buffers"))).destroy()
+    capture(stream, lambda: allocated.append(cuda.allocate(2**22, "buffers"))).destroy()
     for memory in allocated:
         cuda.free(memory)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_low_rank_updates_are_multiplied_on_the_device(cuda: Cuda, dtype: str) -> None:
-    stream, pool = cuda.stream(urgent=True), PinnedPool(cuda)
+    stream, pool = Stream(cuda, urgent=True), PinnedPool(cuda)
     writer = DeviceWeights(cuda, stream, pool)
     draw = np.random.default_rng(0)
     for outputs, inputs, rank in ((1, 1, 1), (9, 300, 3), (1280, 5120, 32)):
@@ -128,7 +132,7 @@ def test_what_the_copies_around_a_step_take(
 
     Those of one SDXL picture of 1024x1024: latents and history in, both and the prediction out.
     """
-    stream, latents, steps = cuda.stream(urgent=True), 4 * 128 * 128 * 4, 1000
+    stream, latents, steps = Stream(cuda, urgent=True), 4 * 128 * 128 * 4, 1000
     source, target = (cuda.allocate(3 * latents, "buffers") for _ in range(2))
     began = perf_counter()
     for _ in range(steps):

@@ -43,12 +43,13 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
 
     from runtime.backends.device.cuda import Cuda
     from runtime.backends.device.device import Device
+    from runtime.backends.device.stream import Stream
     from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
 
     graph, how = rehearsal.graph, rehearsal.how
     record: Any = SimpleNamespace(inputs=_inputs(graph))
     device = Device(Cuda(machine.ours, machine.ours))
-    stream = device.cuda.stream(urgent=True)
+    stream = Stream(device.cuda, urgent=True)
     engine: Any = SimpleNamespace(precision="fp16", flags=())
     session = OnnxCudaSession(device, stream, graph.stem, record, engine)
     session.open(graph.read_bytes(), graph, rehearsal.weights)

@@ -6,15 +6,14 @@ import select
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
+from runtime.backends import rows
 from runtime.backends.devices import Devices, Gpu
-from runtime.errors import BackendError
-from runtime.package.target import BACKENDS
-from scripts import gpu_check
-from scripts.gpu_check import CUDA, Found, absent, check, grouped, table
+from scripts.gpu_check import BACKENDS, CUDA, Found, absent, check, grouped, table
 from scripts.gpu_processes import PROCESSES, ROOT, Deadline, Outcome, Stage, Suite
 
 TESTS = """
@@ -266,16 +265,16 @@ def test_each_test_and_each_stage_is_timed(tmp_path: Path) -> None:
 def test_what_is_not_installed_or_does_not_run_here_is_known_beforehand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def version_of(backend: str) -> str:
-        if backend == "tensorrt":
-            raise BackendError("tensorrt is not installed")
+    def version(distribution: str) -> str:
+        if distribution.startswith("tensorrt") and distribution != "tensorrt-rtx":
+            raise PackageNotFoundError(distribution)
         return "1.0"
 
-    monkeypatch.setattr(gpu_check, "installed_version", version_of)
+    monkeypatch.setattr(rows, "version", version)
     hopper = Gpu("Imagined GPU", "sm_90", 2**30, "13.0")
     found = absent(Devices((hopper,), ""))
     assert list(found) == ["tensorrt", "tensorrt-rtx"]
-    assert found["tensorrt"] == "tensorrt is not installed"
+    assert found["tensorrt"].startswith("tensorrt is not installed")
     assert found["tensorrt-rtx"].startswith("tensorrt-rtx does not run on sm_90")
     assert absent(Devices((), "no driver")) == dict.fromkeys((CUDA, *BACKENDS), "no GPU: no driver")
 

@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """However the parent ends: nobody waits for the hour's work, and its next run would meet us."""
+    """End when the parent ends, however that is: its next run would compile beside this process."""
     CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -6,14 +6,12 @@ from typing import Self
 
 from engine_build.progress import Phases
 from engine_build.target.reference import Reference
+from engine_build.target.tensorrt.flags import REFIT
 from engine_build.target.tensorrt.job import EngineJob
 from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.package.manifest import ModelPackage, record_file
-from runtime.package.target import BackendName, EngineRecord, TargetIdentity
-
-REFIT = "REFIT_INDIVIDUAL"
-"""The flag of an engine whose weights can be replaced, those that were marked."""
+from runtime.package.target import BackendName, EngineRecord, Target, TargetIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class TensorRtCompiler:
 def engine_job(
     package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
 ) -> EngineJob:
-    """What a child process needs to know to compile one role."""
+    """The job of a child process that compiles one role."""
     record, engine = package.manifest.roles[role], identity.engines[role]
     timings = f"{identity.backend}-{identity.backend_version}-{identity.compute_capability}.timing"
     return EngineJob(
@@ -97,10 +95,18 @@ def engine_job(
     )
 
 
-def fixed_job(
-    package: ModelPackage, identity: TargetIdentity, role: str, folder: Path
-) -> EngineJob:
-    """The same engine with weights that cannot be replaced."""
-    job = engine_job(package, identity, role, folder)
-    flags = tuple(flag for flag in job.flags if flag != REFIT)
-    return replace(job, refittable=(), flags=flags)
+def fixed_target(package: ModelPackage, target: Target, role: str, folder: Path) -> Target | None:
+    """A target in `folder` with the role's engine alone, compiled with weights that cannot be
+    replaced; None for an engine whose weights are fixed already. Raises BuildError.
+    """
+    record, identity = target.record, target.record.identity
+    engine = identity.engines[role]
+    if REFIT not in engine.flags:
+        return None
+    flags = tuple(flag for flag in engine.flags if flag != REFIT)
+    fixed = replace(identity, engines={role: replace(engine, refittable=(), flags=flags)})
+    job = engine_job(package, fixed, role, folder)
+    run_job(job, lambda _: None)
+    path = Path(job.engine)
+    made = replace(record.engines[role], file=path.name, content=record_file(path))
+    return Target(folder, replace(record, identity=fixed, engines={role: made}))

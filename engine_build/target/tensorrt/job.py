@@ -1,4 +1,4 @@
-"""What one child process is to compile, and what it tells its parent: lines of JSON on a pipe."""
+"""The job of one child process and its reports to the parent: lines of JSON on a pipe."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -18,7 +18,7 @@ class EngineJob:
     role: str
     graph: str
     weights_folder: str
-    """What the graph's references are relative to."""
+    """The folder that the graph's references to weights are relative to."""
     parameters: tuple[str, ...]
     """The graph's initializers that are the network's own."""
     inputs: Mapping[str, InputRecord]
@@ -29,12 +29,12 @@ class EngineJob:
     compute_capability: str
     timing_cache: str
     engine: str
-    """Where it is written."""
+    """The path that the engine is written to."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How far the compiler is in one of its phases; several may run, one inside another."""
+    """Progress in one of the compiler's phases; several may run, one inside another."""
 
     name: str
     step: int
@@ -55,7 +55,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Failed:
-    """It cannot be compiled."""
+    """The engine cannot be compiled."""
 
     detail: str
     kind: Literal["failed"] = "failed"

@@ -1,4 +1,4 @@
-"""How far TensorRT is while it compiles."""
+"""The progress of TensorRT while it compiles."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from runtime.backends.device.cuda import Stream
+from runtime.backends.device.stream import Stream
 from runtime.backends.profiles import Shape
 
 MOST = 16
@@ -12,7 +12,7 @@ MOST = 16
 
 
 class Freeable(Protocol):
-    """What is kept."""
+    """A call that is kept for its shapes."""
 
     def free(self) -> None:
         """Give its memory back; nothing of it may be running."""

@@ -17,9 +17,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import Cuda, DeviceMemory, Event
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.engine import DeviceCall, DeviceEngine
 from runtime.backends.device.staging import Buffer, Uploads, reading
+from runtime.backends.device.stream import Event
 from runtime.backends.host_denoiser import row_inputs
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.backends.device.cuda import Stream
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
 from runtime.backends.protocol import Array
@@ -19,12 +19,12 @@ class DeviceCall(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, Buffer]:
-        """What is read when it runs."""
+        """The buffers that a run reads, by the input's name."""
         ...
 
     @property
     def outputs(self) -> Mapping[str, Buffer]:
-        """What is written when it runs."""
+        """The buffers that a run writes, by the output's name."""
         ...
 
     def run(self) -> None:
@@ -37,12 +37,12 @@ class DeviceEngine(Protocol):
 
     @property
     def stream(self) -> Stream:
-        """Where everything of it is enqueued."""
+        """The stream on which all of the engine's work is enqueued."""
         ...
 
     @property
     def pinned(self) -> PinnedPool:
-        """Where blocks for copies come from."""
+        """The pool of pinned blocks for copies."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class HostArrayEngine:
         self._engine.replace_weights(weights)
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """How long the device takes for a call, without copies; its first one comes before that."""
+        """Milliseconds of a call on the device, without copies; a first call is not timed."""
         self._run(inputs)
         call = self._engine.call({name: array.shape for name, array in inputs.items()})
         began = perf_counter()

@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import CaptureError, Graph, Stream
 from runtime.backends.device.device import Device
+from runtime.backends.device.graph import CaptureError, Graph, capture
 from runtime.backends.device.staging import Buffer, reading
+from runtime.backends.device.stream import Stream
 from runtime.errors import DeviceError, GraphError
 
 ATTEMPTS = 2
@@ -28,11 +29,11 @@ Outputs = Mapping[str, NDArray[np.generic]]
 
 
 class Work(Protocol):
-    """What a call does: the same kernels at the same addresses, time after time."""
+    """The work of a call: the same kernels at the same addresses, time after time."""
 
     @property
     def outputs(self) -> Mapping[str, Buffer]:
-        """What is written when it runs; its inputs are left as they are."""
+        """The buffers that the work writes; its inputs are left as they are."""
         ...
 
     def enqueue(self, *, capturing: bool) -> None:
@@ -61,7 +62,7 @@ class Graphs:
         self._given_up: set[str] = set()
 
     def wanted(self, at: str) -> bool:
-        """Whether a call at these shapes is to be captured."""
+        """True where a call at these shapes is to be captured."""
         return self._wanted and at not in self._given_up
 
     def give_up(self, at: str, reason: str) -> None:
@@ -107,7 +108,7 @@ class Replay:
         self._was_proven = False
         self._proven_beside = 0
         self._noise = graphs.noise
-        """What plain runs were seen to differ by, at least what is known of the library."""
+        """The largest distance seen between plain runs, and at least the library's known one."""
         self._has_run = False
 
     def run(self) -> None:
@@ -143,7 +144,7 @@ class Replay:
         for attempt in range(1, ATTEMPTS + 1):
             expected = self._read()
             try:
-                graph = graphs.stream.capture(lambda: self._work.enqueue(capturing=True))
+                graph = capture(graphs.stream, lambda: self._work.enqueue(capturing=True))
             except CaptureError as error:
                 graphs.device.spoilt = True
                 self.run_plainly()
@@ -214,7 +215,7 @@ class Replay:
         self.run_plainly()
 
     def _replayed(self, graph: Graph) -> Outputs | None:
-        """What a replay gives; None where it failed, and the call ran plainly in its place."""
+        """The outputs of a replay; None where it failed, and the call ran plainly in its place."""
         graphs = self._graphs
         for buffer in self._work.outputs.values():
             # Or a graph that writes nothing would give what the plain run left there.
@@ -249,7 +250,7 @@ class Replay:
 
 
 def distance(found: Outputs, expected: Outputs) -> float:
-    """How far outputs are off: the mean of the differences, relative to the largest magnitude that
+    """The distance of outputs: the mean of the differences, relative to the largest magnitude that
     was expected; of several outputs the largest. Infinite where only one of two is finite.
     """
     return max((_distance(found[name], each) for name, each in expected.items()), default=0.0)

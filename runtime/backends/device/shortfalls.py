@@ -1,4 +1,4 @@
-"""What runs, and yet not as it should: no fallback is silent."""
+"""An account of what runs slower or otherwise than it should: no fallback is silent."""
 
 import logging
 import threading

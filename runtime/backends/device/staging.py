@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import Cuda, DeviceMemory, Event, Pinned, Stream
+from runtime.backends.device.cuda import Cuda, DeviceMemory
+from runtime.backends.device.pinned import Pinned
+from runtime.backends.device.stream import Event, Stream
 from runtime.backends.protocol import Array
 
 _ROUNDS = 2
@@ -55,7 +57,7 @@ class PinnedPool:
         with self._lock:
             if self._free[size]:
                 return self._free[size].pop()
-        return self._cuda.pinned((size,), np.uint8)
+        return Pinned(self._cuda, (size,), np.uint8)
 
     def give_back(self, block: Pinned) -> None:
         """The device is done with it."""
@@ -86,7 +88,7 @@ class Uploads:
             self._round.append(block)
 
     def end_round(self) -> None:
-        """What belongs together has been enqueued. Raises DeviceError for what failed before."""
+        """End a round of copies, which are waited for together. Raises DeviceError."""
         self._rounds.append((self._stream.event(), self._round))
         self._round = []
         while len(self._rounds) > _ROUNDS:

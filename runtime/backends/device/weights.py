@@ -10,8 +10,10 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from runtime.backends.device.cuda import Cuda, Module, Stream
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.module import Module
 from runtime.backends.device.staging import PinnedPool, Uploads
+from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
@@ -75,4 +77,4 @@ class DeviceWeights:
 
     @cached_property
     def _module(self) -> Module:
-        return self._cuda.module(KERNELS.read_bytes())
+        return Module(self._cuda, KERNELS.read_bytes())

@@ -8,8 +8,9 @@ from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
-from runtime.backends.engine_files import EngineFiles
+from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.low_rank import Weights, base_of
 from runtime.backends.onnxruntime.convolutions import with_plain_convolutions
 from runtime.backends.onnxruntime.cuda_session import OnnxCudaCall, OnnxCudaSession, Placed
@@ -18,7 +19,7 @@ from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.package.manifest import BATCH, ModelPackage
-from runtime.package.target import Target, device_bytes
+from runtime.package.target import Target
 from runtime.package.tensors import Tensor
 
 _MATRIX = 2
@@ -38,7 +39,7 @@ class OnnxCudaEngine:
         self, package: ModelPackage, target: Target, role: str, device: Device, path: Path
     ) -> None:
         """Open it, from `path`. Raises BackendError, also where the provider was not taken."""
-        self.stream = device.cuda.stream(urgent=not role.endswith("decoder"))
+        self.stream = Stream(device.cuda, urgent=not role.endswith("decoder"))
         self.pinned = device.pinned
         self._device = device
         self._package = package

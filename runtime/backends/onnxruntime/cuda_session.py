@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.backends.device.calls import Calls
-from runtime.backends.device.cuda import Stream
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Graphs, Replay
 from runtime.backends.device.staging import Buffer
+from runtime.backends.device.stream import Stream
 from runtime.backends.onnxruntime.graph import ELEMENT_TYPES
 from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError

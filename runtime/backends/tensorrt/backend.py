@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
-from runtime.backends.engine_files import EngineFiles
+from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.vendor import Vendor, open_vendor
 from runtime.package.manifest import ModelPackage
-from runtime.package.target import Target, device_bytes
+from runtime.package.target import Target
 
 
 def open_tensorrt(

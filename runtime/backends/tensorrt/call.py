@@ -25,7 +25,7 @@ _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "in
 }
 
 
-class Call:
+class TensorRtCall:
     """Ready to run at one shape, on one stream."""
 
     def __init__(

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from runtime.backends.device.calls import Calls
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Profiles, Shape
-from runtime.backends.tensorrt.call import Call
+from runtime.backends.rows import CPU
+from runtime.backends.tensorrt.call import TensorRtCall
 from runtime.backends.tensorrt.refit import Refit
 from runtime.backends.tensorrt.vendor import Contexts, Vendor
 from runtime.errors import BackendError, DeviceError
@@ -26,7 +28,7 @@ class TensorRtEngine:
         self._vendor = vendor
         self._role = role
         self._target = target
-        self.stream = vendor.device.cuda.stream(urgent=urgent)
+        self.stream = Stream(vendor.device.cuda, urgent=urgent)
         self._profiles = Profiles(
             role, record.inputs, identity.profiles, package.manifest.latents.scale_factor
         )
@@ -36,11 +38,11 @@ class TensorRtEngine:
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
         self._graphs = Graphs(vendor.device, self.stream, role, noise=0)
-        self._calls: Calls[Call] = Calls(self.stream)
+        self._calls: Calls[TensorRtCall] = Calls(self.stream)
 
     @property
     def pinned(self) -> PinnedPool:
-        """Where blocks for copies come from."""
+        """The pool of pinned blocks for copies."""
         return self._vendor.device.pinned
 
     @property
@@ -52,7 +54,7 @@ class TensorRtEngine:
         """Raises BackendError, which says how to get a profile, where there is none."""
         self._profile(shapes)
 
-    def call(self, shapes: Mapping[str, Shape]) -> Call:
+    def call(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
         """The call at these shapes, made at the first use. Raises BackendError."""
         return self._calls.at(shapes, lambda: self._made(shapes))
 
@@ -69,10 +71,10 @@ class TensorRtEngine:
         # The vendor's engine, and its weights, go with the last reference to it.
         del self._calls, self._graphs, self._contexts, self._refit, self._engine
 
-    def _made(self, shapes: Mapping[str, Shape]) -> Call:
+    def _made(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
         profile = self._profile(shapes)
         at = self._profiles.words(shapes)
-        made = Call(self._vendor, self._engine, self._contexts, self._graphs, at)
+        made = TensorRtCall(self._vendor, self._engine, self._contexts, self._graphs, at)
         try:
             made.prepare(profile, shapes)
         except DeviceError:
@@ -85,6 +87,6 @@ class TensorRtEngine:
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
         remedy = (
             "compile one that does, with --sizes and --max-batch "
-            f"(this is of: {self._target.record.command}), or draw with --backend onnxruntime-cpu"
+            f"(this is of: {self._target.record.command}), or draw with --backend {CPU}"
         )
         return self._profiles.index(shapes, remedy)

@@ -1,4 +1,4 @@
-"""What TensorRT says while engines are opened and run: into our log, its last error kept."""
+"""TensorRT's messages while engines are opened and run, into our log; the last error is kept."""
 
 import logging
 from typing import TYPE_CHECKING, Any

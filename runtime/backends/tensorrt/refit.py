@@ -13,7 +13,8 @@ from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from runtime.backends.device.cuda import DeviceMemory, Stream
+from runtime.backends.device.cuda import DeviceMemory
+from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 from runtime.backends.tensorrt.vendor import Vendor

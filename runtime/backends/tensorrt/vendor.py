@@ -1,4 +1,4 @@
-"""What all engines of a target share: the vendor's module, the device, and how engines open."""
+"""TensorRT's module on a device, which all engines of a target share, and how engines open."""
 
 import logging
 import mmap

@@ -1,11 +1,12 @@
 """What `engine-build compile` takes where the command line leaves it open."""
 
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 
 from engine_build.commands.compile import default_backend
-from runtime.backends import catalog
+from runtime.backends import rows
 from runtime.errors import BackendError
-from runtime.package.target import BackendName
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from runtime.package.target import BackendName
     ],
 )
 def test_the_best_backend_that_is_installed_is_taken(
-    installed: list[BackendName], taken: str, monkeypatch: pytest.MonkeyPatch
+    installed: list[str], taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(installed, monkeypatch)
     assert default_backend() == taken
@@ -39,12 +40,14 @@ def test_where_none_is_installed_each_is_named_with_what_brings_it(
         assert words in str(refusal.value)
 
 
-def only(installed: list[BackendName], monkeypatch: pytest.MonkeyPatch) -> None:
+def only(installed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which these are installed."""
 
-    def version_of(backend: BackendName) -> str:
-        if backend in installed:
-            return "11.4.0"
-        raise BackendError(f"{backend} is not installed")
+    brought = {each for name in installed for each in rows.row_of(name).distributions}
 
-    monkeypatch.setattr(catalog, "installed_version", version_of)
+    def version(distribution: str) -> str:
+        if distribution in brought:
+            return "11.4.0"
+        raise PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(rows, "version", version)

@@ -8,7 +8,7 @@ import pytest
 
 from engine_build.target import activations
 from engine_build.target.activations import check_range, largest_activation, with_maximum
-from engine_build.target.profiles import Served
+from engine_build.target.profiles import Tuning
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted
 from engine_build.target.unfused import graph_file
@@ -17,7 +17,7 @@ from runtime.package.manifest import load_package
 from tests.engine_build.target.execution import executed, name_nodes
 from tests.places import ENGINES
 
-WANTED = Wanted("tensorrt-rtx", "sm_89", Served(((64, 96),), 1), precision="fp16")
+WANTED = Wanted("tensorrt-rtx", "sm_89", Tuning(((64, 96),), 1), precision="fp16")
 
 
 def test_the_largest_activation_is_at_least_what_a_layer_is_known_to_answer() -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from engine_build.target.compile import CompileRequest, compile_target, nearest
-from engine_build.target.profiles import Served
+from engine_build.target.profiles import Tuning
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, takes_loras, target_identity
 from engine_build.target.tensorrt.compiler import parse
@@ -53,7 +53,7 @@ def request_of(engines: Path, name: str, **changes: Any) -> CompileRequest:
     fields = {
         "backend": "tensorrt-rtx",
         "compute_capability": "sm_89",
-        "served": Served((SIZE,), max_batch=1),
+        "served": Tuning((SIZE,), max_batch=1),
         "fixed_weights": True,
     }
     wanted = Wanted(**{**fields, **changes})
@@ -96,7 +96,7 @@ def test_every_role_of_every_line_compiles_for_every_gpu(
 
 def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path) -> None:
     """Written and held to the package's own on the CPU; LoRAs find their weights in it."""
-    served = Served(((64, 64),), 1)
+    served = Tuning(((64, 64),), 1)
     asked = request_of(demo, "demo", backend="onnxruntime-cuda", served=served, fixed_weights=False)
     target = compile_target(asked, show_progress=False)
     manifest = load_package(demo, "demo").manifest
@@ -134,7 +134,7 @@ def test_every_weight_that_a_lora_may_name_is_refittable(engines: Path, name: st
     flavour = installed_flavour("tensorrt-rtx")
     api = flavour.load()
     wanted = replace(request_of(engines, name).wanted, fixed_weights=False)
-    wanted = replace(wanted, served=Served(((128, 128),), 1))
+    wanted = replace(wanted, served=Tuning(((128, 128),), 1))
     identity = target_identity(package.manifest, wanted, flavour.version)
     asked = 0
     for role, engine in identity.engines.items():
@@ -218,13 +218,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Target:
     """A target of the demo's."""
     engines = tmp_path_factory.mktemp("engines")
     shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns(FOLDER))
-    asked = request_of(engines, "demo", served=Served(((128, 128),), 1))
+    asked = request_of(engines, "demo", served=Tuning(((128, 128),), 1))
     return compile_target(asked, show_progress=False)
 
 
 def again(target: Target, **changes: Any) -> CompileRequest:
     engines = target.path.parents[2]
-    return request_of(engines, "demo", **{"served": Served(((128, 128),), 1), **changes})
+    return request_of(engines, "demo", **{"served": Tuning(((128, 128),), 1), **changes})
 
 
 def test_a_target_that_is_there_is_not_compiled_again(compiled: Target) -> None:
@@ -236,7 +236,7 @@ def test_a_target_that_is_there_is_not_compiled_again(compiled: Target) -> None:
 def test_what_is_there_in_its_place_is_told_with_how_it_differs(compiled: Target) -> None:
     assert nearest(again(compiled)) is None
     assert nearest(again(compiled, compute_capability="sm_86")) is None
-    larger = again(compiled, served=Served(((256, 256),), 1))
+    larger = again(compiled, served=Tuning(((256, 256),), 1))
     assert (said := nearest(larger)) is not None
     assert said.startswith(f"{compiled.name} is there, but denoiser takes other sizes or batches")
     assert "text_encoder" not in said
@@ -275,7 +275,7 @@ def test_an_engine_that_was_damaged_is_named(compiled: Target, tmp_path: Path) -
     engine.write_bytes(content)
     with pytest.raises(PackageError, match=r"vae_decoder\.engine: changed, sha256"):
         compile_target(
-            request_of(engines, "demo", served=Served(((128, 128),), 1)), show_progress=False
+            request_of(engines, "demo", served=Tuning(((128, 128),), 1)), show_progress=False
         )
 
 
@@ -283,7 +283,7 @@ def test_no_room_is_told_before_any_work(demo: Path, monkeypatch: pytest.MonkeyP
     free = shutil.disk_usage(demo)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(BuildError, match=r"the engines take some 0\.01 GB, but 0\.00 GB are free"):
-        compile_target(request_of(demo, "demo", served=Served(((128, 128),), 1)))
+        compile_target(request_of(demo, "demo", served=Tuning(((128, 128),), 1)))
     assert unfinished(demo) == []
 
 
@@ -331,7 +331,7 @@ def test_too_little_memory_is_told_before_any_work(
     little = psutil.virtual_memory()._replace(available=1_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     with pytest.raises(BuildError, match=r"denoiser: compiling it takes some 0\.0 GB of memory"):
-        compile_target(request_of(demo, "demo", served=Served(((128, 128),), 1)))
+        compile_target(request_of(demo, "demo", served=Tuning(((128, 128),), 1)))
     assert unfinished(demo) == []
 
 

@@ -14,10 +14,10 @@ import onnxruntime
 import pytest
 
 from engine_build.target.precision import typed_graph
-from engine_build.target.profiles import Served
+from engine_build.target.profiles import Tuning
 from engine_build.target.reference import Reference
 from engine_build.target.stacking import stacked
-from engine_build.target.targets import Wanted, served_sizes, target_identity
+from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.verify import (
     UNUSABLE,
     compared,
@@ -35,11 +35,12 @@ from runtime.package.target import (
     Target,
     TargetRecord,
     read_target,
+    tuned_sizes,
     write_target,
 )
 from tests.places import ENGINES
 
-SERVED = Served(((64, 96), (64, 64)), max_batch=1)
+SERVED = Tuning(((64, 96), (64, 64)), max_batch=1)
 WANTED = Wanted("tensorrt-rtx", "sm_89", SERVED, fixed_weights=True)
 
 
@@ -205,7 +206,7 @@ def test_a_stale_target_is_not_verified(package: ModelPackage) -> None:
 
 def test_calls_are_those_of_the_sizes_that_engines_are_for(package: ModelPackage) -> None:
     identity = target_identity(package.manifest, WANTED, "1.0")
-    assert served_sizes(identity, package.manifest) == list(SERVED.sizes)
+    assert tuned_sizes(identity, package.manifest) == SERVED.sizes
     calls = Reference(package, [(64, 96)]).calls
     role = package.manifest.roles["denoiser"]
     assert extents(role, calls["denoiser"][0].inputs) == {

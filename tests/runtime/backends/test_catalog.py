@@ -1,19 +1,19 @@
 """Which backend is taken on a machine, and what is said of those that are not."""
 
-import importlib.metadata
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from runtime.backends import catalog
+from runtime.backends import rows
 from runtime.backends.catalog import WISHES, BackendWish, choose
 from runtime.backends.devices import Devices, Gpu
 from runtime.errors import BackendError
 from runtime.package.manifest import FileRecord, ModelPackage, read_manifest
-from runtime.package.target import BackendName, EngineCheck
+from runtime.package.target import EngineCheck
 from runtime.plan.served import served_by
 from tests.places import ENGINES
 from tests.runtime.package.targets import Made, add_target
@@ -36,7 +36,7 @@ def package(tmp_path: Path) -> ModelPackage:
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT and its kin, in one version, whatever this machine has."""
-    monkeypatch.setattr(catalog, "installed_version", lambda _: "11.4.0")
+    monkeypatch.setattr(rows, "version", lambda _: "11.4.0")
 
 
 def test_without_a_gpu_the_cpu_draws_and_the_reason_is_told(package: ModelPackage) -> None:
@@ -63,29 +63,19 @@ def test_without_a_target_the_command_that_makes_one_is_told(package: ModelPacka
     ],
 )
 def test_the_command_is_one_of_a_backend_that_is_installed(
-    installed: list[BackendName],
+    installed: list[str],
     advised: str,
     package: ModelPackage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def version_of(backend: BackendName) -> str:
-        if backend in installed:
-            return "11.4.0"
-        raise BackendError(f"{backend} is not installed")
-
-    monkeypatch.setattr(catalog, "installed_version", version_of)
+    only(installed, monkeypatch)
     assert choose(package, "auto", HERE).note.endswith(f"compile demo --backend {advised}")
 
 
 def test_a_backend_that_does_not_run_on_the_gpu_is_neither_taken_nor_advised(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def version_of(backend: BackendName) -> str:
-        if backend == "tensorrt":
-            raise BackendError("tensorrt is not installed")
-        return "11.4.0"
-
-    monkeypatch.setattr(catalog, "installed_version", version_of)
+    only(["tensorrt-rtx", "onnxruntime-cuda"], monkeypatch)
     hopper = Devices((replace(GPU, compute_capability="sm_90"),), "")
     fault = "tensorrt-rtx does not run on sm_90: it is for the RTX line"
     note = choose(package, "auto", hopper).note
@@ -185,7 +175,7 @@ def test_the_backend_that_was_asked_for_wins_over_a_better_one(package: ModelPac
     assert choose(package, "onnxruntime-cpu", HERE).target is None
 
 
-@pytest.mark.parametrize("wish", [wish for wish in WISHES if wish not in ("auto", catalog.CPU)])
+@pytest.mark.parametrize("wish", [wish for wish in WISHES if wish not in ("auto", rows.CPU)])
 def test_what_is_not_there_is_refused_in_a_line_that_says_how_to_get_it(
     wish: BackendWish, package: ModelPackage
 ) -> None:
@@ -198,11 +188,8 @@ def test_what_is_not_there_is_refused_in_a_line_that_says_how_to_get_it(
 def test_what_is_not_installed_is_said(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(backend: BackendName) -> str:
-        raise BackendError(f"{backend} is not installed")
-
     add_target(package.path, Made())
-    monkeypatch.setattr(catalog, "installed_version", missing)
+    only([], monkeypatch)
     assert "tensorrt is not installed" in choose(package, "auto", HERE).note
 
 
@@ -229,17 +216,13 @@ def test_fixed_weights_are_said(package: ModelPackage) -> None:
     assert "--fixed-weights" in (served_by(target, package.manifest).fixed_weights or "")
 
 
-VERSION: Callable[[BackendName], str] = catalog.installed_version
+def only(installed: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which these backends are installed."""
+    brought = {each for name in installed for each in rows.row_of(name).distributions}
 
+    def version(distribution: str) -> str:
+        if distribution in brought:
+            return "11.4.0"
+        raise PackageNotFoundError(distribution)
 
-def test_a_version_is_the_installed_one() -> None:
-    assert VERSION("tensorrt-rtx") == importlib.metadata.version("tensorrt-rtx")
-
-
-def test_what_brings_onnxruntime_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(catalog, "version", missing)
-    with pytest.raises(BackendError, match="pip install onnxruntime-gpu"):
-        VERSION("onnxruntime-cuda")
+    monkeypatch.setattr(rows, "version", version)

@@ -61,7 +61,7 @@ def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:
     assert compiled
     contexts = [len(engine.contexts) for engine in machine.engines]
     width, height = SIZES[0]
-    loras = [{"id": model.loras[0].id, "weight": 0.5}]
+    loras = [{"id": model.loras()[0].id, "weight": 0.5}]
     draw(generator, width=width, height=height, steps=2, loras=loras)
     assert machine.cuda.modules == compiled
     assert [len(engine.contexts) for engine in machine.engines] == contexts
@@ -87,7 +87,7 @@ def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    [offer] = model.loras
+    [offer] = model.loras()
     (factors,) = (model.package.path / "loras" / offer.id).glob("*.safetensors")
     content = bytearray(factors.read_bytes())
     content[-1] ^= 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.target.profiles import Served
+from engine_build.target.profiles import Tuning
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.tensorrt.engine import engine_job
 from engine_build.target.tensorrt.job import EngineJob, Phase
@@ -20,7 +20,7 @@ from tests.places import ENGINES
 def job(tmp_path: Path) -> EngineJob:
     """The smallest network of the demo."""
     package = load_package(ENGINES, "demo")
-    served = Served(((128, 128),), max_batch=1)
+    served = Tuning(((128, 128),), max_batch=1)
     wanted = Wanted("tensorrt-rtx", "sm_89", served, fixed_weights=True)
     identity = target_identity(package.manifest, wanted, "1")
     return engine_job(package, identity, "preview_decoder", tmp_path)

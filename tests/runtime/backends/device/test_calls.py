@@ -5,6 +5,7 @@ import pytest
 from runtime.backends.device import calls
 from runtime.backends.device.calls import Calls
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.stream import Stream
 from tests.fakes.cuda import FakeCuda
 
 
@@ -22,7 +23,7 @@ class Kept:
 def test_the_shape_that_was_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "MOST", 2)
     fake = FakeCuda()
-    kept: Calls[Kept] = Calls(Cuda(fake, fake).stream(urgent=True))
+    kept: Calls[Kept] = Calls(Stream(Cuda(fake, fake), urgent=True))
 
     def at(width: int) -> Kept:
         return kept.at({"latents": (1, width)}, lambda: Kept(width))
@@ -40,7 +41,7 @@ def test_the_shape_that_was_used_longest_ago_makes_room(monkeypatch: pytest.Monk
 def test_nothing_is_freed_that_may_be_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "MOST", 1)
     fake = FakeCuda()
-    stream = Cuda(fake, fake).stream(urgent=True)
+    stream = Stream(Cuda(fake, fake), urgent=True)
     kept: Calls[Kept] = Calls(stream)
     first = kept.at({"latents": (1, 1)}, lambda: Kept(1))
     freed_when_done: list[int] = []

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import CaptureError, Cuda
+from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.graph import CaptureError, capture
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
+from runtime.backends.device.stream import Stream
 from runtime.errors import DeviceError
 from tests.fakes.cuda import FakeCuda
 
@@ -12,7 +14,7 @@ from tests.fakes.cuda import FakeCuda
 def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -> None:
     fake = FakeCuda()
     cuda = Cuda(fake, fake)
-    stream, pool = cuda.stream(urgent=True), PinnedPool(cuda)
+    stream, pool = Stream(cuda, urgent=True), PinnedPool(cuda)
     first, second = (
         Buffer(cuda.allocate(16, "buffers"), (4,), np.dtype(np.float32)) for _ in range(2)
     )
@@ -22,7 +24,7 @@ def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -
         raise DeviceError("denoiser: it cannot run")
 
     with pytest.raises(CaptureError, match="denoiser: it cannot run"):
-        stream.capture(fail)
+        capture(stream, fail)
     assert fake.graphs == 0
     uploads = Uploads(pool, stream)
     uploads.put(np.arange(4, dtype=np.float32), first.memory.address)
@@ -34,8 +36,8 @@ def test_a_capture_that_fails_halfway_leaves_no_graph_and_its_stream_goes_on() -
 def test_a_graph_that_is_destroyed_is_gone() -> None:
     fake = FakeCuda()
     cuda = Cuda(fake, fake)
-    stream = cuda.stream(urgent=True)
-    graph = stream.capture(lambda: None)
+    stream = Stream(cuda, urgent=True)
+    graph = capture(stream, lambda: None)
     assert fake.graphs == 1
     graph.destroy()
     assert fake.graphs == 0

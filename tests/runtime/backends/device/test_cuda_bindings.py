@@ -49,7 +49,7 @@ def test_a_function_is_the_real_drivers(name: str) -> None:
 
 
 def test_the_fake_has_nothing_of_its_own() -> None:
-    vendors = {name for name in vars(FakeCuda) if name.startswith(("cu", "CU"))}
+    vendors = {name for name in dir(FakeCuda) if name.startswith(("cu", "CU"))}
     made_up = vendors - {*FUNCTIONS, *DRIVER_FUNCTIONS}
     assert made_up == {*CudaBindings.__annotations__, *DriverBindings.__annotations__}
 

@@ -11,6 +11,7 @@ from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import SETTLING, Graphs, Replay, distance
 from runtime.backends.device.staging import Buffer, Uploads, reading
+from runtime.backends.device.stream import Stream
 from runtime.errors import DeviceError, GraphError
 from tests.fakes.cuda import FakeCuda, FakeError, FakeRuntime
 
@@ -29,7 +30,7 @@ class Machine:
         self.vendor = FakeRuntime(self.fake)
         cuda = Cuda(self.fake, self.fake, lambda: [self.vendor.last_error])
         self.device = Device(cuda, captures=self.captures)
-        self.stream = cuda.stream(urgent=True)
+        self.stream = Stream(cuda, urgent=True)
         self.graphs = Graphs(self.device, self.stream, "denoiser", self.noise)
         self.uploads = Uploads(self.device.pinned, self.stream)
 

@@ -5,6 +5,7 @@ import pytest
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.staging import PinnedPool
+from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.low_rank import LowRankUpdate, Weight, base_of, merged
 from runtime.errors import BackendError, DeviceError
@@ -35,7 +36,7 @@ WEIGHTS: dict[str, Weight] = {
 def machine(memory: int = 2**30) -> tuple[FakeCuda, Cuda, DeviceWeights]:
     fake = FakeCuda((FakeProperties(totalGlobalMem=memory),))
     cuda = Cuda(fake, fake)
-    return fake, cuda, DeviceWeights(cuda, cuda.stream(urgent=True), PinnedPool(cuda))
+    return fake, cuda, DeviceWeights(cuda, Stream(cuda, urgent=True), PinnedPool(cuda))
 
 
 def test_each_weight_is_at_its_address_when_writing_returns() -> None:

@@ -22,6 +22,7 @@ USERS = (
 
 # What TensorRT for RTX alone has; `Flavour` says where it may be used.
 RTX_ONLY = {
+    "REQUIRE_USER_ALLOCATION",
     "ComputeCapability",
     "num_compute_capabilities",
     "set_compute_capability",

@@ -1,0 +1,172 @@
+"""The backends, a row for each: all that is known of one outside of its own folder.
+
+The order is that of preference: `auto` takes the first that can draw. Nothing is imported here of
+a backend, nor of its vendor; a row's `open` does that. `docs/backends.md` adds a backend by a
+folder and a row; `engine_build.target.compiler` has the rows of those that compile.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from runtime.backends.protocol import Backend
+from runtime.errors import BackendError
+from runtime.package.manifest import ModelPackage
+from runtime.package.target import BackendName, Target
+
+CPU: BackendName = "onnxruntime-cpu"
+"""The backend that draws on every machine, from a package's own graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a backend is opened with."""
+
+    package: ModelPackage
+    target: Target | None
+    """None for a backend that runs the package's own graphs."""
+    device: str
+    """The device's name, for people."""
+    threads: int | None = None
+    """CPU threads; None for as many as there are cores. A backend on a GPU takes no notice."""
+    captures: bool = True
+    """False: nothing runs as a CUDA graph."""
+
+    @property
+    def compiled(self) -> Target:
+        """The target of a backend that runs compiled engines."""
+        assert self.target is not None, "a backend with compiled engines is opened on a target"
+        return self.target
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend, as the code outside of its folder reads it."""
+
+    name: BackendName
+    library: str
+    """The library that has to be installed, by the name that people know."""
+    extra: str
+    """The argument of `pip install` that brings the backend with all that it needs."""
+    distributions: tuple[str, ...]
+    """The Python distributions that bring its library, any of which is enough."""
+    install: str
+    """The remedy where none of them is installed."""
+    open: Callable[[Opening], Backend]
+    """Imports the backend's folder and its vendor, and opens the backend. Raises BackendError."""
+    weights_beside: bool = False
+    """True where an engine's file has no weights, and the package's files of weights are loaded
+    with it."""
+    gpus: tuple[str, ...] | None = None
+    """The compute capabilities that it runs on; None for all."""
+
+    def installed_version(self) -> str:
+        """The installed version; nothing is loaded. Raises BackendError where there is none."""
+        for distribution in self.distributions:
+            with suppress(PackageNotFoundError):
+                return version(distribution)
+        raise BackendError(f"{self.distributions[0]} is not installed; {self.install}")
+
+    def gpu_fault(self, compute_capability: str) -> str | None:
+        """The reason why it runs nothing on a GPU, with the remedy; None where it may run."""
+        if self.gpus is None or compute_capability in self.gpus:
+            return None
+        others = " or ".join(row.name for row in TARGET_BACKENDS if row.gpus is None)
+        return (
+            f"{self.name} does not run on {compute_capability}: it is for the RTX line "
+            f"({', '.join(self.gpus)}); take --backend {others}"
+        )
+
+
+def _open_tensorrt(opening: Opening) -> Backend:
+    from runtime.backends.tensorrt.backend import open_tensorrt
+
+    return open_tensorrt(
+        opening.package, opening.compiled, opening.device, captures=opening.captures
+    )
+
+
+def _open_onnxruntime_cuda(opening: Opening) -> Backend:
+    from runtime.backends.device.cuda import Cuda
+    from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda(
+        opening.package, opening.compiled, Cuda(), opening.device, captures=opening.captures
+    )
+
+
+def _open_onnxruntime_cpu(opening: Opening) -> Backend:
+    from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+
+    return OnnxRuntimeCpu(opening.package, opening.threads)
+
+
+TARGET_BACKENDS: tuple[BackendRow, ...] = (
+    BackendRow(
+        name="tensorrt",
+        library="TensorRT",
+        extra='"calotype[tensorrt]"',
+        distributions=("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+        install="install it with: pip install tensorrt",
+        open=_open_tensorrt,
+    ),
+    BackendRow(
+        name="tensorrt-rtx",
+        library="TensorRT for RTX",
+        extra='"calotype[tensorrt-rtx]"',
+        distributions=("tensorrt-rtx",),
+        install="install it with: pip install tensorrt-rtx",
+        open=_open_tensorrt,
+        # NVIDIA's support matrix, and sm_80, which its page on engines names. An H200 (sm_90)
+        # refused an engine of 1.7.1.116 with "TensorRT-RTX does not support this compute
+        # capability", and the compiler knows neither Hopper nor the data centre's Blackwell
+        # (sm_100, sm_103):
+        # https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
+        # https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+        gpus=("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121"),
+    ),
+    BackendRow(
+        name="onnxruntime-cuda",
+        library="onnxruntime-gpu",
+        extra='"calotype[cuda]" (once onnxruntime is uninstalled)',
+        distributions=("onnxruntime-gpu",),
+        install="put it in the place of onnxruntime with: "
+        "pip uninstall onnxruntime && pip install onnxruntime-gpu",
+        open=_open_onnxruntime_cuda,
+        weights_beside=True,
+    ),
+)
+"""The backends that run the engines of a target on a GPU, the best first."""
+
+BACKENDS: tuple[BackendRow, ...] = (
+    *TARGET_BACKENDS,
+    BackendRow(
+        name=CPU,
+        library="onnxruntime",
+        extra="calotype",
+        distributions=("onnxruntime", "onnxruntime-gpu"),
+        install="install it with: pip install onnxruntime",
+        open=_open_onnxruntime_cpu,
+    ),
+)
+
+
+def row_of(name: str) -> BackendRow:
+    """The row of a backend by its name. Raises BackendError that lists those that there are."""
+    for row in BACKENDS:
+        if row.name == name:
+            return row
+    known = ", ".join(row.name for row in BACKENDS)
+    raise BackendError(f"there is no backend {name!r}; known are {known}")
+
+
+def installed_backend(*compute_capabilities: str) -> BackendRow | None:
+    """The best backend for targets that is installed here and runs on all these GPUs, if any."""
+    for row in TARGET_BACKENDS:
+        if any(row.gpu_fault(each) for each in compute_capabilities):
+            continue
+        with suppress(BackendError):
+            row.installed_version()
+            return row
+    return None
