@@ -26,8 +26,10 @@ types: .venv/test.stamp .venv/stubs.stamp
 imports: .venv/test.stamp
 	$(BIN)/lint-imports
 
+# A process more takes most of a core, and up to 3 GB; each has its own servers, and one thread.
+PROCESSES ?= 2
 unit: .venv/test.stamp .venv/bindings.stamp
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal
 
 # Of TensorRT itself only the bindings can be had here: a binary in which names can be looked up.
 .venv/bindings.stamp: Makefile | .venv/test.stamp

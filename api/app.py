@@ -1,4 +1,4 @@
-"""The ASGI app: every route, every error, the documentation."""
+"""ASGI app with every route, the handlers of errors and the documentation."""
 
 from functools import lru_cache
 from importlib.metadata import version
@@ -20,7 +20,7 @@ Submit a job with `POST /api/generate`, follow it at `/api/sse/{job_id}`, fetch 
 
 
 def create_app(services: Services) -> FastAPI:
-    """The app over services that are open already, and are closed by whoever opened them."""
+    """The app over open services, which the caller closes."""
     app = FastAPI(
         title="Calotype",
         version=version("calotype"),
@@ -36,9 +36,9 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(CountAnswers, metrics=services.metrics)
 
     @lru_cache(maxsize=1)
-    def document_with(_loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        return openapi(app, services.model)
+    def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
+        return openapi(app, services.model.parameters(loras))
 
     # LoRA packs come and go while the server runs.
-    app.openapi = lambda: document_with(services.model.loras)  # type: ignore[method-assign]
+    app.openapi = lambda: document_with(services.model.loras())  # type: ignore[method-assign]
     return app

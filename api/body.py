@@ -1,4 +1,4 @@
-"""The body of a request: read up to a limit, parsed as the JSON that it says it is."""
+"""Body of an HTTP request: read up to a limit, and parsed as JSON."""
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -10,7 +10,7 @@ MAX_BODY_BYTES = 1 << 20
 
 
 async def read_body(request: Request) -> bytes:
-    """The body's bytes, counted as they come in. Raises BodyTooLarge, BodyCutShort."""
+    """The body's bytes, up to MAX_BODY_BYTES. Raises BodyTooLarge, BodyCutShort."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
         raise BodyTooLarge(_too_large(declared))

@@ -1,7 +1,4 @@
-"""Every error as a problem: `application/problem+json`, RFC 9457.
-
-What went wrong is raised where it is found; which status that is on the wire is said here alone.
-"""
+"""Errors as problems (`application/problem+json`, RFC 9457), with the status of each error."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +30,7 @@ class NotJson(CalotypeError):
 
 
 class BodyCutShort(CalotypeError):
-    """The caller went away in the middle of its body; nobody will read this."""
+    """The caller closed the connection in the middle of the body; nobody reads the answer."""
 
 
 class BodyTooLarge(CalotypeError):
@@ -45,7 +42,7 @@ class NotReady(CalotypeError):
 
 
 class StreamOver(Exception):
-    """The stream's last event was seen already: 204, upon which an EventSource stops asking."""
+    """The client has seen the stream's last event: 204, which stops an EventSource."""
 
 
 _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
@@ -67,7 +64,7 @@ def problem(
     errors: Sequence[Fault] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error's answer. ASCII on the wire, since a detail may quote what is no Unicode."""
+    """An error's answer, in ASCII: a detail may quote text that is no Unicode."""
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -79,7 +76,7 @@ def problem(
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for its documentation."""
+    """The error responses of a route, for the documentation."""
     schema = {"$ref": "#/components/schemas/Problem"}
     retry = {"schema": {"type": "integer"}, "description": "Try again after so many seconds."}
     return {
@@ -93,7 +90,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Make every error that the app meets a problem."""
+    """Answer every error of the app with a problem."""
     app.add_exception_handler(CalotypeError, _our_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
@@ -114,7 +111,7 @@ async def _our_error(_: Request, error: Exception) -> Response:
 
 
 async def _wrong_parameter(_: Request, error: Exception) -> Response:
-    """A query parameter or a header that does not fit; bodies are read by the model."""
+    """Answer a wrong query parameter or header; the model checks bodies itself."""
     assert isinstance(error, RequestValidationError)
     errors = [
         Fault(pointer=f"/{fault['loc'][-1]}", detail=f"{fault['input']!r}: {fault['msg'].lower()}")
@@ -136,7 +133,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """Starlette knows the methods of one route; several may share an address."""
+    """Methods that any route takes at the address; Starlette names those of one route."""
     router: Router = request.app.router
     scopes = {method: {**request.scope, "method": method} for method in _METHODS}
     return ", ".join(
@@ -151,6 +148,6 @@ async def _stream_over(_: Request, __: Exception) -> Response:
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:
-    """A bug of ours: the log has its story, the caller its apology."""
+    """Answer an error that is a bug of ours; its traceback is in the log."""
     detail = "an error of ours, which is in the server's log; the request may be sent again"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)

@@ -1,7 +1,8 @@
-"""Server-Sent Events: a job's, and the gallery's.
+"""Server-Sent Events of jobs and of the gallery.
 
-Events have an id and no name, so that `EventSource.onmessage` sees them all; data is one JSON
-object. FastAPI frames them and keeps proxies awake with a comment every 15 s.
+An event has an id and no name, so that `EventSource.onmessage` gets every event; its data is one
+JSON object. FastAPI frames events and sends a comment every 15 s, which keeps proxies from closing
+the connection.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -19,21 +20,21 @@ EventT = TypeVar("EventT")
 
 
 async def job_stream(events: AsyncIterator[JobEvent]) -> AsyncIterator[ServerSentEvent]:
-    """A job's events as they go over the wire."""
+    """A job's events as Server-Sent Events."""
     async with closing(events):
         async for event in events:
             yield _frame(event.id, job_event(event))
 
 
 async def gallery_stream(events: AsyncIterator[GalleryEvent]) -> AsyncIterator[ServerSentEvent]:
-    """The gallery's events as they go over the wire."""
+    """The gallery's events as Server-Sent Events."""
     async with closing(events):
         async for event in events:
             yield _frame(event.id, gallery_event(event))
 
 
 def closing(events: AsyncIterator[EventT]) -> "aclosing[AsyncGenerator[EventT, None]]":
-    """Unsubscribes when the block is left, and not when the garbage is collected."""
+    """A context that closes the iterator at its end, not when the garbage is collected."""
     return aclosing(cast("AsyncGenerator[EventT, None]", events))
 
 

@@ -1,10 +1,10 @@
-"""The guide's requests, of which the documentation shows those that the loaded model takes."""
+"""Requests of the guide; the documentation shows those that the loaded model takes."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from runtime.errors import RequestError
-from runtime.plan.model import Model
+from runtime.plan.request import read_request
 
 GUIDE: Mapping[str, Mapping[str, Any]] = {
     "An illustration, in tags": {
@@ -42,14 +42,16 @@ GUIDE: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def examples_for(model: Model) -> dict[str, dict[str, Any]]:
-    """Example Objects of OpenAPI, by title."""
-    return {title: {"value": dict(body)} for title, body in GUIDE.items() if _takes(model, body)}
+def examples_for(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Example Objects of OpenAPI, by title: the requests that fit this JSON Schema."""
+    return {
+        title: {"value": dict(body)} for title, body in GUIDE.items() if _fits(body, parameters)
+    }
 
 
-def _takes(model: Model, body: Mapping[str, Any]) -> bool:
+def _fits(body: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     try:
-        model.read(body)
+        read_request(body, parameters)
     except RequestError:
         return False
     return True

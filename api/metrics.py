@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in a registry of the app's own."""
+"""Metrics for Prometheus, in a registry of the app's own."""
 
 from collections.abc import Iterator
 from time import perf_counter
@@ -13,7 +13,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """What the API counts itself; what the broker counts is read when the page is asked for."""
+    """Counters of the API; the page adds the broker's figures."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -43,7 +43,7 @@ class Metrics:
 
 
 class CountAnswers:
-    """Middleware: every answer is counted under its route's path, not the address asked for."""
+    """Middleware that counts every answer under its route's path, not its own address."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -67,7 +67,7 @@ class CountAnswers:
 
 
 class _Snapshot:
-    """A collector of figures that were read already."""
+    """Collector of fixed figures."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics

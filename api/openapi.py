@@ -1,5 +1,6 @@
-"""The OpenAPI document: FastAPI's own, with the loaded model's limits and every event in it."""
+"""OpenAPI document: FastAPI's own, with the loaded model's limits and the types of events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,7 +8,6 @@ from fastapi.openapi.utils import get_openapi
 
 from api.examples import examples_for
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
-from runtime.plan.model import Model
 
 BODY = "GenerateRequest"
 JOB_EVENTS = "JobEvent"
@@ -22,28 +22,27 @@ def reference(schema: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=schema)}
 
 
-def openapi(app: FastAPI, model: Model) -> dict[str, Any]:
-    """The document for an app that serves `model`."""
+def openapi(app: FastAPI, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The document for an app; `parameters` is the JSON Schema of its model's requests."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     schemas = document["components"]["schemas"]
     _drop_fastapi_errors(document)
-    parameters = {key: rule for key, rule in model.parameters.items() if key != "$schema"}
-    schemas[BODY] = parameters
+    schemas[BODY] = {key: rule for key, rule in parameters.items() if key != "$schema"}
     schemas[Problem.__name__] = Problem.model_json_schema(ref_template=_REFERENCE)
     for name, adapter in ((JOB_EVENTS, JOB_EVENT), (GALLERY_EVENTS, GALLERY_EVENT)):
         schemas[name] = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
     for schema in list(schemas.values()):
         schemas.update(schema.pop("$defs", {}))
     body = document["paths"]["/api/generate"]["post"]["requestBody"]
-    body["content"]["application/json"]["examples"] = examples_for(model)
+    body["content"]["application/json"]["examples"] = examples_for(parameters)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
 
 
 def _drop_fastapi_errors(document: dict[str, Any]) -> None:
-    """FastAPI announces a 422 of its own shape wherever there is a parameter; ours are problems."""
+    """Drop the 422 that FastAPI documents wherever there is a parameter: ours is a problem."""
     for name in _VALIDATION_SCHEMAS:
         document["components"]["schemas"].pop(name, None)
     for path in document["paths"].values():

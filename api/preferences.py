@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240): how long a caller would wait for the end of its job."""
+"""`Prefer` header (RFC 7240): the time that a caller waits for the end of its job."""
 
 import re
 
@@ -8,10 +8,10 @@ _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,4})"?\s*(?=[,;]|$)', re.ASCII 
 
 
 def preferred_wait(prefer: str | None) -> int | None:
-    """The seconds of `wait=N`, 1 to 60.
+    """Seconds of `wait=N`, 1 to MAX_WAIT_SECONDS; None where the header has no such wait.
 
-    Every other preference is passed over without a word, as the RFC demands; the answer's
-    `Preference-Applied` tells the caller which were honoured.
+    Other preferences are ignored, as the RFC demands: the answer's `Preference-Applied` names the
+    one that was honoured.
     """
     found = _WAIT.search(prefer or "")
     if found is None:

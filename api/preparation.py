@@ -1,9 +1,9 @@
-"""Makes a target ready while the server serves by what there is, and moves over to it.
+"""Preparation of a target while the server draws with another backend, and the move to the target.
 
-One that is missing is compiled where `--compile` asks for it; one that was compiled where there was
-no GPU is verified when it is first met on its GPU.
+A missing target is compiled where `--compile` asks for that; a target that was compiled without a
+GPU is verified when the server first meets that target's GPU.
 
-The build stage is a program of its own to the server: a command that runs at low priority.
+The server runs the build stage as a separate command, at low priority.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 class Renewable(Protocol):
-    """What is asked of the supervisor."""
+    """The supervisor, as a preparation calls it."""
 
     def tell(self, sentence: str) -> None:
-        """What is to be said with the engine in use, in the place of what was told before."""
+        """From now on add this sentence to the engine's note, in the place of the one before."""
         ...
 
     async def renew(self, backend: BackendWish) -> None:
@@ -45,19 +45,20 @@ class Renewable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A command that makes a target ready, and what to serve with then."""
+    """A command that makes a target ready, and the backend to serve with afterwards."""
 
     title: str
-    """What the command does."""
+    """The command's work as a participle: "compiling", "verifying"."""
     command: Sequence[str]
     backend: BackendWish
     choice: Callable[[], Choice]
-    """What there is to serve with now. Raises BackendError for what was asked for and is not."""
+    """Chooses what to serve with now. Raises BackendError where the wanted backend cannot run."""
 
     @asynccontextmanager
     async def beside(self, workers: Renewable) -> AsyncIterator[None]:
-        """Let it run while the body does; what is not finished then is interrupted, and goes on
-        where it was when it is begun again.
+        """Run the preparation while the body runs, and interrupt it at the end of the body.
+
+        An interrupted command resumes its work when the next server starts it again.
         """
         running = asyncio.create_task(self.run(workers))
         try:
@@ -68,8 +69,9 @@ class Preparation:
                 await running
 
     async def run(self, workers: Renewable) -> None:
-        """Do it, and move over where a target came of it. What did not is told with the engine that
-        goes on serving, and logged.
+        """Run the command, and move the workers over to the target that it made ready.
+
+        A failure is logged and told in the note of the engine that goes on serving.
         """
         command = " ".join(self.command)
         logger.info("%s in the background: %s", self.title, command)
@@ -84,7 +86,7 @@ class Preparation:
             logger.error("%s %s; serving goes on", self.title, error)  # noqa: TRY400
 
     async def _chosen(self) -> Choice:
-        """Run the command; the choice that it made possible. Raises BackendError for none."""
+        """Run the command; returns the choice of its target. Raises BackendError for none."""
         code, last = await self._command()
         if code != 0:
             raise BackendError(f"failed (code {code}): {last}")
@@ -97,7 +99,7 @@ class Preparation:
         return choice
 
     async def _command(self) -> tuple[int, str]:
-        """Run the command; returns its code and the last line that it said."""
+        """Run the command; returns its exit code and the last line of its stderr."""
         process = await asyncio.create_subprocess_exec(
             *self.command,
             stdin=DEVNULL,
@@ -124,9 +126,9 @@ class Preparation:
 def missing_target(
     settings: Settings, package: ModelPackage, devices: Devices
 ) -> Preparation | None:
-    """What compiles the target that is missing; None where none is.
+    """The compilation of a missing target; None where there is a target to serve with.
 
-    Raises BackendError where nothing could be compiled for.
+    Raises BackendError for a backend or a machine that takes no target.
     """
     if settings.backend == CPU:
         raise BackendError(f"--compile has nothing to compile: --backend {CPU} needs no target")
@@ -145,10 +147,10 @@ def missing_target(
 def unverified_target(
     settings: Settings, package: ModelPackage, devices: Devices
 ) -> Preparation | None:
-    """What verifies a target that has never run on its GPU, where there is no other to serve with.
+    """The verification of a target that has never run on its GPU.
 
-    None where there is nothing to verify. Raises BackendError for a backend that was asked for by
-    name and cannot be had.
+    None where there is another target to serve with, or none to verify. Raises BackendError for a
+    backend that was asked for by name and cannot run.
     """
     if choose(package, settings.backend, devices).target is not None:
         return None

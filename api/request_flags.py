@@ -1,7 +1,7 @@
-"""A request's fields as flags of the command line.
+"""Fields of a request as flags of the command line.
 
-A flag only puts its value into the body; whether the body is right is the model's schema's to say,
-so that the command line and the API refuse the same things in the same words.
+A flag only puts its value into the body, which the model's schema checks: the command line and the
+API refuse the same requests in the same words.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def body_from_flags(arguments: argparse.Namespace) -> object:
-    """The request's body. Raises RequestError for a file that holds none."""
+    """The request's body. Raises RequestError for a `--request` file without a body."""
     names = ["prompt", *_NUMBERS, *_WORDS, "guidance_interval", "prompt_weighting"]
     given = {name: getattr(arguments, name) for name in names}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

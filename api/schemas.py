@@ -1,6 +1,6 @@
-"""What the API answers, as types: `/docs` shows these, and every answer is made of them.
+"""Types of the API's answers, which `/docs` shows.
 
-Each type that stands for something of the runtime is made from it by its `of`.
+A type that stands for a type of the runtime is made from an instance of that by its `of`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from runtime.plan.text.weighting import unsupported
 
 
 class Schema(BaseModel):
-    """What all answers have in common: they do not change once made."""
+    """Base of all answers: frozen."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -103,7 +103,7 @@ class Accepted(Schema):
 
     @classmethod
     def of(cls, job: protocol.Job) -> "Accepted":
-        """Where the job stands, and where to follow it."""
+        """The job's status, and the addresses of the job and its events."""
         return cls(
             job_id=job.job_id,
             status=job.status,
@@ -159,7 +159,7 @@ class Job(Schema):
 
 
 def _warnings(request: Mapping[str, Any]) -> list[str]:
-    """Where weights do not act, all of a prompt is text, and nobody expects otherwise."""
+    """Warnings about the prompts; none without prompt weighting, when all of a prompt is text."""
     if not request["prompt_weighting"]:
         return []
     prompts = request["prompt"], request["negative_prompt"] or ""
@@ -167,7 +167,7 @@ def _warnings(request: Mapping[str, Any]) -> list[str]:
 
 
 def job_url(job_id: str) -> str:
-    """Where a job is found."""
+    """The address of a job."""
     return f"/api/jobs/{job_id}"
 
 
@@ -356,6 +356,6 @@ class Ready(Schema):
     status: Literal["ready"] = "ready"
 
 
-# What no route returns as its one model, and the documentation needs all the same.
+# Types that the documentation needs, though no route returns one of them as its model.
 JOB_EVENT: TypeAdapter[Any] = TypeAdapter(JobEvent)
 GALLERY_EVENT: TypeAdapter[Any] = TypeAdapter(GalleryEvent)

@@ -1,4 +1,4 @@
-"""The server process: broker, supervisor and HTTP, opened in that order and closed in reverse."""
+"""Server process: broker, supervisor and HTTP, opened in this order and closed in reverse."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ from runtime.jobs.supervisor import Supervisor
 from runtime.plan.model import Model
 
 GRACE_SECONDS = 5
-"""What a client that does not read is waited for when the server stops."""
+"""Time that a stopping server waits for clients that do not read their answers."""
 
 
 class CannotListen(CalotypeError):
@@ -35,9 +35,9 @@ def serve(
     announce: Callable[[str], None],
     preparation: Preparation | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is told the address once it is open.
+    """Serve until SIGTERM or SIGINT; `announce` is called with the address once that is open.
 
-    With a `preparation`, whatever can run serves until that has made what was asked for.
+    With a `preparation`, the best backend that can run serves until the wanted one is ready.
 
     Raises CannotListen; WorkerFailed when nothing can be served; CalotypeError when the data
     directory cannot be used.
@@ -94,7 +94,7 @@ async def _serve(
 async def _until_stopped(
     server: "_Server", listener: socket.socket, supervisor: Supervisor
 ) -> None:
-    """Answer until a signal comes, or until there will never be anything to serve with."""
+    """Answer until a signal comes, or until it is certain that no worker can start."""
     failure = asyncio.create_task(supervisor.failure())
     failure.add_done_callback(lambda _: server.end())
     try:
@@ -106,7 +106,7 @@ async def _until_stopped(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it is open and ends its streams before it waits for them."""
+    """A uvicorn server that announces its start and ends its streams before a shutdown."""
 
     def __init__(
         self, config: uvicorn.Config, opened: Callable[[], None], stopping: Callable[[], None]
@@ -116,24 +116,26 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open, and say so."""
+        """Open the sockets, then call `opened`."""
         await super().startup(sockets)
         self._opened()
 
     def end(self) -> None:
-        """Stop soon. An open stream would hold that up for as long as its client likes."""
+        """Stop soon. Streams end first: an open stream would delay the stop without end."""
         self._stopping()
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came."""
+        """Stop on a signal."""
         self.end()
         super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn raises the signal again when it has stopped, which would end the process there
-        and then, with broker and supervisor still open.
+        """Handle signals through the event loop while the server runs.
+
+        uvicorn's own version raises the signal again once the server has stopped, which would end
+        the process with broker and supervisor still open.
         """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)

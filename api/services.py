@@ -1,4 +1,4 @@
-"""What the routes work with: put together once when the server starts, handed to every request."""
+"""Services behind the routes: put together once at the start and handed to every request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from runtime.plan.model import Model
 
 
 class Workers(Protocol):
-    """What the API asks of the supervisor."""
+    """The supervisor, as the API reads it."""
 
     @property
     def workers(self) -> Sequence[WorkerFacts]:
@@ -23,17 +23,17 @@ class Workers(Protocol):
 
     @property
     def engine(self) -> EngineFacts | None:
-        """What the pictures are made with; None until a worker was ready."""
+        """The engine that draws the pictures; None until a worker was ready."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether a worker has loaded the model and run one step."""
+        """True while a worker takes jobs: its model is loaded and one step was run."""
         ...
 
 
 class PictureFiles(Protocol):
-    """What the API asks of the gallery. Both look at the disk: call them in a thread."""
+    """The gallery, as the API reads it. Both methods look at the disk: call them in a thread."""
 
     def picture_path(self, filename: str) -> Path | None:
         """The picture's file; None where there is none."""

@@ -1,7 +1,7 @@
-"""What a server can be told: one class for its flags, its environment and its defaults.
+"""The settings of a server: one class for its flags, its environment and its defaults.
 
 A flag of `calotype serve` wins over the environment, which wins over the default. Every value is
-checked here, before anything is opened, and `calotype config` prints where each one came from.
+checked here, before anything is opened, and `calotype config` prints the origin of each.
 """
 
 import os
@@ -105,7 +105,7 @@ def variable(name: str) -> str:
 def read_settings(flags: Mapping[str, str]) -> Settings:
     """The settings from flags, the environment and the defaults. Raises SettingsError."""
     _refuse_unknown_variables()
-    # Values are text wherever they come from, and are read as their field's type.
+    # Flags and variables are text; pydantic converts them to their field's type.
     values: dict[str, Any] = dict(flags)
     try:
         return Settings(**values)
@@ -114,7 +114,7 @@ def read_settings(flags: Mapping[str, str]) -> Settings:
 
 
 def origin(name: str, flags: Mapping[str, str]) -> str:
-    """Where a setting's value came from: its flag, its variable, or `default`."""
+    """The origin of a setting's value: its flag, its variable, or `default`."""
     if name in flags:
         return flag(name)
     return variable(name) if variable(name) in _variables() else "default"

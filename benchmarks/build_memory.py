@@ -1,10 +1,11 @@
-"""What a build of a model of published size takes: memory and seconds, role by role.
+"""Measures memory and seconds of a build of a model of published size, step by step.
 
     python -m benchmarks.build_memory sdxl
 
-writes a checkpoint of that size with distinct random weights, builds it as a person would, and
-samples what the building process holds beside the page cache (anonymous memory). The checkpoint
-takes as much disk as the real one, and the package as much again unless --in-place.
+writes a checkpoint of that size with distinct random weights, builds a package of it by the command
+`engine-build build`, and samples the memory that the building process holds beside the page cache
+(anonymous memory). The checkpoint takes as much disk as the real one, and the package as much again
+unless --in-place is given.
 """
 
 import argparse
@@ -31,7 +32,7 @@ _PAUSE = 0.05
 
 @dataclass(slots=True)
 class Step:
-    """One step of the build, as it names it."""
+    """One step of the build, under the title that the build prints."""
 
     title: str
     seconds: float = 0.0
@@ -39,7 +40,7 @@ class Step:
 
 
 class Watch:
-    """Samples a process's anonymous memory and credits it to the step that it is in."""
+    """Sampler of a process's anonymous memory, which credits each sample to the current step."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -47,7 +48,7 @@ class Watch:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Until the process ends."""
+        """Sample until the process ends."""
         before = time.monotonic()
         while self._process.poll() is None:
             held, now = held_gb(self._process.pid), time.monotonic()
@@ -58,13 +59,13 @@ class Watch:
             time.sleep(_PAUSE)
 
     def begin(self, title: str) -> None:
-        """The process says that its next step begins."""
+        """Record that the process begins its next step."""
         with self._lock:
             self.steps.append(Step(title))
 
 
 def measure(source: Path, engines: Path, arguments: list[str]) -> list[Step]:
-    """Build `source` in a process of its own. Ends the program when the build fails."""
+    """Build `source` in a process of its own; the steps. Raises SystemExit when the build fails."""
     command = [sys.executable, "-m", "engine_build", "build", str(source), "--name", "measured"]
     command += ["--engines", str(engines), *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

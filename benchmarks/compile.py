@@ -1,10 +1,10 @@
-"""What compiling the denoiser of a model of published size takes: seconds, memory and disk.
+"""Measures seconds, memory and disk of compiling the denoiser of a model of published size.
 
-    python -m benchmarks.build_memory sdxl --engines /tmp/engines
-    python -m benchmarks.compile measured --engines /tmp/engines --gpu sm_89
+    python -m benchmarks.build_memory sdxl --engines FOLDER
+    python -m benchmarks.compile measured --engines FOLDER --gpu sm_89
 
-By TensorRT for RTX, which needs no GPU, in a process of its own, as `engine-build compile` does it.
-The engine is written beside the package, measured, and removed.
+TensorRT for RTX compiles, which needs no GPU, in a process of its own, as in `engine-build
+compile`. The engine is written into the package's folder, measured and removed.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import psutil
 
@@ -27,12 +28,12 @@ from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.package.manifest import load_package
 
 RESULTS = Path(__file__).parent / "results"
-BACKEND = "tensorrt-rtx"
+BACKEND: Final = "tensorrt-rtx"
 _PAUSE = 0.1
 
 
 class Watch:
-    """Samples the largest memory of this process's children, with and without mapped files."""
+    """Sampler of the largest memory of this process's children, with and without mapped files."""
 
     def __init__(self) -> None:
         self.resident_gb = 0.0

@@ -1,14 +1,15 @@
-"""A step of a model's denoiser on a GPU: its kernels by kind, and the gaps between them.
+"""Measures a step of a model's denoiser on a GPU: its kernels by kind, and the gaps between them.
 
     python -m benchmarks.kernels --model sdxl --engines engines --steps 30
 
-opens the engines in this process, draws some pictures by the clock, and then a few steps under
-PyTorch's profiler, which sees every kernel of the process, also those that a CUDA graph launches.
-`--no-cuda-graphs` launches every kernel by itself. A gap is time in which no kernel runs, between
-the first kernel of a step and the first of the next. The profiler makes launches slower, so that
-gaps are stated twice: as it saw them, and as what is left of a step by the clock.
+opens the engines in this process, times some pictures by the clock, and then runs a few steps under
+PyTorch's profiler. The profiler sees every kernel of the process, including those that a CUDA graph
+launches; `--no-cuda-graphs` launches every kernel by itself. A gap is time in which no kernel runs,
+between the first kernel of a step and the first kernel of the next. The profiler makes launches
+slower, so the share of gaps is stated twice: as the profiler saw the gaps, and as the time of an
+unprofiled step that its kernels leave.
 
-PyTorch is needed for the profiler alone, and only with `--profiled`.
+PyTorch is needed for the profiler alone; `--profiled 0` does without.
 """
 
 import argparse
@@ -55,17 +56,17 @@ KINDS = {
     "copy": r"memcpy",
     "memset": r"memset",
 }
-"""What a kernel is, by the first of these that its name holds; ONNX Runtime's names and cuDNN's."""
+"""Kinds of kernels by patterns of ONNX Runtime's and cuDNN's names; the first match counts."""
 
 OTHER = "other"
 _ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 NAMES = 120
-"""The kernels that are listed by name: those that take longest."""
+"""Number of kernels that are listed by name: those that take longest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One launch, as the device had it; times in microseconds."""
+    """One launch on the device's clock; times in microseconds."""
 
     name: str
     begin: float
@@ -73,7 +74,7 @@ class Kernel:
 
 
 def kernels_of(trace: Mapping[str, Any]) -> list[Kernel]:
-    """All that ran on the device in a trace in Chrome's format, in order."""
+    """Kernels, copies and memsets of a trace in Chrome's format, by their begin."""
     found = [
         Kernel(event["name"], float(event["ts"]), float(event["ts"]) + float(event["dur"]))
         for event in trace["traceEvents"]
@@ -83,7 +84,7 @@ def kernels_of(trace: Mapping[str, Any]) -> list[Kernel]:
 
 
 def kind_of(name: str) -> str:
-    """A kernel's kind."""
+    """Kind of the kernel of this name, one of `KINDS` or `OTHER`."""
     plain = re.sub(r"[_\s]", "", name.lower())
     for kind, pattern in KINDS.items():
         if re.search(pattern.replace("_", ""), plain):
@@ -92,7 +93,7 @@ def kind_of(name: str) -> str:
 
 
 def busy(kernels: Iterable[Kernel]) -> float:
-    """Microseconds in which at least one of them runs; they are in order."""
+    """Microseconds in which at least one kernel runs; the kernels are in order of their begin."""
     total, until = 0.0, float("-inf")
     for each in kernels:
         total += max(0.0, each.end - max(each.begin, until))
@@ -101,12 +102,12 @@ def busy(kernels: Iterable[Kernel]) -> float:
 
 
 def by_kind(kernels: Iterable[Kernel], steps: int) -> list[dict[str, Any]]:
-    """Milliseconds and launches of a step by kind, the longest first."""
+    """Milliseconds and launches a step of each kind of kernel, the longest first."""
     return _summed(((kind_of(each.name), each) for each in kernels), steps)
 
 
 def by_name(kernels: Iterable[Kernel], steps: int) -> list[dict[str, Any]]:
-    """The same by name, of those that take longest."""
+    """Milliseconds and launches a step of the `NAMES` kernels that take longest, by name."""
     return _summed(((each.name[:300], each) for each in kernels), steps)[:NAMES]
 
 
@@ -126,7 +127,7 @@ def _summed(named: Iterable[tuple[str, Kernel]], steps: int) -> list[dict[str, A
 
 
 def main() -> None:
-    """Measure, print, and write the result: at once what is known, and the kernels in the end."""
+    """Measure, print, and write the result after each stage; the kernels come last."""
     arguments = _parser().parse_args()
     graphs = "without" if arguments.no_cuda_graphs else "with"
     output = arguments.output or RESULTS / f"kernels_{arguments.model}_{graphs}_graphs.json"
@@ -164,7 +165,7 @@ def main() -> None:
 
 
 def opened_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
-    """The model as a worker opens it, warmed up; how long each part took."""
+    """Generator opened and warmed up as a worker's; its backend and the seconds of each part."""
     began = time.perf_counter()
     model = open_model(arguments.engines.resolve(), arguments.model)
     checked = time.perf_counter()
@@ -196,7 +197,7 @@ def _request(generator: Generator, arguments: argparse.Namespace, number: int) -
 def _picture(
     generator: Generator, arguments: argparse.Namespace, number: int
 ) -> tuple[dict[str, float], Array]:
-    """One picture alone, its latents read and decoded: milliseconds, and the latents."""
+    """Draw one picture alone, latents read back and decoded; milliseconds, and the latents."""
     model = generator.model
     began = time.perf_counter()
     marks, latents = [], None
@@ -208,7 +209,7 @@ def _picture(
     assert latents is not None
     generator.decode(latents)
     ended = time.perf_counter()
-    # The host is a step ahead: its second mark is the end of the device's first step.
+    # The host runs one step ahead: its second mark is the end of the device's first step.
     steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
     found = {
         "picture_ms": ended - began,
@@ -221,7 +222,7 @@ def _picture(
 
 
 def _sampled(latents: Array) -> dict[str, Any]:
-    """Enough of them to see whether two runs drew the same."""
+    """Sample of the latents, enough to see whether two runs drew the same picture."""
     return {
         "finite": bool(np.isfinite(latents).all()),
         "deviation": float(latents.std()),
@@ -230,7 +231,7 @@ def _sampled(latents: Array) -> dict[str, Any]:
 
 
 def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel]:
-    """The kernels of a picture's steps, some before and some behind them left out."""
+    """Kernels of one picture's steps, from the profiler; without encoding and decoding."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -238,7 +239,7 @@ def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel
         torch.zeros(1, device="cuda")
     model = generator.model
     request = {**_request(generator, arguments, 10**6), "steps": arguments.profiled}
-    # Encoded beforehand: only steps are to be seen.
+    # Prompts are encoded beforehand, so that the profiler sees steps alone.
     generator.conditioning(model.plan(model.read(request)))
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         for event in generator.steps(model.plan(model.read(request))):
@@ -251,7 +252,7 @@ def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel
 
 
 def summary(kernels: Sequence[Kernel], steps: int, step_ms: float) -> dict[str, Any]:
-    """Of so many steps; `step_ms` is one by the clock, unprofiled."""
+    """Figures of the profiled kernels; `step_ms` is an unprofiled step by the clock."""
     if not kernels:
         return {"steps": steps, "launches": 0, "note": "the profiler saw no kernel"}
     spanned = kernels[-1].end - kernels[0].begin

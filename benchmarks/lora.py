@@ -1,21 +1,23 @@
-"""What it takes to change the LoRA that acts on a model, and what one costs while it acts.
+"""Measures the change from one LoRA to another, and the cost of a step with a LoRA.
 
     python -m benchmarks.lora --model demo --engines engines
 
 makes two random LoRAs on every matrix and kernel of the denoiser and times the changes between
-them: computed anew (nothing is kept), and kept from before. Beside each stands what it moved, and
-how long this machine's memory takes to copy as much. Last comes what prompts take that are encoded,
-and those whose conditioning was kept. Nothing is written into the package. `--backend` does it with
-the engines of a target, on the GPU that they are for.
+them: with effective weights that are computed anew, and with weights kept from before. Beside each
+time stand the bytes that the change moved, and the time of copying as many in this machine's
+memory. Last come prompts that are encoded, and prompts whose conditioning was kept. Nothing is
+written into the package. `--backend` measures the engines of a target, on their GPU.
 
     python -m benchmarks.lora --published-size
 
-does it for the weights of SDXL's UNet at its published size, random numbers in fp16: 5 GB of disk
-while it runs, and 12 GB of memory. No network is opened: what is timed is a set's weights, computed
-and handed over, which is all that a change takes of ONNX Runtime's engine.
+measures the weights of SDXL's UNet at its published size, random numbers in fp16. This needs 5 GB
+of disk while running, and 12 GB of memory. No network is opened: timed are the computing and
+handing over of a set's effective weights, which is all that a change takes of ONNX Runtime's
+engine.
 
-Every time is given twice, by the clock and as time of the processor. They are the same on a machine
-that does nothing else; where others share it, the processor's is what the work itself takes.
+Every time is given by the clock and as processor time. The two are the same on a machine that does
+nothing else; where other processes share the machine, processor time is the cost of the work
+itself.
 """
 
 import argparse
@@ -35,7 +37,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
-from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.low_rank import Weights, base_of
@@ -43,7 +45,7 @@ from runtime.backends.rows import CPU
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import Adaptable, LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
-from runtime.package.manifest import ModelPackage, Parameter
+from runtime.package.manifest import ModelPackage, Parameter, read_package
 from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
@@ -56,7 +58,7 @@ ROLE = "denoiser"
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Milliseconds that something took: medians, where it was repeated."""
+    """Milliseconds of a piece of work; medians where the work was repeated."""
 
     clock: float
     processor: float
@@ -64,16 +66,16 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One kind of change, over its repetitions."""
+    """One kind of change between LoRAs, over its repetitions."""
 
     title: str
     milliseconds: float
     processor_milliseconds: float
     worst_milliseconds: float
     moved_mb: float
-    """The base read and the effective weights written, as both are stored."""
+    """Megabytes of base weights read and of effective weights written, both as stored."""
     copied_in_milliseconds: float
-    """What this machine's memory takes to copy as many bytes."""
+    """Milliseconds that this machine's memory takes to copy as many bytes."""
 
 
 def main() -> None:
@@ -96,18 +98,18 @@ def main() -> None:
 
 
 class _Holder:
-    """A network that is none: it holds the weights that it is given, as ONNX Runtime's does."""
+    """Stand-in for a network: holds the weights it is given, as ONNX Runtime's engine does."""
 
     def replace_weights(self, weights: Weights) -> None:
         self.weights = weights
 
 
 def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    # It loads PyTorch, which the benchmark of a built model does without.
+    # This import loads PyTorch, which the benchmark of a built model does without.
     from benchmarks.real_size import write_weights
 
     shapes = write_weights("sdxl", "unet", folder)
-    package = _unet_alone(open_listed(arguments.engines, arguments.model), folder, shapes)
+    package = _unet_alone(read_package(arguments.engines, arguments.model), folder, shapes)
     packs = _random_packs(package, folder, arguments.rank)
     effective = EffectiveWeights(package, 0)
     opened, changes = _changes(_Holder(), effective, packs, arguments.repetitions)
@@ -117,7 +119,7 @@ def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, An
 def _unet_alone(
     like: ModelPackage, folder: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> ModelPackage:
-    """A package of which there is no more than the UNet's weights."""
+    """Package that consists of the UNet's weights alone."""
     parameters = {name: Parameter(name, shape, "F16") for name, shape in shapes.items()}
     role = replace(like.manifest.roles[ROLE], weights="unet.safetensors", parameters=parameters)
     manifest = replace(like.manifest, name="sdxl", roles={**like.manifest.roles, ROLE: role})
@@ -125,7 +127,7 @@ def _unet_alone(
 
 
 def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    package = open_listed(arguments.engines, arguments.model)
+    package = read_package(arguments.engines, arguments.model)
     packs = _random_packs(package, folder, arguments.rank)
     model = open_model(arguments.engines, arguments.model)
     choice = choose(package, arguments.backend, find_devices())
@@ -153,7 +155,7 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
 def _shared(
     package: ModelPackage, packs: list[LoraPack], opened: Took, changes: list[Change]
 ) -> dict[str, Any]:
-    """What every result says."""
+    """Figures that both kinds of results have."""
     return {
         "parameters": sum(_size(each.shape) for each in _matrices(package).values()),
         "targets": len(packs[0].record.targets),
@@ -172,7 +174,7 @@ def _random_packs(package: ModelPackage, folder: Path, rank: int) -> list[LoraPa
 
 
 def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> LoraPack:
-    """A LoRA in diffusers' naming, in fp16 as most are published."""
+    """Random LoRA in diffusers' naming, in fp16 as most LoRAs are published."""
     chance = np.random.default_rng(seed)
     tensors = {}
     for name, parameter in _matrices(package).items():
@@ -191,15 +193,15 @@ def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> L
 def _changes(
     network: Adaptable, effective: EffectiveWeights, packs: list[LoraPack], repetitions: int
 ) -> tuple[Took, list[Change]]:
-    """What the first LoRA ever takes, and the changes after it."""
+    """Time of the first LoRA of a process, and the changes after that one."""
     anew = LoraSwitch(effective, ROLE, network)
     none: LoraSet = ()
     a, b = (((pack, 1.0),) for pack in packs)
     opened = _timed(lambda: anew.apply(a))
     moved = 2 * sum(base_of(each).size_bytes for each in effective.of(a, ROLE).values())
     copying = _copying(moved)
-    # With a budget of nothing only the newest set is kept: B drives A out, and the base drives out
-    # nothing. So every computed change costs the same work, whatever came before it.
+    # With a budget of 0 bytes only the newest set is kept: B drives A out, and the base drives out
+    # nothing. So every computed change costs the same work, whatever set came before.
     titles = ("base to A, computed", "A to B, computed", "B to base", "base to B, kept")
     times: dict[str, list[Took]] = {title: [] for title in titles}
     for _ in range(repetitions):
@@ -225,7 +227,7 @@ def _changes(
 
 
 def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, Took]:
-    """A step of the default picture, without and with a LoRA on every matrix."""
+    """Time of a step of the default picture, without and with a LoRA on every matrix."""
     model = generator.model
     without = model.plan(model.read({"prompt": "a red heart", "seed": 1, "steps": 8}))
     plans = {"without": without, "with": replace(without, loras=((pack, 1.0),))}
@@ -238,13 +240,13 @@ def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, 
 
 def _step_times(generator: Generator, plan: Plan) -> list[Took]:
     steps = generator.steps(plan)
-    # The first one encodes the prompts and lays the LoRA on.
+    # The first step also encodes the prompts and applies the LoRA.
     next(steps)
     return [_timed(lambda: next(steps)) for _ in range(plan.steps - 1)]
 
 
 def _prompts(generator: Generator, repetitions: int) -> dict[str, Took]:
-    """A prompt and a negative prompt, of one chunk each: encoded, and kept from before."""
+    """Time of conditioning for two prompts of one chunk each: encoded, and kept from before."""
     model = generator.model
     times: dict[str, list[Took]] = {"encoded": [], "kept": []}
     for number in range(repetitions):
@@ -256,7 +258,7 @@ def _prompts(generator: Generator, repetitions: int) -> dict[str, Took]:
 
 
 def _copying(size_bytes: int) -> float:
-    """Milliseconds to copy half as many bytes: each is read once and written once."""
+    """Milliseconds to copy half of `size_bytes`: each copied byte is read once and written once."""
     source = np.ones(size_bytes // 2, np.uint8)
     target = np.empty_like(source)
     return min(_timed(lambda: np.copyto(target, source)).clock for _ in range(5))

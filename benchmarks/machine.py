@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""Facts about the machine that a result was measured on."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ DISTRIBUTIONS = (
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and versions, as every result states them."""
+    """Processor, memory, system and versions of libraries, for a result's entry `machine`."""
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": os.cpu_count(),
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
 
 
 def gpu() -> str | None:
-    """The first GPU, its memory and its driver, as its vendor's tool names them; None for none."""
+    """Name, memory and driver of the first GPU, as `nvidia-smi` gives them; None without a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

@@ -1,14 +1,14 @@
-"""What a process holds in memory, as Linux counts it."""
+"""Memory that a process holds, as Linux counts it."""
 
 from pathlib import Path
 
 BESIDE_PAGE_CACHE = ("RssAnon", "RssShmem")
-"""All but mapped files, whose pages the system may take back at any time."""
+"""Fields for all memory but mapped files, whose pages the system may take back at any time."""
 RESIDENT = ("VmRSS",)
 
 
 def held_gb(pid: int | str, fields: tuple[str, ...] = BESIDE_PAGE_CACHE) -> float:
-    """The sum of these fields of `/proc/PID/status`; 0 for a process that has ended."""
+    """Sum of fields of `/proc/PID/status` in gigabytes; 0 for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,9 +1,9 @@
-"""Compiles every role of models of published structure for ONNX Runtime's CUDA provider, and says
-what of the graphs no CUDA graph can hold, and what they are made of.
+"""Compiles every role of models of published structure for ONNX Runtime's CUDA provider.
 
     python -m benchmarks.published_graphs [MODEL ...]
 
-No weight is read, so that none is there: files of holes have their names, dtypes and shapes.
+For each role the nodes that no CUDA graph can hold are named and the operators counted. Compiling
+reads no weights, so there are none: sparse files have the tensors' names, dtypes and shapes.
 """
 
 import argparse
@@ -25,11 +25,12 @@ from benchmarks.real_size import MODELS, write_hollow
 from engine_build.checkpoint.single_file.open import open_source
 from engine_build.checkpoint.sources import open_preview_decoder
 from engine_build.checkpoint.weights import match_parameters
-from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.decoders import preview_decoder
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, RoleExport
+from engine_build.package.linking import link
 from engine_build.package.placing import in_place
-from engine_build.package.tracing import link, parameter_shapes, trace
+from engine_build.package.tracing import parameter_shapes, trace
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 from engine_build.target.onnxruntime_cuda.compiler import optimise
@@ -39,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One role's graph, compiled."""
+    """Figures of one role's compiled graph."""
 
     model: str
     role: str
@@ -51,7 +52,7 @@ class Compiled:
 
 
 def published_roles(folder: Path) -> dict[str, RoleExport]:
-    """The roles of a diffusers folder, by name, with that of a preview decoder beside them."""
+    """Roles of a diffusers folder by name, including its preview decoder where it has one."""
     source = open_source(folder, None)
     model = exporter_for(source).read(source, Choices())
     roles = list(model.roles)
@@ -63,7 +64,7 @@ def published_roles(folder: Path) -> dict[str, RoleExport]:
 
 
 def compiled_graph(role: RoleExport) -> ir.Model:
-    """A role's graph as `compile_role` optimises it, its weights left where they are."""
+    """Graph of a role as `compile_role` optimises it; weights stay in the checkpoint's files."""
     found = match_parameters(
         parameter_shapes(role), role.parameter_names, role.component.checkpoint
     )
@@ -75,7 +76,7 @@ def compiled_graph(role: RoleExport) -> ir.Model:
 
 
 def measure(name: str, role: RoleExport) -> Compiled:
-    """Compile one role."""
+    """Compile one role of the model `name` and return its figures."""
     started = time.monotonic()
     model = compiled_graph(role)
     return Compiled(

@@ -1,9 +1,9 @@
 """Writes a model of published size, with distinct random weights or none, as a diffusers folder.
 
-The folder around the networks (tokenizers, scheduler, model_index.json) is that of the tests' tiny
+The files around the networks (tokenizers, scheduler, model_index.json) come from the tests' tiny
 model of the family; each network's config.json and weights are then replaced. No network is ever in
-memory: random bits are written shard by shard. Where the numbers are of no interest, files of holes
-take their place, which have every tensor's name, dtype and shape, and take no room.
+memory: random bits are written shard by shard. Where the numbers do not matter, sparse files are
+written instead: they have every tensor's name, dtype and shape, and take no room on disk.
 """
 
 import json
@@ -17,7 +17,6 @@ import diffusers
 import numpy as np
 import transformers
 from accelerate import init_empty_weights
-from torch import nn
 from tqdm import tqdm
 
 from tests.tiny import flow_models, models, zimage_models
@@ -36,28 +35,29 @@ class Network:
     name: str
     class_name: str
     settings: Mapping[str, Any]
-    """What config.json says beyond, or instead of, the tiny model's."""
+    """Entries of config.json that are added to, or replace, those of the tiny model."""
     dtype: str
     shallow: Mapping[str, Any] = field(default_factory=dict)
-    """Entries of config.json for a network of few blocks, where all of a kind are alike."""
+    """Entries of config.json for a network with few of the blocks that are all alike."""
 
     def parameters(self, folder: Path) -> dict[str, tuple[int, ...]]:
-        """Names and shapes, by the library's own class."""
+        """Names and shapes of the parameters, from diffusers' or transformers' own class."""
         config = json.loads((folder / self.name / "config.json").read_text())
         with init_empty_weights():
+            network: Any
             if hasattr(diffusers, self.class_name):
-                network: nn.Module = getattr(diffusers, self.class_name).from_config(config)
+                network = getattr(diffusers, self.class_name).from_config(config)
             else:
                 network_class = getattr(transformers, self.class_name)
                 network = network_class(network_class.config_class.from_dict(config))
-                # Parameters without memory come untied.
+                # Parameters without memory are not tied at construction.
                 network.tie_weights()
         return {name: tuple(value.shape) for name, value in network.named_parameters()}
 
 
 @dataclass(frozen=True, slots=True)
 class RealModel:
-    """A model line: the tiny folder that it starts from, and its networks."""
+    """Model line: writer of the tiny folder to start from, and the networks to replace in it."""
 
     save_tiny: Callable[[Path], Path]
     networks: tuple[Network, ...]
@@ -104,6 +104,7 @@ _T5_XXL = {
     "num_layers": 24,
     "num_heads": 64,
 }
+_FEW_T5 = {"num_layers": 2}
 _QWEN3_4B = {
     "vocab_size": 151936,
     "hidden_size": 2560,
@@ -160,7 +161,7 @@ def _flux(make: Callable[[], diffusers.DiffusionPipeline]) -> RealModel:
                 shallow=_FEW_PACKED,
             ),
             Network("text_encoder", "CLIPTextModel", _CLIP_L, "BF16"),
-            Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16"),
+            Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
     )
@@ -195,7 +196,7 @@ MODELS: Mapping[str, RealModel] = {
                 "BF16",
                 shallow=_FEW_PACKED,
             ),
-            Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16"),
+            Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
     ),
@@ -213,7 +214,7 @@ MODELS: Mapping[str, RealModel] = {
 
 
 def write_model(name: str, folder: Path) -> Path:
-    """Write `folder` anew, with a progress bar; returns it."""
+    """Write `folder` anew with random weights and show progress; returns `folder`."""
     model = MODELS[name]
     model.save_tiny(folder)
     for network in model.networks:
@@ -222,9 +223,9 @@ def write_model(name: str, folder: Path) -> Path:
 
 
 def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
-    """Write `folder` anew, its weights holes that take no room; returns it.
+    """Write `folder` anew with sparse files in the place of weights; returns `folder`.
 
-    Of a `shallow` model, denoisers are as wide as published, and have a few blocks of each kind.
+    Denoisers and T5 of a `shallow` model are as wide as published and have few blocks of a kind.
     """
     model = MODELS[name]
     model.save_tiny(folder)
@@ -235,9 +236,9 @@ def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
 
 
 def write_weights(name: str, component: str, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Write one network's weights alone, as `folder/COMPONENT.safetensors` in fp16 or bf16.
+    """Write the weights of one network alone, as `folder/COMPONENT.safetensors` in fp16 or bf16.
 
-    Returns the shapes of its parameters, by name.
+    Returns the shapes of the network's parameters by name.
     """
     model = MODELS[name]
     (network,) = (each for each in model.networks if each.name == component)
@@ -257,7 +258,7 @@ def _configure(network: Network, folder: Path) -> None:
 
 
 def _write_network(network: Network, folder: Path, random: np.random.Generator | None) -> None:
-    """Holes where there is no `random`."""
+    """Write one network; its weights are sparse files when `random` is None."""
     directory = folder / network.name
     for old in directory.glob("*.safetensors*"):
         old.unlink()
@@ -313,6 +314,6 @@ def _write_shard(
         while left:
             count = min(left, _PIECE)
             bits = random.integers(0, 2**16, count, np.uint16)
-            out.write((bits & np.uint16(mask)) | np.uint16(exponent))
+            out.write(((bits & np.uint16(mask)) | np.uint16(exponent)).data)
             advance(2 * count)
             left -= count

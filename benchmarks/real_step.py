@@ -1,12 +1,13 @@
-"""One guided step of a model of published size on a CPU: seconds, memory, and whether it is finite.
+"""Measures the first step of a model of published size on a CPU, and checks that it is finite.
 
-    python -m benchmarks.build_memory sdxl --engines /tmp/engines
-    python -m benchmarks.real_step measured --engines /tmp/engines
+    python -m benchmarks.build_memory sdxl --engines FOLDER
+    python -m benchmarks.real_step measured --engines FOLDER
 
-A request is read, planned, encoded and denoised by the runtime's own code, and the first step's
-latents are decoded. Only the sessions are opened otherwise: without optimisation and prepacking,
-so that weights stay in the package's files, which are mapped, and are widened while a graph runs.
-As the runtime opens them, all would be in memory in fp32 for as long as they are open.
+The runtime's own code reads, plans, encodes and denoises a request, guided where the model takes a
+negative prompt; the image predicted at the first step is decoded. Only the sessions differ from the
+runtime's: they are opened without optimisation and prepacking, so that weights stay in the
+package's mapped files and are widened while a graph runs. The runtime's sessions would hold all
+weights in memory in fp32 for as long as they are open.
 """
 
 import argparse
@@ -42,7 +43,7 @@ _PAUSE = 0.05
 
 
 class FrugalEngine:
-    """One graph, its weights in their mapped file."""
+    """Engine of one graph whose weights stay in their mapped file."""
 
     def __init__(self, package: ModelPackage, role: str) -> None:
         record = package.manifest.roles[role]
@@ -53,17 +54,17 @@ class FrugalEngine:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays in, named arrays out."""
+        """Run the graph on named arrays; its outputs by name."""
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
 
     def replace_weights(self, weights: Weights) -> None:
-        """There are no LoRAs here."""
+        """Raises BackendError for any weights: LoRAs are not supported here."""
         if weights:
             raise BackendError(f"{self._role}: weights cannot be replaced")
 
 
 class FrugalCpu:
-    """A Backend of such engines."""
+    """Backend whose engines are `FrugalEngine`."""
 
     name = "onnxruntime-cpu, its weights in mapped files"
     device = "cpu"
@@ -83,25 +84,25 @@ class FrugalCpu:
 
 @dataclass(slots=True)
 class Part:
-    """One part of the work."""
+    """Time and memory of one part of the work."""
 
     title: str
     seconds: float = 0.0
     peak_gb: float = 0.0
-    """Beside the page cache."""
+    """Most memory beside the page cache."""
     peak_resident_gb: float = 0.0
-    """With the pages of mapped files that were in memory."""
+    """Most memory including the resident pages of mapped files."""
 
 
 class Watch:
-    """Samples what this process holds while a part runs."""
+    """Sampler of this process's memory while a part of the work runs."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
 
     @contextmanager
     def part(self, title: str) -> Iterator[None]:
-        """Measure the block."""
+        """Measure the block as a part of this title, and print the part."""
         part, ended = Part(title), threading.Event()
         self.parts.append(part)
         sampler = threading.Thread(target=self._sample, args=(part, ended))

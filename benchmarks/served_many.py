@@ -1,11 +1,11 @@
-"""Whether a server draws hundreds of pictures without growing, and loses none with its worker.
+"""Measures a server's memory over hundreds of pictures, and checks that none is lost with a worker.
 
     python -m benchmarks.served_many --model sdxl --pictures 200 --size 512 --large-size 1024
 
-submits pictures of few steps in four lots and, between them, with nothing under way, reads the
-worker's resident memory and what it holds of the device. Every tenth picture is of the large size.
-Half-way through the third lot the worker is killed by SIGKILL: what it was drawing is begun again
-by the next, and in the end every picture is there.
+submits pictures of few steps in four lots. Between the lots, while no job runs, the worker's
+resident memory and its memory on the device are read. Every tenth picture has the large size.
+Half-way through the third lot the worker is killed by SIGKILL: the next worker begins the
+interrupted jobs again, and in the end every picture must exist.
 """
 
 import argparse
@@ -31,31 +31,31 @@ from benchmarks.serving import COMPLETED, Server, ServerOptions, request_body
 
 LOTS = 4
 KILLED_IN = 2
-"""The lot, from 0, in which the worker is killed."""
+"""Index of the lot in which the worker is killed, from 0."""
 EVERY_LARGE = 10
 LEASE_SECONDS = 8
-"""A worker is heard of four times in it, and tells of its device's memory then."""
+"""Length of a lease. A worker reports four times in it, each time with its device's memory."""
 FRESH_SECONDS = LEASE_SECONDS / 4 + 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a worker holds with nothing under way."""
+    """Memory of a worker while no job runs."""
 
     pictures: int
-    """How many are done."""
+    """Number of pictures that are done."""
     worker: int
-    """Its process."""
+    """Process id of the worker."""
     resident_gb: float
     beside_page_cache_gb: float
     device_bytes: dict[str, int]
-    """By use, as the worker says; `free` whoever uses the rest."""
+    """Bytes on the device by use, as the worker reports them; `free` is the whole device's."""
     device_used_mib: int | None
-    """By whomever, as the GPU's vendor's tool says; None where there is none."""
+    """Memory of the device used by all processes, by `nvidia-smi`; None without that tool."""
 
 
 def main() -> int:
-    """Draw, print, and write the result; 1 where a picture is not there."""
+    """Draw, print, and write the result; 1 when a picture is missing, 0 otherwise."""
     arguments = _parser().parse_args()
     output = arguments.output or RESULTS / f"served_many_{arguments.model}.json"
     output.parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def drawn(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All that is said of these pictures."""
+    """Draw all lots on a ready server and return the result."""
     held, lots = [_held(server, 0)], []
     jobs: list[dict[str, Any]] = []
     for lot in range(LOTS):
@@ -121,7 +121,7 @@ def _body(arguments: argparse.Namespace, number: int) -> dict[str, Any]:
 
 
 def _kill(server: Server, ids: Sequence[str]) -> dict[str, Any]:
-    """Kill the worker once half of the jobs have ended; how long it was until the next drew."""
+    """Kill the worker once half of the jobs have ended; seconds until the next worker is ready."""
     server.wait_ended(ids, len(ids) // 2)
     worker, began = server.worker, time.perf_counter()
     os.kill(worker, signal.SIGKILL)

@@ -1,11 +1,12 @@
-"""How long a picture takes through a server, with previews and without, as a client sees it.
+"""Measures the time of a picture through a server, as a client sees it, with and without previews.
 
     python -m benchmarks.served_picture --model sdxl --size 1024 --steps 30 --sampler euler_a
 
-starts `calotype serve` and times the start until it is ready, the first picture, and a number of
-pictures one after the other, each followed by its event stream: without previews, and with one at
-every step. Beside what the client saw stands what the server says of the same pictures: from lease
-to end, and the time of a step. What /api/info says of the engine is kept word for word.
+starts `calotype serve` and times the start until the server is ready, the first picture, and two
+series of pictures one after the other, the first without previews and the second with a preview at
+every step. Each picture is followed over its event stream. Beside the client's times stand the
+server's for the same pictures: from lease to end, and the time of a step. The entry `engine` of
+/api/info is kept word for word.
 """
 
 import argparse
@@ -33,7 +34,7 @@ _COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_mi
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Pictures that are alike, one after the other."""
+    """Pictures of like requests, drawn one after the other."""
 
     title: str
     count: int
@@ -41,7 +42,7 @@ class Series:
 
 
 def main() -> int:
-    """Measure, print, and write the result; 1 where a picture was not made."""
+    """Measure, print, and write the result; 1 when a picture failed, 0 otherwise."""
     arguments = _parser().parse_args()
     output = arguments.output or RESULTS / f"served_{arguments.model}.json"
     output.parent.mkdir(exist_ok=True)
@@ -65,7 +66,7 @@ def main() -> int:
 
 
 def measured(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All that is said of a server that is ready."""
+    """Draw all series on a ready server and return the result."""
     at_ready = server.get("/api/info")["engine"]
     extra = {"sampler": arguments.sampler} if arguments.sampler else {}
     if "negative_prompt" in server.get("/api/info")["parameters"]["properties"]:
@@ -158,7 +159,7 @@ def _between(job: Mapping[str, Any], start: str, end: str) -> float:
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float] | None:
-    """In milliseconds; None of nothing."""
+    """Smallest, median and largest, in milliseconds; None for an empty sequence."""
     if not seconds:
         return None
     found = {
@@ -196,14 +197,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_server_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which server is measured."""
+    """Add the flags that describe the server to be measured."""
     parser.add_argument("--model", default="demo", help="a package's name; default: demo")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
     parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
     parser.add_argument("--no-cuda-graphs", action="store_true", help="as of `calotype serve`")
     parser.add_argument("--data", type=Path, help="where the server's log and pictures are kept")
     parser.add_argument(
-        "--patience", type=float, default=180, metavar="SECONDS", help="for anything; default: 180"
+        "--patience",
+        type=float,
+        default=180,
+        metavar="SECONDS",
+        help="limit of every wait; default: 180",
     )
 
 

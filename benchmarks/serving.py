@@ -1,6 +1,6 @@
-"""A `calotype serve` process as a benchmark has it: started, asked over HTTP, stopped.
+"""Starts `calotype serve` for a benchmark, sends requests over HTTP, and stops the server.
 
-Nothing here waits for longer than it was told to.
+Every wait has a limit.
 """
 
 import json
@@ -22,19 +22,19 @@ NEGATIVE = "blurry, low quality"
 COMPLETED = "completed"
 ENDED = {COMPLETED, "failed", "canceled"}
 PAUSE = 0.02
-"""Seconds between two questions for the same thing."""
+"""Seconds between two polls."""
 STOP_SECONDS = 20.0
 PROGRAM = "import sys; from api.cli import main; sys.exit(main())"
-"""`calotype`, also where nothing is installed."""
+"""Code of the command `calotype`, which also runs where nothing is installed."""
 
 
 class ServingError(Exception):
-    """Why there is nothing to measure."""
+    """Reason why the server cannot be measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How a server is started."""
+    """Options for starting a server."""
 
     engines: Path
     model: str
@@ -42,36 +42,36 @@ class ServerOptions:
     backend: str
     flags: tuple[str, ...] = ()
     patience: float = 180.0
-    """Seconds that anything may take."""
+    """Limit of every wait, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A job as a client saw it, in seconds from when it was submitted."""
+    """Job as a client saw it; times are in seconds from its submission."""
 
     job_id: str
     status: str
     seconds: float
     steps: tuple[float, ...]
-    """When each step was heard of."""
+    """Arrival of the event of each step."""
     previews: tuple[float, ...]
-    """When each preview came."""
+    """Arrival of each preview."""
 
 
 class Server:
-    """The process. A context manager: started and ready, and stopped at the end."""
+    """Server process, as a context manager: ready inside of the block, stopped at its end."""
 
     def __init__(self, options: ServerOptions) -> None:
-        """Nothing is started yet."""
+        """Choose a free port; the process is started on entering the context."""
         self._options = options
         self._port = free_port()
         self.api_seconds = 0.0
-        """From the start of the process until it answered at all."""
+        """Seconds from the start of the process to its first answer."""
         self.ready_seconds = 0.0
-        """From the same until it could draw."""
+        """Seconds from the start of the process until a worker was ready."""
 
     def __enter__(self) -> Self:
-        """Start it and wait until it is ready. Raises ServingError."""
+        """Start the server and wait until it is ready. Raises ServingError."""
         options = self._options
         options.data.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-c", PROGRAM, "serve", "--model", options.model]
@@ -101,22 +101,22 @@ class Server:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Stop it, by force where it does not hear."""
+        """Stop the server; kill it when it does not stop in `STOP_SECONDS`."""
         self.client.close()
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            # Its worker ends when nobody is left to report to.
+            # The worker ends by itself when its server is gone.
             self._process.kill()
             self._process.wait(STOP_SECONDS)
 
     def wait_ready(self) -> None:
-        """Wait until a worker draws. Raises ServingError."""
+        """Wait until a worker is ready. Raises ServingError."""
         self._wait(time.perf_counter(), "/ready")
 
     def wait_unready(self) -> None:
-        """Wait until no worker draws. Raises ServingError."""
+        """Wait until no worker is ready. Raises ServingError."""
         self._wait(time.perf_counter(), "/ready", answers=False)
 
     def _wait(self, began: float, path: str, *, answers: bool = True) -> None:
@@ -141,18 +141,18 @@ class Server:
 
     @property
     def worker(self) -> int:
-        """The worker's process. Raises ServingError where there is none now."""
+        """Process id of the worker. Raises ServingError when there is no worker now."""
         pid = self.get("/health")["workers"][0]["pid"]
         if pid is None:
             raise ServingError("there is no worker now")
         return int(pid)
 
     def get(self, path: str) -> Any:
-        """What is answered, parsed. Raises httpx.HTTPError."""
+        """Parsed JSON answer to a GET request. Raises httpx.HTTPError."""
         return self.client.get(path).raise_for_status().json()
 
     def metrics(self) -> dict[str, float]:
-        """Every figure of `/metrics` that is about jobs or devices, by name and last label."""
+        """Figures of `/metrics` by name and label, without those about HTTP and creation times."""
         found = {}
         for family in text_string_to_metric_families(self.client.get("/metrics").text):
             for sample in family.samples:
@@ -162,14 +162,14 @@ class Server:
         return found
 
     def submit(self, body: Mapping[str, Any]) -> str:
-        """Submit a picture; the job's id. Raises ServingError for one that is refused."""
+        """Submit a request; the job's id. Raises ServingError when the request is refused."""
         answer = self.client.post("/api/generate", json=dict(body))
         if answer.status_code != 202:
             raise ServingError(f"refused: {answer.text}")
         return str(answer.json()["job_id"])
 
     def draw(self, body: Mapping[str, Any]) -> Followed:
-        """Submit a picture and follow its events to its end. Raises ServingError."""
+        """Submit a request and follow the job's events to its end. Raises ServingError."""
         began = time.perf_counter()
         job_id = self.submit(body)
         steps, previews, event = [], [], {}
@@ -184,7 +184,7 @@ class Server:
 
     def _events(self, job_id: str, began: float) -> Iterator[dict[str, Any]]:
         with self.client.stream("GET", f"/api/sse/{job_id}") as answer:
-            # A comment comes every few seconds, so that a job that stands still is seen as well.
+            # The stream has a comment every few seconds: the limit holds for a silent job too.
             for line in answer.iter_lines():
                 if time.perf_counter() - began > self._options.patience:
                     raise ServingError(f"{job_id}: not done in {self._options.patience:g} s")
@@ -195,7 +195,7 @@ class Server:
                         return
 
     def wait_ended(self, jobs: Sequence[str], ended: int) -> Sequence[dict[str, Any]]:
-        """Wait until so many of these jobs have ended, and all before them; they as they are then.
+        """Wait until the first `ended` of these jobs have ended; these jobs as they are then.
 
         Raises ServingError.
         """
@@ -213,7 +213,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Port on 127.0.0.1 that no process listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -221,7 +221,7 @@ def free_port() -> int:
 
 
 def request_body(size: int, steps: int, number: int, **fields: Any) -> dict[str, Any]:
-    """The request of the picture of this number: a prompt and a seed of its own."""
+    """Request for the picture of this number, with a prompt and a seed of its own."""
     return {
         "prompt": f"{PROMPT}, number {number}",
         "width": size,

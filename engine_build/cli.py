@@ -1,4 +1,4 @@
-"""The `engine-build` command: makes model packages, lists them, and says what is in one."""
+"""The `engine-build` command: makes, lists, describes and compiles model packages."""
 
 import argparse
 import importlib

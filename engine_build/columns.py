@@ -13,7 +13,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def size_text(size: float) -> str:
-    """Bytes, for people."""
+    """A size in bytes, for people."""
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Presets: what is built of a published model, and with which defaults, as a small TOML file."""
+"""Presets: TOML files that name a published model's source, its sizes and its defaults."""
 
 import json
 import tomllib
@@ -30,7 +30,7 @@ def _known_sampler(name: str) -> str:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class PresetDefaults:
-    """What a request gets for what it leaves out; None leaves it to the family."""
+    """Defaults of requests; None leaves a default to the family."""
 
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     cfg_scale: Annotated[float, Field(ge=1, le=MAX_CFG_SCALE)] | None = None

@@ -114,7 +114,7 @@ class Transfer:
         self._bar.close()
 
     def begin(self, done: int, total: int | None) -> None:
-        """So many bytes are there already, of so many if that is known."""
+        """Begin with the bytes that are there already, and the total; None for an unknown total."""
         if self._bar.disable:
             if self._shown:
                 size = "size unknown" if total is None else f"{done:,} of {total:,} bytes are here"
@@ -124,5 +124,5 @@ class Transfer:
         self._bar.update(done)
 
     def advance(self, count: int) -> None:
-        """So many bytes more."""
+        """Count more bytes."""
         self._bar.update(count)

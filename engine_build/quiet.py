@@ -1,4 +1,4 @@
-"""Keeps the libraries of the build stage from talking between our lines."""
+"""Silences the libraries of the build stage while a command prints its own lines."""
 
 import contextlib
 import logging

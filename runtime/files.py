@@ -8,9 +8,9 @@ _UNFINISHED = ".tmp"
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file in one step: until it is whole, `path` is what it was. Raises OSError.
+    """Write a file in one step: `path` keeps its old content until the new one is whole.
 
-    A process that is killed leaves a file beside it for `remove_unfinished`.
+    A process that is killed leaves a file beside `path`, for `remove_unfinished`. Raises OSError.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
@@ -39,7 +39,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file where there is one; once this returns it is off the disk."""
+    """Delete a file if it exists; once this returns the file is off the disk."""
     path.unlink(missing_ok=True)
     _sync(path.parent)
 

@@ -10,12 +10,12 @@ _FILENAME = re.compile(r"[0-9a-f]{32}\.(?:png|webp|jpg)", re.ASCII)
 
 
 def picture_name(job_id: str, extension: str) -> str:
-    """A job's picture has one name whatever the attempt, so no job makes two pictures."""
+    """File name of a job's picture: the same in every attempt, so that no job makes two."""
     return f"{job_id}.{extension}"
 
 
 def is_picture_name(filename: str) -> bool:
-    """Whether we give such names; nothing that could leave a folder is one."""
+    """True for a name that `picture_name` makes; no such name leads out of a folder."""
     return _FILENAME.fullmatch(filename) is not None
 
 
@@ -23,24 +23,24 @@ class Gallery:
     """The folders `images` and `thumbs` of a data folder."""
 
     def __init__(self, data: Path) -> None:
-        """Make the folders where they are not there yet."""
+        """Make the folders that are missing."""
         self._images = data / "images"
         self._thumbs = data / "thumbs"
         for folder in (self._images, self._thumbs):
             folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, filename: str, picture: bytes, thumbnail: bytes) -> None:
-        """Write both files; once this returns they are on disk. The same name writes over."""
+        """Write both files durably, over those of the same name."""
         write_whole(_inside(self._thumbs, filename), thumbnail)
         write_whole(_inside(self._images, filename), picture)
 
     def remove(self, filename: str) -> None:
-        """Delete both files, where they are there."""
+        """Delete both files, as far as they exist."""
         for folder in (self._images, self._thumbs):
             remove(_inside(folder, filename))
 
     def picture_path(self, filename: str) -> Path | None:
-        """The picture's file; None where there is none, or the name is none of ours."""
+        """The picture's file; None where there is none, or the name is no picture's."""
         return _found(self._images, filename)
 
     def thumbnail_path(self, filename: str) -> Path | None:
@@ -48,7 +48,7 @@ class Gallery:
         return _found(self._thumbs, filename)
 
     def names(self) -> Iterator[str]:
-        """The file name of every picture or thumbnail that is there."""
+        """The file name of every picture or thumbnail on disk."""
         yield from {
             path.name
             for folder in (self._images, self._thumbs)
@@ -57,7 +57,7 @@ class Gallery:
         }
 
     def remove_unfinished(self) -> None:
-        """Delete what a process that died left half written. No other process may be writing."""
+        """Delete files that a dead process left half written. No other process may be writing."""
         for folder in (self._images, self._thumbs):
             remove_unfinished(folder)
 

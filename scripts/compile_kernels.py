@@ -1,9 +1,9 @@
-"""Compiles our CUDA kernels to PTX, which every driver since CUDA 12.0 makes into code for its GPU.
+"""Compiles our CUDA kernels to PTX, which every driver since CUDA 12.0 compiles for its own GPU.
 
     python -m scripts.compile_kernels
 
-The PTX is committed beside its source, so that a machine that serves needs no compiler. It is
-NVIDIA's run-time compiler that makes it, by a pinned version, which needs no GPU.
+The PTX is committed beside its source, so that a machine that serves needs no compiler. NVIDIA's
+run-time compiler makes the PTX, in a pinned version; the compiler needs no GPU.
 https://docs.nvidia.com/cuda/nvrtc/
 """
 
@@ -13,20 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import files
 from pathlib import Path
 
-# A driver reads the PTX of its own CUDA and of older ones: hence the first compiler of CUDA 12.
+# A driver reads PTX of its own CUDA version and of older ones: hence the first compiler of CUDA 12.
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
 KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "device" / "kernels"
 
-# The oldest GPUs that TensorRT serves; newer ones take the PTX of older ones.
+# The oldest architecture that TensorRT serves; newer GPUs take PTX for an older architecture.
 _ARCHITECTURE = "compute_75"
 
 
 def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
-    """The PTX of a file; for a real GPU, such as `sm_90`, its machine code.
+    """PTX of a CUDA source file; machine code where the target is a real GPU, such as `sm_90`.
 
-    Raises ValueError with what the compiler says of the source.
+    Raises ValueError with the compiler's log.
     """
-    # The compiler leaves the thread in a locale of its own, in which Python reads texts as ASCII.
+    # The compiler changes the locale of its thread, and Python would then read text files as ASCII.
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(_compiled, source, target).result()
 
@@ -34,7 +34,7 @@ def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
 def _compiled(source: Path, target: str) -> bytes:
     library = _library()
     program = ctypes.c_void_p()
-    # No name of a file: PTX holds it, and would differ from machine to machine.
+    # No file name: PTX would hold the name, and differ from machine to machine.
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), None, 0, 0, 0))
     options = (ctypes.c_char_p * 1)(f"--gpu-architecture={target}".encode())
     failed = library.nvrtcCompileProgram(program, 1, options)
@@ -58,13 +58,13 @@ def _check(code: int) -> None:
 
 def _library() -> ctypes.CDLL:
     found = {file.name: str(file.locate()) for file in files(PACKAGE) or () if ".so" in file.name}
-    # The compiler looks for its other half by name alone.
+    # The compiler looks for its library of built-ins by file name alone: that one is loaded first.
     *_, library = [ctypes.CDLL(found[name], ctypes.RTLD_GLOBAL) for name in sorted(found)]
     return library
 
 
 def main() -> int:
-    """Compile all of them."""
+    """Compile every kernel source to PTX beside it."""
     for source in sorted(KERNELS.glob("*.cu")):
         target = source.with_suffix(".ptx")
         target.write_bytes(compiled(source))

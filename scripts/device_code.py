@@ -1,14 +1,14 @@
-"""Leaves in a shared library the device code that one GPU runs, so that the file packs small.
+"""Blanks the device code of a shared library for all GPUs but one, so that the file packs small.
 
     python -m scripts.device_code LIBRARY OUTPUT sm_90
 
-The payloads of all other device code become zeros. No byte moves, so that what remains is loaded as
-before; a GPU of another kind finds no code.
+The payloads of all other device code become zeros. No byte moves, so the remaining code is loaded
+as before; a GPU of another architecture finds no code.
 
-Device code lies in the ELF section `.nv_fatbin`: a row of containers, each of one header and a row
-of entries, one for each architecture that the same kernels were compiled for. NVIDIA publishes no
-description of that format: it was read off the binaries of CUDA 12 and 13, and everything that
-differs from it is refused.
+Device code lies in the ELF section `.nv_fatbin`: a sequence of containers, each with one header and
+a sequence of entries, one entry for each architecture that the same kernels were compiled for.
+NVIDIA publishes no description of that format. The format here was read off the binaries of CUDA 12
+and 13, and a library that differs from it is refused.
 """
 
 import argparse
@@ -20,50 +20,51 @@ from pathlib import Path
 
 SECTION = b".nv_fatbin"
 
-# Little-endian ELF of 64 bits. The file's header: where section headers begin, the size of one,
-# their number, and which of them is of the section with the names. A section's: the place of its
-# name, its kind, its offset and its size.
+# Little-endian ELF of 64 bits. Fields of the file header: offset of the section headers, size of a
+# section header, number of sections, index of the section that holds the section names. Fields of a
+# section header: offset of the name, kind, offset and size of the section.
 _ELF = b"\x7fELF\x02\x01"
 _FILE = struct.Struct("<40xQ10xHHH")
 _HEADER = struct.Struct("<II16xQQ24x")
 _NO_BITS = 8
-"""The kind of a section that takes no room in the file."""
+"""Kind of a section that takes no room in the file."""
 
-# A container: magic, version, header's size, size of all entries.
+# Header of a container: magic number, version, size of the header, size of all entries.
 _CONTAINER = struct.Struct("<IHHQ")
 _MAGIC = 0xBA55ED50
 _CONTAINER_VERSION = 1
 _ALIGNMENT = 8
 
-# An entry: kind, version, header's size, payload's size; 28 bytes in, the architecture.
+# Header of an entry: kind, version, size of the header, size of the payload; at byte 28 the
+# architecture.
 _ENTRY = struct.Struct("<HHIQ12xI")
 _ENTRY_VERSION = 0x101
 _PTX, _MACHINE_CODE = 1, 2
 
 
 class DeviceCodeError(Exception):
-    """The reason why a library is left alone: the file, the place, what was expected."""
+    """Reason for leaving a library unchanged: the file, the place and the expected content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The code of one container for one architecture."""
+    """Code for one architecture in a container."""
 
     kind: int
-    """PTX or machine code."""
+    """1 for PTX, 2 for machine code."""
     architecture: int
     """90 for sm_90."""
     payload: slice
-    """In the file."""
+    """Byte range in the file."""
 
     @property
     def size(self) -> int:
-        """Bytes of the payload."""
+        """Size of the payload in bytes."""
         return int(self.payload.stop - self.payload.start)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def architecture_of(gpu: str) -> int:
-    """90 for sm_90. Raises DeviceCodeError."""
+    """Number of a GPU's architecture: 90 for `sm_90`. Raises DeviceCodeError for any other form."""
     digits = gpu.removeprefix("sm_")
     if digits == gpu or not digits.isdecimal():
         raise DeviceCodeError(f"{gpu!r} is no compute capability such as sm_90")
@@ -91,10 +92,11 @@ def architecture_of(gpu: str) -> int:
 
 
 def keep_only(content: bytearray, architecture: int, name: str) -> tuple[int, int]:
-    """Blank the device code that a GPU does not run; bytes that were kept, and that were blanked.
+    """Blank the device code that a GPU of this architecture does not run, in place.
 
-    `name` is for errors. Raises DeviceCodeError where the format is another one, or where nothing
-    would be left for the GPU; nothing is changed then.
+    Returns the numbers of payload bytes kept and blanked. `name` is the file's name in errors.
+    Raises DeviceCodeError, and changes nothing, when the format is unknown or when no code would be
+    left for the GPU.
     """
     start, end = _section(content, name)
     containers = list(_containers(content, start, end, name))
@@ -114,19 +116,22 @@ def keep_only(content: bytearray, architecture: int, name: str) -> tuple[int, in
 
 
 def _loaded(entries: list[Entry], architecture: int) -> list[Entry]:
-    """Those that CUDA takes of one container: machine code of the GPU's own generation, the newest
-    that is not newer than the GPU, and PTX only where there is none."""
+    """Entries that CUDA loads from one container on a GPU of this architecture.
+
+    CUDA takes the newest machine code of the GPU's own generation that is not newer than the GPU,
+    and PTX only where there is no such machine code.
+    """
     runs = [each for each in entries if each.architecture <= architecture]
     same = [each for each in runs if each.architecture // 10 == architecture // 10]
     machine_code = [each for each in same if each.kind == _MACHINE_CODE]
     usable = machine_code or [each for each in runs if each.kind == _PTX]
     best = max((each.architecture for each in usable), default=0)
-    # Code for sm_90 and for sm_90a are entries of one number, both of the GPU's own.
+    # sm_90 and sm_90a have separate entries with the same number, and both are the GPU's own.
     return [each for each in usable if each.architecture == best]
 
 
 def _section(content: bytearray, name: str) -> tuple[int, int]:
-    """Where the section begins and ends in the file."""
+    """Begin and end of the device code section, as byte offsets in the file."""
     if content[: len(_ELF)] != _ELF:
         raise DeviceCodeError(f"{name}: expected a little-endian ELF file of 64 bits")
     try:

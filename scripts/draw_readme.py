@@ -1,8 +1,10 @@
-"""Draws the README's pictures with a running server: a grid with its prompts, a filmstrip of
-previews, and one picture at several weights of a LoRA.
+"""Draws the README's images with a running server.
 
-make serve &
-.venv/bin/python scripts/draw_readme.py --server http://localhost:8000
+    make serve &
+    .venv/bin/python scripts/draw_readme.py --server http://localhost:8000
+
+The images are a grid of pictures with their prompts, a filmstrip of previews, and one picture at
+several weights of a LoRA.
 """
 
 import argparse
@@ -43,7 +45,7 @@ MARGIN = 8
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Draw and write all images of the README."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def lora_row(server: str, seed: int) -> list[Image.Image]:
-    """One picture at every weight of the LoRA."""
+    """The same picture, captioned, at every weight of the LoRA."""
     body = {"prompt": LORA_PROMPT, "seed": seed}
     return [
         captioned(
@@ -82,7 +84,7 @@ def lora_row(server: str, seed: int) -> list[Image.Image]:
 
 
 def picture(server: str, body: dict[str, Any]) -> Image.Image:
-    """Submit a request, wait for its picture, fetch it."""
+    """Submit a request, wait for its picture and fetch the picture."""
     with call(server + "/api/generate", body, {"Prefer": "wait=60"}) as answer:
         job = json.load(answer)
     with call(server + job["image"]["url"]) as answer:
@@ -90,7 +92,7 @@ def picture(server: str, body: dict[str, Any]) -> Image.Image:
 
 
 def previews(server: str, body: dict[str, Any]) -> list[tuple[int, Image.Image]]:
-    """Submit a request and keep the preview of each step."""
+    """Submit a request; its previews as pairs of step and image, in the order of the steps."""
     with call(server + "/api/generate", body) as answer:
         job = json.load(answer)
     frames = {}
@@ -102,7 +104,7 @@ def previews(server: str, body: dict[str, Any]) -> list[tuple[int, Image.Image]]
 
 
 def events(url: str) -> Iterator[dict[str, Any]]:
-    """The objects of an event stream, until it closes."""
+    """Events of a server-sent event stream, parsed, until the stream closes."""
     with call(url) as stream:
         for line in stream:
             if line.startswith(b"data:"):
@@ -112,14 +114,14 @@ def events(url: str) -> Iterator[dict[str, Any]]:
 def call(
     url: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
 ) -> Any:
-    """A request to the server."""
+    """Send a request to the server: POST with a body, GET without. Returns the open response."""
     data = None if body is None else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", **(headers or {})}
     return urlopen(Request(url, data, sent), timeout=120)
 
 
 def captioned(image: Image.Image, caption: str) -> Image.Image:
-    """The picture with its words below, on white."""
+    """Picture scaled to a tile, with its caption below on white."""
     tile = Image.new("RGB", (TILE, TILE + CAPTION), "white")
     tile.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS))
     draw = ImageDraw.Draw(tile)
@@ -129,7 +131,7 @@ def captioned(image: Image.Image, caption: str) -> Image.Image:
 
 
 def wrapped(text: str, font: Any) -> str:
-    """Lines that fit a tile."""
+    """Text broken into lines that fit the width of a tile."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -141,7 +143,7 @@ def wrapped(text: str, font: Any) -> str:
 
 
 def arranged(tiles: list[Image.Image], columns: int) -> Image.Image:
-    """Tiles in rows, on white."""
+    """One image with the tiles in rows, on white."""
     width, height = tiles[0].width + MARGIN, tiles[0].height + MARGIN
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * width - MARGIN, rows * height - MARGIN), "white")

@@ -1,15 +1,15 @@
-"""Runs every test that needs a GPU, and ends with what ran, what failed, and what was not there.
+"""Runs every test that needs a GPU and prints which ran, which failed and which could not run.
 
     python -m scripts.gpu_check [--write FILE] [--seconds N] [--only WHAT] [--packages FOLDER]
 
-No network is used. Each backend that is installed has a process for all its tests; one that a
-vendor's library ends costs the test that it ended in, and the others go on in another process. A
-backend that is not installed, or that does not run on this GPU, costs nothing. With --write the
-outcome is kept as JSON with the GPU, its driver and the versions, so far as it is known at any
-time: benchmarks/results/ is where such files are committed.
+No network is used. Each installed backend runs all its tests in one process. When a vendor's
+library ends that process, only the test that was running is lost: the other tests run in another
+process. A backend that is not installed, or that does not run on this GPU, is skipped at once. With
+--write the outcome is kept as JSON with the GPU, its driver and the versions, and the file is
+brought up to date after each backend; such files are committed in benchmarks/results/.
 
---packages names the packages that `python -m tests.tiny.packages FOLDER` builds; without them they
-are built first, which takes PyTorch and minutes.
+--packages names the folder of packages that `python -m tests.tiny.packages FOLDER` builds. Without
+--packages these packages are built first, which needs PyTorch and takes minutes.
 """
 
 import argparse
@@ -34,27 +34,27 @@ from tests.tiny.packages import PACKAGES, missing
 NOTHING_RAN = 1
 FAILED = 1
 
-# What costs least and says most comes first: time may be short.
+# The quickest and most telling tests come first, since time may run out.
 FILES = ("test_cuda.py", "test_backends.py", "test_families.py", "test_lasting.py")
 
 BACKENDS = tuple(row.name for row in TARGET_BACKENDS)
 
 CUDA = "CUDA"
-"""The tests that are of no backend."""
+"""Group of the tests that belong to no backend."""
 
 
 @dataclass
 class Found:
-    """All that is known so far."""
+    """Outcomes and stages that are known so far."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
 
 
 def grouped(names: Iterable[str], only: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Tests by their backend, in the order in which they are to run; those of none come first.
+    """Names of tests by backend, in the order to run them; tests of no backend come first.
 
-    With `only`, those of these backends and of the files that are called so.
+    `only` restricts the tests to those of the named backends and files (names without `.py`).
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names, key=_order):
@@ -73,14 +73,14 @@ def _order(name: str) -> tuple[int, int]:
 
 
 def _place(name: str) -> tuple[str, str | None]:
-    """The file's name, and the backend among the test's parameters."""
+    """File name of a test, and the backend among the test's parameters."""
     path, _, test = name.partition("::")
     backends = [each for each in BACKENDS if each in test.partition("[")[2]]
     return Path(path).name, max(backends, key=len, default=None)
 
 
 def machine(devices: Devices) -> dict[str, str]:
-    """What the outcome is of."""
+    """Facts about the machine: GPU, driver, and the version of each backend or why it is absent."""
     gpu = devices.first
     facts = {
         "gpu": str(gpu) if gpu else f"none: {devices.reason}",
@@ -95,7 +95,7 @@ def machine(devices: Devices) -> dict[str, str]:
 
 
 def absent(devices: Devices) -> dict[str, str]:
-    """The groups of tests that cannot run on this machine, each with the reason."""
+    """Groups of tests that cannot run on this machine, each with the reason."""
     gpu = devices.first
     if gpu is None:
         return dict.fromkeys((CUDA, *BACKENDS), f"no GPU: {devices.reason}")
@@ -112,7 +112,7 @@ def absent(devices: Devices) -> dict[str, str]:
 
 
 def table(found: Found) -> str:
-    """What ran, what failed, what was not there; and how long each took."""
+    """Printable table of all tests by result, and of all stages, with seconds."""
     lines = []
     for result in ("ran", "failed", "not there"):
         of_it = [outcome for outcome in found.outcomes if outcome.result == result]
@@ -140,9 +140,9 @@ def check(
     only: Sequence[str] = (),
     not_here: Mapping[str, str] | None = None,
 ) -> Found:
-    """Run them; `keep` is told all that is known whenever there is more.
+    """Run a suite group by group; `keep` is called with the findings whenever there are more.
 
-    `not_here` gives the reason for groups that are not to be begun.
+    `not_here` maps each group that is not to be run to the reason.
     """
     found = Found()
     began = time.monotonic()
@@ -176,7 +176,7 @@ def check(
 
 
 def _build(folder: Path, deadline: Deadline) -> tuple[Stage, str]:
-    """Build the packages that tests draw with; the reason where they cannot be built."""
+    """Build the packages that the tests use; the stage, and the fault or an empty string."""
     began = time.monotonic()
     command = [sys.executable, "-W", "ignore", "-m", "tests.tiny.packages", str(folder)]
     fault = ""
@@ -190,9 +190,9 @@ def _build(folder: Path, deadline: Deadline) -> tuple[Stage, str]:
 
 
 def main() -> int:
-    """0 where something ran and nothing failed."""
+    """Run the check; 0 when at least one test ran and none failed, 1 otherwise."""
     arguments = _parser().parse_args()
-    # Whoever ends it gets what is known so far.
+    # A terminated check ends as an interrupted one does: with the outcomes known so far.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     deadline = Deadline(arguments.seconds, time.monotonic())
     devices = find_devices()
@@ -224,7 +224,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the outcome as JSON")
     parser.add_argument(
-        "--seconds", type=float, metavar="N", help="end after so long; the rest is not there"
+        "--seconds",
+        type=float,
+        metavar="N",
+        help="end after so long; tests that are left are not there",
     )
     parser.add_argument(
         "--only",
@@ -238,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_packages,
         default=os.environ.get(PACKAGES),
         metavar="FOLDER",
-        help=f"packages that were built before; or name the folder in ${PACKAGES}",
+        help=f"packages that were built before (default: the folder that ${PACKAGES} names)",
     )
     return parser
 

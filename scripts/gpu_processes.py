@@ -1,6 +1,7 @@
-"""Runs tests in processes that may end at any of them, or never: no result is lost by it.
+"""Runs tests in processes of their own, and keeps every result when a process crashes or hangs.
 
-What a new GPU shows first may be a fault that takes the process, or a call that does not return.
+The first thing that a new GPU shows may be a fault that ends the process, or a call that never
+returns.
 """
 
 import json
@@ -21,29 +22,29 @@ from tests.tiny.packages import ENGINES, PACKAGES
 ROOT = Path(__file__).parent.parent
 
 PROCESSES = 3
-"""So many may end at tests of one group: each begins by opening their engines again."""
+"""Processes that may crash at the tests of one group; each of them opens the engines anew."""
 
 _COLLECTION = 60.0
-"""Seconds for pytest to find its tests, which takes two."""
+"""Seconds that pytest may take to collect the tests; two are usual."""
 
 _GRACE = 10.0
-"""Seconds in which pytest ends what its fixtures started."""
+"""Seconds for pytest, once interrupted, to tear its fixtures down."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One test."""
+    """Result of one test."""
 
     name: str
     result: str
-    """ran, failed, or not there."""
+    """`ran`, `failed` or `not there`."""
     detail: str
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the work, of all tests of a group together."""
+    """Time that all tests of a group together spent in one part of the work."""
 
     name: str
     seconds: float
@@ -52,7 +53,10 @@ class Stage:
 
 @dataclass
 class Deadline:
-    """When no more is begun and what runs is ended; `seconds` of None is never."""
+    """Point in time after which nothing is begun and running tests are ended.
+
+    `seconds` counts from `began`, a value of `time.monotonic()`; None is no deadline.
+    """
 
     seconds: float | None
     began: float
@@ -60,7 +64,7 @@ class Deadline:
 
     @property
     def left(self) -> float | None:
-        """Seconds from now."""
+        """Seconds that are left; None without a deadline."""
         if self.interrupted:
             return 0.0
         if self.seconds is None:
@@ -69,31 +73,31 @@ class Deadline:
 
     @property
     def words(self) -> str:
-        """What it was that came."""
+        """Reason for ending, for an outcome."""
         return "interrupted" if self.interrupted else "out of time"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A folder of tests, and the one that pytest's settings are for."""
+    """Folder of tests, and the settings under which pytest runs them."""
 
     root: Path
     folder: str
     test_seconds: float = 400.0
-    """What a single test may take; then its process is ended, wherever it hangs."""
+    """Most seconds for a single test; then its process is ended, wherever it hangs."""
     packages: Path | None = None
-    """The packages that tests draw with."""
+    """Folder of the model packages that the tests use."""
     engines: Path | None = None
-    """A folder in which what one process compiled is found by the next."""
+    """Folder of compiled engines, shared by all processes."""
 
     def command(self, *arguments: str) -> list[str]:
-        """Pytest with these arguments; it is to run in `root`."""
-        # What tests elsewhere share is not read: it imports PyTorch, which takes seconds.
+        """Command line of pytest with these arguments, to be run in `root`."""
+        # The conftest.py of all tests is not read: it imports PyTorch, which takes seconds.
         alone = [f"--rootdir={self.root}", f"--confcutdir={self.root / self.folder}"]
         return [sys.executable, "-m", "pytest", *alone, "-p", "no:cacheprovider", *arguments]
 
     def running(self, names: Sequence[str]) -> list[str]:
-        """Pytest, running these."""
+        """Command line of pytest that runs the tests of these names."""
         limit = [
             *("-o", f"faulthandler_timeout={self.test_seconds}"),
             *("-o", "faulthandler_exit_on_timeout=true"),
@@ -101,16 +105,16 @@ class Suite:
         return self.command("-p", "scripts.gpu_report", *limit, *names)
 
     def environment(self, report: Path | None = None) -> dict[str, str]:
-        """Where our plugin is found, and writes to."""
+        """Environment of a pytest process: where to find our plugin, its report and the folders."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        # Plugins that are installed take seconds to load, and no test for a GPU uses one.
+        # Installed plugins take seconds to load, and no test for a GPU uses one.
         ours = {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         told = {VARIABLE: report, PACKAGES: self.packages, ENGINES: self.engines}
         ours |= {name: str(folder) for name, folder in told.items() if folder}
         return {**os.environ, **ours, BEGAN: str(time.monotonic())}
 
     def names(self) -> list[str]:
-        """All of them, as pytest takes them."""
+        """Names of all tests, as pytest takes them. Raises SystemExit when pytest finds none."""
         command = self.command(self.folder, "--collect-only", "-q")
         try:
             done = subprocess.run(
@@ -133,21 +137,23 @@ class Suite:
 
 @dataclass(frozen=True)
 class _Told:
-    """What one process told before its end, and what that end was."""
+    """Report of one process, and how that process ended."""
 
     outcomes: dict[str, Outcome]
     stages: list[Stage]
     under_way: str | None
-    """The test that was not over."""
+    """Test that was running when the process ended."""
     fault: str
-    """How it ended before its time; empty if it did not."""
+    """Reason why the process ended early; empty when it ended as usual."""
 
 
 def run(
     suite: Suite, names: Sequence[str], deadline: Deadline
 ) -> tuple[list[Outcome], list[Stage]]:
-    """What becomes of some of them, whatever becomes of the processes that they run in: one that
-    ends costs the test that it ended in, and the others run in another. And what took the time.
+    """Run the named tests; an outcome for each test, and the stages with their times.
+
+    A process that ends early costs the test that was running: that test has failed, and the
+    remaining tests run in another process, up to `PROCESSES` such ends.
     """
     found: dict[str, Outcome] = {}
     stages: list[Stage] = []
@@ -178,7 +184,7 @@ def run(
 
 
 def _added_up(stages: Sequence[Stage]) -> list[Stage]:
-    """One for each name, in the order in which they first ended."""
+    """Stages summed by name, in the order in which each name first ended."""
     total: dict[str, Stage] = {}
     for each in stages:
         before = total.get(each.name, Stage(each.name, 0.0, 0))
@@ -206,12 +212,12 @@ def _fault(code: int | None, under_way: str | None, suite: Suite, deadline: Dead
 
 
 def _limit(code: int, suite: Suite) -> str:
-    # Python's watchdog says no more than this, and where it hung, on standard error.
+    # Python's watchdog ends the process with code 1 and prints the place to standard error alone.
     return f", as after {suite.test_seconds:g} seconds in a test" if code == 1 else ""
 
 
 def _exit_code(suite: Suite, names: Sequence[str], report: Path, deadline: Deadline) -> int | None:
-    """None where it had to be ended, for the deadline or an interruption."""
+    """Exit code of the process; None when it was ended at the deadline or by an interruption."""
     process = subprocess.Popen(
         suite.running(names),
         cwd=suite.root,
@@ -230,13 +236,13 @@ def _exit_code(suite: Suite, names: Sequence[str], report: Path, deadline: Deadl
         # A server or a compiler that a test left behind may hold the GPU's memory.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # One that is stuck in the driver does not end of that either.
+        # A process that is stuck in the driver does not even end by SIGKILL.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
 
 
 def _read(report: Path) -> tuple[dict[str, Outcome], list[Stage], str | None]:
-    """What became of tests that came to anything, the stages, and the test that was not over."""
+    """Outcomes and stages of a report, and the test that was begun and is not over."""
     found: dict[str, Outcome] = {}
     stages: list[Stage] = []
     under_way: Line | None = None

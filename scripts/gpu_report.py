@@ -1,11 +1,11 @@
-"""A plugin of pytest's: writes what becomes of each test as it happens, and how long it took.
+"""Plugin of pytest that writes the result of each test at once, with its time.
 
-A vendor's library may end the process, and at its end nothing is written then.
+A vendor's library may end the process, so nothing can be left to be written at the end.
 
     GPU_CHECK_REPORT=FILE GPU_CHECK_BEGAN=SECONDS python -m pytest -p scripts.gpu_report ...
 
-Lines of JSON, each with a name: of a test when it begins, for each thing that became of it, and
-when it is over; of a stage when it is done.
+The report has one JSON object a line. A test has a line when it begins, one for each result, and
+one when it is over; a stage has a line when it ends.
 """
 
 import json
@@ -20,29 +20,29 @@ import pytest
 
 VARIABLE = "GPU_CHECK_REPORT"
 BEGAN = "GPU_CHECK_BEGAN"
-"""When the process was started, by the clock that all processes of a machine share."""
+"""Variable with the start of the process by `time.monotonic()`, a clock that processes share."""
 
 BEGUN, OVER, STAGE = "begun", "over", "stage"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is written at once."""
+    """One line of the report."""
 
     name: str
-    """Of a test, or of a stage."""
+    """Name of a test or of a stage."""
     result: str
-    """ran, failed, not there; or one of the words above."""
+    """`ran`, `failed`, `not there`, or one of `BEGUN`, `OVER` and `STAGE`."""
     detail: str = ""
     at: float = 0.0
-    """When, by that clock."""
+    """Time of writing, by the same clock."""
     seconds: float = 0.0
-    """What a stage took; tests lie between `begun` and `over`."""
+    """Duration of a stage; a test lasts from its `BEGUN` to its `OVER`."""
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time a part of the work; one that comes again is added up. Nothing without the plugin."""
+    """Time the block as a stage; equal names are added up. Writes nothing without a report."""
     began = time.monotonic()
     try:
         yield
@@ -52,18 +52,18 @@ def stage(name: str) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """The first test can begin: all is imported."""
+    """Write the stage of starting and importing: the first test can begin."""
     if BEGAN in os.environ:
         _write("start and import", STAGE, seconds=time.monotonic() - float(os.environ[BEGAN]))
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """It begins."""
+    """Write that a test begins."""
     _write(nodeid, BEGUN)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """It ran, failed, or was skipped; a teardown that fails comes after what was told."""
+    """Write the result of a test; a failed teardown is written after the test's own result."""
     said = [f"{name}: {value}" for name, value in report.user_properties]
     if report.failed:
         _write(report.nodeid, "failed", "; ".join([_reason(report), *said]))
@@ -74,7 +74,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_runtest_logfinish(nodeid: str) -> None:
-    """It is over, its teardown too."""
+    """Write that a test is over, its teardown included."""
     _write(nodeid, OVER)
 
 

@@ -1,10 +1,10 @@
-"""The content of a bundle that is unpacked and run, with nothing installed: one compressed archive.
+"""Content of a bundle that is unpacked and run with nothing installed: one compressed archive.
 
     site/       wheels, unpacked: a folder of PYTHONPATH
     project/    the files of this repository that git tracks
     packages/   model packages
 
-Files of one content are stored once.
+Files of equal content are stored once.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from scripts.offline_parts import Parts
 ROOT = Path(__file__).resolve().parent.parent
 
 NOT_NEEDED = ("docs/images/", ".ci/")
-"""Of the project, by how their paths begin."""
+"""Prefixes of the paths in the project that are not packed."""
 
-# Of ONNX Runtime's wheel: a provider that we do not use, and the library for other languages, whose
-# code the Python module has in itself.
+# Left out of ONNX Runtime's wheel: a provider that we do not use, and the library for other
+# languages, whose code the Python module contains too.
 _PROVIDER = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
 _LEFT_OUT = (
     "onnxruntime/capi/libonnxruntime_providers_tensorrt",
@@ -38,24 +38,24 @@ _LEFT_OUT = (
 )
 
 _IN_SITE = {"purelib", "platlib"}
-"""What a wheel's `.data` folder has for the same place."""
+"""Parts of a wheel's `.data` folder that are installed beside its modules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of the archive."""
+    """One file of the archive."""
 
     path: str
-    """In the archive."""
+    """Path in the archive."""
     read: Callable[[], bytes]
     size: int
     executable: bool = False
 
 
 def wheel_items(wheel: Path, gpu: str | None) -> Iterator[Item]:
-    """A wheel's files, of ONNX Runtime's device code that of one GPU alone.
+    """Files of a wheel. With a `gpu`, ONNX Runtime's device code is kept for that GPU alone.
 
-    Raises DeviceCodeError where a `gpu` is named and the wheel has no such code.
+    Raises DeviceCodeError when a `gpu` is named and the wheel has no such code.
     """
     archive = zipfile.ZipFile(wheel)
     if gpu and _PROVIDER not in archive.namelist():
@@ -72,7 +72,7 @@ def wheel_items(wheel: Path, gpu: str | None) -> Iterator[Item]:
 
 
 def _place(name: str) -> str | None:
-    """Where a wheel's file lies in a folder of modules; None for what has no place there."""
+    """Path of a wheel's file in a folder of modules; None for a file that has no place there."""
     if name.endswith("/"):
         return None
     first, *rest = PurePosixPath(name).parts
@@ -91,7 +91,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, gpu: str | None) -> b
 
 
 def project_items() -> Iterator[Item]:
-    """The tracked files as they are here now, and what says that Calotype is installed."""
+    """Tracked files as the work tree has them, and metadata that make Calotype look installed."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name in filter(None, done.stdout.split("\0")):
@@ -103,19 +103,19 @@ def project_items() -> Iterator[Item]:
 
 
 def folder_items(folder: Path, place: str) -> Iterator[Item]:
-    """A folder's files."""
+    """Files of a folder, in the archive's folder `place`."""
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         yield file_item(path, f"{place}/{path.relative_to(folder).as_posix()}")
 
 
 def file_item(path: Path, place: str) -> Item:
-    """One file."""
+    """A file on disk, as an item of the archive at `place`."""
     status = path.stat()
     return Item(place, path.read_bytes, status.st_size, bool(status.st_mode & 0o111))
 
 
 def write_archive(items: Iterable[Item], parts: Parts) -> dict[str, int]:
-    """Write them compressed; bytes of each folder at the top, uncompressed."""
+    """Write the items compressed; uncompressed bytes of each top folder of the archive."""
     known = sorted(items, key=lambda each: each.path)
     sizes: dict[str, int] = {}
     written: dict[bytes, str] = {}

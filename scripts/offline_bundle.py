@@ -1,22 +1,23 @@
-"""Packs what a machine with no network needs, in parts of a given size.
+"""Packs everything that a machine with no network needs, in parts of a given size.
 
-Here, where there is a network, either wheels to install there:
+Run where there is a network. The bundle holds either wheels to install on the other machine:
 
     python -m scripts.offline_bundle --extras cuda,build,dev --python 3.12 --without torch,numpy \\
         --output bundle
 
-    python bundle/install.py            # there
+    python bundle/install.py            # on the other machine
 
-or all that a machine with a GPU needs to check it, to be unpacked and run with nothing installed:
+or the project with all that its check of a GPU needs, to be unpacked and run with no install:
 
     python -m scripts.offline_bundle --for sm_90 --project --packages --python 3.12 \\
         --there scripts/machines/pytorch_cuda13.txt --part-size 52 --output bundle
 
     python bundle/unpack.py FOLDER python -m scripts.gpu_check --seconds 120
 
-Carry the folder over by whatever way there is, in however many turns. What the other machine has
-already is named in --without or listed in the file of --there: neither it nor what only it needs is
-packed. With --project the machine's own packages are taken as they are, in whatever version.
+Carry the folder over by any means, in as many turns as needed. Packages that the other machine has
+already are named in --without or listed in the file of --there: neither these packages nor what
+only they need is packed. With --project the other machine's own packages are used in whatever
+version they are.
 """
 
 import argparse
@@ -43,27 +44,27 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALLER = Path(__file__).with_name("offline_install.py")
 UNPACKER = Path(__file__).with_name("offline_unpack.py")
 READER = Path(__file__).with_name("offline_reading.py")
-"""Both of them import it from beside themselves."""
+"""Module that installer and unpacker import from their own folder."""
 BLOCK = MEBIBYTE
 
 CHECKING = {"pytest", "httpx"}
-"""What the check of a GPU needs of those that develop."""
+"""Packages of the extra `dev` that the check of a GPU needs."""
 
-# Wheels are named for the oldest system they run on, and pip matches each name by itself.
+# A wheel is named for the oldest system it runs on, and pip matches each name by itself.
 NEWEST_GLIBC = 39
 OLDEST_GLIBC = 17
 OLDER_NAMES = ("manylinux2014", "manylinux2010", "manylinux1")
 
-# What comes before a version, an extra or a marker in a requirement.
+# The name in a requirement, before a version, an extra or a marker.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class BundleError(Exception):
-    """Why there is no bundle: the thing, and the remedy."""
+    """Reason why no bundle can be made: the thing, and the remedy."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command and return its exit code."""
     options = parser().parse_args(arguments)
     try:
         requirements = wanted(options)
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Its flags."""
+    """Parser of the command's flags."""
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,12 +91,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="REQUIREMENT",
-        help="these instead of what Calotype needs, as pip takes them",
+        help="requirements of pip to pack instead of those of Calotype",
     )
     made.add_argument(
         "--project",
         action="store_true",
-        help="the project too; it is unpacked there, not installed",
+        help="pack the project too; the bundle is unpacked there, not installed",
     )
     made.add_argument(
         "--packages",
@@ -103,26 +104,26 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         const=True,
         metavar="FOLDER",
-        help="model packages too: of a folder, or those of the tests for a GPU, built now",
+        help="pack model packages too: of a folder, or those of the tests for a GPU, built now",
     )
     made.add_argument(
         "--for",
         dest="gpu",
         metavar="sm_90",
-        help="of ONNX Runtime's device code only that for this GPU; with --project",
+        help="keep ONNX Runtime's device code for this GPU alone; with --project",
     )
     made.add_argument(
         "--without",
         type=names,
         default=[],
         metavar="A,B==1.2",
-        help="packages that the other machine has already, in the pinned version or in this one",
+        help="packages that the other machine has already, in the pinned or the given version",
     )
     made.add_argument(
         "--there",
         type=Path,
         metavar="FILE",
-        help="a list of such packages, one a line, as those in scripts/machines",
+        help="a file that lists such packages, one a line, as those in scripts/machines",
     )
     made.add_argument(
         "--python",
@@ -141,7 +142,11 @@ def parser() -> argparse.ArgumentParser:
         help="exact versions (default: %(default)s)",
     )
     made.add_argument(
-        "--find-links", action="append", default=[], metavar="FOLDER", help="more wheels, as of pip"
+        "--find-links",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder with more wheels",
     )
     made.add_argument("--no-index", action="store_true", help="take wheels from --find-links alone")
     made.add_argument(
@@ -162,12 +167,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def names(text: str) -> list[str]:
-    """A list as the flags take it."""
+    """Entries of a comma-separated flag."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def wanted(options: argparse.Namespace) -> list[str]:
-    """What pip is asked for. Raises BundleError, and DeviceCodeError for no GPU's name."""
+    """Requirements for pip; checks the flags and adds the list of --there to --without.
+
+    Raises BundleError, and DeviceCodeError when --for names no compute capability.
+    """
     if options.part_size <= 0:
         raise BundleError(f"--part-size {options.part_size:g}: expected more than 0 MiB")
     if options.output.exists():
@@ -188,7 +196,10 @@ def wanted(options: argparse.Namespace) -> list[str]:
 
 
 def of_calotype(extras: list[str], *, checking: bool) -> list[str]:
-    """What Calotype needs, and with `checking` what its tests for a GPU do. Raises BundleError."""
+    """Requirements of Calotype with extras, and with `checking` those of its tests for a GPU.
+
+    Raises BundleError for an unknown extra.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = project["optional-dependencies"]
     for name in extras:
@@ -198,13 +209,13 @@ def of_calotype(extras: list[str], *, checking: bool) -> list[str]:
     if checking:
         requirements += [each for each in known["dev"] if name_of(each) in CHECKING]
     if "cuda" in extras:
-        # Both bring one module: the one for GPUs must stand alone.
+        # onnxruntime and onnxruntime-gpu bring the same module: the one for GPUs must stand alone.
         requirements = [each for each in requirements if name_of(each) != "onnxruntime"]
     return requirements
 
 
 def listed(path: Path) -> list[str]:
-    """The packages of a list. Raises BundleError."""
+    """Packages of a list file, one a line. Raises BundleError when it cannot be read."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
@@ -213,7 +224,7 @@ def listed(path: Path) -> list[str]:
 
 
 def download(requirements: list[str], folder: Path, options: argparse.Namespace) -> list[Path]:
-    """Let pip download what the other machine needs; the wheels. Raises BundleError."""
+    """Let pip download the wheels that the other machine needs; their paths. Raises BundleError."""
     wheels, stand_ins = folder / "wheels", folder / "stand_ins"
     wheels.mkdir()
     stand_ins.mkdir()
@@ -250,7 +261,7 @@ def download(requirements: list[str], folder: Path, options: argparse.Namespace)
 
 
 def machine(options: argparse.Namespace) -> list[str]:
-    """The other machine, as pip takes it: a name for every system that its wheels may be for."""
+    """Flags of pip that describe the other machine: every platform tag that its wheels may have."""
     names = [f"manylinux_2_{minor}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
     platforms = [f"{name}_{options.machine}" for name in (*names, *OLDER_NAMES, "linux")]
     flags = [flag for each in platforms for flag in ("--platform", each)]
@@ -258,14 +269,17 @@ def machine(options: argparse.Namespace) -> list[str]:
 
 
 def told(text: str) -> tuple[str, str]:
-    """A package and its version, empty where none is said."""
+    """Package and version of an entry of --without; the version is empty where none is given."""
     name, _, version = text.partition("==")
     return normalised(name), version.strip()
 
 
 def stand_in(name: str, version: str, folder: Path) -> None:
-    """An empty wheel in the place of a package that is there: pip then looks for none, nor for what
-    only that one needs. Its local version puts it before every other of the same version."""
+    """Write an empty wheel in the place of a package that the other machine has.
+
+    With this wheel pip downloads neither the package nor what only the package needs. The wheel's
+    local version puts it before every other wheel of the same version.
+    """
     stem = f"{name.replace('-', '_')}-{version}"
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
         info = f"{stem}.dist-info"
@@ -277,7 +291,7 @@ def stand_in(name: str, version: str, folder: Path) -> None:
 
 
 def write_bundle(wheels: list[Path], requirements: list[str], options: argparse.Namespace) -> None:
-    """Write wheels in parts, their manifest, and the script that installs them."""
+    """Write the wheels in parts, a manifest, and the script that installs the wheels."""
     with unfinished(options.output) as folder:
         files, parts = cut(wheels, folder, part_size(options))
         write_manifest(folder, {"requirements": requirements, "files": files, "parts": parts})
@@ -288,7 +302,7 @@ def write_bundle(wheels: list[Path], requirements: list[str], options: argparse.
 
 
 def write_to_unpack(wheels: list[Path], folder: Path, options: argparse.Namespace) -> None:
-    """Write one archive of all in parts, its manifest, and the script that unpacks it."""
+    """Write one archive of everything in parts, a manifest, and the script that unpacks it."""
     items = [*content(wheels, folder, options)]
     with unfinished(options.output) as output:
         parts = Parts(output, part_size(options))
@@ -311,7 +325,7 @@ def write_to_unpack(wheels: list[Path], folder: Path, options: argparse.Namespac
 
 
 def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> Iterator[Item]:
-    """Everything that is unpacked there. Raises BundleError."""
+    """Files to be unpacked on the other machine. Raises BundleError."""
     if options.gpu and "onnxruntime-gpu" not in map(name_of, (path.name for path in wheels)):
         raise BundleError(
             f"--for {options.gpu}: onnxruntime-gpu is not packed, whose device code it chooses; "
@@ -337,12 +351,12 @@ def content(wheels: list[Path], folder: Path, options: argparse.Namespace) -> It
 
 
 def part_size(options: argparse.Namespace) -> int:
-    """Bytes."""
+    """Size of a part in bytes, at least 1."""
     return max(1, int(options.part_size * MEBIBYTE))
 
 
 def tell(output: Path, what: str, parts: list[dict[str, Any]]) -> None:
-    """Print what there is."""
+    """Print the bundle's folder, its content, its size and the number of parts."""
     size = sum(part["size"] for part in parts)
     print(f"{output}: {what}; {size / MEBIBYTE:.1f} MiB in {len(parts)} parts")
 
@@ -350,9 +364,9 @@ def tell(output: Path, what: str, parts: list[dict[str, Any]]) -> None:
 def cut(
     wheels: list[Path], folder: Path, size: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Write the files one after the other into parts of one size; what is in the manifest of both.
+    """Write the wheels one after the other into parts of one size; the manifest's files and parts.
 
-    Both are listed in order, so that sizes alone say where a file begins.
+    Both lists are in order, so the sizes alone say where a file begins.
     """
     files: list[dict[str, Any]] = []
     parts = Parts(folder, size)
@@ -371,14 +385,14 @@ def cut(
 
 
 def name_of(text: str) -> str:
-    """The package that a requirement, a line of constraints or a wheel's file name is of."""
+    """Package name of a requirement, of a line of constraints, or of a wheel's file name."""
     name = text.partition("-")[0] if text.endswith(".whl") else text
     match = _NAME.match(name)
     return normalised(match.group()) if match else ""
 
 
 def normalised(name: str) -> str:
-    """A package's name as registries compare it."""
+    """Package name in the form in which registries compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -1,4 +1,4 @@
-"""Parts of a bundle: files of at most one size, whose bytes follow one another."""
+"""Parts of a bundle: files of a given size at most, which joined in order are the content."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ MEBIBYTE = 1024 * 1024
 
 
 class Parts:
-    """Writes them, in order."""
+    """Writer of the parts, in order."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        """`size` is in bytes."""
+        """Write into `folder`, in parts of at most `size` bytes."""
         self._folder = folder
         self._size = size
         self._current = bytearray()
         self._written: list[dict[str, Any]] = []
 
     def write(self, block: bytes) -> int:
-        """Add bytes, to as many parts as they take; their number, as of any file."""
+        """Add bytes, in as many parts as they fill; the number of bytes, as any file returns it."""
         self._current += block
         while len(self._current) >= self._size:
             self._end(bytes(self._current[: self._size]))
@@ -31,7 +31,7 @@ class Parts:
         return len(block)
 
     def finished(self) -> list[dict[str, Any]]:
-        """End the last part; all of them."""
+        """Write the last part; name, size and sha256 of every part."""
         if self._current:
             self._end(bytes(self._current))
             self._current.clear()
@@ -46,7 +46,7 @@ class Parts:
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
-    """A folder to fill in the place of `output`, which is there whole or not at all."""
+    """Folder to fill; renamed to `output` at the end of the block, and removed on an error."""
     folder = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -59,5 +59,5 @@ def unfinished(output: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, content: Mapping[str, object]) -> None:
-    """Write what the parts hold."""
+    """Write the manifest of a bundle."""
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")

@@ -1,18 +1,25 @@
-"""Reads the parts of a bundle where it was carried to: copied beside the script that does the rest.
+"""Reads the parts of a bundle on the other machine; lies there beside install.py or unpack.py.
 
-It needs Python alone, as that script does.
+The module needs Python alone, as these scripts do.
 """
+
+from __future__ import annotations  # The types below must not break an older Python.
 
 import hashlib
 import json
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MANIFEST = "bundle.json"
 BLOCK = 1024 * 1024
 
 
-def read_manifest(folder):
-    """The manifest of a bundle, the hash that names it, and what is wrong with both, or None."""
+def read_manifest(folder: Path) -> tuple[Any, str, str | None]:
+    """Manifest of a bundle, its sha256, which identifies the bundle, and the fault or None."""
     path = folder / MANIFEST
     if not path.is_file():
         return None, "", f"{MANIFEST}: missing; copy it again"
@@ -20,8 +27,8 @@ def read_manifest(folder):
     return json.loads(text), hashlib.sha256(text).hexdigest(), None
 
 
-def check_parts(folder, parts):
-    """The fault of the first part that is not whole; None where all are."""
+def check_parts(folder: Path, parts: list[dict[str, Any]]) -> str | None:
+    """Fault of the first part that is not whole; None when all parts are."""
     for number, part in enumerate(parts, start=1):
         show(f"checking part {number} of {len(parts)}")
         path = folder / part["name"]
@@ -35,8 +42,8 @@ def check_parts(folder, parts):
     return None
 
 
-def blocks(folder, parts):
-    """The parts' bytes, a block at a time."""
+def blocks(folder: Path, parts: list[dict[str, Any]]) -> Iterator[bytes]:
+    """Bytes of the parts in order, a block at a time."""
     for part in parts:
         with (folder / part["name"]).open("rb") as stream:
             while True:
@@ -46,8 +53,8 @@ def blocks(folder, parts):
                 yield block
 
 
-def sha256(path):
-    """A file's hash."""
+def sha256(path: Path) -> str:
+    """Hash of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(BLOCK), b""):
@@ -55,7 +62,7 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def show(line):
-    """How far it is, where somebody looks."""
+def show(line: str) -> None:
+    """Show a line of progress on a terminal, in the place of the last one; nothing elsewhere."""
     if sys.stderr.isatty():
         print("\r" + line.ljust(60), end="" if line else "\n", file=sys.stderr, flush=True)

@@ -1,13 +1,15 @@
 """Unpacks a bundle on a machine with no network into a folder, and runs a command there.
 
     python unpack.py [--seconds N] FOLDER COMMAND ...
-    python unpack.py /tmp/calotype python -m scripts.gpu_check --seconds 120
+    python unpack.py calotype python -m scripts.gpu_check --seconds 120
 
-It needs Python alone: nothing is installed, nothing outside of FOLDER is changed, and no step can
-wait for ever. The command runs in FOLDER/project with PYTHONPATH set, without standard input, and
-its process group ends with it; `python` in its first place is the Python that runs this. A folder
-that this bundle was unpacked into before is taken as it is.
+The script needs Python alone: nothing is installed, nothing outside of FOLDER is changed, and no
+step can wait for ever. The command runs in FOLDER/project with PYTHONPATH set and without standard
+input, and its process group ends with it. Where COMMAND begins with `python`, that is the Python
+that runs this script. A folder into which this bundle was unpacked before is used as it is.
 """
+
+from __future__ import annotations  # The types below must not break an older Python.
 
 import argparse
 import os
@@ -18,27 +20,41 @@ import sys
 import tarfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
 sys.dont_write_bytecode = True  # Nothing is to be left beside the parts.
-from offline_reading import blocks, check_parts, read_manifest, show  # noqa: E402
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scripts.offline_reading import blocks, check_parts, read_manifest, show
+else:
+    from offline_reading import blocks, check_parts, read_manifest, show
 
 DONE = ".unpacked"
 TIMED_OUT = 124
 GRACE = 15
-"""Seconds in which a command that was told to end may end what it started."""
+"""Seconds that a terminated command has to end the processes it started."""
 
 
-def main(arguments=None):
-    """The command; its exit code, or 124 where it took too long."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Unpack and run the command; its exit code, 124 when too slow, or 1 on a fault."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument(
-        "--seconds", type=float, default=600, metavar="N", help="for the command (default: 600)"
+        "--seconds",
+        type=float,
+        default=600,
+        metavar="N",
+        help="limit for the command (default: 600)",
     )
     parser.add_argument(
-        "--unpack-seconds", type=int, default=300, metavar="N", help="for all before (default: 300)"
+        "--unpack-seconds",
+        type=int,
+        default=300,
+        metavar="N",
+        help="limit for unpacking (default: 300)",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     options = parser.parse_args(arguments)
@@ -56,13 +72,13 @@ def main(arguments=None):
     return run(folder, options.command, options.seconds) if options.command else 0
 
 
-def too_slow(*_):
-    """Ends what waits, be it for a disk that is not there."""
+def too_slow(*_: object) -> None:
+    """Handle the alarm: end the script, even while it waits for a disk that does not answer."""
     raise SystemExit("offline_unpack: unpacking takes longer than --unpack-seconds")
 
 
-def unpack(here, manifest, folder, identity):
-    """Fill the folder, unless this bundle did before; what is wrong, if anything is."""
+def unpack(here: Path, manifest: dict[str, Any], folder: Path, identity: str) -> str | None:
+    """Fill the folder, unless this bundle was unpacked there before; the fault, or None."""
     if (folder / DONE).is_file() and (folder / DONE).read_text() == identity:
         return None
     if folder.exists():
@@ -76,7 +92,8 @@ def unpack(here, manifest, folder, identity):
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    with tarfile.open(fileobj=Joined(here, manifest["parts"]), mode="r|xz") as archive:
+    joined = cast("IO[bytes]", Joined(here, manifest["parts"]))
+    with tarfile.open(fileobj=joined, mode="r|xz") as archive:
         for number, member in enumerate(archive, start=1):
             show(f"unpacking file {number} of {manifest['files']}")
             archive.extract(member, unfinished, filter="data")
@@ -87,14 +104,14 @@ def unpack(here, manifest, folder, identity):
 
 
 class Joined:
-    """The parts' bytes, as a file that is read from its beginning to its end."""
+    """Parts of a bundle as one file, read from beginning to end."""
 
-    def __init__(self, here, parts):
+    def __init__(self, here: Path, parts: list[dict[str, Any]]) -> None:
         self._blocks = blocks(here, parts)
         self._rest = b""
 
-    def read(self, size):
-        """So many bytes; fewer at the end alone."""
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes; fewer only at the end of the file."""
         while len(self._rest) < size:
             block = next(self._blocks, b"")
             if not block:
@@ -104,8 +121,8 @@ class Joined:
         return taken
 
 
-def run(folder, command, seconds):
-    """Run a command with what was unpacked; its exit code."""
+def run(folder: Path, command: list[str], seconds: float) -> int:
+    """Run a command with the unpacked files; its exit code, or 124 after too many seconds."""
     first, *rest = command
     project = folder / "project"
     before = os.environ.get("PYTHONPATH")
@@ -129,8 +146,8 @@ def run(folder, command, seconds):
         end(process)
 
 
-def end(process):
-    """End a command and all that it started."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a command and every process of its process group."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)

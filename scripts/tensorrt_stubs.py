@@ -2,8 +2,8 @@
 
     python -m scripts.tensorrt_stubs FOLDER
 
-The wheels carry no types. What the generator cannot read of them, it leaves untyped and says so;
-what it writes that no Python is, is mended here.
+The wheels carry no types. The generator leaves untyped whatever it cannot read in them, and says
+so; where the generator writes invalid Python, `mended` corrects the stub.
 """
 
 import argparse
@@ -15,16 +15,16 @@ from pathlib import Path
 BINARY = "tensorrt_rtx_bindings.tensorrt_rtx"
 PACKAGE = "tensorrt_rtx"
 
-# A data type of the vendor's, under the name of Python's.
+# The vendor's data type `bool`, which hides Python's `bool`.
 _HIDING = re.compile(r"^bool: .*\n", re.MULTILINE)
 
-# C++ has parameters called `in`, and some with a default before others that have none.
+# C++ has parameters called `in`, and parameters with a default before others without.
 _KEYWORD = re.compile(r"\bin: ")
 _UNORDERED = re.compile(r"(\w+: Weights = None, channel_axis: typing\.SupportsInt)\)")
 
 
 def mended(stub: str) -> str:
-    """The generator's stub as the type checker can read it."""
+    """Generated stub, corrected so that the type checker can read it."""
     untyped = _HIDING.sub("", stub.replace("-> ...:", "-> typing.Any:"))
     return _UNORDERED.sub(r"\1 = ...)", _KEYWORD.sub("in_: ", untyped))
 
@@ -33,9 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="where the stubs go")
+    parser.add_argument("folder", type=Path, help="the folder for the stubs")
     folder: Path = parser.parse_args().folder
-    command = [Path(sys.executable).with_name("pybind11-stubgen"), BINARY, "-o", folder]
+    command = [str(Path(sys.executable).with_name("pybind11-stubgen")), BINARY, "-o", str(folder)]
     command += ["--enum-class-locations", f".*:{BINARY}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     stub = folder.joinpath(*BINARY.split(".")).with_suffix(".pyi")

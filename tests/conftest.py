@@ -1,5 +1,6 @@
 """Tiny models, saved and built once for the whole session: building one takes most of a minute."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,13 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+def pytest_collection_finish() -> None:
+    """Exempt from garbage collection what lasts to the end: a million objects of imported modules,
+    which tracing a network would look through again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 class PackageBuilder(Protocol):
     """Builds `name` from a source, if it is not there yet; returns the engines folder."""
 
@@ -45,13 +53,13 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _kept_traces(pytestconfig: pytest.Config) -> Iterator[None]:
     """Builds in this process trace a network that was traced before from what is kept of it."""
-    import engine_build.package.build
     import engine_build.package.reduced
+    import engine_build.package.roles
 
     assert pytestconfig.cache is not None
     kept = KeptTraces(pytestconfig.cache.mkdir("tiny_traces"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_build.package.build, "trace", kept)
+        patch.setattr(engine_build.package.roles, "trace", kept)
         patch.setattr(engine_build.package.reduced, "trace", kept)
         yield
 

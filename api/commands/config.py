@@ -1,4 +1,4 @@
-"""`calotype config`: the settings that serve would use, and where each came from."""
+"""`calotype config`: the settings that serve would use, with their origins."""
 
 import argparse
 

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Every place that will be written to, before the work is done."""
+    """Check every place to write to before the work is done. Raises RequestError."""
     for flag in ("output", "latents"):
         path: Path | None = getattr(arguments, flag)
         if path is not None and not path.absolute().parent.is_dir():

@@ -1,4 +1,4 @@
-"""`calotype info`: what a model takes."""
+"""`calotype info`: a model's facts and the JSON Schema of its requests."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print them as JSON."""
+    """Print facts and schema as JSON."""
     model = open_model(arguments.engines, arguments.model)
     manifest = model.package.manifest
     facts = {
@@ -24,6 +24,6 @@ def run(arguments: argparse.Namespace) -> None:
             "source": manifest.source.reference,
             "description": manifest.description,
         },
-        "parameters": model.parameters,
+        "parameters": model.parameters(model.loras()),
     }
     print(json.dumps(facts, indent=2))

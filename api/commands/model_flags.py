@@ -1,4 +1,4 @@
-"""The flags that say which model a command is about."""
+"""The flags that name the model of a command and the folder of its package."""
 
 import argparse
 from pathlib import Path

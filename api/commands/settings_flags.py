@@ -7,7 +7,7 @@ from api.settings import Settings, flag, variable
 _METAVARS = {"engines": "DIR", "data": "DIR"} | dict.fromkeys(
     ("max_batch", "queue_limit", "max_attempts"), "N"
 )
-"""Where a setting's last word does not say what its value is."""
+"""Placeholders in the help, where the last word of a name would not describe the value."""
 
 
 def add_settings_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`POST /api/generate`: every error of a request is found here, before anything is queued."""
+"""`POST /api/generate`: checks a request completely, then queues it."""
 
 import asyncio
 from typing import Annotated, Any
@@ -16,8 +16,6 @@ from runtime.errors import RequestError
 from runtime.jobs import protocol
 from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Idempotency, IdempotencyConflict
-from runtime.plan.model import Model
-from runtime.plan.plan import Plan
 
 router = APIRouter(tags=["jobs"])
 
@@ -76,10 +74,10 @@ async def generate(
     body = await asyncio.to_thread(parse_body, await read_body(request))
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
     try:
-        # What was accepted once stays so, though the model may have lost a LoRA or a size since.
+        # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.
         job = await rooms.broker.replay(key) if key is not None else None
         if job is None:
-            plan = await asyncio.to_thread(_understand, rooms.model, body)
+            plan = await asyncio.to_thread(rooms.model.plan_of, body)
             _engine(rooms).served.check(plan)
             complete = plan.request.to_json()
             job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
@@ -95,16 +93,11 @@ async def generate(
     return _answer(Accepted.of(job), 202, headers)
 
 
-def _understand(model: Model, body: object) -> Plan:
-    """The plan of the complete request. Raises RequestError."""
-    return model.plan(model.read(body))
-
-
 def _engine(rooms: Services) -> EngineFacts:
-    """What draws. Raises NotReady.
+    """The engine that draws. Raises NotReady before the first worker is ready.
 
-    Once the model was loaded, jobs are taken even while a worker is being replaced: by what the
-    last one took. What the next one does not take, it refuses itself.
+    While a worker is being replaced, requests are checked against the last worker's engine and
+    queued; the next worker fails the jobs that its own engine does not take.
     """
     engine = rooms.workers.engine
     if engine is None:
@@ -115,7 +108,7 @@ def _engine(rooms: Services) -> EngineFacts:
 
 
 async def _wait(broker: protocol.Broker, job: protocol.Job, seconds: int) -> protocol.Job:
-    """The job when it has ended, or when the time is over."""
+    """The job as it is at its end, or after `seconds`."""
     try:
         async with asyncio.timeout(seconds), closing(broker.follow(job.job_id)) as events:
             async for event in events:

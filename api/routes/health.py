@@ -1,4 +1,4 @@
-"""`/health`, `/ready` and `/metrics`: for whoever watches the server."""
+"""`/health`, `/ready` and `/metrics`, for monitoring."""
 
 from fastapi import APIRouter, Response
 

@@ -1,6 +1,6 @@
 """`/api/images` and `/api/thumbs`: the gallery, its pictures and their thumbnails.
 
-A picture never changes under its name, so caches may keep it for good.
+The picture of a name never changes, so that caches may keep pictures without a limit.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ async def list_images(
 
 
 def _file(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """A file's answers in the documentation."""
+    """Responses of a file's route, for the documentation."""
     schema = {"schema": {"type": "string", "format": "binary"}}
     headers = {
         name: {"schema": {"type": "string"}}
@@ -104,7 +104,7 @@ async def delete_image(filename: str, rooms: Rooms) -> None:
 
 
 def _read(find: Callable[[str], Path | None], filename: str) -> bytes:
-    """Raises ImageNotFound, also where the file goes while it is looked for."""
+    """The file's content. Raises ImageNotFound, also for a file that is deleted meanwhile."""
     path = find(filename)
     try:
         if path is not None:

@@ -1,5 +1,6 @@
-"""`GET /api/info`: what this server draws with, and what a request may say."""
+"""`GET /api/info`: the model, its engine, and the JSON Schema of its requests."""
 
+import asyncio
 from importlib.metadata import version
 
 from fastapi import APIRouter
@@ -14,6 +15,7 @@ router = APIRouter(prefix="/api", tags=["server"])
 async def get_info(rooms: Rooms) -> Info:
     """The loaded model, the JSON Schema of its requests, its LoRAs, its engines."""
     manifest = rooms.model.package.manifest
+    loras = await asyncio.to_thread(rooms.model.loras)
     return Info(
         model=ModelInfo(
             name=manifest.name,
@@ -21,9 +23,9 @@ async def get_info(rooms: Rooms) -> Info:
             source=manifest.source.reference,
             description=manifest.description,
         ),
-        parameters=dict(rooms.model.parameters),
+        parameters=rooms.model.parameters(loras),
         samplers=list(rooms.model.family.facts(manifest).samplers),
-        loras=[LoraInfo.of(offer) for offer in rooms.model.loras],
+        loras=[LoraInfo.of(offer) for offer in loras],
         engine=EngineInfo.of(rooms.workers.engine),
         version=version("calotype"),
     )

@@ -1,4 +1,4 @@
-"""`/api/jobs/{job_id}`: where a job stands, and how to cancel it."""
+"""`/api/jobs/{job_id}`: reads and cancels a job."""
 
 from fastapi import APIRouter
 

@@ -1,6 +1,6 @@
 """`/api/sse/...`: a job's progress and the gallery, live.
 
-A refusal inside a stream would come as an empty 200, so 404 and 204 are decided before it.
+An error inside a stream would be answered as an empty 200: 404 and 204 are decided beforehand.
 """
 
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ LastEventId = Annotated[
 
 
 def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
-    """An event stream in the documentation; `data` of each event is one object of `events`."""
+    """Response of an event stream, for the documentation; `events`: the schema of its data."""
     item = {
         "type": "object",
         "required": ["id", "data"],

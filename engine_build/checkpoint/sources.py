@@ -1,4 +1,4 @@
-"""Opens a checkpoint folder as diffusers lays it out, and says in one line what is wrong with it.
+"""Opens a checkpoint folder as diffusers lays it out; its errors name the fault in one line.
 
 Nothing is loaded here but small JSON files and the headers of the weight files.
 """
@@ -35,7 +35,7 @@ class Component:
     variant: str | None
     """The suffix of the weight files that were taken, such as `fp16`; None for the plain ones."""
     from_single_file: bool = False
-    """Whether the weights lie in a single-file checkpoint, and only the configuration in `path`."""
+    """True where `path` has the configuration alone, and a single-file checkpoint the weights."""
 
     def setting(self, key: str) -> Any:
         """A value of config.json that must be there. Raises SourceError."""
@@ -50,7 +50,8 @@ class TokenizerFolder:
 
     path: Path
     max_length: int
-    """The longest sequence that it was saved for, or a huge number."""
+    """The longest sequence in tokens, as the tokenizer's files state; a huge number for no
+    limit."""
 
 
 class ModelSource(Protocol):
@@ -63,7 +64,7 @@ class ModelSource(Protocol):
 
     @property
     def pipeline_class(self) -> str:
-        """The class of diffusers that runs it."""
+        """The pipeline's class in diffusers."""
         ...
 
     @property
@@ -184,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weights_stem(library: str) -> str:
-    """What the weight files of a network of this library are called, without their endings."""
+    """The name of the weight files of a network of this library, without its ending."""
     return _WEIGHTS_STEM.get(library, "model")
 
 

@@ -28,7 +28,7 @@ _ALIGNMENT = 64
 
 
 class Layout(Enum):
-    """How the bytes on disk become the tensor that is meant."""
+    """The rearrangement of bytes on disk that gives the tensor."""
 
     AS_STORED = "as stored"
     HALVES_SWAPPED = "halves swapped"
@@ -39,7 +39,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies."""
+    """A tensor's place in a file."""
 
     path: Path
     offset: int
@@ -47,7 +47,7 @@ class StoredTensor:
     size_bytes: int
     dtype: str
     shape: tuple[int, ...]
-    """As it is meant, whatever the layout."""
+    """The tensor's own shape, whatever the layout."""
     layout: Layout = Layout.AS_STORED
 
     def rows(self, begin: int, end: int) -> "StoredTensor":
@@ -102,7 +102,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What the writer of a file said about it: names and texts, often none. Raises SourceError."""
+    """The metadata of a file: names and texts, often none. Raises SourceError."""
     metadata = _header(path)[0].get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}
 
@@ -163,8 +163,8 @@ def copy_tensors(
 ) -> dict[str, StoredTensor]:
     """Write a safetensors file with these tensors under these names, without loading one.
 
-    `advance` is told the bytes of each piece that was copied. Returns where each tensor now lies.
-    Raises BuildError when a source file ends too early.
+    `advance` is called with the bytes of each piece that was copied. Returns where each tensor now
+    lies. Raises BuildError when a source file ends too early.
     """
     # Large items first: each tensor is then aligned to its own item size.
     names = sorted(tensors, key=lambda name: (-stored_bytes((), tensors[name].dtype), name))
@@ -191,7 +191,7 @@ def copy_tensors(
 
 
 def read_pieces(tensor: StoredTensor) -> Iterator[bytes]:
-    """A tensor's bytes in their right order, in small pieces; one that is transposed, in one.
+    """A tensor's bytes in their right order, in small pieces; a transposed tensor, in one piece.
 
     Raises BuildError when the file ends too early.
     """

@@ -25,13 +25,13 @@ URL. Tokens come from HF_TOKEN and CIVITAI_TOKEN.
 A build of SDXL takes some minutes, 3 GB of memory and as much disk as the source, or next to none
 with --in-place. docs/models.md has the other lines.
 """
-"""What a package is built from."""
+"""Help on the sources of a package."""
 
 
 def describe(
     parser: argparse.ArgumentParser, description: str, *examples: str, more: str = ""
 ) -> None:
-    """Say what a command does, with command lines that do it, and then `more` as it stands."""
+    """Set a command's help: a description, example command lines, and then `more` word for word."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = textwrap.fill(description, _WIDTH)
     parser.epilog = "\n  ".join(["example:", *examples]) + (f"\n\n{more}" if more else "")
@@ -60,7 +60,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def fetching(options: argparse.Namespace) -> "Fetching":
-    """How the command fetches what it is referred to."""
+    """The cache and the progress of a command that fetches, from its flags."""
     # Here, since commands that fetch nothing need no library of a build.
     from engine_build.fetch.located import Fetching
 

@@ -18,9 +18,10 @@ from engine_build.commands.arguments import (
 )
 from engine_build.fetch.ingredients import Order, fetch_ingredients
 from engine_build.lora.fetched import fetch_lora
-from engine_build.lora.packs import add_pack, open_listed
+from engine_build.lora.packs import add_pack
 from engine_build.package.publish import refuse_taken
 from engine_build.preset import Preset, PresetDefaults, read_preset
+from runtime.package.manifest import read_package
 from runtime.plan.parameters import MAX_CFG_SCALE, MAX_STEPS
 from runtime.plan.sampling.samplers import SAMPLERS
 
@@ -118,7 +119,7 @@ def _add_choices(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build it, add its LoRAs, and print its path."""
+    """Build the package, add its LoRAs, and print its path."""
     preset = None if options.preset is None else read_preset(options.preset)
     name = options.name or _preset_name(options)
     if not options.replace:
@@ -130,7 +131,7 @@ def run(options: argparse.Namespace) -> None:
     loras = [fetch_lora(lora, downloads) for lora in (preset.loras if preset is not None else ())]
     from engine_build.package.build import BuildRequest, build_package
 
-    path = build_package(
+    build_package(
         BuildRequest(
             source=ingredients.source,
             name=name,
@@ -145,9 +146,10 @@ def run(options: argparse.Namespace) -> None:
         ),
         show_progress=not options.quiet,
     )
+    package = read_package(options.engines, name)
     for lora in loras:
-        add_pack(open_listed(options.engines, name), lora)
-    print(path)
+        add_pack(package, lora)
+    print(package.path)
 
 
 def _preset_name(options: argparse.Namespace) -> str:

@@ -1,8 +1,9 @@
-"""`engine-build inspect`: what is in a package or in a target of it, and whether it is whole."""
+"""`engine-build inspect`: a package or a target described, and every hash checked."""
 
 import argparse
 
 from engine_build.commands.arguments import add_engines, describe, package_name
+from runtime.package.manifest import load_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the description."""
+    package = load_package(options.engines, options.name)
     if options.target is None:
         from engine_build.package.report import describe
 
-        print(describe(options.engines, options.name))
+        print(describe(package))
     else:
+        from engine_build.target.compile import find_target
         from engine_build.target.report import describe_target
-        from runtime.package.manifest import load_package
 
-        package = load_package(options.engines, options.name)
-        print(describe_target(package, options.target))
+        print(describe_target(package, find_target(package, options.target)))

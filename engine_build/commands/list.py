@@ -1,4 +1,4 @@
-"""`engine-build list`: the packages that there are."""
+"""`engine-build list`: the packages in an engines folder."""
 
 import argparse
 

@@ -5,6 +5,7 @@ import math
 import sys
 
 from engine_build.commands.arguments import add_cache, add_engines, describe, fetching, package_name
+from runtime.package.manifest import read_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 
@@ -55,13 +56,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHT",
         help="the default emphasis of its trigger words, 0 to 2; default: 0.5",
     )
+    prepare = actions.add_parser("prepare", help="write the graphs that LoRAs are drawn with")
+    describe(
+        prepare,
+        "Write the graphs that LoRAs are drawn with on the CPU. `lora add` does so by itself: this "
+        "is for a model whose LoRAs were added by an older version.",
+        "engine-build lora prepare --model sdxl",
+    )
     listing = actions.add_parser("list", help="list a model's packs")
     describe(listing, "List a model's packs, a line each.", "engine-build lora list --model sdxl")
     remove = actions.add_parser("remove", help="remove a pack")
     describe(remove, "Remove a pack of a model.", "engine-build lora remove ink --model sdxl")
     remove.add_argument("id", metavar="ID", help="the pack's id")
     add_cache(add)
-    for action in (add, listing, remove):
+    for action in (add, prepare, listing, remove):
         action.add_argument(
             "--model", required=True, type=package_name, metavar="NAME", help="the model package"
         )
@@ -69,16 +77,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what was asked for."""
-    {"add": _add, "list": _list, "remove": _remove}[options.action](options)
+    """Run the action."""
+    actions = {"add": _add, "prepare": _prepare, "list": _list, "remove": _remove}
+    actions[options.action](options)
 
 
 def _add(options: argparse.Namespace) -> None:
     from engine_build.lora.fetched import fetch_lora
-    from engine_build.lora.packs import add_pack, open_listed
+    from engine_build.lora.packs import add_pack
     from engine_build.preset import PresetLora
 
-    package = open_listed(options.engines, options.model)
+    package = read_package(options.engines, options.model)
     lora = PresetLora(
         reference=options.reference,
         id=options.id,
@@ -99,17 +108,23 @@ def _add(options: argparse.Namespace) -> None:
     print(_line(pack))
 
 
-def _list(options: argparse.Namespace) -> None:
-    from engine_build.lora.packs import open_listed
+def _prepare(options: argparse.Namespace) -> None:
+    from engine_build.lora.graphs import prepare
 
-    for pack in LoraShelf(open_listed(options.engines, options.model)).packs():
+    written = prepare(read_package(options.engines, options.model))
+    print(f"{options.model}: {'graphs written' if written else 'its graphs are there already'}")
+
+
+def _list(options: argparse.Namespace) -> None:
+
+    for pack in LoraShelf(read_package(options.engines, options.model)).packs():
         print(_line(pack))
 
 
 def _remove(options: argparse.Namespace) -> None:
-    from engine_build.lora.packs import open_listed, remove_pack
+    from engine_build.lora.packs import remove_pack
 
-    remove_pack(open_listed(options.engines, options.model), options.id)
+    remove_pack(read_package(options.engines, options.model), options.id)
     print(f"{options.id} removed from {options.model}")
 
 

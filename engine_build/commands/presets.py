@@ -1,4 +1,4 @@
-"""`engine-build presets`: the presets that come with us."""
+"""`engine-build presets`: the presets that come with Calotype."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from engine_build.preset import preset_names, read_preset
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Say what it does; it takes no flags."""
+    """Set the command's help; the command takes no flags."""
     describe(
         parser,
         "List the presets that `engine-build build --preset NAME` takes.",
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_options: argparse.Namespace) -> None:
-    """Print a line for each."""
+    """Print a line for each preset."""
     presets = {name: read_preset(name) for name in preset_names()}
     width = max(len(name) for name in presets)
     for name, preset in presets.items():

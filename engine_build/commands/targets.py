@@ -4,6 +4,7 @@ import argparse
 
 from engine_build.commands.arguments import add_engines, describe, package_name
 from engine_build.target.report import targets_table
+from runtime.package.manifest import read_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,4 +20,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
-    print(targets_table(options.engines, options.name))
+    print(targets_table(read_package(options.engines, options.name)))

@@ -9,7 +9,7 @@ from engine_build.target.compile import find_target
 from engine_build.target.report import describe_target
 from runtime.backends.devices import Gpu, find_devices
 from runtime.errors import BuildError
-from runtime.package.manifest import load_package
+from runtime.package.manifest import check_files, read_package
 from runtime.package.target import Target, tuned_sizes
 
 if TYPE_CHECKING:
@@ -49,14 +49,15 @@ def run(options: argparse.Namespace) -> None:
     # Here, since --help needs no library of a build.
     from engine_build.target.reference import Reference, place_here
 
-    target = find_target(options.engines, options.name, options.target)
+    package = read_package(options.engines, options.name)
+    target = find_target(package, options.target)
     devices = find_devices()
     wanted = target.record.identity.compute_capability
     here = devices.first
     if here is None or here.compute_capability != wanted:
         found = devices.reason if here is None else f"this machine has {here}"
         raise BuildError(f"{target.name}: verified only on a GPU of {wanted}, and {found}")
-    package = load_package(options.engines, options.name)
+    check_files(package)
     reference = Reference(
         package,
         tuned_sizes(target.record.identity, package.manifest),
@@ -64,5 +65,4 @@ def run(options: argparse.Namespace) -> None:
         tell=notice,
         show_progress=True,
     )
-    verify_here(reference, target, here)
-    print(describe_target(package, options.target))
+    print(describe_target(package, verify_here(reference, target, here)))

@@ -21,14 +21,14 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a server that fails is asked again."""
+    """The attempts and pauses before a failing server is given up."""
 
     attempts: int = 5
     """Failures in a row, with no byte received between them."""
     pause_seconds: float = 1.0
-    """Before the second attempt; doubled before each one after it."""
+    """The pause before the second attempt; doubled before each later attempt."""
     longest_wait_seconds: float = 60.0
-    """A server that asks to wait longer is taken at its word: the download ends."""
+    """The longest pause, in seconds, that a server may ask for; a longer one ends the download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What to ask for; the token goes to this host only, never to one that it redirects to."""
+    """A URL with its token, which goes to this host only, never to one that it redirects to."""
 
     url: str
     token: Token | None = None
@@ -67,11 +67,11 @@ class TryAgain(Exception):
         super().__init__(reason)
         self.after_seconds = after_seconds
         self.progressed = progressed
-        """Whether anything was received before it failed."""
+        """True where bytes were received before the failure."""
 
 
 def persist(action: Callable[[], ResultT], patience: Patience) -> ResultT:
-    """Do this until it no longer raises TryAgain. Raises SourceError when the patience ends."""
+    """Repeat an action that raises TryAgain. Raises SourceError when the patience ends."""
     failures = 0
     while True:
         try:
@@ -91,8 +91,8 @@ def persist(action: Callable[[], ResultT], patience: Patience) -> ResultT:
 def answer(address: Address, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
     """The answer to one GET, its body still to be read; 200, 206 or 416.
 
-    Raises TryAgain for what may pass, while the block reads the body too, and SourceError for a
-    refusal.
+    Raises TryAgain for a failure that may pass, also while the block reads the body, and
+    SourceError for a refusal.
     """
     try:
         with (

@@ -32,16 +32,16 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file on a web server, and what is known of it beforehand."""
+    """A file on a web server, and the facts known before it is fetched."""
 
     address: Address
     name: str | None = None
-    """None: as the server or the URL calls it."""
+    """The file's name; None: the name that the server or the URL states."""
     sha256: str | None = None
 
     @property
     def key(self) -> str:
-        """Names its folder in the cache: by what it holds where that is known."""
+        """The name of the file's folder in the cache: by its hash, or else by its URL."""
         known = self.sha256 or hashlib.sha256(self.address.url.encode()).hexdigest()
         return f"sha256-{known}" if self.sha256 else f"url-{known}"
 
@@ -56,11 +56,11 @@ class CachedFile:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is known of a file that was begun, kept beside it as JSON."""
+    """The state of a download, kept beside its file as JSON."""
 
     name: str
     validator: str | None = None
-    """What If-Range takes (RFC 9110, 13.1.5): a strong ETag or a date."""
+    """The value for If-Range (RFC 9110, 13.1.5): a strong ETag or a date."""
     size_bytes: int | None = None
     sha256: str | None = None
     """Of the finished file."""
@@ -152,7 +152,7 @@ def _range(file: RemoteFile, had: int, state: _State | None) -> dict[str, str]:
 
 
 def _start(response: httpx2.Response, had: int) -> int | None:
-    """Where the body begins in the file; None where this answer is of no use.
+    """The place in the file where the body begins; None for an answer that is of no use.
 
     A server that ignores the range, or whose file has changed, sends all of it with 200.
     """

@@ -62,7 +62,7 @@ class _Repository:
     files: dict[str, _Stored]
 
     def remote(self, file: _Stored) -> RemoteFile:
-        """What our download needs to know of a file."""
+        """The file as `download` takes it."""
         url = hf_hub_url(
             self.reference.repository, file.name, revision=self.commit, endpoint=self.endpoint
         )
@@ -155,7 +155,7 @@ def _fetch_folder(
 
 
 def _fetch_texts(repository: _Repository, folder: Path, fetching: Fetching) -> dict[str, str]:
-    """Fetch what is no weights; returns the library of each network, by its folder.
+    """Fetch all files but weights; returns the library of each network, by its folder.
 
     The root is named ".": it is the one network of a repository without model_index.json.
     """

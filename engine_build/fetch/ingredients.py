@@ -1,4 +1,4 @@
-"""What a package is built from, fetched: the source, its base, the preview decoder."""
+"""Fetches the ingredients of a package: the source, its base and the preview decoder."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +13,18 @@ from runtime.package.manifest import Source
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person or a preset asks for, as references."""
+    """The ingredients as a person or a preset refers to them."""
 
     source: str
     base: str | None = None
     usual_base: str | None = None
-    """The base if the source turns out to be a single file, and none was named."""
+    """The base of a source that turns out to be a single file, where no base was named."""
     preview_decoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """The same as paths of this machine."""
+    """The ingredients as paths of this machine."""
 
     source: Path
     base: Path | None
@@ -33,7 +33,7 @@ class Ingredients:
 
 
 def fetch_ingredients(order: Order, fetching: Fetching) -> Ingredients:
-    """Fetch what is not here yet. Raises SourceError and BuildError.
+    """Fetch the ingredients that are not here yet. Raises SourceError and BuildError.
 
     All references are read before anything is fetched, and a base is fetched without the weights
     that the single file holds itself.
@@ -58,7 +58,7 @@ def fetch_ingredients(order: Order, fetching: Fetching) -> Ingredients:
 
 
 def _refuse_without_base(source: Reference) -> None:
-    """What can only be a single file is not fetched in vain."""
+    """Refuse a reference to a single file that has no base before the file is fetched."""
     if isinstance(source, CivitaiReference | UrlReference):
         raise SourceError(
             f"{source}: a single file holds no configurations and no tokenizers; name the "

@@ -1,4 +1,4 @@
-"""Where fetched files go, and what is known of them when they are there."""
+"""Fetched files on this machine, and the facts known of them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,27 +10,27 @@ from runtime.package.manifest import Source
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """How files are fetched."""
+    """The cache and the patience that files are fetched with."""
 
     cache: Path
     patience: Patience = field(default_factory=Patience)
     show_progress: bool = True
 
     def file(self, file: RemoteFile) -> CachedFile:
-        """One file, in the cache by what it holds. Raises SourceError or BuildError."""
+        """A file in the cache, downloaded if it is not there. Raises SourceError or BuildError."""
         return download(file, self.cache / "files", self.patience, show_progress=self.show_progress)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a host says of a version of a model or a LoRA."""
+    """The facts that a host states of a version of a model or a LoRA."""
 
     id: int
     name: str
     triggers: tuple[str, ...]
-    """The words that call up what it learned."""
+    """The trigger words."""
     base_model: str | None
-    """What it was trained on, in the host's words."""
+    """The base model, in the host's words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a person may write to say where a model or a LoRA is, and what it means.
+"""References to models and LoRAs, as people write them.
 
 Nothing is looked up here, except whether a path exists: `owner/name` is a folder where there is
 one, and an id on the Hugging Face Hub elsewhere.
@@ -86,7 +86,7 @@ Reference = LocalReference | HubReference | CivitaiReference | UrlReference
 
 
 def parse(text: str) -> Reference:
-    """What this text refers to. Raises SourceError where it is no reference, or names a pickle."""
+    """The reference in a text. Raises SourceError for a text that is none, or names a pickle."""
     if not text.strip() or "\0" in text:
         raise SourceError(f"{text!r} is no reference; {FORMS}")
     scheme, colon, rest = text.partition(":")

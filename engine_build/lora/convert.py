@@ -18,16 +18,16 @@ from runtime.package.tensors import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a pack is made of."""
+    """The targets and factors of a pack that is to be written."""
 
     targets: tuple[AdaptedParameter, ...]
     factors: Mapping[str, Array]
-    """fp16 where the file has fp16, else fp32, by the names that the targets give them."""
+    """By the names that `Target.tensor_name` gives: fp16 where the file has fp16, else fp32."""
     not_covered: tuple[str, ...]
 
 
 def convert(file: LoraFile, manifest: Manifest) -> Conversion:
-    """Find every layer's parameter and try every change out once.
+    """Find every layer's parameter, and compute every layer's change once as a test.
 
     Raises SourceError where not one layer fits, or where one that fits by name has another shape:
     then the file is for another model, whatever else of it would fit.

@@ -62,7 +62,7 @@ class Layer:
     """A layer that a file changes."""
 
     module: str
-    """As the file spells it."""
+    """The layer's path, as the file spells it."""
     kind: Kind
     scale: float
     factors: Mapping[str, Tensor]
@@ -77,7 +77,7 @@ class LoraFile:
     unread: tuple[str, ...]
     """Names of tensors that belong to no layer which we know how to read."""
     metadata: Mapping[str, str]
-    """What the trainer wrote into the file about it."""
+    """The metadata that the trainer wrote into the file."""
 
 
 def read_lora(path: Path) -> LoraFile:
@@ -143,7 +143,7 @@ def _kind(found: Mapping[str, Tensor]) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """What PEFT's configuration says of the scales, where the tensors do not."""
+    """PEFT's configuration, which has a layer's scale where the tensors have no alpha."""
 
     config: Callable[[str], Mapping[str, Any]]
     """The configuration for a layer's path; an empty one where there is none."""
@@ -162,12 +162,14 @@ class _Adapter:
 
 
 def _ends(module: str, pattern: str) -> bool:
-    """As PEFT reads its patterns: a regular expression for the end of a path."""
+    """Match a path against a pattern of PEFT: a regular expression for the end of the path."""
     return re.fullmatch(rf"(?:.*\.)?(?:{pattern.removeprefix('^')})", module) is not None
 
 
 def _adapter(path: Path, metadata: Mapping[str, str]) -> _Adapter:
-    """diffusers writes a network's configuration into the file, PEFT beside it."""
+    """Read PEFT's configuration: diffusers writes one for each network into the file, PEFT a file
+    beside it.
+    """
     beside = path.parent / "adapter_config.json"
     if path.stem == "adapter_model" and beside.is_file():
         config = read_json(beside)

@@ -1,4 +1,4 @@
-"""What a file seems to be that is no LoRA for the model at hand: a guess, for its message."""
+"""Guesses what kind of file was given for a LoRA of the model at hand, for the error message."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _LORA = re.compile(r"lora|hada_|lokr_")
 
 
 def guess(names: Iterable[str], metadata: Mapping[str, str]) -> str:
-    """What it seems to be, from the names in it and what its trainer wrote down."""
+    """A guess at the kind of a file, from its tensors' names and its trainer's metadata."""
     names = tuple(names)
     base = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture")
     if base:

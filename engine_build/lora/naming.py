@@ -1,4 +1,7 @@
-"""What LoRA files call the layers of a model: one file a family, and adding one adds a row here."""
+"""The names that LoRA files have for the layers of a model.
+
+Each family has a file of its own here, and a row in `_NAMINGS`.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
@@ -30,10 +33,12 @@ class Naming:
         self._places = {_flat(name): place for name, place in spellings(manifest)}
 
     def place(self, module: str) -> Place | None:
-        """Where a layer lies, None for nowhere in this package."""
+        """The place of a layer in this package, None where the package has no such layer."""
         return self._places.get(_flat(module.removeprefix("base_model.model.")))
 
 
 def _flat(name: str) -> str:
-    """Kohya's scripts write underscores for dots; diffusers once put `processor` in between."""
+    """The form in which names are compared: kohya's scripts write underscores for dots, and
+    diffusers once put `processor` in between.
+    """
     return name.replace(".processor.", ".").replace(".", "_")

@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 from engine_build.lora.convert import convert
 from engine_build.lora.formats import read_lora
+from engine_build.lora.graphs import prepare
 from runtime.errors import PackageError, SourceError
 from runtime.files import put_in_place
-from runtime.package.manifest import ModelPackage, read_manifest, record_file
+from runtime.package.manifest import ModelPackage, record_file
 from runtime.package.pack import (
     FACTORS_NAME,
     FOLDER,
@@ -31,11 +32,11 @@ _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class LoraRequest:
-    """A pack that is to be made. None leaves a value to what the file says, or to the default."""
+    """A pack that is to be made. None: the value that the file has, or else the default."""
 
     path: Path
     reference: str
-    """What the user called the file, for people."""
+    """The reference that the user gave, for people."""
     id: str | None = None
     name: str | None = None
     triggers: str | None = None
@@ -43,17 +44,11 @@ class LoraRequest:
     trigger_weight: float = 0.5
 
 
-def open_listed(engines: Path, model: str) -> ModelPackage:
-    """A package as far as its manifest: no file of it is hashed. Raises PackageError."""
-    manifest, digest = read_manifest(engines / model)
-    return ModelPackage(engines / model, manifest, digest)
-
-
 def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
     """Make a pack of a LoRA file and put it in its place in one step; a server sees it at once.
 
     Raises SourceError where the file is no LoRA for the package, PackageError where the id is
-    taken.
+    taken or a graph of the package is damaged.
     """
     file = read_lora(request.path)
     identity = request.id or _id(request.path.stem)
@@ -67,6 +62,7 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
     triggers = request.triggers
     if triggers is None:
         triggers = file.metadata.get("modelspec.trigger_phrase", "")
+    prepare(package)  # A server may draw with the pack as soon as that is there.
     with _staged(place) as folder:
         save_file(dict(conversion.factors), folder / FACTORS_NAME)
         # safetensors lets only its owner read it, and a server may run as another.
@@ -89,7 +85,8 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
 def remove_pack(package: ModelPackage, identity: str) -> None:
     """Take a pack out; jobs that wait for it will fail and say so. Raises PackageError."""
     place = package.path / FOLDER / identity
-    if not place.is_dir():
+    # A dotted name is no pack's: the adaptable graphs lie there too.
+    if identity.startswith(".") or not place.is_dir():
         found = ", ".join(pack.id for pack in LoraShelf(package).packs()) or "none"
         raise PackageError(f"{package.manifest.name} has no LoRA {identity!r} (found: {found})")
     with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as retired:

@@ -1,4 +1,4 @@
-"""What LoRA files call the layers of SDXL: in diffusers' naming, and in Stability's (SGM)."""
+"""The names that LoRA files have for the layers of SDXL: diffusers' and Stability's (SGM)."""
 
 import re
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from runtime.package.manifest import Manifest
 
 FAMILY = "sdxl"
 
-# A text encoder's role: its prefix in kohya's files, and in diffusers'.
+# By a text encoder's role: its prefix in kohya's files, and in diffusers'.
 _ENCODERS = {
     "text_encoder": ("lora_te1", "text_encoder"),
     "text_encoder_2": ("lora_te2", "text_encoder_2"),
 }
 
-# How diffusers once called the projections of CLIP's attention.
+# Names that diffusers once had for the projections of CLIP's attention.
 _OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
 _SGM_WHOLE = {

@@ -6,43 +6,27 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import onnx_ir as ir
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer
-
 from engine_build.checkpoint.single_file.open import open_source
 from engine_build.checkpoint.sources import ModelSource, open_preview_decoder
-from engine_build.checkpoint.weights import match_parameters
-from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.decoders import preview_decoder
 from engine_build.package.export.families import exporter_for
-from engine_build.package.export.role import Choices, ModelExport, RoleExport, TokenizerExport
+from engine_build.package.export.role import Choices, ModelExport, RoleExport
 from engine_build.package.placing import (
-    PlacedWeights,
-    Weights,
-    check_space,
-    clone,
-    copied,
-    in_clone,
     in_place,
-    size_of,
-    whole_file,
 )
 from engine_build.package.preview import fit_preview
 from engine_build.package.publish import staged
-from engine_build.package.reduced import check_role
-from engine_build.package.tracing import link, parameter_shapes, trace
+from engine_build.package.roles import build_role, clone_whole_files, match_weights
+from engine_build.package.tokenizers import load_tokenizer
 from engine_build.progress import Progress
 from engine_build.quiet import quiet
-from runtime.errors import BuildError, SourceError
+from runtime.errors import BuildError
 from runtime.package.manifest import (
-    AxisRecord,
     Defaults,
-    InputRecord,
     Limits,
     Manifest,
     MatrixPreview,
     NetworkPreview,
-    Parameter,
     RoleRecord,
     Source,
     TokenizerRecord,
@@ -63,7 +47,7 @@ _BUILT_WITH = (
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What was built of a package."""
+    """The parts of a package that were built."""
 
     roles: Mapping[str, RoleRecord]
     tokenizers: Mapping[str, TokenizerRecord]
@@ -73,7 +57,7 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What is to be built, from what, and where to."""
+    """The package to build, its source and its place."""
 
     source: Path
     name: str
@@ -84,9 +68,9 @@ class BuildRequest:
     base: Path | None = None
     """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
     origin: Source | None = None
-    """Where the source came from; None for what its name says."""
+    """The origin of the source; None for its name alone."""
     in_place: bool = False
-    """Whether the weights stay where they are, instead of becoming the package's own."""
+    """True to leave the weights where they are, instead of copying them into the package."""
     choices: Choices = field(default_factory=Choices)
 
 
@@ -102,7 +86,7 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
         preview = _preview_role(request, source, model)
         roles = model.roles if preview is None else (*model.roles, preview)
         check_defaults(model.limits, model.defaults, request.choices.resolutions)
-        weights = {role.role: _match(role) for role in roles}
+        weights = {role.role: match_weights(role) for role in roles}
         placed = {name: in_place(found) for name, found in weights.items() if request.in_place}
         tokenizers = {item.name: load_tokenizer(item) for item in model.tokenizers}
         with (
@@ -110,9 +94,9 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
             staged(request.engines, request.name, replace=request.replace) as folder,
         ):
             if not request.in_place:
-                placed = _clone_whole_files(weights, folder)
+                placed = clone_whole_files(weights, folder)
             records = {
-                role.role: _build_role(
+                role.role: build_role(
                     role, weights[role.role], placed.get(role.role), folder, progress
                 )
                 for role in roles
@@ -157,97 +141,6 @@ def _preview_role(
     component = open_preview_decoder(path)
     largest = model.limits.max_size // model.latents.scale_factor
     return preview_decoder(component, model.latents.channels, largest)
-
-
-def _match(role: RoleExport) -> Weights:
-    return match_parameters(parameter_shapes(role), role.parameter_names, role.component.checkpoint)
-
-
-def _clone_whole_files(weights: Mapping[str, Weights], folder: Path) -> dict[str, PlacedWeights]:
-    """Clone what takes no room on the disk, and check that there is enough for all else."""
-    placed = {}
-    for role, found in weights.items():
-        file, target = whole_file(found), folder / f"{role}.safetensors"
-        if file is not None and clone(file, target):
-            placed[role] = in_clone(found, target)
-    check_space(
-        folder, sum(size_of(found) for role, found in weights.items() if role not in placed)
-    )
-    return placed
-
-
-def _build_role(
-    role: RoleExport,
-    weights: Weights,
-    placed: PlacedWeights | None,
-    folder: Path,
-    progress: Progress,
-) -> RoleRecord:
-    """Write `ROLE.onnx`, and `ROLE.safetensors` where the weights have no place yet; check them."""
-    graph = folder / f"{role.role}.onnx"
-    with progress.step(f"{role.role}: trace"):
-        traced = trace(role)
-    with progress.step(f"{role.role}: place weights"):
-        if placed is None:
-            read = {parameter: weights[parameter] for parameter in traced.parameters}
-            with progress.bytes(size_of(read)) as advance:
-                placed = copied(read, folder / f"{role.role}.safetensors", advance)
-        ir.save(link(traced, placed.weights, placed.folder), graph)
-    with progress.step(f"{role.role}: check against PyTorch"):
-        check = check_role(role, graph, placed)
-    tensors = dict(placed.weights[parameter] for parameter in traced.parameters)
-    return RoleRecord(
-        graph=graph.name,
-        weights=placed.own,
-        check=check,
-        parameters={
-            name: Parameter(initializer=name, shape=tensor.shape, dtype=tensor.dtype)
-            for name, tensor in tensors.items()
-        },
-        inputs=_input_records(role),
-        axes={
-            axis.name: AxisRecord(axis.minimum, axis.maximum, axis.multiple, axis.usual)
-            for item in role.inputs
-            for axis in item.axes.values()
-        },
-        precision=role.precision,
-        external_folder=None if placed.external_folder is None else str(placed.external_folder),
-    )
-
-
-def _input_records(role: RoleExport) -> dict[str, InputRecord]:
-    drawn = role.draw_inputs(role.traced_at, seed=0)
-    records = {}
-    for item in role.inputs:
-        values = drawn[item.name]
-        shape = [
-            item.axes[at].name if at in item.axes else extent
-            for at, extent in enumerate(values.shape)
-        ]
-        records[item.name] = InputRecord(str(values.numpy().dtype), tuple(shape))
-    return records
-
-
-def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerRecord]:
-    """A tokenizer of the source and the ids that frame a prompt. Raises SourceError."""
-    try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
-    except Exception as error:  # of transformers, tokenizers and json: no base but this
-        raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {error}") from error
-    ids = {"eos_token": loaded.eos_token_id, "pad_token": loaded.pad_token_id}
-    if tokenizer.begins:
-        ids["bos_token"] = loaded.bos_token_id
-    missing = [name for name, value in ids.items() if value is None]
-    if missing:
-        raise SourceError(f"{tokenizer.path}: the tokenizer has no {' and no '.join(missing)}")
-    record = TokenizerRecord(
-        file=f"{tokenizer.name}.json",
-        begin=ids.get("bos_token"),
-        end=ids["eos_token"],
-        pad=ids["pad_token"],
-        max_length=tokenizer.max_length,
-    )
-    return loaded.backend_tokenizer, record
 
 
 def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:

@@ -1,5 +1,5 @@
-"""Where the weights of a package lie: in a copy of its own, in a clone of the source's file, or in
-the source itself."""
+"""Places for the weights of a package: a copy of its own, a clone of the source's file, or the
+source itself."""
 
 import fcntl
 import shutil
@@ -23,7 +23,7 @@ class PlacedWeights:
 
     weights: Weights
     folder: Path
-    """What the graph's references are relative to."""
+    """The folder that the graph's references are relative to."""
     own: str | None = None
     """The package's own file; None where the weights were left in place."""
 
@@ -41,7 +41,7 @@ class PlacedWeights:
 
 
 def size_of(weights: Weights) -> int:
-    """In bytes, each tensor once."""
+    """The bytes of these weights, a shared tensor counted once."""
     return sum(tensor.size_bytes for tensor in dict(weights.values()).values())
 
 
@@ -62,10 +62,10 @@ def in_clone(weights: Weights, target: Path) -> PlacedWeights:
 
 
 def in_place(weights: Weights) -> PlacedWeights:
-    """The tensors where they are.
+    """The weights as they lie in the source.
 
-    Links are resolved, since ONNX Runtime follows none. A tensor that has to be rewritten goes into
-    the graph itself. Raises BuildError where the files do not lie in one folder.
+    Links are resolved, since ONNX Runtime follows none. A tensor whose bytes must be rearranged
+    becomes part of the graph itself. Raises BuildError where the files do not lie in one folder.
     """
     here = {
         parameter: (name, replace(tensor, path=tensor.path.resolve()))

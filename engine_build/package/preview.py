@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.common import load_network
 from engine_build.package.export.latents import LatentScaling
+from engine_build.package.export.networks import load_network
 from runtime.package.manifest import MatrixPreview
 
 _PICTURES = 12

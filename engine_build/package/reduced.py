@@ -22,9 +22,10 @@ from torch import nn
 from engine_build.checkpoint.sources import Component
 from engine_build.checkpoint.weights import match_parameters, read_checkpoint
 from engine_build.package.export.role import Reduced, RoleExport
+from engine_build.package.linking import link
 from engine_build.package.placing import PlacedWeights, Weights
 from engine_build.package.state import load_state
-from engine_build.package.tracing import TracedGraph, link, parameter_shapes, trace
+from engine_build.package.tracing import TracedGraph, parameter_shapes, trace
 from engine_build.package.verify import check_graph
 from runtime.package.manifest import GraphCheck
 

@@ -1,4 +1,4 @@
-"""What the commands `list` and `inspect` print."""
+"""The output of the commands `list` and `inspect`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from runtime.package.manifest import (
     Defaults,
     Manifest,
     MatrixPreview,
+    ModelPackage,
     RoleRecord,
-    load_package,
     package_directories,
     read_manifest,
 )
@@ -19,9 +19,9 @@ _HEADINGS = ("NAME", "FAMILY", "SIZE", "STEPS", "CFG", "SAMPLER", "ON DISK", "DE
 
 
 def table(engines: Path) -> str:
-    """One line for each package; a damaged one has its fault instead.
+    """One line for each package; for a damaged package, its fault.
 
-    Only manifests and sizes of files are looked at: `inspect` checks every hash.
+    Manifests and sizes of files are checked here; `inspect` checks every hash.
     """
     rows: list[Sequence[str]] = [_HEADINGS]
     faults = []
@@ -38,9 +38,8 @@ def table(engines: Path) -> str:
     return "\n".join([*lines, *faults])
 
 
-def describe(engines: Path, name: str) -> str:
-    """All that a person may want to know about a package. Raises PackageError if it is damaged."""
-    package = load_package(engines, name)
+def describe(package: ModelPackage) -> str:
+    """A description of a package whose files were checked, for people."""
     manifest = package.manifest
     return "\n".join(
         [

@@ -24,8 +24,8 @@ def load_state(
 ) -> nn.Module:
     """Build a network and give it the checkpoint's tensors; `names` as `match_parameters` takes it.
 
-    Parameters that are not `needed` are 0, which takes no memory; None: all are. Raises SourceError
-    where a tensor is missing or does not fit.
+    Parameters that are not `needed` are 0, which takes no memory; None: all are needed. Raises
+    SourceError where a tensor is missing or does not fit.
     """
     with init_empty_weights(include_buffers=False):
         network = skeleton()

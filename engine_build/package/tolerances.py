@@ -1,4 +1,4 @@
-"""How far what we make may be off, wherever that is one question of several checks."""
+"""The errors that graphs and engines may have, where several checks share a tolerance."""
 
 from collections.abc import Mapping
 

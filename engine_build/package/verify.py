@@ -23,8 +23,8 @@ def check_graph(
 ) -> GraphCheck:
     """Compare the graph with PyTorch at all of the role's check sizes.
 
-    `external_folder` holds the graph's weights where they do not lie beside it; `frugal` leaves
-    them there and takes more time.
+    `external_folder` holds the graph's weights where they do not lie beside the graph; `frugal`
+    leaves weights in their mapped files, and takes more time.
 
     Raises BuildError when an output is further away than the role's tolerance. PyTorch's side runs
     first and is let go before the graph is opened, so that only one of them is in memory.
@@ -52,7 +52,7 @@ def check_graph(
 
 
 def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
-    """How far an output is off, relative to the largest magnitude that was expected.
+    """The error of an output, relative to the largest magnitude of the expected one.
 
     Of 8-bit pictures: the 99.9th percentile of the difference, relative to 255. Infinite where the
     shapes differ or one of the two is not finite.
@@ -71,7 +71,7 @@ def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> f
 def frugal_options() -> onnxruntime.SessionOptions:
     """Weights stay in their mapped files, and are widened to fp32 while the graph runs.
 
-    Folded and packed beforehand they would all be there in fp32, and an arena keeps what it had.
+    Weights folded and packed beforehand would all be in memory in fp32, and arenas free nothing.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

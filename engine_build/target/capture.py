@@ -68,6 +68,9 @@ class RoleByRole:
         """The step graph; nothing is opened yet."""
         return HostDenoiser(self.open("denoiser"))
 
+    def check_loras(self) -> None:
+        """Nothing is drawn with LoRAs here."""
+
     def run(self, role: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a role's network, and keep copies: callers may write into what they handed over.
 

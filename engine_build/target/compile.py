@@ -22,7 +22,7 @@ from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
 from runtime.files import put_in_place, remove_unfinished, write_whole
-from runtime.package.manifest import Manifest, ModelPackage, file_fault, read_manifest
+from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
     FOLDER,
@@ -31,6 +31,7 @@ from runtime.package.target import (
     TargetIdentity,
     TargetRecord,
     differences,
+    files_fault,
     read_target,
     target_directories,
     write_target,
@@ -212,29 +213,23 @@ def _checked(folder: Path) -> Target:
     """A target that is there, with every engine as it was compiled. Raises PackageError."""
     target = read_target(folder)
     for role in sorted(target.record.engines):
-        fault = engine_fault(target, role)
+        fault = target.fault(role)
         if fault:
             raise PackageError(fault)
     return target
 
 
-def find_target(engines: Path, name: str, target: str) -> Target:
+def find_target(package: ModelPackage, target: str) -> Target:
     """A package's target by its name. Raises PackageError that names those that there are."""
-    folder = engines / name
-    read_manifest(folder)  # Where there is no such package, that is what is to be said.
-    if not (folder / FOLDER / target).is_dir():
-        found = ", ".join(path.name for path in target_directories(folder)) or "none"
+    folder = package.path / FOLDER / target
+    if not folder.is_dir():
+        name = package.path.name
+        found = ", ".join(path.name for path in target_directories(package.path)) or "none"
         raise PackageError(
             f"{name} has no target {target!r} (found: {found}); compile one with: "
             f"engine-build compile {name}"
         )
-    return read_target(folder / FOLDER / target)
-
-
-def engine_fault(target: Target, role: str) -> str | None:
-    """What is wrong with the file of an engine."""
-    remedy = f"remove {target.path} and run: {target.record.command}"
-    return file_fault(target.engine(role), target.record.engines[role].content, remedy)
+    return read_target(folder)
 
 
 def _record_path(staging: Path, role: str) -> Path:
@@ -247,8 +242,8 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
         kept, _ = read_sealed(_record_path(staging, role), _KEPT, _FORMAT, "compile it again")
     except (FileNotFoundError, PackageError):
         return None
-    fault = file_fault(staging / kept.engine.file, kept.engine.content, "compile it again")
-    return None if fault else kept.engine
+    damaged = files_fault(staging, kept.engine, "compile it again")
+    return None if damaged else kept.engine
 
 
 def _keep(staging: Path, role: str, engine: EngineRecord) -> None:

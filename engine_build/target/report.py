@@ -1,13 +1,11 @@
 """The text that the commands `targets` and `inspect NAME TARGET` print."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from engine_build.columns import columns, size_text
-from engine_build.target.compile import engine_fault, find_target
 from runtime.backends.rows import row_of
 from runtime.errors import PackageError
-from runtime.package.manifest import Manifest, ModelPackage, read_manifest
+from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import (
     FOLDER,
     EngineRecord,
@@ -25,17 +23,17 @@ _TOLD = 5
 _ENGINE_HEADINGS = ("ROLE", "PRECISION", "ON DISK", "REFITTABLE", "ERROR", "ALLOWED", "BUILT IN")
 
 
-def targets_table(engines: Path, name: str) -> str:
+def targets_table(package: ModelPackage) -> str:
     """One line for each target of a package, and for each compilation that was interrupted."""
-    manifest, _ = read_manifest(engines / name)
+    name = package.path.name
     rows: list[Sequence[str]] = [_HEADINGS]
     faults = []
-    for path in target_directories(engines / name):
+    for path in target_directories(package.path):
         try:
-            rows.append(_row(read_target(path), manifest))
+            rows.append(_row(read_target(path), package.manifest))
         except PackageError as error:
             faults.append(f"{path.name}  DAMAGED  {error}")
-    unfinished = sorted((engines / name / FOLDER).glob(".*.compiling"))
+    unfinished = sorted((package.path / FOLDER).glob(".*.compiling"))
     faults += [
         f"{path.name[1:].removesuffix('.compiling')}  UNFINISHED  "
         "the command that began it goes on where it stopped"
@@ -46,13 +44,12 @@ def targets_table(engines: Path, name: str) -> str:
     return "\n".join([*(columns(rows) if len(rows) > 1 else []), *faults])
 
 
-def describe_target(package: ModelPackage, target_name: str) -> str:
+def describe_target(package: ModelPackage, target: Target) -> str:
     """All that a person may want to know about a target. Raises PackageError where it is damaged,
     or was compiled from other files than the package holds."""
-    target = find_target(package.path.parent, package.path.name, target_name)
     record = target.record
     for role in sorted(record.engines):
-        fault = engine_fault(target, role)
+        fault = target.fault(role)
         if fault:
             raise PackageError(fault)
     return "\n".join(
@@ -99,7 +96,7 @@ def state(target: Target, manifest: Manifest) -> str:
     identity = target.record.identity
     if fault := row_of(identity.backend).gpu_fault(identity.compute_capability):
         return fault
-    stale = stale_parts(identity, manifest)
+    stale = stale_parts(target.record, manifest)
     if stale:
         return f"stale: {'; '.join(stale)}"
     failed = [

@@ -78,7 +78,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
     record is written, where an engine is further off than it may be.
     """
     package = reference.package
-    stale = stale_parts(target.record.identity, package.manifest)
+    stale = stale_parts(target.record, package.manifest)
     if stale:
         raise BuildError(f"{target.name}: {'; '.join(stale)}; compile it again")
     record, manifest = target.record, package.manifest

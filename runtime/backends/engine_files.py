@@ -1,4 +1,4 @@
-"""A target's engines as files: read and checked ahead, while others are opened already."""
+"""A target's files: read and checked ahead, while engines are opened already."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,34 +6,28 @@ from pathlib import Path
 
 from runtime.backends.rows import row_of
 from runtime.errors import PackageError
-from runtime.package.manifest import Manifest, file_fault
+from runtime.package.manifest import Manifest
 from runtime.package.target import Target
 
 
 class EngineFiles:
-    """Whether each engine is what its target says."""
+    """Checks that every file of each engine is what its target says."""
 
     def __init__(self, target: Target) -> None:
-        """From here on they are read, on threads of their own."""
+        """From here on the files are read, on threads of their own."""
         self._target = target
         pool = ThreadPoolExecutor(thread_name_prefix="engine files")
         self._faults: Mapping[str, Future[str | None]] = {
-            role: pool.submit(self._fault, role) for role in target.record.engines
+            role: pool.submit(target.fault, role) for role in target.record.engines
         }
         pool.shutdown(wait=False)
 
     def checked(self, role: str) -> Path:
-        """A role's engine, once it was read. Raises PackageError for another one."""
+        """A role's engine, once its files were read. Raises PackageError for a damaged one."""
         fault = self._faults[role].result()
         if fault:
             raise PackageError(fault)
         return self._target.engine(role)
-
-    def _fault(self, role: str) -> str | None:
-        remedy = f"remove {self._target.path} and run: {self._target.record.command}"
-        return file_fault(
-            self._target.engine(role), self._target.record.engines[role].content, remedy
-        )
 
 
 def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:

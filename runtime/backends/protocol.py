@@ -108,6 +108,10 @@ class Backend(Protocol):
         """Open the step graph. Raises BackendError."""
         ...
 
+    def check_loras(self) -> None:
+        """Raises PackageError where it lacks a file that drawing with LoRAs takes."""
+        ...
+
 
 class TrialListener(Protocol):
     """Who hears of the first launch of a new CUDA graph, which may end the process. Threads call

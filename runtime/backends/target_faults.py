@@ -33,7 +33,7 @@ def target_faults(package: ModelPackage, target: Target, devices: Devices) -> It
                 f"it was compiled by {identity.backend} {identity.backend_version}, and "
                 f"{installed} is installed; {again}"
             )
-    stale = stale_parts(identity, package.manifest)
+    stale = stale_parts(target.record, package.manifest)
     if stale:
         yield f"{', '.join(stale)}; {again}"
     yield from _unverified(package, target)

@@ -1,10 +1,10 @@
-"""Which samples share the next call of the step graph.
+"""The choice of the samples that share the next call of the step graph.
 
-Samples go together when their arrays have the same shapes and the same LoRAs act on them;
-everything else about them (the step they are at, the sampler, guidance) is a row's own. The samples
-that have waited longest choose, so that every shape gets its turn. The LoRA set that is loaded
-keeps its turn for a while, since another one costs a rewrite of weights: MOST_TURNS at the most,
-while samples of other sets wait. A sample thus waits that many turns for each other set.
+Samples can share a call when their arrays have the same shapes and the same LoRA set acts on them.
+Everything else, such as their step, sampler and guidance, may differ. The sample that has waited
+longest determines the shape, so that every shape gets its turn. The LoRA set that is loaded keeps
+the turn for up to MOST_TURNS turns while samples of other sets wait, since another set costs a
+rewrite of weights. A sample thus waits at most that many turns for each other set.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MOST_TURNS = 8
 
 
 class Candidate(Protocol):
-    """What the policy needs to know of a running sample."""
+    """The facts about a running sample that the choice depends on."""
 
     @property
     def shape_key(self) -> tuple[object, ...]:
@@ -27,12 +27,12 @@ class Candidate(Protocol):
 
     @property
     def loras(self) -> LoraSet:
-        """What acts on it."""
+        """The LoRA set that acts on the sample."""
         ...
 
     @property
     def next_evaluations(self) -> int:
-        """How many evaluations its next row calls."""
+        """The number of evaluations in the sample's next row."""
         ...
 
 
@@ -41,20 +41,19 @@ SampleType = TypeVar("SampleType", bound=Candidate)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The LoRA set that is on the denoiser, and for how many turns on end it was."""
+    """The LoRA set on the denoiser, and the number of turns in a row that used the set."""
 
     loras: LoraSet = ()
     turns: int = 0
 
     def after(self, loras: LoraSet) -> "Loaded":
-        """As it is after a turn with this set."""
+        """The state after a turn with this set."""
         return Loaded(loras, self.turns + 1 if loras == self.loras else 1)
 
 
 def choose(waiting: Sequence[SampleType], limits: BatchLimits, loaded: Loaded) -> list[SampleType]:
-    """The samples to advance now, in order; `waiting` is ordered by who was advanced longest ago.
-
-    The first sample whose LoRA set has its turn is taken, with those that can share its call.
+    """The samples to advance now, in order: the first whose LoRA set has the turn, and those that
+    can share its call. `waiting` begins with the sample that was advanced longest ago.
     """
     if not waiting:
         return []

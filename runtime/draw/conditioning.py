@@ -1,8 +1,8 @@
-"""What prompts are to the denoiser: made by the text encoders, and kept for prompts that return.
+"""Conditionings: the text encoders' output for prompts, kept for prompts that return.
 
-A prompt's conditioning follows from its chunks with their weights, its layer, and the LoRAs that
-change a text encoder; nothing else is in the key, so that a LoRA of the denoiser alone finds what
-was kept without it.
+A prompt's conditioning depends on its weighted chunks, its layer, and the LoRAs that change a text
+encoder. Only these are in the key, so that a request whose LoRAs change the denoiser alone uses the
+conditioning that was kept without them.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from runtime.plan.families.family import Conditioning, Family, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """How often a prompt's conditioning was at hand, and how often it had to be made."""
+    """Counts of prompts whose conditioning was kept (hits) and had to be made (misses)."""
 
     hits: int = 0
     misses: int = 0
 
 
 class Conditioner:
-    """The text encoders of a model, and what they made of recent prompts."""
+    """The text encoders of a model, and the conditionings of recent prompts. For one thread."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Conditioner:
         effective: EffectiveWeights,
         budget_bytes: int,
     ) -> None:
-        """`engines` holds the family's text roles; a budget of 0 keeps nothing."""
+        """`engines` holds the family's text roles. A `budget_bytes` of 0 keeps nothing."""
         self._family = family
         self._engines = engines
         self._switches = [LoraSwitch(effective, role, engine) for role, engine in engines.items()]
@@ -42,9 +42,9 @@ class Conditioner:
         self.lookups = Lookups()
 
     def of(self, prompt: Prompt, loras: LoraSet) -> Conditioning:
-        """The conditioning of a prompt while these LoRAs act. Its arrays are not to be written.
+        """The conditioning of a prompt under a LoRA set, in arrays that are read-only.
 
-        Raises PackageError where a LoRA cannot be read, and BackendError.
+        Raises PackageError for a LoRA that cannot be read, and BackendError.
         """
         acting = tuple(
             (pack, weight)

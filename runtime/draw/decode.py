@@ -1,4 +1,4 @@
-"""Latents -> pixels, by the VAE or, for previews, by something cheaper."""
+"""Latents -> pixels: by the VAE for pictures, by a small network or a matrix for previews."""
 
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class NetworkDecoder:
 
 
 class MatrixDecoder:
-    """One pixel for each latent, by a linear map that the build fitted to the VAE."""
+    """A decoder that makes a pixel of each latent, by a linear map that the build fitted."""
 
     def __init__(self, preview: MatrixPreview) -> None:
         """`preview` gives rgb in 0..1 as `latents @ matrix + bias`."""

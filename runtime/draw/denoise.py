@@ -1,8 +1,8 @@
-"""The denoising loop: a generator of step events over samples that come and go.
+"""The denoising loop: a Python generator of step events over samples that come and go.
 
-Each turn is one call of the step graph for the samples that share it, whatever step each of them
-is at. Progress, previews, pictures and cancelling belong to whoever drives the generator: between
-two turns it may read any sample's latents, cancel samples, and let new ones in.
+Each turn is one call of the step graph for the samples that share it; they may be at different
+steps. Progress, previews, pictures and cancels are up to the caller, which between two turns may
+read any sample's latents, cancel samples, and let new ones in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,21 +51,21 @@ class Sample:
 
     @property
     def loras(self) -> LoraSet:
-        """What acts on it."""
+        """The LoRA set that acts on the sample."""
         return self.plan.loras
 
     @property
     def next_evaluations(self) -> int:
-        """How many evaluations the next row calls."""
+        """The number of evaluations in the next row."""
         return len(self.plan.mixes[self.row])
 
     @property
     def finished(self) -> bool:
-        """Whether every row has been called."""
+        """Every row has been called."""
         return self.row == self.plan.rows
 
     def next_row(self) -> Row:
-        """The row of the table that comes next."""
+        """The next row of the step table, with its noise."""
         table, row = self.plan.table, self.row
         return Row(
             slot=self.slot,
@@ -77,14 +77,14 @@ class Sample:
         )
 
     def ends_step(self, row: int) -> bool:
-        """Whether a scheduler step is complete after `row`: Heun has two rows a step."""
+        """A scheduler step is complete after `row`. Heun has two rows a step."""
         steps = self.plan.table.step
         return row == self.plan.rows - 1 or bool(steps[row] != steps[row + 1])
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """A sample has finished a step; its latents can be read until the generator goes on."""
+    """A sample has finished a step; its latents can be read until the loop is resumed."""
 
     sample: Sample
     step: int
@@ -92,17 +92,17 @@ class StepEvent:
 
     @property
     def total_steps(self) -> int:
-        """How many there will be."""
+        """The number of steps of the sample."""
         return self.sample.plan.steps
 
     @property
     def finished(self) -> bool:
-        """Whether this was the sample's last step."""
+        """This was the sample's last step."""
         return self.sample.finished
 
 
 Arrivals = Callable[[int], Sequence[Sample]]
-"""Asked before each turn with the number of free places: the samples that join now."""
+"""Called before each turn with the number of free places; returns the samples that join now."""
 
 
 def denoise(
@@ -113,7 +113,7 @@ def denoise(
 ) -> Iterator[tuple[StepEvent, ...]]:
     """Advance samples until none is left and none arrives; yields the events of each turn.
 
-    `loras` puts LoRA sets on the denoiser.
+    `loras` is the denoiser's switch.
     """
     running: list[Sample] = []
     loaded = Loaded(loras.loaded or ())
@@ -128,7 +128,7 @@ def denoise(
             loaded = loaded.after(turn[0].loras)
             denoiser.advance([sample.next_row() for sample in turn])
             events = tuple(_events(turn))
-            # Those that were advanced go to the back, so that other shapes get their turn.
+            # The advanced samples go to the back, so that other shapes get their turn.
             running = [sample for sample in running if sample not in turn] + turn
             yield events
             for event in events:

@@ -1,4 +1,4 @@
-"""The one place that puts the runtime together: plans in, step events and pictures out."""
+"""The generator: a model with its engines, from plans to step events and pictures."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ class Generator:
 
     @property
     def places(self) -> int:
-        """How many samples it makes at once."""
+        """The most samples that are drawn at once."""
         return self._limits.samples
 
     def prepare(self, plan: Plan) -> Prepared:
@@ -74,9 +74,11 @@ class Generator:
 
         The text encoders are used and the denoiser is not: another thread than the loop's may
         prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
-        refuse, PackageError for a LoRA that cannot be read, and BackendError.
+        refuse, PackageError for a LoRA or its graph that cannot be read, and BackendError.
         """
         self._served.check(plan)
+        if plan.loras:
+            self.backend.check_loras()
         self.effective_weights.open(plan.loras)
         return Prepared(plan, self.conditioning(plan))
 
@@ -92,11 +94,11 @@ class Generator:
         return self.admit(self.prepare(plan))
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
-        """The denoising loop over whatever `arrivals` lets in."""
+        """The denoising loop over the samples that `arrivals` gives."""
         return denoise(self._denoiser, arrivals, self._limits, self._denoiser_loras)
 
     def steps(self, plan: Plan) -> Iterator[StepEvent]:
-        """The loop for one picture alone."""
+        """The denoising loop over one picture alone."""
         waiting = [self.start(plan)]
 
         def arrivals(_free: int) -> Sequence[Sample]:
@@ -105,7 +107,7 @@ class Generator:
         return chain.from_iterable(self.turns(arrivals))
 
     def latents(self, sample: Sample) -> Latents:
-        """The sample's latents `[1, C, h, w]`, while its event is current."""
+        """The sample's latents `[1, C, h, w]`, while its event is current; waits for the device."""
         return self.reading(sample)()
 
     def reading(self, sample: Sample) -> Reading:
@@ -113,7 +115,7 @@ class Generator:
         return self._denoiser.latents(sample.slot)
 
     def predicted(self, sample: Sample) -> Latents:
-        """The latents of the picture that its last step predicted, `[1, C, h, w]`."""
+        """The picture that the sample's last step predicted, as latents `[1, C, h, w]`."""
         return self.reading_predicted(sample)()
 
     def reading_predicted(self, sample: Sample) -> Reading:
@@ -125,8 +127,8 @@ class Generator:
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:
-        """One step of each picture that requests shall find all in place for. One that cannot
-        be made is passed over, and the log says so.
+        """Draw one step of each usual kind of picture, so that no request pays for captures,
+        allocations and first runs. A picture that cannot be made is skipped with a warning.
         """
         for body in self._first_pictures():
             request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
@@ -134,7 +136,7 @@ class Generator:
                 steps = self.steps(self.model.plan(request))
             except DeviceError:
                 raise
-            # A size that no engine takes, or a damaged LoRA: whoever asks for it is told.
+            # A size that no engine takes, or a damaged LoRA: requests for it are refused later.
             except (BackendError, PackageError) as error:
                 logger.warning("not warmed up: %s", error)
                 continue
@@ -144,17 +146,17 @@ class Generator:
                 self.decode(self.latents(event.sample))
 
     def _first_pictures(self) -> Iterator[dict[str, Any]]:
-        """One with a LoRA, then one of each size that engines were tuned for, and where guidance
-        takes another evaluation, one without it and one with it.
+        """Bodies of requests: one with a LoRA, then one of each size that engines were tuned for.
+        Where guidance takes a second evaluation there are two of a size, without and with guidance.
 
-        The most usual size comes last, since what was used longest ago is the first to go; the LoRA
-        first, since graphs are captured anew once weights were replaced.
+        The most usual size comes last, since caches drop the entry that was used longest ago. The
+        LoRA comes first, since CUDA graphs are captured anew once weights were replaced.
         """
         tuned = self._served.tuned
         sizes: list[dict[str, Any]] = [
             {"width": width, "height": height} for width, height in tuned
         ] or [{}]
-        offers = [] if self._served.fixed_weights else self.model.loras[:1]
+        offers = [] if self._served.fixed_weights else self.model.loras()[:1]
         for offer in offers:
             yield {"loras": [{"id": offer.id, "weight": 1}], **sizes[0]}
         guidance = self.model.family.facts(self.model.package.manifest).guidance
@@ -163,7 +165,7 @@ class Generator:
             yield from ({**size, "cfg_scale": scale} for scale in (1, 2)) if both else (size,)
 
     def conditioning(self, plan: Plan) -> list[Conditioning]:
-        """Each evaluation's conditioning, its prompt encoded with the plan's LoRAs."""
+        """The conditioning of each evaluation, with the plan's LoRAs on the text encoders."""
         settings = self.model.family.settings(plan.request)
         return [{**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts]
 

@@ -1,4 +1,4 @@
-"""Values that are costly to make, kept while they are used and their memory is within a budget."""
+"""A cache of values that are costly to make, within a budget of memory."""
 
 import threading
 from collections import OrderedDict
@@ -10,12 +10,12 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """A cache that lets go of what was used longest ago. Threads may share it."""
+    """A cache that drops the value that was used longest ago. Threads may share the cache."""
 
     def __init__(
         self, budget_bytes: int, size_bytes: Callable[[Value], int], at_least: int = 0
     ) -> None:
-        """`at_least` so many values are kept, whatever they take. `size_bytes` measures one."""
+        """`size_bytes` measures a value. `at_least` values are kept, however large they are."""
         self._budget_bytes = budget_bytes
         self._size_bytes = size_bytes
         self._at_least = at_least
@@ -29,7 +29,7 @@ class Recent(Generic[Key, Value]):
         return self._used_bytes
 
     def get(self, key: Key) -> Value | None:
-        """The value, which was used just now; None where it is not kept."""
+        """The value, which becomes the newest; None for a key that is not kept."""
         with self._lock:
             value = self._values.get(key)
             if value is not None:

@@ -1,7 +1,7 @@
-"""Pictures carry their recipe: the request that made them, for people, other tools, and us.
+"""The recipe inside a picture file: the request that made the picture.
 
-The complete request travels as JSON, so that handing it in again gives the same picture; beside
-it stands the `parameters` text that A1111 began and most tools of the field read.
+The complete request is there as JSON, so that the same request can be made again; beside the JSON
+is the `parameters` text of A1111, which most tools of the field read.
 """
 
 import json
@@ -27,7 +27,7 @@ _UTF16 = b"UNICODE\0"
 
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 
-# How A1111 writes our samplers and schedules, which is what other tools look up.
+# Our samplers by the names of A1111, which other tools look up.
 _SAMPLER_TITLES = {
     "euler": "Euler",
     "euler_a": "Euler a",
@@ -41,7 +41,7 @@ _SAMPLER_TITLES = {
 
 
 def encode_picture(pixels: Pixels, request: GenerateRequest, model: str) -> bytes:
-    """The picture file, in the request's format, with its recipe inside."""
+    """The bytes of the picture file, in the request's format, with the recipe inside."""
     image = Image.fromarray(pixels)
     text = parameters_text(request, model)
     recipe = json.dumps(request.to_json())
@@ -75,7 +75,7 @@ def read_recipe(path: Path) -> object:
 
 
 def read_parameters_text(path: Path) -> str:
-    """The A1111 text that a picture carries, or an empty one."""
+    """The A1111 text that a picture carries; empty where there is none."""
     with Image.open(path) as image:
         image.load()
         if TEXT_KEY in image.info:
@@ -85,7 +85,7 @@ def read_parameters_text(path: Path) -> str:
 
 
 def parameters_text(request: GenerateRequest, model: str) -> str:
-    """A1111's form: prompt, negative prompt, then one line of settings."""
+    """The request in A1111's form: prompt, negative prompt, then one line of settings."""
     settings = {
         "Steps": request.steps,
         "Sampler": _SAMPLER_TITLES.get(request.sampler, request.sampler),

@@ -1,7 +1,7 @@
 """Every unfinished job in memory, as the database has it, and the events of the recent ones.
 
-Lives on the event loop. It decides nothing: it is told each job's row after the commit that
-changed it, and tells the listeners and the workers.
+The board lives on the event loop and decides nothing: it is handed each job's row after the commit
+that changed the row, and tells the listeners and the workers.
 """
 
 from bisect import bisect_left, insort
@@ -24,7 +24,7 @@ class Holder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the leases are held under; a new connection has a new name."""
+        """The name under which leases are held; a new connection has a new name."""
         ...
 
     def assign(self, job: Job) -> None:
@@ -59,7 +59,8 @@ class Board:
         self._queue: list[tuple[tuple[bool, int], str]] = []
         self._ended: OrderedDict[str, JobLog] = OrderedDict()
         self._holders: dict[str, Holder] = {}
-        self._tally = _Tally()
+        ended = {status.value: 0 for status in JobStatus if status.ended}
+        self._counters = Counters(ended=ended)
 
     def attach(self, holder: Holder) -> None:
         """A worker has connected."""
@@ -89,18 +90,18 @@ class Board:
         """A job that this worker has the lease of. Raises StaleLease."""
         live = self._live.get(job_id)
         if live is None or live.stored.holder != holder:
-            raise StaleLease(f"job {job_id} is not leased to {holder}")
+            raise StaleLease(job_id, holder)
         return live.stored.job
 
     def ring(self) -> None:
-        """Wake every listener, though nothing happened."""
+        """Wake every listener, though there is no new event."""
         self.gallery.bell.ring()
         for log in (*(live.log for live in self._live.values()), *self._ended.values()):
             log.bell.ring()
 
     def submitted(self, stored: StoredJob) -> None:
         """A job is new."""
-        self._tally.submitted += 1
+        self._counters.submitted += 1
         self.fold([stored])
 
     def fold(self, changed: Iterable[StoredJob]) -> None:
@@ -119,34 +120,27 @@ class Board:
         live = self._live[job_id]
         live.step = step
         live.log.processing(step, job.total_steps, preview)
-        self._tally.steps += 1
-        self._tally.step_seconds += seconds
-        self._tally.previews += preview is not None
+        self._counters.steps += 1
+        self._counters.step_seconds += seconds
+        self._counters.previews += preview is not None
 
     def conditioned(self, hits: int, misses: int) -> None:
-        """So many conditionings of prompts were at hand, and so many had to be made."""
-        self._tally.conditioning_hits += hits
-        self._tally.conditioning_misses += misses
+        """Count conditionings of prompts that a worker had kept, and those that it made."""
+        self._counters.conditioning_hits += hits
+        self._counters.conditioning_misses += misses
 
     def lost(self, attempts: int) -> None:
-        """So many attempts ended with their worker."""
-        self._tally.attempts_lost += attempts
+        """Count attempts that ended with their worker."""
+        self._counters.attempts_lost += attempts
 
     def counters(self) -> Counters:
-        """Sums since the start, and how things stand."""
-        tally = self._tally
-        return Counters(
-            queued=len(self._queue),
-            processing=len(self._live) - len(self._queue),
-            submitted=tally.submitted,
-            ended=dict(tally.ended),
-            attempts_lost=tally.attempts_lost,
-            steps=tally.steps,
-            step_seconds=tally.step_seconds,
-            job_seconds=tally.job_seconds,
-            previews=tally.previews,
-            conditioning_hits=tally.conditioning_hits,
-            conditioning_misses=tally.conditioning_misses,
+        """Sums since the start, and the numbers of queued and processing jobs."""
+        queued = len(self._queue)
+        return replace(
+            self._counters,
+            queued=queued,
+            processing=len(self._live) - queued,
+            ended=dict(self._counters.ended),
         )
 
     def _fold(self, stored: StoredJob) -> int:
@@ -183,13 +177,13 @@ class Board:
         self._ended[job.job_id] = live.log
         if len(self._ended) > ENDED_LOGS:
             self._ended.popitem(last=False)
-        self._tally.ended[job.status.value] += 1
+        self._counters.ended[job.status.value] += 1
         if job.status is JobStatus.COMPLETED:
-            self._tally.job_seconds += monotonic() - live.leased_at
+            self._counters.job_seconds += monotonic() - live.leased_at
             self.gallery.append(GalleryEvent("", image=job.image))
 
     def _leave_queue(self, live: _Live) -> int:
-        """Where the job stood in the queue, which it is not in any more."""
+        """Take the job out of the queue; returns its place there, or the queue's length."""
         if live.position is None:
             return len(self._queue)
         live.position = None
@@ -203,18 +197,3 @@ class Board:
             if live.position != position:
                 live.position = position
                 live.log.queued(position)
-
-
-class _Tally:
-    """The sums behind `Counters`."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.ended = {status.value: 0 for status in JobStatus if status.ended}
-        self.attempts_lost = 0
-        self.steps = 0
-        self.step_seconds = 0.0
-        self.job_seconds = 0.0
-        self.previews = 0
-        self.conditioning_hits = 0
-        self.conditioning_misses = 0

@@ -1,4 +1,4 @@
-"""What is known about the workers and counted about the jobs, for health pages and metrics."""
+"""Facts about the workers and counts of the jobs, for health pages and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class WorkerState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
-    """It cannot start, and will not on another try; `WorkerFacts.error` says why."""
+    """The worker cannot start, nor would another; `WorkerFacts.error` says why."""
     STOPPED = "stopped"
 
 
@@ -27,14 +27,14 @@ class WorkerFacts:
     device: str | None
     restarts: int
     error: str | None
-    """One line: why the last run ended; None while nothing has gone wrong."""
+    """One line: the reason why the last process ended; None once the next one is ready."""
     device_memory: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of its device by what they are used for, as it said last; none for a CPU."""
+    """Bytes of the worker's device by their use, as in its last heartbeat; empty for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the pictures are made with, as `/api/info` shows it."""
+    """The engine that draws the pictures, as `/api/info` shows it."""
 
     backend: str
     target: str
@@ -45,24 +45,24 @@ class EngineFacts:
     served: Served
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counters:
-    """Sums since the start of the server, and how things stand now."""
+    """Numbers of jobs that have not ended, and sums since the start of the server."""
 
-    queued: int
-    processing: int
-    submitted: int
-    ended: Mapping[str, int]
+    queued: int = 0
+    processing: int = 0
+    submitted: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
     """Jobs by their final status: completed, failed, canceled."""
-    attempts_lost: int
+    attempts_lost: int = 0
     """Attempts that ended with their worker or their lease."""
-    steps: int
-    step_seconds: float
+    steps: int = 0
+    step_seconds: float = 0.0
     """Time in calls of the step graph, summed over `steps`: a shared call counts for each."""
-    job_seconds: float
-    """From the lease to the end, summed over completed jobs."""
-    previews: int
-    conditioning_hits: int
+    job_seconds: float = 0.0
+    """Time from the lease to the end, summed over completed jobs."""
+    previews: int = 0
+    conditioning_hits: int = 0
     """Prompts whose conditioning a worker had kept."""
-    conditioning_misses: int
+    conditioning_misses: int = 0
     """Prompts that went through the text encoders."""

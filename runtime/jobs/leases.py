@@ -1,9 +1,9 @@
-"""The workers' side of the local broker: who makes which job, and what becomes of it.
+"""The workers' side of the local broker: leases of jobs, and the reports about them.
 
-A lease belongs to a worker's connection and lasts as long as that connection is heard of. An
-attempt whose worker was lost is counted; after the last one the job fails with the reason. A job
-that was lost before is leased alone, so that one which kills its worker takes no others with it
-more than once.
+A lease belongs to a worker's connection and lasts as long as the server hears of that connection.
+An attempt whose worker was lost is counted; after the last attempt the job fails with the reason. A
+job that was lost before is leased alone, so that a job which kills its worker takes other jobs with
+it only once.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ class Leases:
     def __init__(
         self, database: Database, board: Board, gallery: Gallery, max_attempts: int
     ) -> None:
-        """`max_attempts`: how often a job is begun before it fails."""
+        """`max_attempts`: number of lost attempts after which a job fails."""
         self._database = database
         self._board = board
         self._gallery = gallery
         self._max_attempts = max_attempts
 
     def attach(self, worker: Holder) -> None:
-        """A worker has connected."""
+        """Enter a worker that has connected."""
         self._board.attach(worker)
 
     def detach(self, worker: Holder) -> None:
-        """A worker is told nothing any more; `release` its jobs next."""
+        """Tell a worker nothing any more; `release` its jobs next."""
         self._board.detach(worker)
 
     def job_of(self, worker: Holder, job_id: str) -> Job:
@@ -57,11 +57,11 @@ class Leases:
         return self._board.held_job(worker.name, job_id)
 
     def holds(self, worker: Holder) -> bool:
-        """Whether a worker has any job."""
+        """True while a worker has the lease of a job."""
         return bool(self._board.held(worker.name))
 
     async def lease(self, worker: Holder, count: int) -> int:
-        """Lease up to `count` jobs, each handed to `worker.assign`; says how many."""
+        """Lease up to `count` jobs and hand each to `worker.assign`; returns their number."""
         held = self._board.held(worker.name)
         if any(job.attempt > 1 for job in held):
             return 0
@@ -76,21 +76,21 @@ class Leases:
         return len(leased)
 
     def conditioned(self, hits: int, misses: int) -> None:
-        """So many conditionings of prompts were at hand, and so many had to be made."""
+        """Count conditionings of prompts that a worker had kept, and those that it made."""
         self._board.conditioned(hits, misses)
 
     def step(
         self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None
     ) -> None:
         """A job has finished a step; `preview` is a JPEG. Raises StaleLease."""
-        # Encoded here once, whoever listens.
+        # Encoded once for all listeners.
         url = None if preview is None else _data_url(preview)
         self._board.stepped(worker.name, job_id, step, seconds, url)
 
     async def complete(self, worker: Holder, picture: Image) -> None:
-        """The picture's files are on disk: list it and end its job. Raises StaleLease.
+        """List a picture whose files are on disk, and end its job. Raises StaleLease.
 
-        A job that was canceled meanwhile ends as canceled, and its files go.
+        A job that was canceled meanwhile ends as canceled, and its files are removed.
         """
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
@@ -107,15 +107,15 @@ class Leases:
             await asyncio.to_thread(self._gallery.remove, picture.filename)
 
     async def fail(self, worker: Holder, job_id: str, error: JobError) -> None:
-        """The job cannot be made, and another attempt would not help. Raises StaleLease."""
+        """End a job as failed: another attempt would fail as well. Raises StaleLease."""
         await self._end(worker, job_id, JobStatus.FAILED, error)
 
     async def canceled(self, worker: Holder, job_id: str) -> None:
-        """The worker has stopped the job as it was asked to. Raises StaleLease."""
+        """End a job that the worker has stopped as it was asked to. Raises StaleLease."""
         await self._end(worker, job_id, JobStatus.CANCELED, None)
 
     async def release(self, worker: Holder, reason: str, *, counted: bool) -> None:
-        """A worker is gone, and with it all its leases; `reason` says why, for people.
+        """End all leases of a worker that is gone; `reason` says why, for people.
 
         Attempts of a worker that left as it was asked to are not `counted`.
         """
@@ -132,9 +132,10 @@ class Leases:
         await self._database.write(work, apply)
 
     async def recover(self, model: str) -> None:
-        """Take over what a server before this one left, its workers all gone.
+        """Take over the unfinished jobs of the server before this one.
 
-        Its attempts are counted; jobs for another model fail, since nobody here can make them.
+        Attempts that it had begun are counted as lost. Jobs for another model fail, since no worker
+        of this server can make them.
         """
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
@@ -160,7 +161,7 @@ class Leases:
         *,
         counted: bool,
     ) -> list[StoredJob]:
-        """End these attempts; returns the jobs as they are then."""
+        """End these attempts; returns the jobs as they are afterwards."""
         for stored in lost:
             job = stored.job
             if job.cancel_requested:
@@ -206,7 +207,10 @@ def picture_of(job: Job, filename: str, size: tuple[int, int], size_bytes: int) 
 
 
 def _together(jobs: Sequence[StoredJob], *, alone: bool) -> Sequence[StoredJob]:
-    """The first of these that may share a worker; one that was lost before is `alone` or waits."""
+    """The first of these jobs that one worker may have together.
+
+    A job that was lost before is leased to a worker that is `alone`, without other jobs, or waits.
+    """
     before = [stored.job.attempt > 0 for stored in jobs]
     if alone and before and before[0]:
         return jobs[:1]

@@ -17,7 +17,7 @@ from runtime.jobs.database import Database
 from runtime.jobs.facts import Counters
 from runtime.jobs.keys import job_of_key, keep_key
 from runtime.jobs.leases import Leases
-from runtime.jobs.log import JobLog, final_event
+from runtime.jobs.log import EventT, JobLog, Log, final_event
 from runtime.jobs.names import cursor_after, new_job_id, read_cursor
 from runtime.jobs.protocol import (
     GalleryEvent,
@@ -68,7 +68,7 @@ class LocalBroker:
         lease_seconds: float,
         max_attempts: int,
     ) -> None:
-        """`model` is the one that is served: jobs that wait for another one fail."""
+        """`model`: name of the served model; queued jobs for another model fail."""
         self.lease_seconds = lease_seconds
         self._data = data
         self._model = model
@@ -79,7 +79,7 @@ class LocalBroker:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the data folder. Raises CalotypeError when another server has it."""
+        """Open the data folder. Raises CalotypeError when another server uses that folder."""
         async with AsyncExitStack() as stack:
             self._data.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(self._data / LOCK))
@@ -173,13 +173,8 @@ class LocalBroker:
             if last_event_id != final.id:
                 yield final
             return
-        number = _read_before(log, last_event_id)
-        while not self._stopping:
-            ring = log.bell.next_ring
-            entry = log.after(number)
-            if entry is None:
-                await ring.wait()
-                continue
+        number = _resume_position(log, last_event_id)
+        while (entry := await self._next(log, number)) is not None:
             number, event = entry
             if event.id != last_event_id:
                 yield event
@@ -187,12 +182,12 @@ class LocalBroker:
                 return
 
     async def seen_final(self, job_id: str, last_event_id: str) -> bool:
-        """Whether that event was the job's last. Raises JobNotFound."""
+        """True where that event was the job's last. Raises JobNotFound."""
         job = await self.job(job_id)
         return job.status.ended and final_event(job).id == last_event_id
 
     async def images(self, limit: int, cursor: str | None) -> Page:
-        """A page of the gallery. Raises ValueError for a cursor that is not ours."""
+        """A page of the gallery. Raises ValueError for a cursor of no page of this gallery."""
         before = None if cursor is None else read_cursor(cursor)
         rows = await self._database.read(
             lambda connection: image_rows(connection, limit + 1, before)
@@ -202,11 +197,11 @@ class LocalBroker:
         return Page([image for _, image in page], cursor_after(page[-1][0]) if more else None)
 
     async def image(self, filename: str) -> Image:
-        """Raises ImageNotFound."""
+        """The picture of this file name. Raises ImageNotFound."""
         return await self._database.read(lambda connection: image_row(connection, filename))
 
     async def delete_image(self, filename: str) -> None:
-        """Picture, thumbnail and row are gone afterwards. Raises ImageNotFound."""
+        """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
         await self._database.write(
             lambda connection: delete_image_row(connection, filename),
             lambda _: self._board.gallery.append(GalleryEvent("", deleted=filename)),
@@ -218,12 +213,7 @@ class LocalBroker:
         log = self._board.gallery
         number = log.last
         yield await self._gallery_snapshot(number)
-        while not self._stopping:
-            ring = log.bell.next_ring
-            entry = log.after(number)
-            if entry is None:
-                await ring.wait()
-                continue
+        while (entry := await self._next(log, number)) is not None:
             if log.lost_after(number):
                 number = log.last
                 yield await self._gallery_snapshot(number)
@@ -237,8 +227,18 @@ class LocalBroker:
         self._board.ring()
 
     def counters(self) -> Counters:
-        """What was counted since the start."""
+        """Counts since the start of the server, and the length of the queue now."""
         return self._board.counters()
+
+    async def _next(self, log: Log[EventT], number: int) -> tuple[int, EventT] | None:
+        """The event after that of this number, once there is one; None when the streams end."""
+        while not self._stopping:
+            ring = log.bell.next_ring
+            entry = log.after(number)
+            if entry is not None:
+                return entry
+            await ring.wait()
+        return None
 
     async def _gallery_snapshot(self, number: int) -> GalleryEvent:
         rows = await self._database.read(lambda connection: image_rows(connection, 1, None))
@@ -251,9 +251,9 @@ class LocalBroker:
             raise QueueFull(f"{queued} jobs wait, the queue takes {self._queue_limit}; try later")
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
-        """Remove what a predecessor left half done.
+        """Remove files that the server before this one left half done.
 
-        A picture whose job is not known stays: the database may be the one that was lost.
+        A picture of an unknown job stays, since it may be the database that was lost.
         """
         self._gallery.remove_unfinished()
         for filename in unlisted(connection, self._gallery.names()):
@@ -280,14 +280,17 @@ def _new_job(model: str, request: Mapping[str, Any], total_steps: int) -> Job:
     )
 
 
-def _read_before(log: JobLog, last_event_id: str | None) -> int:
-    """The number of the event that a listener has read; without one it has read all but now."""
+def _resume_position(log: JobLog, last_event_id: str | None) -> int:
+    """Number of the last event that a client has read.
+
+    A client that sent no id, or one of another log, is taken to have read all but the newest event.
+    """
     known = None if last_event_id is None else log.number(last_event_id)
     return log.last - 1 if known is None else known
 
 
 def _locked(path: Path) -> IO[str]:
-    """Hold the data folder: two servers on one database would lease each other's jobs."""
+    """Lock the data folder: two servers on one database would lease each other's jobs."""
     stream = path.open("a")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

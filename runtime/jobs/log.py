@@ -1,4 +1,4 @@
-"""What happened, in order, for any number of listeners that each read at their own pace.
+"""Logs of events for any number of listeners that each read at their own pace.
 
 A listener holds no queue: it remembers the number of the last event that it read. So a slow one
 costs nothing, finds every status, and finds the newest preview alone.
@@ -16,28 +16,33 @@ from runtime.jobs.protocol import GalleryEvent, Job, JobEvent, JobStatus
 GALLERY_EVENTS = 1000
 
 
-class _Bell:
+class Bell:
     """Wakes everyone who waits for something new."""
 
     def __init__(self) -> None:
+        """Silent."""
         self._event = asyncio.Event()
 
     def ring(self) -> None:
+        """Wake those who wait now."""
         self._event.set()
         self._event = asyncio.Event()
 
     @property
     def next_ring(self) -> asyncio.Event:
-        """Taken before one looks whether there is news, so that none is missed."""
+        """The event of the next ring. Take it before you look for news: none is missed then."""
         return self._event
 
 
 EventT = TypeVar("EventT", JobEvent, GalleryEvent)
 
 
-class _Log(Generic[EventT]):
+class Log(Generic[EventT]):
+    """Numbered events, the latest `size` of them; None for all."""
+
     def __init__(self, size: int | None) -> None:
-        self.bell = _Bell()
+        """Empty."""
+        self.bell = Bell()
         # An event's id is worthless in another process: numbers begin again there.
         self._mark = secrets.token_hex(4)
         self._last = 0
@@ -65,8 +70,14 @@ class _Log(Generic[EventT]):
         """The id of the event of this number: ids grow, as text too."""
         return f"{self._mark}-{number:06d}"
 
+    def append(self, event: EventT) -> None:
+        """Number the event, and give it an id unless it has one."""
+        self._last += 1
+        self._entries.append((self._last, replace(event, id=event.id or self.id_of(self._last))))
+        self.bell.ring()
 
-class JobLog(_Log[JobEvent]):
+
+class JobLog(Log[JobEvent]):
     """One job's events. Their number is bounded by its steps and attempts."""
 
     def __init__(self) -> None:
@@ -77,28 +88,22 @@ class JobLog(_Log[JobEvent]):
         """The job waits; a position takes the place of the one before it."""
         if self._entries and self._entries[-1][1].status is JobStatus.QUEUED:
             self._entries.pop()
-        self._append(JobEvent("", JobStatus.QUEUED, queue_position=position))
+        self.append(JobEvent("", JobStatus.QUEUED, queue_position=position))
 
     def processing(self, step: int, total_steps: int, preview: str | None) -> None:
         """The job has been leased (step 0), or has finished a step."""
-        event = JobEvent("", JobStatus.PROCESSING, None, step, total_steps, preview)
-        self._append(event)
+        self.append(JobEvent("", JobStatus.PROCESSING, None, step, total_steps, preview))
 
     def ended(self, job: Job) -> None:
         """The last event."""
-        self._append(final_event(job))
+        self.append(final_event(job))
 
-    def _append(self, event: JobEvent) -> None:
-        self._forget_preview()
-        self._last += 1
-        self._entries.append((self._last, replace(event, id=event.id or self.id_of(self._last))))
-        self.bell.ring()
-
-    def _forget_preview(self) -> None:
-        """Only the newest step keeps its preview: memory stays bounded whoever listens."""
+    def append(self, event: JobEvent) -> None:
+        """Append the event. The step before loses its preview: memory stays bounded."""
         if self._entries and self._entries[-1][1].preview is not None:
-            number, event = self._entries.pop()
-            self._entries.append((number, replace(event, preview=None)))
+            number, before = self._entries.pop()
+            self._entries.append((number, replace(before, preview=None)))
+        super().append(event)
 
 
 def final_event(job: Job) -> JobEvent:
@@ -106,19 +111,13 @@ def final_event(job: Job) -> JobEvent:
     return JobEvent(f"final-{job.status}", job.status, image=job.image, error=job.error)
 
 
-class GalleryLog(_Log[GalleryEvent]):
-    """Pictures that came and went, the latest of them."""
+class GalleryLog(Log[GalleryEvent]):
+    """The latest pictures that came and went."""
 
     def __init__(self) -> None:
         """Empty."""
         super().__init__(GALLERY_EVENTS)
 
-    def append(self, event: GalleryEvent) -> None:
-        """Something happened; the event's id is given here."""
-        self._last += 1
-        self._entries.append((self._last, replace(event, id=self.id_of(self._last))))
-        self.bell.ring()
-
     def lost_after(self, number: int) -> bool:
-        """Whether events that followed this one are no longer kept."""
+        """True where events that followed this one are no longer kept."""
         return bool(self._entries) and self._entries[0][0] > number + 1

@@ -1,4 +1,4 @@
-"""What jobs and cursors are called."""
+"""Names of jobs, and cursors of the gallery's pages."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ def cursor_after(sequence: int) -> str:
 
 
 def read_cursor(cursor: str) -> int:
-    """The sequence number in a cursor. Raises ValueError for a cursor that is not ours."""
+    """The sequence number in a cursor. Raises ValueError for any other text."""
     try:
         raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except ValueError:

@@ -1,11 +1,11 @@
-"""Where jobs wait, are leased, and report: what every broker promises.
+"""Protocol of a broker, which keeps jobs and pictures, and the records that it gives.
 
-The API process talks to a broker through `Broker`; a worker, in a process of its own, through
-the messages of `runtime.wire.messages`. The local broker keeps jobs and pictures in SQLite;
-another may keep them in a cluster.
+The API calls a broker through `Broker`; a worker, in a process of its own, through the messages of
+`runtime.wire.messages`. The local broker keeps jobs and pictures in SQLite; another may keep them
+in a cluster.
 
-A job's life: queued -> processing -> completed | failed | canceled. A worker that dies lets its
-lease expire: the job is queued again for another attempt, up to a number of attempts.
+A job's life: queued -> processing -> completed | failed | canceled. The lease of a worker that dies
+expires: its job is queued again for another attempt, up to a number of attempts.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class JobStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to the job."""
+        """True for the final statuses."""
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED)
 
 
@@ -44,7 +44,7 @@ class JobNotFound(CalotypeError):
 
 
 class JobEnded(CalotypeError):
-    """The job has completed or failed: it cannot be canceled any more."""
+    """The job has completed or failed, and cannot be canceled any more."""
 
 
 class ImageNotFound(CalotypeError):
@@ -57,20 +57,20 @@ class IdempotencyConflict(CalotypeError):
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's key for one request, and what tells that request from others."""
+    """A caller's key for one request, and the fingerprint of that request's body."""
 
     key: str
     fingerprint: str
 
     @classmethod
     def of(cls, key: str, body: object) -> "Idempotency":
-        """`body` is the parsed body as it was sent: no default filled in, no seed drawn."""
+        """`body`: the parsed body as it was sent, no default filled in, no seed drawn."""
         canonical = json.dumps(_canonical(body), sort_keys=True, ensure_ascii=True)
         return cls(key, hashlib.sha256(canonical.encode()).hexdigest())
 
 
 def _canonical(value: object) -> object:
-    """JSON knows one kind of number: 20 and 20.0 are the same request."""
+    """The value with whole floats as integers: 20 and 20.0 are the same number in JSON."""
     match value:
         case Mapping():
             return {name: _canonical(member) for name, member in value.items()}
@@ -98,7 +98,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed, for people."""
+    """The reason why a job failed, for people."""
 
     title: str
     detail: str
@@ -114,7 +114,7 @@ class Job:
     step: int
     total_steps: int
     queue_position: int | None
-    """1 for the job that is next; None when it does not wait."""
+    """1 for the job that is leased next; None for a job that is not queued."""
     attempt: int
     priority: str
     created_at: datetime
@@ -128,10 +128,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job. Statuses are never dropped; a preview may be."""
+    """An event of a job. A slow listener gets every status, and may miss previews."""
 
     id: str
-    """Opaque; grows along a job's life. What a client hands back as Last-Event-ID."""
+    """Opaque; grows along a job's life. A client hands it back as Last-Event-ID."""
     status: JobStatus
     queue_position: int | None = None
     step: int | None = None
@@ -144,12 +144,13 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class GalleryEvent:
-    """A picture came (`image`) or went (`deleted`), or how things stand at first (`snapshot`)."""
+    """A picture came (`image`) or went (`deleted`), or a stream begins (`snapshot`)."""
 
     id: str
     image: Image | None = None
     deleted: str | None = None
     newest: str | None = None
+    """File name of the newest picture at a snapshot; None in an empty gallery."""
     snapshot: bool = False
 
 
@@ -162,7 +163,7 @@ class Page:
 
 
 class Broker(Protocol):
-    """The API's side. No method blocks the event loop."""
+    """A broker as the API calls it. No method blocks the event loop."""
 
     async def submit(
         self,
@@ -187,11 +188,11 @@ class Broker(Protocol):
         ...
 
     async def job(self, job_id: str) -> Job:
-        """Raises JobNotFound."""
+        """The job as it is now. Raises JobNotFound."""
         ...
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask a job to stop; asking again is fine. Raises JobNotFound, JobEnded."""
+        """Ask a job to stop; may be repeated. Raises JobNotFound, JobEnded."""
         ...
 
     def follow(self, job_id: str, last_event_id: str | None = None) -> AsyncIterator[JobEvent]:
@@ -202,19 +203,19 @@ class Broker(Protocol):
         ...
 
     async def seen_final(self, job_id: str, last_event_id: str) -> bool:
-        """Whether that event was the job's last. Raises JobNotFound."""
+        """True where that event was the job's last. Raises JobNotFound."""
         ...
 
     async def images(self, limit: int, cursor: str | None) -> Page:
-        """A page of the gallery. Raises ValueError for a cursor that is not ours."""
+        """A page of the gallery. Raises ValueError for a cursor of no page of this gallery."""
         ...
 
     async def image(self, filename: str) -> Image:
-        """Raises ImageNotFound."""
+        """The picture of this file name. Raises ImageNotFound."""
         ...
 
     async def delete_image(self, filename: str) -> None:
-        """Picture, thumbnail and row are gone afterwards. Raises ImageNotFound."""
+        """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
         ...
 
     def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
@@ -226,5 +227,5 @@ class Broker(Protocol):
         ...
 
     def counters(self) -> Counters:
-        """What was counted since the start."""
+        """Counts since the start of the server, and the length of the queue now."""
         ...

@@ -1,4 +1,4 @@
-"""The SQL: jobs and pictures as rows. Each function runs inside a transaction of its caller."""
+"""SQL: jobs and pictures as rows. Each function runs inside a transaction of its caller."""
 
 import json
 import sqlite3
@@ -11,12 +11,15 @@ from runtime.jobs.protocol import Image, ImageNotFound, Job, JobError, JobNotFou
 
 
 class StaleLease(CalotypeError):
-    """A report about a job whose lease the worker no longer has: it changes nothing."""
+    """A report about a job whose lease the worker no longer has: the report changes nothing."""
+
+    def __init__(self, job_id: str, holder: str) -> None:
+        super().__init__(f"job {job_id} is not leased to {holder}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as its row says: its place in the order of arrival, and who holds its lease."""
+    """A job's row: its place in the order of arrival, the holder of its lease, the job."""
 
     sequence: int
     holder: str | None
@@ -41,7 +44,7 @@ def now() -> datetime:
 
 
 def insert_job(connection: sqlite3.Connection, job: Job) -> None:
-    """A new job, queued."""
+    """Store a new job, queued."""
     connection.execute(
         "INSERT INTO jobs (job_id, model, request, priority, status, total_steps, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -58,7 +61,7 @@ def insert_job(connection: sqlite3.Connection, job: Job) -> None:
 
 
 def job_row(connection: sqlite3.Connection, job_id: str) -> StoredJob:
-    """Raises JobNotFound."""
+    """The job of this id. Raises JobNotFound."""
     row = connection.execute(f"{_JOBS} WHERE job_id = ?", (job_id,)).fetchone()
     if row is None:
         raise JobNotFound(f"there is no job {job_id!r}")
@@ -82,25 +85,25 @@ def leased_job(connection: sqlite3.Connection, holder: str, job_id: str) -> Job:
     where = "WHERE jobs.job_id = ? AND jobs.holder = ?"
     row = connection.execute(f"{_JOBS} {where}", (job_id, holder)).fetchone()
     if row is None:
-        raise StaleLease(f"job {job_id} is not leased to {holder}")
+        raise StaleLease(job_id, holder)
     return _job(row).job
 
 
 def next_jobs(connection: sqlite3.Connection, count: int) -> list[StoredJob]:
-    """The jobs to lease next."""
+    """The next `count` jobs to lease, fewer where fewer wait."""
     where = "WHERE jobs.status = 'queued' ORDER BY jobs.priority = 'batch', jobs.sequence LIMIT ?"
     return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (count,))]
 
 
 def count_queued(connection: sqlite3.Connection) -> int:
-    """How many jobs wait."""
+    """Number of queued jobs."""
     query = "SELECT count(*) FROM jobs WHERE status = 'queued'"
     count: int = connection.execute(query).fetchone()[0]
     return count
 
 
 def set_leased(connection: sqlite3.Connection, job_id: str, holder: str) -> None:
-    """Another attempt begins; `started_at` is the first one's."""
+    """Begin another attempt of a job; `started_at` stays that of the first attempt."""
     connection.execute(
         "UPDATE jobs SET status = 'processing', holder = ?, attempt = attempt + 1,"
         " started_at = coalesce(started_at, ?) WHERE job_id = ?",
@@ -109,7 +112,7 @@ def set_leased(connection: sqlite3.Connection, job_id: str, holder: str) -> None
 
 
 def set_queued(connection: sqlite3.Connection, job_id: str, *, counted: bool) -> None:
-    """Back into the queue; an attempt that is not counted leaves no trace."""
+    """Put a job back into the queue; an attempt that is not `counted` leaves no trace."""
     connection.execute(
         "UPDATE jobs SET status = 'queued', holder = NULL, attempt = attempt - ?,"
         " started_at = CASE WHEN attempt - ? > 0 THEN started_at END WHERE job_id = ?",
@@ -118,7 +121,7 @@ def set_queued(connection: sqlite3.Connection, job_id: str, *, counted: bool) ->
 
 
 def set_cancel_requested(connection: sqlite3.Connection, job_id: str) -> None:
-    """Whoever holds the job is to stop."""
+    """Record that the job's holder is to stop it."""
     connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE job_id = ?", (job_id,))
 
 
@@ -129,7 +132,7 @@ def set_ended(
     step: int,
     error: JobError | None = None,
 ) -> None:
-    """The end of a job."""
+    """Record the end of a job."""
     connection.execute(
         "UPDATE jobs SET status = ?, holder = NULL, step = ?, finished_at = ?, error_title = ?,"
         " error_detail = ?, cancel_requested = max(cancel_requested, ?) WHERE job_id = ?",
@@ -146,7 +149,7 @@ def set_ended(
 
 
 def insert_image(connection: sqlite3.Connection, image: Image) -> None:
-    """A finished picture."""
+    """Store a finished picture."""
     connection.execute(
         "INSERT INTO images (filename, job_id, width, height, seed, prompt, model, created_at,"
         " size_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -165,7 +168,7 @@ def insert_image(connection: sqlite3.Connection, image: Image) -> None:
 
 
 def image_row(connection: sqlite3.Connection, filename: str) -> Image:
-    """Raises ImageNotFound."""
+    """The picture of this name. Raises ImageNotFound."""
     row = connection.execute("SELECT * FROM images WHERE filename = ?", (filename,)).fetchone()
     if row is None:
         raise ImageNotFound(f"there is no picture {filename!r}")
@@ -173,7 +176,7 @@ def image_row(connection: sqlite3.Connection, filename: str) -> Image:
 
 
 def delete_image_row(connection: sqlite3.Connection, filename: str) -> None:
-    """Raises ImageNotFound."""
+    """Delete a picture's row. Raises ImageNotFound."""
     found = connection.execute("DELETE FROM images WHERE filename = ?", (filename,)).rowcount
     if not found:
         raise ImageNotFound(f"there is no picture {filename!r}")
@@ -191,7 +194,7 @@ def image_rows(
 
 
 def unlisted(connection: sqlite3.Connection, filenames: Iterable[str]) -> Iterator[str]:
-    """Those pictures that are in no list and will be made by no job, though we know their jobs."""
+    """Files of pictures that are not in the gallery and whose jobs are known and have ended."""
     listed = {row["filename"] for row in connection.execute("SELECT filename FROM images")}
     for filename in set(filenames) - listed:
         job_id = filename.partition(".")[0]

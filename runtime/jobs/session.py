@@ -1,7 +1,7 @@
-"""One connected worker, as the server sees it: gives it jobs and takes its reports.
+"""Session with one connected worker: gives the worker jobs and takes its reports.
 
-All of its leases live and die with the session: it ends when the socket closes, or when nothing
-was heard for as long as a lease lasts.
+The worker's leases end with the session, which ends when the socket closes, or when nothing was
+heard of the worker for as long as a lease lasts.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ from runtime.wire.messages import (
 logger = logging.getLogger(__name__)
 
 News = Ready | Broken | Heartbeat | Trial
-"""What a worker says of itself, and not of a job."""
+"""Messages of a worker about itself, not about a job."""
 
 
 class WorkerSession:
-    """Serves one worker until it is gone. Its leases are then still held: release them."""
+    """Serves one worker until the worker is gone. Its leases are still held then: release them."""
 
     def __init__(self, leases: Leases, link: ServerLink, lease_seconds: float) -> None:
-        """`lease_seconds`: how long the worker may be silent."""
+        """`lease_seconds`: longest silence of a worker that is not taken for lost."""
         self.name = secrets.token_hex(8)
         self._leases = leases
         self._link = link
         self._lease_seconds = lease_seconds
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self.leaving = False
-        """Whether the worker was asked to stop: what it still holds was handed back, not lost."""
+        """True once the worker stops as it was asked to: its jobs were handed back, not lost."""
         self._ready = False
         self._draining = False
         self._gone = False
@@ -71,22 +71,22 @@ class WorkerSession:
         self._awake.set()
 
     async def drain(self) -> None:
-        """Lease nothing more, and return when every job has ended or the worker is gone."""
+        """Lease no other job; returns when every leased job has ended or the worker is gone."""
         self._draining = True
         while self._leases.holds(self) and not self._gone:
             self._ended.clear()
             await self._ended.wait()
 
     async def run(self, listener: Callable[[News], None]) -> str:
-        """Serve the worker until it is gone; returns why, for people.
+        """Serve the worker until the worker is gone; returns the reason, for people.
 
-        `listener` hears how the worker itself is doing.
+        `listener` is called with each message of the worker about itself.
         """
         self._leases.attach(self)
         helpers = [asyncio.create_task(self._lease()), asyncio.create_task(self._send())]
         receiving = asyncio.create_task(self._receive(listener))
         try:
-            # Any of them ends when the worker is gone; a fault of ours in one ends all as well.
+            # Each task ends when the worker is gone; a fault of ours in one ends the session too.
             await asyncio.wait([receiving, *helpers], return_when=asyncio.FIRST_COMPLETED)
             return _why([receiving, *helpers])
         finally:

@@ -1,9 +1,9 @@
 """The model package on disk: the contract between the build stage and the runtime.
 
-A package is a directory `engines/NAME/`. Its `manifest.json` says what every other file is, with
-its hash, and is itself sealed by a digest, so that a damaged package is refused by name before
-anything in it is used. The manifest is written in one canonical form: a file that differs from
-that form in a single byte is damaged too.
+A package is a directory `engines/NAME/`. Its `manifest.json` describes every other file and states
+its hash, and is itself sealed by a digest, so that a damaged package is refused by name before any
+of its files is used. The manifest is written in one canonical form: a file that differs from that
+form in a single byte is damaged too.
 """
 
 import hashlib
@@ -27,14 +27,15 @@ MANIFEST_NAME = "manifest.json"
 Precision = Literal["fp32", "fp16", "bf16"]
 
 BATCH, EVALUATIONS, HEIGHT, WIDTH = "batch", "evaluations", "height", "width"
-"""Axes that mean the same in every family: samples, prompts through the denoiser, latents."""
+"""Axes of every family's graphs: samples, evaluations of the denoiser, and a picture's height and
+width in latents."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class FileRecord:
-    """What a file of the package must be."""
+    """The size and hash of a file of the package."""
 
     sha256: str
     size_bytes: int
@@ -42,22 +43,22 @@ class FileRecord:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Parameter:
-    """Where a parameter of the checkpoint lives in a role's graph; LoRA factors are laid on it."""
+    """A parameter of the checkpoint, as an initializer of a role's graph; LoRAs change it."""
 
     initializer: str
     shape: tuple[int, ...]
     dtype: str
-    """As safetensors names it: F32, F16, BF16. Arithmetic is fp32 whatever is stored."""
+    """F32, F16 or BF16, in safetensors' names. Arithmetic is fp32 whatever is stored."""
 
     @property
     def replaceable(self) -> bool:
-        """Whether it may get other values while the model is open: matrices and kernels may."""
+        """True of matrices and kernels, which may get other values while the model is open."""
         return len(self.shape) >= 2
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class GraphCheck:
-    """How far the graph was from PyTorch on the same inputs when it was written."""
+    """The error of a graph against PyTorch on the same inputs, measured by the build."""
 
     largest_error: float
     tolerance: float
@@ -65,10 +66,10 @@ class GraphCheck:
     percentile counts, relative to 255."""
     outputs: Mapping[str, float]
     reduced: Mapping[str, Any] | None = None
-    """Where the network is too large to be checked whole: what changed in its config.json to make
-    the small ones of the same architecture that were checked in its place. `random weights` are the
-    settings of a narrow one; `own weights` list those of each that is single blocks in their full
-    width, with the checkpoint's own weights."""
+    """Changes of config.json that made the small networks which were checked in the place of one
+    too large to be checked whole. `random weights` are the settings of a narrow network; `own
+    weights` list the settings of each network of single blocks in their full width, with the
+    checkpoint's own weights. None: the network was checked whole."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -79,7 +80,7 @@ class AxisRecord:
     maximum: int | None
     multiple: int
     usual: int | None
-    """The extent that most requests have, where sizes and batches of a request do not say it."""
+    """The extent of most requests; None where a request's size and batch determine the extent."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -87,7 +88,7 @@ class InputRecord:
     """An input of a graph."""
 
     dtype: str
-    """As NumPy names it."""
+    """NumPy's name of the dtype."""
     shape: tuple[int | str, ...]
     """Extents, and the names of dynamic axes."""
 
@@ -105,10 +106,9 @@ class RoleRecord:
     axes: Mapping[str, AxisRecord]
     """The dynamic axes of its inputs, by name."""
     precision: Precision
-    """What an engine for a GPU computes its matrix products in, where nobody asks otherwise. The
-    graph itself computes in fp32."""
+    """The default precision of matrix products in an engine; the graph itself computes in fp32."""
     external_folder: str | None = None
-    """Where the weights were left in place: the absolute path of the folder that holds them."""
+    """The absolute path of the folder of weights left in place; None for weights in the package."""
 
     @property
     def weights_bytes(self) -> int:
@@ -156,7 +156,7 @@ class MatrixPreview:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Limits:
-    """What the graphs take; sizes in pixels."""
+    """The sizes (in pixels), batches and options that the graphs take."""
 
     min_size: int
     max_size: int
@@ -164,12 +164,12 @@ class Limits:
     max_batch: int
     max_evaluations: int
     max_clip_skip: int = 0
-    """How many of the text encoders' last layers can be left out beyond the usual ones."""
+    """The last layers of the text encoders that a request may leave out beyond the usual ones."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Defaults:
-    """What a request gets for the fields that it leaves out."""
+    """The values of fields that a request leaves out."""
 
     width: int
     height: int
@@ -183,19 +183,19 @@ class Defaults:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Source:
-    """Where the weights came from, for people."""
+    """The origin of the weights, for people."""
 
     kind: str
     reference: str
     revision: str | None = None
-    """The version that a host's reference came to: a commit, or the id of a version."""
+    """The version that was fetched of the reference: a commit, or the id of a version."""
     sha256: str | None = None
     """Of a file that was fetched."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Manifest:
-    """All that the runtime knows about a model before it opens a graph."""
+    """The facts of a model that are known before a graph is opened."""
 
     name: str
     family: str
@@ -208,7 +208,7 @@ class Manifest:
     scheduler: Mapping[str, Any]
     """The checkpoint's own scheduler_config.json, word for word."""
     family_options: Mapping[str, Any]
-    """What the family's own file reads: facts of this checkpoint that only it understands."""
+    """Facts of this checkpoint that only its family's module in `runtime.plan.families` reads."""
     limits: Limits
     defaults: Defaults
     built_with: Mapping[str, str]
@@ -223,20 +223,20 @@ _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A package that was read and found whole."""
+    """A package whose manifest was read."""
 
     path: Path
     manifest: Manifest
     digest: str = field(repr=False)
-    """Names this very package: hashes over all of its files, the manifest included."""
+    """The identity of this very package: a hash over its manifest, which has every file's hash."""
 
     def file(self, name: str) -> Path:
         """The path of one of the package's files."""
         return self.path / name
 
     def weights_folder(self, role: str) -> Path:
-        """The folder that the references of a role's graph, and of what is compiled of it, are
-        relative to: the package's own, or the checkpoint's where weights were left in place.
+        """The folder that external weights of a role's graph, and of engines compiled from the
+        graph, are relative to: the package's, or the checkpoint's for weights left in place.
         """
         return Path(self.manifest.roles[role].external_folder or self.path.resolve())
 
@@ -258,7 +258,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:
-    """Read and check `manifest.json` alone: cheap, for listings. Returns it with its digest."""
+    """Read and check `manifest.json` alone. Returns the manifest and its digest."""
     try:
         return read_sealed(directory / MANIFEST_NAME, _MANIFEST, FORMAT, "build it again")
     except FileNotFoundError:
@@ -268,10 +268,10 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         ) from None
 
 
-def load_package(engines: Path, name: str) -> ModelPackage:
-    """Read the package `engines/name` and check every file's size and hash, wherever it lies.
+def read_package(engines: Path, name: str) -> ModelPackage:
+    """Open the package `engines/name` by its manifest alone: no other file is looked at.
 
-    Raises PackageError naming the first file that is gone or changed.
+    Raises PackageError naming the packages that there are.
     """
     directory = engines / name
     if not directory.is_dir():
@@ -280,22 +280,35 @@ def load_package(engines: Path, name: str) -> ModelPackage:
             f"model {name!r} is not in {engines} (found: {found}); "
             f"build it with: engine-build build SOURCE --name {name} --engines {engines}"
         )
-    manifest, digest = read_manifest(directory)
+    return ModelPackage(directory, *read_manifest(directory))
+
+
+def check_files(package: ModelPackage) -> None:
+    """Check the size and hash of every file, wherever it lies; reads all of them.
+
+    Raises PackageError naming the first file that is gone or changed.
+    """
     # An external file's name is an absolute path, which stays as it is behind the directory.
-    files = {**manifest.files, **manifest.external_files}
+    files = {**package.manifest.files, **package.manifest.external_files}
     with ThreadPoolExecutor() as pool:
         faults = pool.map(
-            lambda item: file_fault(directory / item[0], item[1], "build the package again"),
+            lambda item: file_fault(package.file(item[0]), item[1], "build the package again"),
             files.items(),
         )
         for fault in faults:
             if fault:
                 raise PackageError(fault)
-    return ModelPackage(directory, manifest, digest)
+
+
+def load_package(engines: Path, name: str) -> ModelPackage:
+    """Open the package `engines/name` and check its files. Raises PackageError."""
+    package = read_package(engines, name)
+    check_files(package)
+    return package
 
 
 def package_directories(engines: Path) -> Iterator[Path]:
-    """The packages under `engines`, by name. A build in progress has a dotted name."""
+    """The folders of the packages under `engines`, by name; builds in progress are left out."""
     if engines.is_dir():
         for path in sorted(engines.iterdir()):
             if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
@@ -309,7 +322,7 @@ def record_file(path: Path) -> FileRecord:
 
 
 def file_fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
-    """What is wrong with a file of a package, in a sentence that ends with `remedy`."""
+    """The fault of a file, in a sentence that ends with `remedy`; None for a whole file."""
     if not path.is_file():
         return f"{path}: gone, though its package lists it; {remedy}"
     if path.stat().st_size != expected.size_bytes:

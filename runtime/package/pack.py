@@ -25,14 +25,14 @@ PACK_NAME = "pack.json"
 FACTORS_NAME = "factors.safetensors"
 
 Kind = Literal["lora", "dora", "loha", "lokr"]
-"""How a parameter's change is made of its factors: `runtime.draw.lora.deltas` has the formulas."""
+"""The formula that makes a parameter's change of its factors: see `runtime.draw.lora.deltas`."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class AdaptedParameter:
-    """A parameter of the package, and what a pack lays on it."""
+    """A parameter of the package, and a pack's change of the parameter."""
 
     role: str
     parameter: str
@@ -43,13 +43,13 @@ class AdaptedParameter:
     factors: tuple[str, ...]
 
     def tensor_name(self, factor: str) -> str:
-        """What a factor is called in the pack's file."""
+        """The name of a factor in the pack's file."""
         return f"{self.role}/{self.parameter}/{factor}"
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class PackSource:
-    """Where a pack came from, for people."""
+    """The origin of a pack, for people."""
 
     reference: str
     sha256: str
@@ -57,16 +57,16 @@ class PackSource:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class PackRecord:
-    """All that is known of a pack before its factors are read."""
+    """The facts of a pack that are known before its factors are read."""
 
     id: str
     name: str
     triggers: str
-    """Words that call up what it learned, separated by commas; often none."""
+    """Trigger words, separated by commas; often none."""
     weight: float
-    """How strongly it acts where a request does not say."""
+    """The default weight of the pack."""
     trigger_weight: float
-    """The emphasis that its trigger words get where a request does not say."""
+    """The default emphasis of the trigger words."""
     source: PackSource
     targets: tuple[AdaptedParameter, ...]
     not_covered: tuple[str, ...]
@@ -76,7 +76,7 @@ class PackRecord:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The networks that it changes."""
+        """The networks that the pack changes."""
         return frozenset(target.role for target in self.targets)
 
 
@@ -85,7 +85,7 @@ _PACK: TypeAdapter[PackRecord] = TypeAdapter(PackRecord)
 
 @dataclass(frozen=True, slots=True)
 class LoraPack:
-    """A pack that was listed; equal to another exactly when it is the same to the byte."""
+    """A pack whose record was read; two packs are equal where they are the same to the byte."""
 
     digest: str
     path: Path = field(compare=False)
@@ -93,11 +93,11 @@ class LoraPack:
 
     @property
     def id(self) -> str:
-        """What requests call it."""
+        """The name of the pack in requests."""
         return self.record.id
 
     def factors(self) -> dict[str, Tensor]:
-        """Check its file and map it into memory; that outlives a pack that is removed.
+        """Check the factors' file and map it into memory; the mapping outlives a removed pack.
 
         Raises PackageError where the file is gone or damaged.
         """

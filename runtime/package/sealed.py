@@ -1,7 +1,7 @@
-"""JSON files that can tell whether they were damaged.
+"""JSON files whose damage is noticed.
 
-They are written in one canonical form, sealed by a digest over all the rest: a file that differs
-from that form in a single byte is damaged. A format number says which version wrote it.
+The files are written in one canonical form, sealed by a digest over all the rest: a file that
+differs from that form in a single byte is damaged. A format number names the version of the form.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def seal(adapter: TypeAdapter[ContentT], value: ContentT) -> bytes:
 def read_sealed(
     path: Path, adapter: TypeAdapter[ContentT], version: int, remedy: str
 ) -> tuple[ContentT, str]:
-    """Read a sealed file of format `version`; returns what it says, and its digest.
+    """Read a sealed file of format `version`; returns its content and its digest.
 
     Raises PackageError that ends with `remedy`, and FileNotFoundError.
     """

@@ -1,4 +1,4 @@
-"""Which LoRA packs a model has: listed from disk, again whenever that changed.
+"""The LoRA packs of a model, listed from disk again whenever their folder changed.
 
 A pack can be added or removed while a server runs. A listing is a look at a folder and at the
 times of its files; only what changed is read.
@@ -15,7 +15,7 @@ from runtime.package.pack import FOLDER, PACK_NAME, LoraPack, fit_fault, read_pa
 logger = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int]
-"""Inode, time and size: a pack that is put in another's place has another inode."""
+"""Inode, time and size of a record: a pack in another's place has another inode."""
 
 
 class LoraShelf:
@@ -27,8 +27,8 @@ class LoraShelf:
         self._read: dict[Path, tuple[_Stamp, LoraPack | None]] = {}
 
     def packs(self) -> tuple[LoraPack, ...]:
-        """Those that there are now, by id. One that is damaged or fits no more is told in the log
-        and left out."""
+        """The packs on disk now, by id. A pack that is damaged, or no longer fits the model, is
+        logged and left out."""
         known = self._read
         # A dictionary of its own for every listing: another thread sees one or the other.
         self._read = {
@@ -54,7 +54,7 @@ class LoraShelf:
 
 
 def _listed(folder: Path) -> Iterator[tuple[Path, _Stamp]]:
-    """The folders of packs with their stamps. One that is being made has a dotted name."""
+    """The folders of packs with their stamps. A pack that is being made has a dotted name."""
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):

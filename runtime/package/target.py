@@ -8,7 +8,7 @@ ONNX Runtime when it was checked. A target without a check on the device has not
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,15 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
-from runtime.package.manifest import HEIGHT, WIDTH, FileRecord, Manifest, Precision, RoleRecord
+from runtime.package.manifest import (
+    HEIGHT,
+    WIDTH,
+    FileRecord,
+    Manifest,
+    Precision,
+    RoleRecord,
+    file_fault,
+)
 from runtime.package.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -26,17 +34,29 @@ FOLDER = "targets"
 TARGET_NAME = "target.json"
 
 TF32 = "TF32"
-"""An engine's flag: what it computes in fp32, a GPU may with TF32's mantissa."""
+"""An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
 
 BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
 """The names of backends in this format; `runtime.backends.rows` has a row for each."""
+
+Variant = Literal["matrices", "weights"]
+"""The initializers of an engine's graph that are inputs as well: its matrices alone, or all that
+can be replaced, the kernels of convolutions too, which then run in a slower form."""
+
+
+def variant_for(shapes: Iterable[Sequence[int]]) -> Variant:
+    """The smallest variant in which weights of these shapes are inputs: more axes than a matrix has
+    are those of a convolution's kernel.
+    """
+    return "weights" if any(len(shape) > 2 for shape in shapes) else "matrices"
+
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Range:
-    """What an axis may be in a call: `best` is what the engine was tuned for."""
+    """The extents of an axis that an engine takes, and the one that the engine was tuned for."""
 
     smallest: int
     best: int
@@ -49,23 +69,23 @@ Profile = Mapping[str, Range]
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class EngineIdentity:
-    """What makes a role's engine this very engine."""
+    """The facts that make two engines of a role the same or not."""
 
     graph_sha256: str
     weights_sha256: str
     """Over the hashes of all files that hold the role's weights."""
     precision: Precision
-    """What its matrix products and convolutions compute in."""
+    """The precision of matrix products and convolutions."""
     profiles: tuple[Profile, ...]
     refittable: tuple[str, ...]
-    """The initializers that can be given other values while it is open, sorted."""
+    """The initializers that can be given other values while the engine is open, sorted."""
     flags: tuple[str, ...]
-    """What else the compiler was told, sorted."""
+    """Other options of the compiler, sorted."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class TargetIdentity:
-    """All that changes a target's bytes or their meaning, and nothing else."""
+    """The facts that change a target's bytes or their meaning, and no others."""
 
     backend: BackendName
     backend_version: str
@@ -76,7 +96,7 @@ class TargetIdentity:
 
     @property
     def digest(self) -> str:
-        """Equal exactly where all of it is equal."""
+        """A hash of the identity: equal where identities are equal."""
         content = _IDENTITY.dump_python(self, mode="json")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -93,14 +113,14 @@ class Binding:
     """An input or output of an engine."""
 
     dtype: str
-    """As NumPy names it."""
+    """NumPy's name of the dtype."""
     shape: tuple[int, ...]
-    """-1 where it is dynamic."""
+    """Extents; -1 for a dynamic axis."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class EngineCheck:
-    """How far an engine was from ONNX Runtime on the same inputs, on the device it is for."""
+    """The error of an engine against ONNX Runtime on the same inputs, on the engine's device."""
 
     largest_error: float
     tolerance: float
@@ -111,7 +131,7 @@ class EngineCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the engine may be served."""
+        """True where the engine may be served."""
         return max(self.largest_error, self.refit_error or 0.0) <= self.tolerance
 
 
@@ -121,6 +141,14 @@ class StepTime:
 
     axes: Mapping[str, int]
     milliseconds: float
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class VariantRecord:
+    """A variant of an engine's graph, which runs while LoRAs act."""
+
+    file: str
+    content: FileRecord
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -135,15 +163,23 @@ class EngineRecord:
     build_peak_gb: float
     """The largest resident memory of the process that compiled it."""
     check: EngineCheck | None = None
-    """None until it ran on a device."""
+    """None until the engine ran on a device."""
     step_times: tuple[StepTime, ...] = ()
     uncaptured: tuple[str, ...] = ()
-    """Why no CUDA graph can hold it, by node; empty where its compiler knows of nothing."""
+    """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
+    variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
+    """Of ONNX Runtime's CUDA provider, which replaces weights by taking them as inputs."""
+
+    @property
+    def files(self) -> dict[str, FileRecord]:
+        """All of its files, by name, and what each of them must be."""
+        variants = {each.file: each.content for each in self.variants.values()}
+        return {self.file: self.content, **variants}
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class TargetRecord:
-    """All that is known of a target before an engine is opened."""
+    """The facts of a target that are known before an engine is opened."""
 
     identity: TargetIdentity
     engines: Mapping[str, EngineRecord]
@@ -156,7 +192,7 @@ class TargetRecord:
 
     @property
     def verified(self) -> bool:
-        """Whether every engine was checked on the device, and passed."""
+        """True where every engine was checked on the device and passed."""
         checks = [engine.check for engine in self.engines.values()]
         return all(check is not None and check.passed for check in checks)
 
@@ -179,8 +215,25 @@ class Target:
         return self.path.name
 
     def engine(self, role: str) -> Path:
-        """Where a role's engine lies."""
+        """The file of a role's engine."""
         return self.path / self.record.engines[role].file
+
+    def variant(self, role: str, variant: Variant) -> Path:
+        """Where a variant of a role's engine lies."""
+        return self.path / self.record.engines[role].variants[variant].file
+
+    def fault(self, role: str) -> str | None:
+        """What is wrong with the files of a role's engine, with the remedy; None for nothing."""
+        remedy = f"remove {self.path} and run: {self.record.command}"
+        return files_fault(self.path, self.record.engines[role], remedy)
+
+
+def files_fault(folder: Path, engine: EngineRecord, remedy: str) -> str | None:
+    """What is wrong with the first damaged file of an engine, in a sentence that ends with
+    `remedy`.
+    """
+    faults = (file_fault(folder / name, what, remedy) for name, what in engine.files.items())
+    return next(filter(None, faults), None)
 
 
 def write_target(directory: Path, record: TargetRecord) -> None:
@@ -240,7 +293,7 @@ def tuned_sizes(identity: TargetIdentity, manifest: Manifest) -> tuple[tuple[int
 
 
 def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
-    """What keeps a target from being the one that is wanted, part by part, for people."""
+    """The differences between a target and the one that is wanted, part by part, for people."""
     parts = [
         f"{label} is {ours}, expected {theirs}"
         for label, ours, theirs in (
@@ -258,10 +311,13 @@ def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
     return parts
 
 
-def stale_parts(found: TargetIdentity, manifest: Manifest) -> list[str]:
-    """Where a target was compiled from other files than the package holds now."""
+def stale_parts(target: TargetRecord, manifest: Manifest) -> list[str]:
+    """Where a target was compiled from other files than the package holds now, or by a version of
+    Calotype that wrote none of the files which LoRAs take.
+    """
     parts = []
-    for role, engine in sorted(found.engines.items()):
+    identity = target.identity
+    for role, engine in sorted(identity.engines.items()):
         record = manifest.roles.get(role)
         if record is None:
             parts.append(f"the package has no {role} any more")
@@ -270,6 +326,9 @@ def stale_parts(found: TargetIdentity, manifest: Manifest) -> list[str]:
             parts.append(f"{role} was compiled from another graph")
         if engine.weights_sha256 != weights_sha256(record, manifest):
             parts.append(f"{role} was compiled from other weights")
+        by_inputs = identity.backend == "onnxruntime-cuda" and engine.refittable
+        if by_inputs and not target.engines[role].variants:
+            parts.append(f"{role} was compiled by an older version, without its graphs for LoRAs")
     return parts
 
 

@@ -1,7 +1,7 @@
-"""safetensors files of ours, mapped into memory; and what fp32 numbers are as they are stored.
+"""safetensors files that Calotype wrote, mapped into memory, and fp32 numbers in stored dtypes.
 
-NumPy has no bf16: such a tensor is an array of its bit patterns, `uint16`. What others wrote is
-checked in the build stage; the files that are read here have hashes.
+NumPy has no bf16: such a tensor is an array of its bit patterns, `uint16`. Files of others
+are checked in the build stage; the files that are read here have hashes.
 https://huggingface.co/docs/safetensors
 """
 
@@ -28,12 +28,12 @@ class Tensor:
     """A tensor as it is stored: `values` of bf16 are bit patterns."""
 
     dtype: str
-    """As safetensors names it."""
+    """safetensors' name of the dtype."""
     values: NDArray[Any]
 
     @property
     def size_bytes(self) -> int:
-        """The memory that it takes."""
+        """The bytes of the values."""
         return self.values.nbytes
 
     def fp32(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -44,12 +44,12 @@ class Tensor:
 
 
 def stored_bytes(shape: Sequence[int], dtype: str) -> int:
-    """The bytes of a tensor of this shape and dtype (as safetensors names it), as it is stored."""
+    """The bytes that a tensor of this shape and dtype, by safetensors' name, is stored in."""
     return prod(shape) * np.dtype(_STORED[dtype]).itemsize
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's tensors by name. Nothing is read before it is used, and nothing written."""
+    """A file's tensors by name. Their content is read when it is used, and never written."""
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))

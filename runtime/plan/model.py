@@ -1,15 +1,16 @@
-"""A model as far as a request has to be understood: its package, family and tokenizers.
+"""Model: all that is needed to check and plan a request, without an engine.
 
-No engine is open in it. The API process holds one to refuse what is wrong; the worker holds one
-inside its generator.
+The API process holds a model to refuse requests that are wrong; the worker holds one inside its
+generator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.package.manifest import ModelPackage, TokenizerRecord, load_package
+from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.families.family import Family
@@ -21,7 +22,7 @@ from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What `open_model` gives."""
+    """A package with its family, its tokenizers and its shelf of LoRA packs."""
 
     package: ModelPackage
     family: Family
@@ -33,37 +34,43 @@ class Model:
         """The package's name."""
         return self.package.manifest.name
 
-    @property
     def loras(self) -> tuple[LoraOffer, ...]:
-        """The LoRA packs that there are now; none where the family takes none."""
-        if not self.family.facts(self.package.manifest).loras:
-            return ()
-        return tuple(LoraOffer.of(pack.record) for pack in self.shelf.packs())
+        """The LoRAs that a request may name; none where the family takes none. Lists the shelf."""
+        return self._offers(self.shelf.packs())
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The JSON Schema of a request, with the LoRAs of this moment."""
+    def parameters(self, loras: Sequence[LoraOffer]) -> dict[str, Any]:
+        """The JSON Schema of a request that may name these LoRAs."""
         manifest = self.package.manifest
-        return parameters_schema(manifest, self.family.facts(manifest), self.loras)
+        return parameters_schema(manifest, self.family.facts(manifest), loras)
 
     def read(self, body: object) -> GenerateRequest:
-        """A parsed body as a complete request. Raises RequestError."""
-        return read_request(body, self.parameters)
+        """A parsed body as a complete request. Lists the shelf. Raises RequestError."""
+        return read_request(body, self.parameters(self.loras()))
 
     def plan(self, request: GenerateRequest) -> Plan:
-        """A request's plan. Raises RequestError."""
-        return make_plan(
-            request, self.package.manifest, self.family, self.tokenizers, self.shelf.packs()
-        )
+        """A request's plan. Lists the shelf. Raises RequestError."""
+        return self._plan(request, self.shelf.packs())
+
+    def plan_of(self, body: object) -> Plan:
+        """`read` and `plan` by one listing of the shelf. Raises RequestError."""
+        packs = self.shelf.packs()
+        return self._plan(read_request(body, self.parameters(self._offers(packs))), packs)
+
+    def _offers(self, packs: Sequence[LoraPack]) -> tuple[LoraOffer, ...]:
+        takes_loras = self.family.facts(self.package.manifest).loras
+        return tuple(LoraOffer.of(pack.record) for pack in packs) if takes_loras else ()
+
+    def _plan(self, request: GenerateRequest, packs: Sequence[LoraPack]) -> Plan:
+        return make_plan(request, self.package.manifest, self.family, self.tokenizers, packs)
 
 
 def open_model(engines: Path, name: str) -> Model:
-    """Read the package `engines/name`, every file of it checked. Raises PackageError."""
+    """Read the package `engines/name` and check every file of it. Raises PackageError."""
     return model_of(load_package(engines, name))
 
 
 def model_of(package: ModelPackage) -> Model:
-    """The model of a package that was read and found whole. Raises PackageError."""
+    """The model of a package that was read and checked. Raises PackageError."""
     family = family_named(package.manifest.family)
     return Model(
         package=package,

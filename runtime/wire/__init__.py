@@ -1,1 +1,1 @@
-"""What the server and the worker share: their messages, and the link that carries them."""
+"""Shared by the server and the worker: their messages, the link that carries them, and options."""

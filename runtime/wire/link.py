@@ -1,7 +1,7 @@
 """The socket between the server and one worker, from both ends.
 
-It is a socket pair that the worker inherits, so nobody else can connect to it, and either side
-learns of the other's death at once.
+The link is a socket pair of which the worker inherits one end: no other process can connect, and
+each side learns at once when the other has died.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def socket_pair(options: WorkerOptions) -> tuple[socket.socket, socket.socket]:
 
 
 class WorkerLink:
-    """The worker's end: blocking; any thread may send, one thread receives."""
+    """The worker's end, blocking. Any thread may send; one thread receives."""
 
     def __init__(self, connection: socket.socket) -> None:
         """Take the connected socket over."""

@@ -1,7 +1,7 @@
-"""What a worker and the server say to each other, and how it looks on the socket between them.
+"""The messages between the server and a worker, and their encoding on the socket.
 
-A frame is two big-endian 32-bit lengths, a JSON object of the first length, and as many raw bytes
-as the second one says: a preview, which JSON would only make larger.
+A frame is two big-endian 32-bit lengths, a JSON object of the first length, and raw bytes of the
+second length: a preview, which base64 in the JSON would make larger.
 """
 
 import json
@@ -17,12 +17,12 @@ MAX_FRAME = 64 * 2**20
 
 
 class LinkError(CalotypeError):
-    """The other side is gone, or says what cannot be understood."""
+    """The other side is gone, or sent what is not a message, or not a message for this side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Worker: the model is loaded and one step was run."""
+    """Worker: the model is loaded and warmed up."""
 
     backend: str
     target: str
@@ -30,21 +30,21 @@ class Ready:
     precision: str
     note: str
     served: Mapping[str, Any]
-    """What the engines take: `runtime.plan.served.Served.to_json`."""
+    """`runtime.plan.served.Served.to_json`: the sizes, batches and LoRAs that the engines take."""
     shortfalls: Sequence[str] = field(default_factory=list)
-    """What runs otherwise than it should, in sentences."""
+    """Sentences, one for each part of the engines that runs slower than it was made to run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vacant:
-    """Worker: it can take `count` jobs more than it said before."""
+    """Worker: `count` more jobs may be assigned to it."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    """Worker: it has begun a job; its prompts' conditionings were at hand or had to be made."""
+    """Worker: a job's prompts have conditionings: so many were kept, so many had to be made."""
 
     hits: int
     misses: int
@@ -58,7 +58,7 @@ class Stepped:
     step: int
     """1-based."""
     seconds: float
-    """What the step took."""
+    """Duration of the step."""
     payload: bytes = b""
     """The preview, a JPEG; empty for none."""
 
@@ -92,23 +92,23 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Worker: it was asked to stop. What it does not complete until it is gone, it hands back."""
+    """Worker: it was asked to stop. Jobs that it does not complete until it exits go back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Worker: it lives, and this is what it has of its device."""
+    """Worker: it is alive; the state of its device."""
 
     device_memory: Mapping[str, int] = field(default_factory=dict)
-    """Bytes by what they are used for; none for a CPU."""
+    """Bytes by their use; empty for a CPU."""
     shortfalls: Sequence[str] = field(default_factory=list)
-    """As in Ready, as things stand now."""
+    """Those of `Ready`, as of now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Worker: a new CUDA graph of this role is about to be launched for the first time, or was. The
-    launch may end the process, and nothing more is heard of it then.
+    """Worker: a new CUDA graph of this role is about to be launched for the first time, or, with
+    `over`, was launched. The launch may kill the process, which then sends nothing more.
     """
 
     role: str
@@ -121,14 +121,14 @@ class Broken:
 
     detail: str
     lasting: bool
-    """Whether it could not even start, and another start would end the same way."""
+    """The worker could not start, and another start would fail in the same way."""
     of_graph: bool = False
-    """Whether a CUDA graph has taken the device, so that the next worker is to make none."""
+    """A CUDA graph broke the device: the next worker must not capture any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Server: the first message of a link: the options of the worker at its other end."""
+    """Server: the options of the worker; the first message on its link."""
 
     options: Mapping[str, Any]
     """`runtime.wire.options.WorkerOptions.to_json`."""
@@ -136,7 +136,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Server: the worker has this job's lease now."""
+    """Server: the job is leased to the worker, which is to draw it."""
 
     job_id: str
     request: Mapping[str, Any]

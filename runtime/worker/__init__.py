@@ -1,1 +1,1 @@
-"""The worker process: takes jobs from the server, draws them, and reports."""
+"""The worker process: receives jobs from the server, draws their pictures, and reports."""

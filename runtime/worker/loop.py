@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.backends.protocol import OnDevice, Reading
+from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.draw.preview import thumbnail
@@ -36,18 +36,16 @@ from runtime.wire.messages import (
     Completed,
     Conditioned,
     Failed,
-    Heartbeat,
     Leaving,
     LinkError,
     Message,
     Stepped,
     Vacant,
 )
+from runtime.worker.pulse import EXIT_SERVER_GONE
 
 PREVIEWS_WAITING = 4
-"""Of one job: more steps than this behind, and a step is shown without its preview."""
-
-EXIT_SERVER_GONE = 3
+"""A job with so many previews still to be made reports further steps without a preview."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Task:
     """A job that this worker was assigned, until its last report."""
 
     def __init__(self, job_id: str, request: Mapping[str, Any]) -> None:
-        """`request` is the complete body."""
+        """`request` is the complete body of the request, as JSON."""
         self.job_id = job_id
         self.request = request
         self.canceled = False
@@ -148,7 +146,7 @@ class Worker:
             os._exit(EXIT_SERVER_GONE)
 
     def _take_orders(self, *, wait: bool) -> bool:
-        """Take in what was received, or `wait` for something; says whether to go on."""
+        """Act on all notices in the inbox, or `wait` for one; False once the process is to stop."""
         wait = wait and not self._stopping
         while wait or not self._inbox.empty():
             wait = False
@@ -176,11 +174,11 @@ class Worker:
             return
         task.canceled = True
         if task.finishing is not None:
-            return  # The finisher sees it before it writes; the server sees it after.
+            return  # The finisher reports either a cancel or a picture.
         if task.sample is not None:
             task.sample.canceled = True
             del self._running[task.sample]
-        # One that has no sample is passed over where it comes up: in admission, or when ready.
+        # A task without a sample is skipped by the admission thread or by `_arrivals`.
         self._end(task, Canceled(job_id))
         self._link.send(Vacant(1))
 
@@ -269,7 +267,7 @@ class Worker:
             return b""
 
     def _finish(self, task: Task, sample: Sample, latents: Reading) -> None:
-        # Only now: pictures that wait to be finished are bounded by the places in the batch.
+        # Not before the finisher is free: this bounds the pictures that wait for it by the places.
         self._send(Vacant(1))
         try:
             done = self._picture(task, sample, latents)
@@ -311,34 +309,7 @@ class Worker:
             logger.warning("%s is not heard: the server is gone", type(report).__name__)
 
     def _leave(self) -> None:
-        """Finish only the picture that is being written; the server takes the rest back."""
+        """Finish the picture that is being written; the server takes all other jobs back."""
         self._send(Leaving())
         self._finisher.shutdown(cancel_futures=True)
         self._reporter.shutdown()
-
-
-class Pulse:
-    """Lets the server hear from this process every so many seconds, on a thread of its own."""
-
-    def __init__(self, link: WorkerLink, seconds: float) -> None:
-        """It begins at once."""
-        self._link = link
-        self._seconds = seconds
-        self.device: OnDevice | None = None
-        """What is told of; None until it is open, and for a CPU."""
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-
-    def _beat(self) -> None:
-        pause = threading.Event()
-        try:
-            while not pause.wait(self._seconds):
-                shortfalls = list(self.device.shortfalls) if self.device else []
-                self._link.send(Heartbeat(self._device_memory(), shortfalls))
-        except LinkError:
-            os._exit(EXIT_SERVER_GONE)
-
-    def _device_memory(self) -> Mapping[str, int]:
-        try:
-            return self.device.device_memory() if self.device else {}
-        except DeviceError:
-            return {}  # The loop hears of it by itself.

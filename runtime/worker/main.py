@@ -1,6 +1,7 @@
 """`python -m runtime.worker.main`: opens the model on its device and runs a worker over it.
 
-The supervisor starts it with one end of a socket pair; it is of no use by hand.
+The supervisor starts the module with one end of a socket pair, through which the options come. The
+module is of no use by hand.
 """
 
 import argparse
@@ -24,17 +25,16 @@ from runtime.plan.served import served_by
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
-from runtime.worker.loop import Pulse, Worker
+from runtime.worker.loop import Worker
+from runtime.worker.pulse import Pulse
 
 EXIT_BROKEN = 1
-
-BEATS_PER_LEASE = 4
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM (0), or until something breaks (1)."""
+    """Run a worker until SIGTERM (returns 0), or until it cannot go on (returns 1)."""
     logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Refused as refusal:
         link.send(Broken(_line(refusal), lasting=True))
         return EXIT_BROKEN
-    # Whatever it is, the server has to hear of it before this process ends.
+    # The server has to learn of any failure before this process ends.
     except Exception as error:
         logger.exception("the worker has to exit")
         of_graph = isinstance(error, GraphError)
@@ -60,11 +60,11 @@ def _line(error: Exception) -> str:
 
 
 class _Refused(CalotypeError):
-    """The model or its backend cannot be opened, and another try would end the same way."""
+    """The model or its backend cannot be opened, and another try would fail in the same way."""
 
 
 def _work(options: WorkerOptions, link: WorkerLink) -> None:
-    pulse = Pulse(link, options.lease_seconds / BEATS_PER_LEASE)
+    pulse = Pulse(link, options.lease_seconds)
     try:
         ready, generator = _open(options, pulse, link)
     except DeviceError:
@@ -85,7 +85,7 @@ def _work(options: WorkerOptions, link: WorkerLink) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Trials:
-    """Tells the server of the first launches of CUDA graphs."""
+    """Reports the first launches of CUDA graphs to the server."""
 
     link: WorkerLink
 
@@ -94,12 +94,12 @@ class _Trials:
         self.link.send(Trial(role, over=False))
 
     def over(self, role: str) -> None:
-        """It was launched, and the process lives."""
+        """The graph was launched, and the process survived."""
         self.link.send(Trial(role, over=True))
 
 
 def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready, Generator]:
-    """Load the model onto its device and warm it up; what the server is told of it."""
+    """Load the model onto its device and warm it up; the report of that, and the generator."""
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.draw.backend, find_devices())
     logger.info("%s", choice.note)
@@ -125,5 +125,5 @@ def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    # Threads may still hold a device that failed: waiting for them could take forever.
+    # Threads may still run a text encoder or wait for a device that failed: do not join them.
     os._exit(code)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from api.examples import GUIDE
-from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.package.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from engine_build.lora.packs import LoraRequest, add_pack
+from runtime.package.manifest import MANIFEST_NAME, read_manifest, read_package, write_manifest
 from tests.api.conftest import Starter
 from tests.api.live import Options
 from tests.tiny.lora_files import LoraWriter
@@ -59,7 +59,7 @@ def test_the_example_with_a_lora_is_drawn_as_written(
     tiny_package: Path, start: Starter, tmp_path: Path
 ) -> None:
     engines = copied(tiny_package, "tiny", tmp_path / "engines")
-    package = open_listed(engines, "tiny")
+    package = read_package(engines, "tiny")
     shape = package.manifest.roles["denoiser"].parameters[f"{PLACE}.weight"].shape
     writer = LoraWriter()
     writer.lora(PLACE, shape, 2, 1.0)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engine_build.cli import run
-from engine_build.lora.packs import open_listed
+from runtime.package.manifest import read_package
 from tests.api.conftest import Starter
 from tests.api.live import Api, LiveServer, Options, refused, small
 from tests.tiny.lora_files import LoraWriter
@@ -114,7 +114,7 @@ def _listed(api: Api) -> list[dict[str, Any]]:
 
 
 def _file(engines: Path) -> Path:
-    parameters = open_listed(engines, "demo").manifest.roles["denoiser"].parameters
+    parameters = read_package(engines, "demo").manifest.roles["denoiser"].parameters
     writer = LoraWriter()
     writer.lora(PLACE, parameters[f"{PLACE}.weight"].shape, 2, 2.0)
     return writer.save(engines / "file.safetensors")

@@ -185,7 +185,7 @@ async def check_refusals(server: Server, client: httpx.AsyncClient, target: Targ
     assert error["pointer"] == "/width"
     assert "no engine takes 128x64 pixels; they take 64x64, 96x64; " in error["detail"]
     assert f"--sizes (these are of: {target.record.command})" in error["detail"]
-    loras = [{"id": server.model.loras[0].id, "weight": 1}]
+    loras = [{"id": server.model.loras()[0].id, "weight": 1}]
     both = await client.post("/api/generate", json=small(width=128, loras=loras))
     pointers = [error["pointer"] for error in refused(both, 422)["errors"]]
     assert pointers == ["/width", "/loras"]

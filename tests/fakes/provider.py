@@ -8,7 +8,7 @@ import pytest
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
-from runtime.backends.onnxruntime.cuda_session import PROVIDER
+from runtime.backends.onnxruntime.cuda_provider import PROVIDER
 from runtime.draw.generate import Generator
 from runtime.package.target import Target
 from runtime.plan.model import Model

@@ -22,7 +22,7 @@ from tests.gpu.drawing import drawn
 def main() -> None:
     """Draw with a LoRA through graphs that were captured without it."""
     demo = chosen(Path(sys.argv[1]), "demo", cast("BackendName", sys.argv[2]))
-    first: dict[str, object] = {"loras": [{"id": demo.model.loras[0].id, "weight": 1.0}]}
+    first: dict[str, object] = {"loras": [{"id": demo.model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(demo.generator(), **first)
     replaying = demo.generator()
     drawn(replaying)

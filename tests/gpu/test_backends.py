@@ -84,7 +84,7 @@ def test_graphs_of_several_shapes_are_replayed_in_turns(demo: Compiled) -> None:
 def test_loras_come_and_go_and_leave_nothing_behind(
     demo: Compiled, generator: Generator, reference: Generator
 ) -> None:
-    ids = [offer.id for offer in generator.model.loras]
+    ids = [offer.id for offer in generator.model.loras()]
     first: dict[str, object] = {"loras": [{"id": ids[0], "weight": 1.0}]}
     other: dict[str, object] = {"loras": [{"id": ids[-1], "weight": 1.0}]}
     base, with_first = drawn(generator), drawn(generator, **first)

@@ -52,7 +52,7 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     stream = Stream(device.cuda, urgent=True)
     engine: Any = SimpleNamespace(precision="fp16", flags=())
     session = OnnxCudaSession(device, stream, graph.stem, record, engine)
-    session.open(graph.read_bytes(), graph, rehearsal.weights)
+    session.open(graph, rehearsal.weights)
     shapes = {name: _shape(each.shape, rehearsal.latents) for name, each in record.inputs.items()}
     call = session.call(shapes, "these shapes")
     if how in {"served", "waited-for"}:

@@ -4,8 +4,8 @@ import math
 import shutil
 from pathlib import Path
 
-from engine_build.lora.packs import LoraRequest, add_pack, open_listed
-from runtime.package.manifest import ModelPackage
+from engine_build.lora.packs import LoraRequest, add_pack
+from runtime.package.manifest import ModelPackage, read_package
 from runtime.package.pack import FOLDER
 from tests.places import ENGINES
 from tests.tiny.lora_files import LoraWriter, Spelling
@@ -29,7 +29,7 @@ def demo_with_loras(engines: Path) -> Path:
     They overlap in places.
     """
     shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns(FOLDER))
-    package = open_listed(engines, "demo")
+    package = read_package(engines, "demo")
     for number in range(6):
         writer = LoraWriter(seed=number)
         for place in (*PLACES[number : number + 3], PLACES[-1]):

@@ -1,4 +1,4 @@
-"""What the build stage must know of a family to read its single-file checkpoints."""
+"""The build stage's view of a family, to read its single-file checkpoints."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Tensors = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True, slots=True)
 class SingleFileHeader:
-    """All of a file but its numbers."""
+    """The header of a single-file checkpoint: its tensors' places, and its metadata."""
 
     path: Path
     tensors: Tensors
@@ -24,10 +24,11 @@ class NetworkInFile:
     """One network of a pipeline that the file holds."""
 
     prefixes: tuple[str, ...]
-    """What its tensors' names begin with; the first that occurs in the file counts."""
+    """Beginnings of the tensors' names; the first that occurs in the file counts."""
     rename: Callable[[Tensors, Mapping[str, Any]], dict[str, StoredTensor]]
     """From the names in the file, the prefix removed, and the network's config.json, to the names
-    that diffusers or transformers publish it under. What is no weight of the network may stay."""
+    that diffusers or transformers publish it under. Tensors that are no weights of the network may
+    stay."""
 
     def find(self, header: SingleFileHeader, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
         """The network's tensors by their published names; none where the file lacks them."""
@@ -53,4 +54,4 @@ class SingleFileFamily:
     networks: Mapping[str, NetworkInFile]
     """By the names of the pipeline's components; those not in here come from the base."""
     scheduler: Callable[[Mapping[str, Any], SingleFileHeader], Mapping[str, Any]]
-    """The scheduler's configuration: the base's, changed by what the file says of itself."""
+    """The scheduler's configuration: the base's, changed by the file's own metadata."""

@@ -36,7 +36,7 @@ class SingleFile:
 
     @property
     def pipeline_class(self) -> str:
-        """The class of diffusers that runs it."""
+        """The pipeline's class in diffusers."""
         return self.base.pipeline_class
 
     @property
@@ -45,7 +45,7 @@ class SingleFile:
         return self.base.index
 
     def network(self, name: str, class_names: tuple[str, ...]) -> Component:
-        """Open one network, from the file where it holds it. Raises SourceError."""
+        """Open one network: the file's, or the base's. Raises SourceError."""
         in_file = self.family.networks.get(name)
         if in_file is None:
             return self.base.network(name, class_names)
@@ -68,11 +68,11 @@ class SingleFile:
         )
 
     def tokenizer(self, name: str) -> TokenizerFolder:
-        """The base's. Raises SourceError."""
+        """The base's tokenizer. Raises SourceError."""
         return self.base.tokenizer(name)
 
     def scheduler(self) -> Mapping[str, Any]:
-        """The base's, changed by what the file says of itself. Raises SourceError."""
+        """The base's scheduler, changed by the file's own metadata. Raises SourceError."""
         return self.family.scheduler(self.base.scheduler(), self.header)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint file is, told by the names, shapes and dtypes of its tensors."""
+"""Recognises a checkpoint file by the names, shapes and dtypes of its tensors."""
 
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ def _refuse_quantised(header: SingleFileHeader) -> None:
 
 
 def _begins(*beginnings: str) -> Callable[[Tensors], bool]:
-    """Whether a tensor's name begins so, the prefix that ComfyUI adds to denoisers left out."""
+    """True where a tensor's name begins so, after the prefix that ComfyUI adds to denoisers."""
     return lambda tensors: any(name.removeprefix(_UNET).startswith(beginnings) for name in tensors)
 
 
@@ -58,7 +58,7 @@ def _without(part: str, marks: Callable[[Tensors], bool]) -> Callable[[Tensors],
 
 
 def _channels_in(name: str, expected: int) -> Callable[[Tensors], bool]:
-    """Whether a denoiser reads other latents than those that are being made: a mask, a picture."""
+    """True where a denoiser also reads other latents: a mask's, or a picture's."""
 
     def differ(tensors: Tensors) -> bool:
         first = tensors.get(_UNET + name) or tensors.get(name)
@@ -68,7 +68,7 @@ def _channels_in(name: str, expected: int) -> Callable[[Tensors], bool]:
 
 
 def _text_to_image(marks: Callable[[Tensors], bool]) -> Callable[[Tensors], bool]:
-    """Whether the marks of a text-to-image model are there beside a UNet in SGM's naming."""
+    """True where the marks of a text-to-image model are there beside a UNet in SGM's naming."""
     return lambda tensors: marks(tensors) and _begins("input_blocks.")(tensors)
 
 

@@ -7,7 +7,7 @@ from diffusers import ChromaTransformer2DModel
 from torch import nn
 
 from engine_build.checkpoint.sources import Component, ModelSource
-from engine_build.package.export.common import vae_decoder
+from engine_build.package.export.decoders import vae_decoder
 from engine_build.package.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
 from engine_build.package.export.flow import (
     check_text_width,
@@ -42,10 +42,10 @@ MAX_TOKENS = 512
 
 
 class ModulationInputs(nn.Module):
-    """What Chroma computes its modulations from, in the place of the transformer's own module.
+    """The inputs of Chroma's modulations, in the place of the transformer's own module.
 
-    That one builds a tensor of as many zeros as the batch is long, and a graph would keep the
-    length that it was traced with.
+    The transformer's module builds a tensor of as many zeros as the batch is long, and a graph
+    would keep the length that it was traced with.
     """
 
     def __init__(self, replaced: Any) -> None:
@@ -103,7 +103,7 @@ class ChromaExporter:
     """The family `chroma`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        """The parts of a package of this source. Raises SourceError, BuildError for a choice."""
         if choices.guidance_baked_in:
             choices.refuse("negative_prompt")
         transformer = source.network("transformer", ("ChromaTransformer2DModel",))

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.common import load_network, network_skeleton
+from engine_build.package.export.networks import load_network, network_skeleton
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from engine_build.package.step_graph import StepGraph, step_inputs
 from runtime.package.manifest import (
@@ -60,8 +60,8 @@ def denoiser(
 ) -> RoleExport:
     """Export a network of diffusers inside the step graph.
 
-    `wrap` makes of it what `StepGraph` calls. Axes count in latents; sizes keep to the grid that
-    `limits` state; on a GPU the network computes in `precision`.
+    `wrap` turns the network into the module that `StepGraph` calls. Axes count in latents; sizes
+    keep to the grid that `limits` state; on a GPU the network computes in `precision`.
     """
     grid = limits.multiple_of // latents.scale_factor
     largest = limits.max_size // latents.scale_factor

@@ -1,4 +1,4 @@
-"""How sources of packed flow models are read: scheduler, latents, limits and defaults."""
+"""Reads sources of packed flow models: scheduler, latents, limits and defaults."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +61,7 @@ def check_text_width(transformer: Component, key: str, width: int, encoder: Comp
 
 
 def packed_limits(latents: LatentFormat, choices: Choices, evaluations: int) -> Limits:
-    """Sizes in whole patches, and as many `evaluations` a sample."""
+    """Limits with sizes in whole patches, and so many evaluations for each sample."""
     multiple = PATCH * latents.scale_factor
     return Limits(
         min_size=2 * multiple,
@@ -73,7 +73,7 @@ def packed_limits(latents: LatentFormat, choices: Choices, evaluations: int) -> 
 
 
 def flow_defaults(choices: Choices, *, steps: int, cfg_scale: float | None) -> Defaults:
-    """What was chosen, or the model's own; `cfg_scale` None where it has no guidance.
+    """The chosen defaults, or the model's own; `cfg_scale` is None for a model without guidance.
 
     Raises BuildError for a choice that the model could not honour.
     """

@@ -6,7 +6,8 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 
 from engine_build.checkpoint.sources import Component, ModelSource
-from engine_build.package.export.common import pooled_text_encoder, vae_decoder, with_clip_defaults
+from engine_build.package.export.clip import pooled_text_encoder, with_clip_defaults
+from engine_build.package.export.decoders import vae_decoder
 from engine_build.package.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
 from engine_build.package.export.flow import (
     check_text_width,
@@ -76,7 +77,7 @@ class FluxExporter:
     """The family `flux`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError, BuildError for a choice."""
+        """The parts of a package of this source. Raises SourceError, BuildError for a choice."""
         choices.refuse("guidance_baked_in", "negative_prompt")
         transformer = source.network("transformer", ("FluxTransformer2DModel",))
         vae = source.network("vae", ("AutoencoderKL",))

@@ -1,4 +1,4 @@
-"""What transformers of packed latents share: two by two latents are one token of a sequence."""
+"""Modules that transformers of packed latents share: two by two latents are one token."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from torch import nn
 from runtime.plan.families.flow import PATCH
 
 ROTARY_BASE = 10000
-"""FluxPosEmbed's; no configuration changes it."""
+"""The base of FluxPosEmbed's angles; no configuration changes the base."""
 
 
 class RotaryTable(nn.Module):
     """Rotary position embeddings by table, in the place of FluxPosEmbed of diffusers.
 
-    That one computes angles in float64 inside of the network, which not every backend can; here
-    they are computed so before the graph is made, and looked up: the same numbers.
+    FluxPosEmbed computes angles in float64 inside of the network, which not every backend can; here
+    the same angles are computed before the graph is made, and looked up.
     """
 
     def __init__(self, widths: tuple[int, ...], positions: int) -> None:

@@ -9,8 +9,15 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.common import TEXT_BATCH
-from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
+from engine_build.package.export.networks import frozen, load_encoder
+from engine_build.package.export.role import (
+    TEXT_BATCH,
+    Axis,
+    GraphInput,
+    Reduced,
+    RoleExport,
+    Sizes,
+)
 from runtime.errors import SourceError
 
 # Texts that a template might trim, escape, expand, or take for something else than what a user
@@ -65,26 +72,11 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
         shape = (sizes[TEXT_BATCH.name], sizes[tokens.name])
         return torch.randint(vocabulary, shape, generator=generator)
 
-    def skeleton() -> nn.Module:
-        config = Qwen3Config.from_dict(dict(component.config))
-        network: nn.Module = Qwen3Model(config)
-        return network.eval().requires_grad_(False)
-
-    def load() -> nn.Module:
-        network: nn.Module = Qwen3Model.from_pretrained(
-            component.path,
-            dtype=torch.float32,
-            variant=component.variant,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        return network.eval().requires_grad_(False)
-
     return RoleExport(
         role="text_encoder",
         component=component,
-        skeleton=skeleton,
-        load=load,
+        skeleton=lambda: frozen(Qwen3Model(Qwen3Config.from_dict(dict(component.config)))),
+        load=lambda: load_encoder(Qwen3Model, component),
         wrap=QwenTextEncoder,
         inputs=(GraphInput("input_ids", {0: TEXT_BATCH, 1: tokens}, input_ids),),
         outputs=("hidden_states",),
@@ -104,11 +96,11 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
 
 
 def chat_frame(path: Path) -> tuple[str, str]:
-    """What the tokenizer's chat template puts before and after a user's text.
+    """The words that the tokenizer's chat template puts before and after a user's text.
 
     Raises SourceError for a tokenizer without a template, for a template that does anything to the
-    text but surround it, since the runtime knows no templates, and for a tokenizer that puts tokens
-    of its own around it besides.
+    text but surround it, since the runtime knows no templates, and for a tokenizer that adds tokens
+    of its own to the text.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -1,4 +1,4 @@
-"""What the build stage must know of a role to export it, and of a family to build its models."""
+"""The build stage's view of a role, to export it, and of a family, to build its models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import nn
 from engine_build.checkpoint.sources import Component, ModelSource
 from engine_build.package.export.latents import LatentScaling
 from runtime.errors import BuildError
-from runtime.package.manifest import Defaults, LatentFormat, Limits, Precision
+from runtime.package.manifest import BATCH, Defaults, LatentFormat, Limits, Precision
 
 Sizes = Mapping[str, int]
 """An extent for each dynamic axis, by the axis's name."""
@@ -29,7 +29,11 @@ class Axis:
     multiple: int = 1
     """The extent is a multiple of this; `minimum` and `maximum` bound the extent itself."""
     usual: int | None = None
-    """What most requests have, where their sizes and batches do not say it."""
+    """The extent of most requests; None where a request's size and batch determine the extent."""
+
+
+TEXT_BATCH = Axis(BATCH, 1, 256)
+"""The texts that an encoder reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class RoleExport:
-    """One role's way from a diffusers component to a graph."""
+    """The export of one role from a component of diffusers to a graph."""
 
     role: str
     component: Component
@@ -57,18 +61,18 @@ class RoleExport:
     outputs: tuple[str, ...]
     traced_at: Sizes
     checked_at: tuple[Sizes, ...]
-    """Where the graph is compared with PyTorch: at other sizes than it was traced at."""
+    """The sizes at which the graph is compared with PyTorch, other than those of the trace."""
     parameter_names: Callable[[str], tuple[str, ...]] = lambda name: (name,)
     """From a parameter's name in the network to its names in checkpoints.
 
-    The first is the published one, which the package uses; the others are older or newer spellings.
+    The first name is the published one, which the package uses; the others are older or newer.
     """
     precision: Precision = "fp32"
-    """What its engines for a GPU compute in."""
+    """The default precision of the role's engines for a GPU."""
     tolerance: float = 1e-4
     """The largest error, relative to the largest magnitude of PyTorch's output."""
     reduced: "Reduced | None" = None
-    """What is checked in its place where it is too large to be held in memory twice."""
+    """Small networks to check in the place of one too large to be held in memory twice."""
 
     def draw_inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
         """Random inputs of these sizes, each a tensor of its own, the same for the same seed."""
@@ -81,12 +85,12 @@ class Reduced:
     """Small networks of a role's architecture."""
 
     settings: Mapping[str, Any]
-    """What is changed in config.json."""
+    """Changes of config.json."""
     export: Callable[[Component], RoleExport]
     """The function that exported the role, of a component with the changed configuration."""
     blocks: tuple[Mapping[str, Any], ...] = ()
-    """What is changed in config.json to leave single blocks as wide as they are: a network whose
-    parameters are some of the whole one's, so that it can be given the checkpoint's own weights."""
+    """Changes of config.json that leave single blocks in their full width: the parameters of such a
+    network are some of the whole network's, so that it takes the checkpoint's own weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,14 @@ class TokenizerExport:
     name: str
     path: Path
     max_length: int
-    """How many tokens its text encoder reads at once."""
+    """The number of tokens that the text encoder reads at once."""
     begins: bool = True
-    """Whether a prompt is framed with a first token of its own; T5 and Qwen have none."""
+    """True where a prompt is framed with a first token; T5 and Qwen have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelExport:
-    """All that a package is made of, as the family's file reads it from the source."""
+    """The parts of a package, as the family's module reads them from the source."""
 
     family: str
     roles: tuple[RoleExport, ...]
@@ -119,7 +123,7 @@ class ModelExport:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the person who builds may decide; None leaves it to the family."""
+    """Choices of the person who builds; None leaves a choice to the family."""
 
     max_size: int | None = None
     width: int | None = None
@@ -146,5 +150,5 @@ class FamilyExporter(Protocol):
     """A family, as the build stage sees it; its counterpart is in `runtime.plan.families`."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError."""
+        """The parts of a package of this source. Raises SourceError."""
         ...

@@ -8,11 +8,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from engine_build.checkpoint.sources import Component, ModelSource
-from engine_build.package.export.common import (
-    clip_text_encoder,
-    vae_decoder,
-    with_clip_defaults,
-)
+from engine_build.package.export.clip import clip_text_encoder, with_clip_defaults
+from engine_build.package.export.decoders import vae_decoder
 from engine_build.package.export.denoiser import DenoiserSizes, denoiser, evaluation_axis
 from engine_build.package.export.latents import LatentScaling
 from engine_build.package.export.role import (
@@ -67,7 +64,7 @@ class SdxlExporter:
     """The family `sdxl`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """What a package of this source is made of. Raises SourceError."""
+        """The parts of a package of this source. Raises SourceError."""
         unet = source.network("unet", ("UNet2DConditionModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         text = with_clip_defaults(source.network("text_encoder", ("CLIPTextModel",)))

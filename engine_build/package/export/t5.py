@@ -7,10 +7,11 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from engine_build.checkpoint.sources import Component
+from engine_build.package.export.networks import frozen, load_encoder
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from runtime.package.manifest import BATCH
 
-TEXT_BATCH = Axis(BATCH, 1, 16)
+_TEXTS = Axis(BATCH, 1, 16)
 
 # One tensor under two names; a checkpoint may hold it under either.
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
@@ -28,7 +29,8 @@ class T5TextEncoder(nn.Module):
     ) -> torch.Tensor:
         """Token ids `[B, L]` int64 to hidden states `[B, L, C]`, after the final norm.
 
-        A mask `[B, L]` int64 is 1 where a token may be seen; without one all are, padding too.
+        A mask `[B, L]` int64 is 1 where a token may be seen; without a mask every token may be,
+        padding too.
         """
         hidden_states: torch.Tensor = self.network(input_ids, attention_mask)[0]
         return hidden_states
@@ -44,39 +46,25 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
     vocabulary: int = component.setting("vocab_size")
 
     def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        return torch.randint(vocabulary, (sizes[TEXT_BATCH.name], length), generator=generator)
+        return torch.randint(vocabulary, (sizes[_TEXTS.name], length), generator=generator)
 
     def attention_mask(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        seen = torch.randint(1, length + 1, (sizes[TEXT_BATCH.name], 1), generator=generator)
+        seen = torch.randint(1, length + 1, (sizes[_TEXTS.name], 1), generator=generator)
         return (torch.arange(length) < seen).long()
 
-    def load() -> nn.Module:
-        network: nn.Module = T5EncoderModel.from_pretrained(
-            component.path,
-            dtype=torch.float32,
-            variant=component.variant,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        return network.eval().requires_grad_(False)
-
-    def skeleton() -> nn.Module:
-        network: nn.Module = T5EncoderModel(T5Config.from_dict(dict(component.config)))
-        return network.eval().requires_grad_(False)
-
-    mask = (GraphInput("attention_mask", {0: TEXT_BATCH}, attention_mask),) if masked else ()
+    mask = (GraphInput("attention_mask", {0: _TEXTS}, attention_mask),) if masked else ()
     return RoleExport(
         role=role,
         component=component,
-        skeleton=skeleton,
-        load=load,
+        skeleton=lambda: frozen(T5EncoderModel(T5Config.from_dict(dict(component.config)))),
+        load=lambda: load_encoder(T5EncoderModel, component),
         wrap=T5TextEncoder,
-        inputs=(GraphInput("input_ids", {0: TEXT_BATCH}, input_ids), *mask),
+        inputs=(GraphInput("input_ids", {0: _TEXTS}, input_ids), *mask),
         outputs=("hidden_states",),
         # Its activations overflow fp16.
         precision="bf16",
-        traced_at={TEXT_BATCH.name: 2},
-        checked_at=({TEXT_BATCH.name: 1}, {TEXT_BATCH.name: 3}),
+        traced_at={_TEXTS.name: 2},
+        checked_at=({_TEXTS.name: 1}, {_TEXTS.name: 3}),
         parameter_names=lambda name: _EMBEDDINGS if name in _EMBEDDINGS else (name,),
         reduced=Reduced(
             {"num_layers": 2, "d_model": 256, "num_heads": 4, "d_ff": 512},

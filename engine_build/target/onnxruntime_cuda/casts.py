@@ -1,24 +1,29 @@
-"""Where a typed graph's Casts stand: early before what only moves numbers, so that half as much is
-moved, and around what CUDA's kernels do not take in bf16."""
+"""Places the Casts of a typed graph.
+
+A Cast to 16 bits goes before nodes that only move numbers, so that half as many bytes are moved;
+nodes that CUDA's kernels do not take in bf16 get Casts around them.
+"""
 
 import onnx_ir as ir
 
 _MOVES = ("Reshape", "Transpose")
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
-# ONNX Runtime 1.31 has kernels for bf16 of all that our graphs compute in it but this.
+# Of the operators that our graphs compute in bf16, ONNX Runtime 1.31 lacks kernels for these.
 _NOT_IN_BF16 = ("Resize",)
 
 
 def narrow_early(model: ir.Model) -> None:
-    """Put Casts of a typed graph as early as they do no harm, in place. No number changes."""
+    """Move Casts to 16 bits before the Reshapes and Transposes of their input, in place; no number
+    changes.
+    """
     for cast in reversed(list(model.graph)):
         if cast.op_type == "Cast" and cast.outputs[0].dtype in _NARROW:
             _put_early(cast, model.graph)
 
 
 def widen_what_has_no_kernel(model: ir.Model) -> None:
-    """Let what CUDA does not compute in bf16 do so in fp32, in place."""
+    """Let nodes that CUDA has no kernel for in bf16 compute in fp32, in place."""
     narrow, wide = ir.TensorType(ir.DataType.BFLOAT16), ir.TensorType(ir.DataType.FLOAT)
     graph = model.graph
     for node in list(graph):
@@ -38,7 +43,7 @@ def widen_what_has_no_kernel(model: ir.Model) -> None:
 
 
 def _put_early(cast: ir.Node, graph: ir.Graph) -> None:
-    """Let the moves before a Cast move what was cast, and drop the Cast behind them."""
+    """Put a Cast before the moves that precede it, and drop the Cast behind them."""
     moves = _moves_before(cast)
     if not moves:
         return
@@ -57,7 +62,7 @@ def _put_early(cast: ir.Node, graph: ir.Graph) -> None:
 
 
 def _moves_before(cast: ir.Node) -> list[ir.Node]:
-    """What moves the Cast's fp32 input and is read by nothing else, the last move first."""
+    """The nodes that move the Cast's fp32 input and have no other reader, the last one first."""
     moves: list[ir.Node] = []
     value = cast.inputs[0]
     while value is not None and value.dtype == ir.DataType.FLOAT and _only_use(value):

@@ -1,7 +1,7 @@
-"""Holds a compiled graph to the package's own, on the CPU: that no fusion changed what it computes.
+"""Compares a compiled graph with the package's own, on the CPU: no fusion may change its results.
 
-This is no check of the CUDA provider, nor of what 16 bits do there: that takes a device. What the
-CPU provider has no kernels for is run as `definitions` say.
+This checks neither the CUDA provider nor its arithmetic in 16 bits, which takes a device. Operators
+that the CPU provider has no kernels for are run as functions, from `definitions`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import EngineCheck
 
 FP32_TOLERANCE = 1e-4
-"""Of a graph in fp32: only the order of sums differs."""
+"""The tolerance of a graph in fp32, where only the order of sums differs."""
 
 
-def check_role(
+def check_compiled(
     package: ModelPackage, role: str, graph: Path, precision: Precision, calls: Sequence[Call]
 ) -> EngineCheck:
-    """How far a compiled graph is from the package's own answers in `calls`, on the CPU.
+    """Measure, on the CPU, how far a compiled graph is from the package's own answers in `calls`.
 
     A graph in bf16, which the CPU provider cannot compute in, is checked with fp32 in its place;
     its constants stay as they were rounded. Raises BuildError where ONNX Runtime cannot run it.
@@ -44,7 +44,9 @@ def check_role(
 
 
 def widen(model: ir.Model) -> None:
-    """Put fp32 in the place of bf16, in place: stored weights are cast where they are read."""
+    """Let a graph compute in fp32 instead of bf16, in place; weights stored in bf16 are cast where
+    they are read.
+    """
     narrow, wide = ir.DataType.BFLOAT16, ir.DataType.FLOAT
     for node in list(model.graph):
         for output in node.outputs:

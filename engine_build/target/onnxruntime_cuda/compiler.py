@@ -29,26 +29,26 @@ from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import Binding
 
 FUSIONS = "calotype.fusions"
-"""The key of a graph's metadata that holds, as JSON, what `CompiledGraph` says of it."""
+"""The key of a graph's metadata that holds the counts and refusals of `CompiledGraph`, as JSON."""
 
 FUSED = ("MultiHeadAttention", "GroupNorm", "NhwcConv")
 PLAIN = ("Softmax", "InstanceNormalization", "Conv")
-"""What each of FUSED is made of, in the same order."""
+"""The operator that each of FUSED is made of, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledGraph:
-    """A graph that was written."""
+    """A compiled graph that was written."""
 
     path: Path
     inputs: Mapping[str, Binding]
     outputs: Mapping[str, Binding]
     fused: Mapping[str, int]
-    """How many there are of each operator of FUSED."""
+    """The number of nodes of each operator of FUSED."""
     left: Mapping[str, int]
-    """How many there still are of each operator of PLAIN."""
+    """The number of nodes that are left of each operator of PLAIN."""
     uncaptured: tuple[Refusal, ...]
-    """What keeps it from being captured as a CUDA graph: with any, it runs without one."""
+    """The nodes that no CUDA graph can hold; with any of them, the graph runs without one."""
 
 
 def compile_role(
@@ -80,9 +80,10 @@ def compile_role(
 
 
 def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> None:
-    """Put a graph into a precision and fuse all there is, in place."""
+    """Type a graph in a precision and fuse its operators, in place."""
     split_concats(model)
-    # Attention's rules know no Casts, and the norms' operator takes 16 bits and sums in 32.
+    # The rules for attention know no Casts, so that it is fused before the graph is typed. The
+    # operator for group norms takes 16 bits and sums in fp32, so that these are fused after it.
     fuse_attention(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     typed_graph(model, precision, parameters)

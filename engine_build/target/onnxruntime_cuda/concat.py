@@ -1,4 +1,4 @@
-"""Concats of many inputs as trees of smaller ones, which CUDA's kernel takes in a capture too.
+"""Splits Concats of many inputs into trees of smaller ones, which a capture can hold.
 
 The text encoders of SDXL stack all of their hidden states, of which a clip skip picks one: 33 of
 the larger. The elements only move, so that no bit changes.
@@ -12,7 +12,7 @@ from engine_build.target.onnxruntime_cuda.kernels import LARGEST_CONCAT
 
 
 def split_concats(model: ir.Model) -> None:
-    """Leave no Concat of more than LARGEST_CONCAT inputs, in place."""
+    """Split every Concat of more than LARGEST_CONCAT inputs, in place."""
     for node in list(model.graph):
         if node.op_type == "Concat" and len(node.inputs) > LARGEST_CONCAT:
             _split(node, model.graph)

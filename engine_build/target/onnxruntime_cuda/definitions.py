@@ -1,7 +1,7 @@
-"""The operators that ONNX Runtime has for CUDA alone, as functions of plain ones.
+"""Definitions of operators that ONNX Runtime has for CUDA alone, as functions of plain operators.
 
-Written from what is published of them, so that a graph that uses them can be run, whole, on the
-CPU. https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+They follow the published documentation, so that a graph with these operators can be run on the CPU.
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
 import onnx.parser
@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
 
-# ONNX Runtime takes its own operators' names only from its own domain, and there without a kernel.
+# A domain of ours: in ONNX Runtime's own domain these names stand for its kernels, which the CPU
+# provider lacks.
 _DEFINED = "calotype.defined"
 
 GROUP_NORM = """
@@ -64,7 +65,7 @@ NhwcConv <auto_pad, dilations, group, kernel_shape, pads, strides> (x, w, b) => 
 
 
 def define_operators(model: ir.Model) -> None:
-    """Let a graph call the functions in the operators' places, in place."""
+    """Let a graph call the functions instead of the operators, in place."""
     functions = [
         ir.serde.deserialize_function(onnx.parser.parse_function(text))
         for text in (GROUP_NORM, NHWC_CONV)

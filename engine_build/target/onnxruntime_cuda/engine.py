@@ -1,9 +1,9 @@
 """The optimised graphs of ONNX Runtime's CUDA provider as the engines of a target.
 
-A graph is the same for every GPU and takes any size; a target of it is still for one GPU, since it
-is verified on one, at the sizes that it is to serve. It is written anywhere. Where no GPU is at
-hand to verify it, it is held to the package's own graph on the CPU before it is kept, on the inputs
-of a real picture.
+A graph is the same for every GPU and takes any size, and can be written on any machine. Its target
+is still for one GPU, since it is verified on one, at the sizes that it is to serve. Where no GPU is
+at hand to verify it, the graph is compared on the CPU with the package's own before it is kept, on
+the inputs of a real picture.
 """
 
 import resource
@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Self
 
 from engine_build.progress import Phases
-from engine_build.target.onnxruntime_cuda.check import check_role
+from engine_build.target.onnxruntime_cuda.check import check_compiled
 from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, record_file
 from runtime.package.target import EngineRecord, TargetIdentity
 
-# Releases of one version, of which only one can be installed.
+# Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -35,7 +36,7 @@ class OnnxRuntimeCudaCompiler:
 
     @classmethod
     def installed(cls) -> Self:
-        """Raises BackendError where no ONNX Runtime is."""
+        """The compiler of the installed ONNX Runtime. Raises BackendError where none is."""
         for name in _DISTRIBUTIONS:
             try:
                 return cls(version(name))
@@ -51,11 +52,15 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
-        """Write `folder/ROLE.onnx`. Raises BuildError."""
+        """Write `folder/ROLE.onnx`, and its variants where its weights can be replaced.
+
+        Raises BuildError.
+        """
         started = time.monotonic()
-        precision = identity.engines[role].precision
+        wanted = identity.engines[role]
         phases.show("optimising", 0, 1)
-        compiled = compile_role(package, role, precision, folder)
+        compiled = compile_role(package, role, wanted.precision, folder)
+        record = package.manifest.roles[role]
         return EngineRecord(
             file=compiled.path.name,
             content=record_file(compiled.path),
@@ -64,6 +69,7 @@ class OnnxRuntimeCudaCompiler:
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
+            variants=write_variants(compiled.path, record) if wanted.refittable else {},
         )
 
     def check(
@@ -74,11 +80,11 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> None:
-        """Run the graph on the CPU. Raises BuildError where it computes something else."""
+        """Run the graph on the CPU. Raises BuildError where its results are not the package's."""
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
         precision = identity.engines[role].precision
-        check = check_role(reference.package, role, folder / f"{role}.onnx", precision, calls)
+        check = check_compiled(reference.package, role, folder / f"{role}.onnx", precision, calls)
         if not check.passed:
             raise BuildError(
                 f"{role}: optimising its graph changed what it computes: it is off by "

@@ -24,7 +24,7 @@ _DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
 @dataclass(frozen=True, slots=True)
 class _GroupNorm:
-    """What was found around an instance norm."""
+    """A group norm around an instance norm, as found in a graph."""
 
     source: ir.Value
     gamma: ir.Value
@@ -69,7 +69,7 @@ def _found(norm: ir.Node) -> _GroupNorm | None:
 
 
 def _taken(norm: _GroupNorm) -> bool:
-    """Whether the operator computes this very thing."""
+    """True where the operator computes exactly this group norm."""
     shape = norm.source.shape
     if shape is None or len(shape) != 4 or norm.source.dtype not in _DTYPES:
         return False
@@ -106,7 +106,7 @@ def _replace(norm: _GroupNorm, graph: ir.Graph) -> None:
 
 
 def _plain_groups(norm: ir.Node) -> int | None:
-    """How many groups there are, where the instance norm scales and shifts none of them."""
+    """The number of groups, where the instance norm scales and shifts none of them."""
     scale, shift = (value.const_value if value else None for value in norm.inputs[1:3])
     if scale is None or shift is None:
         return None

@@ -39,7 +39,7 @@ def put_numbers_on_device(model: ir.Model) -> None:
 
 
 class Placement:
-    """What of a graph ONNX Runtime computes on the host."""
+    """The nodes and values of a graph that ONNX Runtime computes on the host."""
 
     def __init__(self, graph: ir.Graph, *, inputs_follow: bool = True) -> None:
         """ONNX Runtime lets a node's numbers on the host take inputs of the graph there too;
@@ -51,11 +51,11 @@ class Placement:
                 self.on_host.update(node.outputs)
 
     def runs_on_host(self, node: ir.Node) -> bool:
-        """Whether a node is computed there."""
+        """True where a node is computed on the host."""
         return node.outputs[0] in self.on_host
 
     def has_host_alone(self, node: ir.Node) -> bool:
-        """Whether all that a node reads is on the host."""
+        """True where all inputs of a node are on the host."""
         return all(self._is_there(value) for value in node.inputs if value is not None)
 
     def copied_to_device(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
@@ -99,7 +99,7 @@ class Placement:
 
 
 class _Numbers:
-    """Twins, on the device, of what is on the host."""
+    """Values on the device that equal values on the host, their twins."""
 
     def __init__(self, graph: ir.Graph, placement: Placement) -> None:
         self._graph = graph
@@ -107,7 +107,7 @@ class _Numbers:
         self._twins: dict[ir.Value, ir.Value] = {}
 
     def can_be_made(self, value: ir.Value) -> bool:
-        """Whether what is on the host comes down to single whole numbers."""
+        """True where a value on the host is computed from single whole numbers alone."""
         if value.dtype in _INTEGERS:
             return value.shape is not None and value.shape.rank() == 0
         producer = value.producer()
@@ -118,7 +118,7 @@ class _Numbers:
         )
 
     def on_device(self, value: ir.Value) -> ir.Value:
-        """The value, as nodes on the device make it."""
+        """The value's twin, computed by nodes on the device."""
         if value not in self._twins:
             if value.dtype in _INTEGERS:
                 twin, made = self._ranged(value)
@@ -131,7 +131,7 @@ class _Numbers:
         return self._twins[value]
 
     def _ranged(self, value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
-        """The range from a number to the one behind it."""
+        """The Range from a number to the next number: the number itself, on the device."""
         number, name = value.type, f"{value.name}.device"
         assert value.dtype is not None
         one = _constant(self._graph, f"{name}.one", 1, value.dtype)
@@ -146,7 +146,7 @@ class _Numbers:
         ]
 
     def _computed(self, value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
-        """What makes it on the host once more, of numbers on the device."""
+        """The node that computes a host value once more, from numbers on the device."""
         producer = value.producer()
         assert producer is not None
         inputs = [

@@ -111,12 +111,12 @@ _KEYED_BY = {"Where": 1}
 
 
 def is_known(node: ir.Node) -> bool:
-    """Whether the tables say anything of an operator."""
+    """True where the tables have an entry for an operator."""
     return node.op_type in _KERNELS.get(node.domain, ()) or node.op_type in WAITING
 
 
 def has_kernel(node: ir.Node) -> bool:
-    """Whether CUDA has a kernel of a known operator for what it reads; True of an unknown one."""
+    """True where CUDA has a kernel for a node's operator and dtype, or the operator is unknown."""
     dtypes = _KERNELS.get(node.domain, {}).get(node.op_type)
     dtype = keyed_by(node)
     return dtypes is None or dtype is None or dtype in dtypes

@@ -1,4 +1,4 @@
-"""Convolutions and what lies between them with channels last, as CUDA's kernels want it.
+"""Puts pictures' channels last, in convolutions and between them, as CUDA's kernels want them.
 
 A Conv becomes `com.microsoft.NhwcConv`, whose weights a Transpose behind the initializer arranges,
 so that initializers keep their names and shapes; ONNX Runtime folds it when it opens the graph.
@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
 
-_LAST = (0, 2, 3, 1)
-_FIRST = (0, 3, 1, 2)
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+"""The orders of axes that put a picture's channels last, and back to where they were."""
 
 # NhwcConv has no kernel for bf16.
 _DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
@@ -38,12 +38,12 @@ _ELEMENTWISE = frozenset(
 
 
 def put_channels_last(model: ir.Model) -> None:
-    """Rearrange a typed graph, in place. Nodes that nothing reads any more stay in it."""
+    """Rearrange a typed graph, in place. Nodes that are read by none any more stay in the graph."""
     _ChannelsLast(model.graph).run()
 
 
 class _ChannelsLast:
-    """Rearranges one graph: `_twins` holds what is there with channels last too."""
+    """Rearranges one graph. `_twins` has the value with channels last of each rearranged value."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -51,21 +51,21 @@ class _ChannelsLast:
         self._rearranged: list[ir.Node] = []
 
     def run(self) -> None:
-        """Nodes come in topological order, so that what one reads is decided before it."""
+        """Rearrange every node, in topological order: its inputs are decided before it."""
         for node in list(self._graph):
             made = self._rearrange(node)
             if made is not None:
                 self._graph.insert_before(node, made)
                 twin, value = made.outputs[0], node.outputs[0]
                 twin.name, twin.type = f"{value.name}.last", value.type
-                twin.shape = _permuted(value.shape, _LAST)
+                twin.shape = permuted(value.shape, LAST)
                 self._twins[value] = twin
                 self._rearranged.append(node)
         for node in self._rearranged:
             self._put_back(node)
 
     def _rearrange(self, node: ir.Node) -> ir.Node | None:
-        """The node with channels last; None where it stays as it is."""
+        """The node with channels last; None where the node stays as it is."""
         handlers = {
             "Conv": self._convolution,
             "GroupNorm": self._group_norm,
@@ -85,7 +85,7 @@ class _ChannelsLast:
         if not _is_picture(picture) or picture.dtype not in _DTYPES:
             return None
         arranged = self._transposed(
-            weight, _LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
+            weight, LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
         )
         inputs = [self._last(picture, node), arranged, *bias]
         return ir.node("NhwcConv", inputs, node.attributes, domain=DOMAIN, name=_name(node))
@@ -117,7 +117,7 @@ class _ChannelsLast:
         return ir.node("Concat", inputs, {"axis": 3}, name=_name(node))
 
     def _resize(self, node: ir.Node) -> ir.Node | None:
-        """Only by nearest neighbours: the kernel of the others wants channels first."""
+        """Rearranges only nearest neighbours: the kernels of other modes want channels first."""
         picture, region, *sizes = node.inputs
         mode = node.attributes.get("mode")
         nearest = mode is None or mode.as_string() == "nearest"
@@ -126,11 +126,11 @@ class _ChannelsLast:
         if "axes" in node.attributes:
             return None
         inputs = [self._twins[picture], None]
-        inputs += [None if size is None else self._gathered(size, _LAST, node) for size in sizes]
+        inputs += [None if size is None else self._gathered(size, LAST, node) for size in sizes]
         return ir.node("Resize", inputs, node.attributes, name=_name(node))
 
     def _shape(self, node: ir.Node) -> None:
-        """Ask what is there already: for its shape alone nothing is moved."""
+        """Let a Shape read the rearranged picture: no Transpose is made for a shape alone."""
         twin = self._twins.get(node.inputs[0]) if node.inputs[0] is not None else None
         output = node.outputs[0]
         if twin is None or not _is_whole(node) or output.is_graph_output():
@@ -139,41 +139,43 @@ class _ChannelsLast:
         shape = found.outputs[0]
         shape.name, shape.type, shape.shape = f"{output.name}.last", output.type, output.shape
         self._graph.insert_before(node, found)
-        output.replace_all_uses_with(self._gathered(shape, _FIRST, node))
+        output.replace_all_uses_with(self._gathered(shape, FIRST, node))
 
     def _move(self, node: ir.Node) -> None:
-        """A Transpose that puts channels first or last has its twin before it, or is one."""
+        """A Transpose that puts channels first has its twin as its input; one that puts them last
+        makes a twin.
+        """
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
         order = tuple(node.attributes["perm"].as_ints())
-        if order == _FIRST:
+        if order == FIRST:
             self._twins[output] = source
-        elif order == _LAST and source in self._twins and not output.is_graph_output():
+        elif order == LAST and source in self._twins and not output.is_graph_output():
             output.replace_all_uses_with(self._twins[source])
 
     def _put_back(self, node: ir.Node) -> None:
-        """Give what still reads a rearranged node's output the channels where they were."""
+        """Give nodes that still read a rearranged node's output the picture with channels first."""
         value = node.outputs[0]
-        first = self._transposed(self._twins[value], _FIRST, node, f"{value.name}.first")
+        first = self._transposed(self._twins[value], FIRST, node, f"{value.name}.first")
         first.shape = value.shape
         if value.is_graph_output():
             first.name, value.name = value.name, first.name
         value.replace_all_uses_with(first, replace_graph_outputs=True)
 
     def _follows(self, node: ir.Node) -> bool:
-        """Whether it makes a picture of one that has its channels last already."""
+        """True where a node makes a picture of one whose channels are last already."""
         known = any(value in self._twins for value in node.inputs if value is not None)
         return known and _is_picture(node.outputs[0])
 
     def _last(self, value: ir.Value, before: ir.Node) -> ir.Value:
         if value not in self._twins:
-            self._twins[value] = self._transposed(value, _LAST, before, f"{value.name}.last")
+            self._twins[value] = self._transposed(value, LAST, before, f"{value.name}.last")
         return self._twins[value]
 
     def _transposed(
         self, value: ir.Value, order: Sequence[int], before: ir.Node, name: str
     ) -> ir.Value:
-        shape = _permuted(value.shape, order)
+        shape = permuted(value.shape, order)
         output = ir.Value(name=name, shape=shape, type=value.type)
         node = ir.node("Transpose", [value], {"perm": order}, outputs=[output], name=f"{name}.move")
         self._graph.insert_before(before, node)
@@ -199,7 +201,8 @@ class _ChannelsLast:
         return value
 
 
-def _permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
+def permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
+    """A shape with its axes in another order; None where it is not known."""
     return None if shape is None else ir.Shape([shape[axis] for axis in order])
 
 
@@ -208,7 +211,7 @@ def _is_picture(value: ir.Value) -> bool:
 
 
 def _is_single(value: ir.Value) -> bool:
-    """Whether it is one number, however it is written."""
+    """True for a single number, of whatever number of axes."""
     return value.shape is not None and all(extent == 1 for extent in value.shape)
 
 

@@ -1,7 +1,7 @@
-"""Puts weights into the device's memory; low-rank updates are multiplied there.
+"""Writes weights into the device's memory; low-rank updates are multiplied there.
 
-The package's own weight goes up as it is stored, and the two factors, a hundredth of it; what they
-come to is never in host memory.
+For an update, the package's own weight is uploaded as it is stored, and beside it the two factors,
+a hundredth of its size. The sum is never in host memory.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
 
-# As low_rank.cu has them: its kernels by dtype, and how many rows a block makes.
+# These follow low_rank.cu: its kernels by dtype, and the number of rows that a block computes.
 _NAMES = {"F32": "low_rank_f32", "F16": "low_rank_f16", "BF16": "low_rank_bf16"}
 _ROWS = 8
 _THREADS = 256
@@ -29,7 +29,9 @@ _TYPES = (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int)
 
 
 def offsets(weights: Weights) -> tuple[dict[str, int], int]:
-    """Where each weight lies in a piece of memory that holds them all, and how large that is."""
+    """Each weight's offset in one piece of memory that holds all of them, and the size of the
+    piece, in bytes.
+    """
     rooms = [
         -(-base_of(weight).size_bytes // _ALIGNMENT) * _ALIGNMENT for weight in weights.values()
     ]
@@ -38,23 +40,25 @@ def offsets(weights: Weights) -> tuple[dict[str, int], int]:
 
 
 class DeviceWeights:
-    """Writes weights to addresses on the device, behind what is on a stream. For one thread."""
+    """Writes weights to addresses on the device, in the order of a stream. For one thread."""
 
     def __init__(self, cuda: Cuda, stream: Stream, pinned: PinnedPool) -> None:
-        """Nothing is loaded yet."""
+        """The kernels are loaded with the first low-rank update."""
         self._cuda = cuda
         self._stream = stream
         self._uploads = Uploads(pinned, stream)
 
     def write(self, weights: Iterable[tuple[Weight, int]]) -> None:
-        """Write each to its address, and wait. Raises BackendError where memory is short."""
+        """Write each weight to its address, and wait. Raises BackendError where the device's memory
+        does not hold the factors.
+        """
         given = list(weights)
         updates = [weight for weight, _ in given if isinstance(weight, LowRankUpdate)]
         most = max((update.size_bytes for update in updates), default=0)
         factors = self._cuda.allocate(most, "LoRA factors")
         try:
             for weight, address in given:
-                # The stream keeps the order: the memory of one's factors serves the next one's.
+                # The stream keeps the order, so that all updates share the memory for factors.
                 self._write(weight, address, factors.address)
             self._stream.synchronize()
         finally:

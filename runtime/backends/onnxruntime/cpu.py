@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights, merged
-from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
+from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.backends.protocol import Array, Denoiser, Engine
 from runtime.errors import BackendError
+from runtime.package.adaptable import adaptable_graphs
 from runtime.package.manifest import ModelPackage
 from runtime.package.tensors import Tensor
 
@@ -21,10 +22,11 @@ PROVIDER = "CPUExecutionProvider"
 def open_session(
     graph: Path | bytes, options: "onnxruntime.SessionOptions", external_folder: Path | None
 ) -> "onnxruntime.InferenceSession":
-    """Open a graph whose weights lie beside it, or in `external_folder`. Raises ONNX Runtime's own.
+    """Open a graph whose weights lie beside it, or in `external_folder`. Raises ONNX Runtime's own
+    errors.
 
     ONNX Runtime reads no weights outside a graph's folder, unless the graph is handed over as bytes
-    together with the folder.
+    together with the folder of the weights.
     """
     import onnxruntime
 
@@ -37,25 +39,31 @@ def open_session(
 
 
 class OnnxEngine:
-    """One graph, open in ONNX Runtime.
+    """A role's graph, open in ONNX Runtime.
 
-    While weights are replaced, a second session runs it, whose matrices are inputs: no session is
-    opened for another set of them, and what the first one made of the package's own stays as it is.
+    While weights are replaced, a second session runs the role's adaptable graph, whose matrices are
+    inputs. Another set of weights opens no session, and what the first session made of the
+    package's own weights stays as it is.
     """
 
     def __init__(self, package: ModelPackage, role: str, threads: int | None) -> None:
-        """Open the role's graph. `threads` None: as many as there are cores."""
+        """Open the role's graph. `threads` None: as many as there are cores.
+
+        Raises BackendError.
+        """
         self._role = role
-        self._record = package.manifest.roles[role]
-        self._graph = package.file(self._record.graph)
+        self._package = package
         self._threads = threads
-        self._session = self._open(replaceable=False)
+        record = package.manifest.roles[role]
+        # None: the weights lie beside the graph, which can be opened as a file.
+        outside = None if record.external_folder is None else package.weights_folder(role)
+        self._session = self._open(package.file(record.graph), outside)
         self._adaptable: onnxruntime.InferenceSession | None = None
         self._replaced: dict[str, Any] = {}
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays in, named arrays out."""
+        """Named arrays in, named arrays out. Raises BackendError."""
         session = self._adaptable if self._replaced and self._adaptable else self._session
         try:
             values = session.run(self._outputs, {**inputs, **self._replaced})
@@ -64,27 +72,23 @@ class OnnxEngine:
         return dict(zip(self._outputs, values, strict=True))
 
     def replace_weights(self, weights: Weights) -> None:
-        """Hand these over in every call from now on. The first ones open the second session."""
+        """Hand these over in every call from now on. The first weights open the second session.
+
+        Raises BackendError, and PackageError where the package lacks the adaptable graph.
+        """
         if weights and self._adaptable is None:
-            self._adaptable = self._open(replaceable=True)
+            graph = adaptable_graphs(self._package)[self._role]
+            self._adaptable = self._open(graph, self._package.weights_folder(self._role))
         self._replaced = {name: _value(merged(weight)) for name, weight in weights.items()}
 
-    def _open(self, *, replaceable: bool) -> "onnxruntime.InferenceSession":
-        path = self._graph
-        folder = self._record.external_folder
-        external = None if folder is None else Path(folder)
+    def _open(self, graph: Path, external_folder: Path | None) -> "onnxruntime.InferenceSession":
         try:
-            if replaceable:
-                matrices = [each for each in self._record.parameters.values() if each.replaceable]
-                model = with_inputs(path.read_bytes(), matrices)
-                session = open_session(model, self._options(), external or path.parent)
-            else:
-                session = open_session(path, self._options(), external)
+            session = open_session(graph, self._options(), external_folder)
         except Exception as error:
-            raise BackendError(f"{path}: ONNX Runtime cannot open it: {_line(error)}") from error
+            raise BackendError(f"{graph}: ONNX Runtime cannot open it: {_line(error)}") from error
         if session.get_providers() != [PROVIDER]:
             found = ", ".join(session.get_providers())
-            raise BackendError(f"{path}: ONNX Runtime took {found}, asked for {PROVIDER}")
+            raise BackendError(f"{graph}: ONNX Runtime took {found}, asked for {PROVIDER}")
         return session
 
     def _options(self) -> "onnxruntime.SessionOptions":
@@ -121,6 +125,10 @@ class OnnxRuntimeCpu:
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays in host memory."""
         return HostDenoiser(self.open("denoiser"))
+
+    def check_loras(self) -> None:
+        """Raises PackageError where the package lacks its adaptable graphs."""
+        adaptable_graphs(self._package)
 
 
 def _value(tensor: Tensor) -> Any:

@@ -1,8 +1,8 @@
-"""CUDA's libraries, before ONNX Runtime looks for them.
+"""Loads CUDA's libraries before ONNX Runtime looks for them.
 
-Its provider asks the system's loader alone, which does not know where pip puts NVIDIA's packages:
-without them it takes the CPU, and the reason is in its log only. cuDNN it does without until the
-first convolution.
+The CUDA provider asks the system's loader alone, which does not know where pip puts NVIDIA's
+packages. Without its libraries ONNX Runtime takes the CPU, and only its log has the reason; without
+cuDNN it fails at the first convolution.
 """
 
 import ctypes
@@ -16,16 +16,17 @@ _REMEDY = "install them with: pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
 def load_cuda_libraries() -> None:
-    """Load them, from pip's packages or the system. Raises BackendError that names a missing one.
+    """Load CUDA's libraries from pip's packages or the system.
 
-    Does nothing for an ONNX Runtime that was built without CUDA.
+    Does nothing for an ONNX Runtime that was built without CUDA. Raises BackendError that names
+    each missing library.
     """
     import onnxruntime
 
     if not onnxruntime.cuda_version:
         return
     said = io.StringIO()
-    with redirect_stdout(said):  # Its only way to tell.
+    with redirect_stdout(said):  # `preload_dlls` prints its failures, and raises none.
         onnxruntime.preload_dlls()
     lines = said.getvalue().splitlines()
     missing = [line for line in lines if line.startswith("Failed to load lib")]

@@ -67,6 +67,9 @@ class TensorRt:
             self._device_engine("denoiser", urgent=True), self._vendor.device.cuda
         )
 
+    def check_loras(self) -> None:
+        """Does nothing: LoRAs take no file beside the engines, which are checked as they open."""
+
     def _device_engine(self, role: str, *, urgent: bool) -> TensorRtEngine:
         self._files.checked(role)
         return TensorRtEngine(self._vendor, self._package, self._target, role, urgent=urgent)

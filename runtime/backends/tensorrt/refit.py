@@ -1,19 +1,17 @@
-"""Replaces weights of an open engine, always from the package's own.
+"""Replaces weights of an open TensorRT engine by its vendor's refitter.
 
-An engine keeps what it was given. So each time exactly the union is written: the weights that were
-replaced before and those that are to be now, each as given here or as the package has it. Low-rank
-updates are multiplied on the device and handed over there, all others from host memory. That is
-done in rounds, so that a model's updates need not all lie on the device beside its engines at once.
+Low-rank updates are multiplied on the device and handed to the refitter there, all other weights
+in host memory. That is done in rounds, so that a model's updates need not all lie on the device
+beside its engines at once.
 """
 
 import logging
-from collections.abc import Mapping
-from functools import cached_property
 from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from runtime.backends.device.cuda import DeviceMemory
+from runtime.backends.device.replaced import ReplacedWeights
 from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
@@ -29,14 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROUND_BYTES = 512 * 2**20
-"""What a round may write; a single weight may be larger."""
+"""The most that a round writes; a single weight may be larger."""
 
-# The vendor's names of the dtypes that weights are stored in.
+# TensorRT's names of the dtypes that weights are stored in.
 _DTYPES = {"F32": "FLOAT", "F16": "HALF", "BF16": "BF16"}
 
 
 class Refit:
-    """The weights of one engine."""
+    """Replaces the weights of one engine."""
 
     def __init__(
         self,
@@ -48,19 +46,21 @@ class Refit:
         *,
         stream: Stream,
     ) -> None:
-        """The engine is as it was opened: its weights are the package's. It runs on `stream`."""
+        """`engine` is as it was opened, with the package's own weights, and runs on `stream`."""
         self._vendor = vendor
         self._engine = engine
-        self._package = package
         self._target = target
         self._role = role
         self._stream = stream
         self._device = DeviceWeights(vendor.device.cuda, stream, vendor.device.pinned)
         self._replaceable = frozenset(target.record.identity.engines[role].refittable)
-        self._replaced: frozenset[str] = frozenset()
+        self._replaced = ReplacedWeights(package, role)
 
     def replace(self, weights: Weights) -> None:
-        """Write them, behind what is on the stream, and wait. Raises BackendError."""
+        """Let exactly these weights be replaced, in the stream's order, and wait.
+
+        Raises BackendError.
+        """
         unknown = sorted(weights.keys() - self._replaceable)
         if unknown:
             raise BackendError(
@@ -68,26 +68,26 @@ class Refit:
                 "compile it without --fixed-weights"
             )
         began = perf_counter()
-        # Whatever fails below, these may hold something else than the package's own.
-        self._replaced |= weights.keys()
-        wanted = {name: self._wanted(name, weights) for name in sorted(self._replaced)}
-        size = sum(base_of(weight).size_bytes for weight in wanted.values())
-        count = len(wanted)
-        if not wanted:
-            return
-        # Each time another one: the vendor's binding keeps all that a refitter was ever given.
-        refitter = self._vendor.api.Refitter(self._engine, self._vendor.log.logger)
-        while wanted:
-            for name in self._write_round(refitter, wanted, weights):
-                wanted.pop(name, None)
-        self._replaced = frozenset(weights)
+        with self._replaced.union(weights) as wanted:
+            size = sum(base_of(weight).size_bytes for weight in wanted.values())
+            count = len(wanted)
+            if wanted:
+                self._write(wanted, weights)
         seconds = perf_counter() - began
         logger.info(
             "%s: %d weights written, %.3f GB, in %.3f s", self._role, count, size / 1e9, seconds
         )
 
+    def _write(self, wanted: dict[str, Weight], weights: Weights) -> None:
+        """Write `wanted`, the union of what was replaced and `weights`, and empty it."""
+        # A new refitter each time: the vendor's binding keeps all weights that one was ever given.
+        refitter = self._vendor.api.Refitter(self._engine, self._vendor.log.logger)
+        while wanted:
+            for name in self._write_round(refitter, wanted, weights):
+                wanted.pop(name, None)
+
     def _write_round(self, refitter: "trt.Refitter", wanted: Weights, weights: Weights) -> set[str]:
-        """Write the first of `wanted`, and what the vendor wants rewritten together with them."""
+        """Write the first of `wanted`, and the weights that TensorRT wants rewritten with them."""
         written: set[str] = set()
         memories: list[DeviceMemory] = []
         due = _first(wanted)
@@ -110,20 +110,20 @@ class Refit:
     def _missing(
         self, refitter: "trt.Refitter", written: set[str], weights: Weights
     ) -> dict[str, Weight]:
-        """What the vendor has fused with weights that were set, and wants as well."""
+        """The weights that TensorRT fused with those that were set, and wants set as well."""
         missing = set(refitter.get_missing_weights()) - written
         if not missing <= self._replaceable:
-            # One that has no name is told as an empty one.
+            # TensorRT reports a weight that has no name as an empty name.
             others = ", ".join(sorted(filter(None, missing - self._replaceable)))
             raise BackendError(
                 f"{self._role}: {self._vendor.flavour.name} wants weights rewritten that are not "
                 f"the target's to replace ({others or 'without a name'}); draw without LoRAs, or "
                 "with --backend onnxruntime-cuda"
             )
-        return {name: self._wanted(name, weights) for name in sorted(missing)}
+        return {name: self._replaced.weight(name, weights) for name in sorted(missing)}
 
     def _hand_over(self, refitter: "trt.Refitter", due: Weights) -> list[DeviceMemory]:
-        """Set them where they lie; returns the device's memory that was taken for it."""
+        """Set weights, updates as computed on the device; returns the memory taken for these."""
         location = self._vendor.api.TensorLocation
         updates: dict[str, LowRankUpdate] = {}
         for name, weight in due.items():
@@ -151,7 +151,7 @@ class Refit:
         address: int,
         location: "trt.TensorLocation",
     ) -> None:
-        """`tensor` says what lies at the address."""
+        """Set one weight; `tensor` has the dtype and size of the values at the address."""
         assert tensor.values.flags.c_contiguous
         api = self._vendor.api
         dtype = getattr(api.DataType, _DTYPES[tensor.dtype])
@@ -159,16 +159,9 @@ class Refit:
         taken = refitter.set_named_weights(name, given, location)
         self._vendor.check(taken, self._role, f"take other values for {name}")
 
-    def _wanted(self, name: str, weights: Weights) -> Weight:
-        return weights[name] if name in weights else self._own[name]
-
-    @cached_property
-    def _own(self) -> Mapping[str, Tensor]:
-        return self._package.tensors(self._role)
-
 
 def _first(wanted: Weights) -> dict[str, Weight]:
-    """As many as a round takes, and at least one."""
+    """The first weights, as many as a round takes, and at least one."""
     sizes = accumulate(base_of(weight).size_bytes for weight in wanted.values())
     names = [name for name, size in zip(wanted, sizes, strict=True) if size <= ROUND_BYTES]
     return {name: wanted[name] for name in names or list(wanted)[:1]}

@@ -1,1 +1,1 @@
-"""The weights that a set of LoRAs gives, and how a network is switched to them."""
+"""The effective weights of LoRA sets, and the switch that puts them on a network."""

@@ -1,4 +1,4 @@
-"""What a LoRA's factors do to a weight: the published formulas, in fp32.
+"""The change that a LoRA's factors make to a weight: the published formulas, in fp32.
 
     lora   W + scale * up @ down                          Hu et al., arXiv 2106.09685
     dora   magnitude / |base + lora| * (W + lora)         Liu et al., arXiv 2402.09353
@@ -6,9 +6,9 @@
     lokr   W + scale * kron(w1, w2)                       Yeh et al., arXiv 2309.14859
 
 A convolution's `down` holds the kernel, `[r, in, kh, kw]`, and `up` is `[out, r, 1, 1]`. With a
-core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies there, `[r, r, kh, kw]`. DoRA's
-norms are those of the base's rows, each over all inputs of an output, and it rescales what others
-have made of the weight before it, as PEFT applies it: there, order matters.
+core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies in the core, `[r, r, kh, kw]`. DoRA's
+norms are those of the rows of `base + lora`, each over all inputs of an output. As in PEFT, DoRA
+rescales the weight that the LoRAs before it in the set have made: their order matters.
 """
 
 import math
@@ -32,31 +32,31 @@ def laid(
     so_far: NDArray[np.float32],
     scale: float,
 ) -> NDArray[np.float32]:
-    """The weight `so_far`, which others may have been laid on, with this change laid on it too.
+    """The weight after this change: `so_far` with the change added, or rescaled by DoRA.
 
-    `base` is the package's own weight, and `scale` the target's times the weight of the request.
-    Raises PackageError where the factors' shapes give no change of the shape of `base`.
+    `base` is the package's own weight; `so_far` has the changes of the LoRAs before this one.
+    `scale` is the target's scale times the weight of the request. Raises PackageError where the
+    change that the factors give does not have the shape of `base`.
     """
     with _fitting(factors, base.shape):
         if kind == "dora":
             return _dora(factors, base, so_far, scale)
         product = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
         change = _fitted(product, base.shape)
-    # In place: all weights of a model pass through here, and new memory is what costs most.
+    # In place: all weights of a model pass through here, and new memory costs most of the time.
     change *= np.float32(scale)
     change += so_far
     return change
 
 
 def is_low_rank(kind: Kind, factors: Collection[str]) -> bool:
-    """Whether the change is one product of two matrices, whatever the weight is before it."""
+    """The change is one product of two matrices and does not depend on the weight before it."""
     return kind == "lora" and "mid" not in factors
 
 
 def low_rank(factors: Factors, shape: tuple[int, ...], scale: float) -> tuple[Matrix, Matrix]:
-    """`[outputs, rank]` and `[rank, inputs]`, whose product is such a change, for such a `shape`.
-
-    Raises PackageError where it is of another shape.
+    """The two matrices of a low-rank change, `[outputs, rank]` and `[rank, inputs]`; `shape` is the
+    weight's. Raises PackageError where the product does not have that shape.
     """
     with _fitting(factors, shape):
         up, down = _flat(factors["up"]), _flat(factors["down"])
@@ -75,7 +75,7 @@ def _fitting(factors: Factors, shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A change as the weight is laid out; numbers are never dealt out to other outputs."""
+    """The change in the shape of the weight. The outputs must agree: no value changes its row."""
     if delta.ndim == 2 and delta.shape != (shape[0], math.prod(shape[1:])):
         raise ValueError("another number of inputs or outputs")
     if delta.ndim > 2 and delta.shape != shape:

@@ -1,4 +1,4 @@
-"""Puts LoRA sets on an open network: the one way, whatever backend runs it."""
+"""The switch that puts LoRA sets on an open network, for every backend."""
 
 from typing import Protocol
 
@@ -11,25 +11,25 @@ class Adaptable(Protocol):
     """A network whose weights can be replaced: an Engine, or a Denoiser around one."""
 
     def replace_weights(self, weights: Weights) -> None:
-        """From now on these weights hold, and the package's own for all others."""
+        """Use these weights from the next run on, and the package's own for all others."""
         ...
 
 
 class LoraSwitch:
-    """One network, and the set that is on it."""
+    """One network, and the LoRA set that is on the network."""
 
     def __init__(self, effective: EffectiveWeights, role: str, network: Adaptable) -> None:
-        """The network is as it was opened: no set is on it."""
+        """The network is as it was opened, without LoRAs."""
         self._effective = effective
         self._role = role
         self._network = network
         self.loaded: LoraSet | None = ()
-        """None: not known, since putting one on failed halfway."""
+        """None: unknown, since a switch failed halfway."""
 
     def apply(self, loras: LoraSet) -> None:
         """Let exactly this set act.
 
-        Raises PackageError, and then nothing has changed, and BackendError.
+        Raises PackageError, with the network unchanged, and BackendError, with the set unknown.
         """
         if loras == self.loaded:
             return

@@ -1,8 +1,9 @@
 """The effective weights of a LoRA set: base + sum of weight * delta, in fp32, stored as the base.
 
-Always from the base, never from another set: whichever sets came before, a set's weights are the
-same to the bit. Those of recent sets are kept within a budget of memory. A backend that multiplies
-by itself gets the factors of plain LoRAs instead, those of all packs of a set as one product.
+They are always computed from the base, never from another set's: a set's weights have the same bits
+whatever was drawn before. The weights of recent sets are kept within a budget of memory. A backend
+with `multiplies_updates` gets the factors of plain LoRAs instead, those of all packs of a set
+concatenated to one product.
 """
 
 from collections import defaultdict
@@ -20,17 +21,17 @@ from runtime.package.pack import AdaptedParameter, Kind, LoraPack, LoraSet, fit_
 from runtime.package.tensors import Tensor, stored
 
 _OPENED = 64
-"""Packs that stay mapped: that takes addresses, not memory."""
+"""The most packs whose files stay mapped, which takes address space and no memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What one pack lays on one parameter."""
+    """The change that one pack makes to one parameter."""
 
     kind: Kind
     factors: Factors
     scale: float
-    """The target's, times the weight of the request."""
+    """The target's scale times the weight of the request."""
 
 
 class EffectiveWeights:
@@ -40,9 +41,9 @@ class EffectiveWeights:
     """
 
     def __init__(self, package: ModelPackage, budget_bytes: int, *, factored: bool = False) -> None:
-        """`budget_bytes` bounds what is kept; the newest set's weights are kept whatever they take.
+        """`budget_bytes` bounds the kept weights; the newest are kept in any case.
 
-        `factored`: plain LoRAs are left as low-rank updates. Nothing is read yet.
+        `factored` leaves plain LoRAs as low-rank updates. Nothing is read yet.
         """
         self._package = package
         self._factored = factored
@@ -56,9 +57,10 @@ class EffectiveWeights:
         return self._kept.used_bytes
 
     def open(self, loras: LoraSet) -> None:
-        """Open the packs of a set, so that no job meets a missing one halfway.
+        """Open the packs of a set, so that a missing pack is found before a job begins.
 
-        Raises PackageError where a pack's file is gone or damaged, or fits the package no more.
+        Raises PackageError for a pack whose file is gone or damaged, or that no longer fits the
+        package.
         """
         for pack, _ in loras:
             fault = fit_fault(pack.record, self._package.manifest)
@@ -67,7 +69,7 @@ class EffectiveWeights:
             self._factors(pack)
 
     def of(self, loras: LoraSet, role: str) -> Weights:
-        """The initializers of a role that the set changes; none where it leaves the role alone."""
+        """New values of the initializers of a role that the set changes; perhaps none."""
         acting = tuple((pack, weight) for pack, weight in loras if role in pack.record.roles)
         if not acting:
             return {}
@@ -89,7 +91,7 @@ class EffectiveWeights:
     def _effective(
         self, role: str, name: str, parts: list[tuple[LoraPack, AdaptedParameter, float]]
     ) -> tuple[str, Weight]:
-        """An initializer, and what it is to hold."""
+        """The name of a parameter's initializer, and its new value."""
         initializer = self._package.manifest.roles[role].parameters[name].initializer
         base = self._base(role)[initializer]
         changes = [self._change(*part) for part in parts]
@@ -112,7 +114,7 @@ def _sum(base: Tensor, changes: list[_Change]) -> Tensor:
 
 
 def _product(base: Tensor, changes: list[_Change]) -> LowRankUpdate:
-    """A sum of products is the product of the matrices side by side."""
+    """The sum of low-rank products as one product of the concatenated factors."""
     pairs = [low_rank(each.factors, base.values.shape, each.scale) for each in changes]
     ups, downs = zip(*pairs, strict=True)
     return LowRankUpdate(base, np.concatenate(ups, axis=1), np.concatenate(downs))

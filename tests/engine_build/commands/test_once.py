@@ -62,7 +62,7 @@ class Machine:
         self._patch = monkeypatch
         package = engines / "demo"
         record, of_role = manifest.record_file, UnfusedSession.of_role
-        draw, check = reference.captured_calls, onnxruntime_engine.check_role
+        draw, check = reference.captured_calls, onnxruntime_engine.check_compiled
 
         def hashing(path: Path) -> FileRecord:
             if path.parent == package:
@@ -84,7 +84,7 @@ class Machine:
         monkeypatch.setattr(manifest, "record_file", hashing)
         monkeypatch.setattr(capture.UnfusedSession, "of_role", opening)
         monkeypatch.setattr(reference, "captured_calls", drawing)
-        monkeypatch.setattr(onnxruntime_engine, "check_role", checking)
+        monkeypatch.setattr(onnxruntime_engine, "check_compiled", checking)
 
     def has_gpu(self, place: Place) -> None:
         """A GPU of sm_90; the reference is drawn in `place`."""

@@ -1,19 +1,21 @@
-"""A package to lay LoRAs on: the committed demo's manifest, with nothing built."""
+"""A package to lay LoRAs on: the committed demo's manifest and graphs, without its weights."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from engine_build.lora.packs import open_listed
-from runtime.package.manifest import ModelPackage, write_manifest
+from runtime.package.manifest import ModelPackage, read_package, write_manifest
 from tests.places import ENGINES
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> ModelPackage:
-    """The demo package as far as its manifest, in a folder of the test's own."""
-    manifest = open_listed(ENGINES, "demo").manifest
+    """The demo package without weights and LoRAs, in a folder of the test's own."""
+    manifest = read_package(ENGINES, "demo").manifest
     folder = tmp_path / "engines" / "demo"
     folder.mkdir(parents=True)
     write_manifest(folder, manifest)
-    return open_listed(tmp_path / "engines", "demo")
+    for role in manifest.roles.values():
+        shutil.copy(ENGINES / "demo" / role.graph, folder)
+    return read_package(tmp_path / "engines", "demo")

@@ -6,10 +6,11 @@ import onnx_ir as ir
 
 from engine_build.checkpoint.sources import open_folder, open_preview_decoder
 from engine_build.checkpoint.weights import copy_tensors, match_parameters
-from engine_build.package.export.common import preview_decoder
+from engine_build.package.export.decoders import preview_decoder
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, RoleExport
-from engine_build.package.tracing import link, parameter_shapes, trace
+from engine_build.package.linking import link
+from engine_build.package.tracing import parameter_shapes, trace
 from engine_build.quiet import quiet
 
 

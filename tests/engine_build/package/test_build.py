@@ -14,11 +14,12 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from tokenizers import Tokenizer
 
-import engine_build.package.build
 import engine_build.package.placing
+import engine_build.package.roles
 from engine_build.checkpoint.weights import StoredTensor, copy_tensors
-from engine_build.package.build import BuildRequest, build_package, load_tokenizer
+from engine_build.package.build import BuildRequest, build_package
 from engine_build.package.export.role import Choices, TokenizerExport
+from engine_build.package.tokenizers import load_tokenizer
 from engine_build.package.verify import run_graph
 from runtime.errors import BuildError, PackageError
 from runtime.package.manifest import (
@@ -297,7 +298,7 @@ def test_a_graph_that_differs_from_pytorch_is_never_published(
 
     monkeypatch.setattr(engine_build.package.placing, "copy_tensors", damage)
     # A file that the disk can clone would not be copied.
-    monkeypatch.setattr(engine_build.package.build, "clone", lambda *_: False)
+    monkeypatch.setattr(engine_build.package.roles, "clone", lambda *_: False)
     with pytest.raises(BuildError, match="text_encoder: the graph does not match PyTorch"):
         build_package(BuildRequest(shallow_source, "bad", tmp_path), show_progress=False)
     assert list(tmp_path.iterdir()) == []

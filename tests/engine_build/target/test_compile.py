@@ -94,6 +94,14 @@ def test_every_role_of_every_line_compiles_for_every_gpu(
     assert target.path == engines / name / FOLDER / record.identity.name
 
 
+VARIANTS = {
+    "denoiser": {"matrices": "denoiser.matrices.onnx", "weights": "denoiser.weights.onnx"},
+    "text_encoder": {"matrices": "text_encoder.matrices.onnx"},
+    "text_encoder_2": {"matrices": "text_encoder_2.matrices.onnx"},
+}
+"""Of those roles that LoRAs lie on; text encoders have no convolutions."""
+
+
 def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path) -> None:
     """Written and held to the package's own on the CPU; LoRAs find their weights in it."""
     served = Tuning(((64, 64),), 1)
@@ -106,11 +114,14 @@ def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path
         assert engine.inputs == {
             each: binding(found) for each, found in manifest.roles[role].inputs.items()
         }
+        written = {variant: target.variant(role, variant).name for variant in engine.variants}
+        assert written == VARIANTS.get(role, {})
+        assert target.fault(role) is None
     identity = target.record.identity.engines["denoiser"]
     assert len(identity.refittable) > 100
-    assert identity.flags == ("fusions 3",)
+    assert identity.flags == ("fusions 4",)
     # In fp32 for its range, not for its digits.
-    assert target.record.identity.engines["vae_decoder"].flags == ("fusions 3", TF32)
+    assert target.record.identity.engines["vae_decoder"].flags == ("fusions 4", TF32)
     assert not target.record.verified
 
 

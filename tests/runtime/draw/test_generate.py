@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine_build.lora.graphs import prepare
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
 from runtime.errors import PackageError
+from runtime.package.adaptable import graphs_folder
 from runtime.plan.model import Model, open_model
 from tests.fakes.machine import Machine
 from tests.places import ENGINES
@@ -61,7 +63,7 @@ def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:
     assert compiled
     contexts = [len(engine.contexts) for engine in machine.engines]
     width, height = SIZES[0]
-    loras = [{"id": model.loras[0].id, "weight": 0.5}]
+    loras = [{"id": model.loras()[0].id, "weight": 0.5}]
     draw(generator, width=width, height=height, steps=2, loras=loras)
     assert machine.cuda.modules == compiled
     assert [len(engine.contexts) for engine in machine.engines] == contexts
@@ -87,7 +89,7 @@ def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    [offer] = model.loras
+    [offer] = model.loras()
     (factors,) = (model.package.path / "loras" / offer.id).glob("*.safetensors")
     content = bytearray(factors.read_bytes())
     content[-1] ^= 1
@@ -98,3 +100,22 @@ def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
     draw(generator, width=64, height=64, steps=2)
     with pytest.raises(PackageError, match=factors.name):
         draw(generator, loras=[{"id": offer.id, "weight": 1}], steps=2)
+
+
+def test_without_adaptable_graphs_pictures_are_drawn_and_loras_named_with_the_remedy(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a package whose LoRAs were added by a version that wrote no such graphs."""
+    caplog.set_level(logging.WARNING)
+    shutil.rmtree(graphs_folder(model.package))
+    body = {"loras": [{"id": model.loras[0].id, "weight": 1}], "width": 64, "height": 64}
+    remedy = "engine-build lora prepare --model demo"
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    generator.warm_up()
+    assert "not warmed up: " in caplog.text
+    assert remedy in caplog.text
+    draw(generator, width=64, height=64, steps=1)
+    with pytest.raises(PackageError, match=remedy):
+        generator.start(model.plan(model.read({"prompt": "", **body})))
+    prepare(model.package)
+    draw(generator, **body, steps=1)

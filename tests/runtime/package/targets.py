@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine_build.target.onnxruntime_cuda.variants import write_variants
 from runtime.package.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
 from runtime.package.target import (
     FOLDER,
@@ -115,7 +116,9 @@ def _engine(
         # A compiled graph would be fused; the package's own computes the same.
         path = folder / f"{role}.onnx"
         path.write_bytes((package / f"{role}.onnx").read_bytes())
-        return _record(path, role, made)
+        manifest, _ = read_manifest(package)
+        variants = write_variants(path, manifest.roles[role]) if identity.refittable else {}
+        return replace(_record(path, role, made), variants=variants)
     path = folder / f"{role}.engine"
     plan = {
         "package": str(package),

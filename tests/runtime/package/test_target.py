@@ -1,16 +1,20 @@
 """Targets on disk: sealed, named after all that makes them what they are, told apart by name."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from runtime.errors import PackageError
 from runtime.package.manifest import FileRecord, read_manifest
+from runtime.package.sealed import seal
 from runtime.package.target import (
     FOLDER,
+    TARGET_NAME,
     EngineCheck,
     Range,
     Target,
@@ -92,20 +96,53 @@ def test_a_name_tells_people_what_a_target_is_for(target: Target) -> None:
 
 def test_a_target_of_files_that_have_changed_is_stale_by_name(target: Target) -> None:
     manifest, _ = read_manifest(ENGINES / "demo")
-    assert stale_parts(target.record.identity, manifest) == []
+    assert stale_parts(target.record, manifest) == []
     changed = FileRecord("0" * 64, 1)
     graph = replace(manifest, files={**manifest.files, "denoiser.onnx": changed})
-    assert stale_parts(target.record.identity, graph) == [
-        "denoiser was compiled from another graph"
-    ]
+    assert stale_parts(target.record, graph) == ["denoiser was compiled from another graph"]
     weights = replace(manifest, files={**manifest.files, "vae_decoder.safetensors": changed})
-    assert stale_parts(target.record.identity, weights) == [
-        "vae_decoder was compiled from other weights"
-    ]
+    assert stale_parts(target.record, weights) == ["vae_decoder was compiled from other weights"]
     roles = {role: record for role, record in manifest.roles.items() if role != "text_encoder"}
-    assert stale_parts(target.record.identity, replace(manifest, roles=roles)) == [
+    assert stale_parts(target.record, replace(manifest, roles=roles)) == [
         "the package has no text_encoder any more"
     ]
+
+
+def test_a_target_that_lacks_its_variants_is_stale_by_name(tmp_path: Path) -> None:
+    """As those of onnxruntime-cuda that an older version compiled."""
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo")
+    manifest, _ = read_manifest(tmp_path / "demo")
+    whole = add_target(tmp_path / "demo", Made(backend="onnxruntime-cuda"))
+    assert stale_parts(whole.record, manifest) == []
+    engines = {role: replace(each, variants={}) for role, each in whole.record.engines.items()}
+    assert stale_parts(replace(whole.record, engines=engines), manifest) == [
+        f"{role} was compiled by an older version, without its graphs for LoRAs"
+        for role in ("denoiser", "text_encoder", "text_encoder_2")
+    ]
+    fixed = add_target(tmp_path / "demo", Made(backend="onnxruntime-cuda", fixed_weights=True))
+    assert not any(each.variants for each in fixed.record.engines.values())
+    assert stale_parts(fixed.record, manifest) == []
+
+
+def test_a_record_without_variants_reads_as_it_did(target: Target) -> None:
+    """As an older version wrote every record."""
+    path = target.path / TARGET_NAME
+    content = json.loads(path.read_bytes())
+    for engine in content["engines"].values():
+        del engine["variants"]
+    del content["digest"]
+    path.write_bytes(seal(TypeAdapter(dict[str, Any]), content))
+    assert read_target(target.path).record == target.record
+
+
+def test_every_file_of_an_engine_is_checked(tmp_path: Path) -> None:
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo")
+    target = add_target(tmp_path / "demo", Made(backend="onnxruntime-cuda"))
+    assert [target.fault(role) for role in target.record.engines] == [None] * 5
+    target.variant("denoiser", "weights").write_bytes(b"damaged")
+    assert "denoiser.weights.onnx: 7 bytes, expected" in (target.fault("denoiser") or "")
+    target.engine("denoiser").unlink()
+    assert "denoiser.onnx: gone" in (target.fault("denoiser") or "")
 
 
 def test_weights_that_were_left_in_place_are_known_by_all_their_files() -> None:

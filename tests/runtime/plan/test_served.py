@@ -46,7 +46,7 @@ def plan(model: Model, width: int, height: int, **body: Any) -> Plan:
 
 
 def lora(model: Model, weight: float) -> dict[str, Any]:
-    return {"loras": [{"id": model.loras[0].id, "weight": weight}]}
+    return {"loras": [{"id": model.loras()[0].id, "weight": weight}]}
 
 
 # Sizes and LoRAs ------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from engine_build.target.onnxruntime_cuda.compiler import (
     CompiledGraph,
     compile_role,
 )
+from engine_build.target.onnxruntime_cuda.variants import write_variants
 from runtime.backends.onnxruntime.cpu import OnnxEngine, open_session
-from runtime.backends.onnxruntime.graph import with_inputs
 from runtime.package.manifest import ModelPackage, Precision, load_package
 from runtime.package.tensors import Tensor
 from tests.tiny.lora_packs import ENGINES
@@ -199,9 +199,10 @@ def run_with(
     inputs: dict[str, np.ndarray],
     weights: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    parameters = package.manifest.roles["text_encoder"].parameters.values()
-    model = with_inputs(compiled.path.read_bytes(), [p for p in parameters if p.replaceable])
+    variants = write_variants(compiled.path, package.manifest.roles["text_encoder"])
+    assert list(variants) == ["matrices"]
+    graph = compiled.path.with_name(variants["matrices"].file)
     folder = package.weights_folder("text_encoder")
-    session = open_session(model, onnxruntime.SessionOptions(), folder)
+    session = open_session(graph, onnxruntime.SessionOptions(), folder)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {**inputs, **weights}), strict=True))

@@ -17,7 +17,7 @@ import pytest
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.engine_files import device_bytes
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.onnxruntime.cuda_session import PROVIDER
+from runtime.backends.onnxruntime.cuda_provider import PROVIDER
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
 from runtime.package.target import Target
@@ -35,7 +35,7 @@ from tests.fakes.provider import BODY, Machine, drawn
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [offer.id for offer in model.loras]
+    ids = [offer.id for offer in model.loras()]
     bodies: list[dict[str, object]] = [
         {},
         {"loras": [{"id": ids[0], "weight": 1.0}]},
@@ -55,7 +55,7 @@ def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
 def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [offer.id for offer in model.loras]
+    ids = [offer.id for offer in model.loras()]
     machine = Machine(monkeypatch)
     generator = Generator(model, machine.backend(model, target))
     drawn(generator)
@@ -79,7 +79,7 @@ def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
 def test_after_weights_that_could_not_be_written_a_set_is_written_again(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), **first)
     generator = Generator(model, Machine(monkeypatch).backend(model, target))
     base = drawn(generator)
@@ -177,12 +177,11 @@ def test_an_engine_that_is_closed_gives_its_memory_back(
 ) -> None:
     machine = Machine(monkeypatch)
     backend = machine.backend(model, target)
-    engine = backend.open("vae_decoder")
-    record = model.package.manifest.roles["vae_decoder"]
+    engine = backend.open("text_encoder")
+    record = model.package.manifest.roles["text_encoder"]
     name = next(each.initializer for each in record.parameters.values() if each.replaceable)
-    engine.replace_weights({name: model.package.tensors("vae_decoder")[name]})
-    latents = np.zeros((1, model.package.manifest.latents.channels, 8, 8), np.float32)
-    engine.run({"latents": latents})
+    engine.replace_weights({name: model.package.tensors("text_encoder")[name]})
+    engine.run({"input_ids": np.arange(32)[np.newaxis], "layer": np.array([-2])})
     assert machine.cuda.allocated_bytes > 0
     engine.close()
     assert machine.cuda.allocated_bytes == 0
@@ -223,7 +222,7 @@ def test_loras_that_need_more_than_there_is_are_refused_with_the_reason(
     _, _, total = machine.cuda.cudaMemGetInfo()
     monkeypatch.setattr(machine.cuda, "cudaMemGetInfo", lambda: (FakeError.cudaSuccess, 0, total))
     with pytest.raises(BackendError, match=r"the engines take some .* with LoRAs"):
-        drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1}])
+        drawn(generator, loras=[{"id": model.loras()[0].id, "weight": 1}])
 
 
 def test_an_engine_that_was_changed_is_refused_by_its_file(

@@ -116,7 +116,7 @@ def test_where_the_error_cannot_be_read_away_a_session_is_opened_once_more_witho
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As in a copy of the runtime that is linked into the library, which nobody finds."""
-    loras = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    loras = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     with_loras = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), **loras)
     machine.provider.in_capture = leave_an_error(machine)
     monkeypatch.setattr(Cuda, "forget_errors", lambda _: None)
@@ -141,7 +141,7 @@ def test_a_session_follows_the_stream_that_takes_the_place_of_a_stuck_one(
         def cudaStreamEndCapture(self, stream: int) -> tuple[FakeError, int | None]:  # noqa: ARG002, N802
             return FakeError.cudaErrorStreamCaptureWrongThread, None
 
-    loras = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    loras = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     reference = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
     with_loras, alone = drawn(reference, **loras), drawn(reference, cfg_scale=1.0)
     machine = Machine(monkeypatch, Stuck())
@@ -214,7 +214,7 @@ def test_a_call_that_finds_no_room_gives_back_what_it_had(
 def test_a_session_opened_again_has_the_weights_of_the_set_that_is_loaded(
     model: Model, target: Target, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loras = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    loras = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(Generator(model, OnnxRuntimeCpu(model.package, threads=1)), **loras)
     generator, backend = served(machine, model, target)
     drawn(generator)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.backends import engine_files
 from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.devices import find_devices
@@ -28,6 +27,7 @@ from runtime.backends.tensorrt import refit
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
+from runtime.package import target as target_files
 from runtime.package.manifest import FileRecord, file_fault
 from runtime.package.target import BackendName, Target
 from runtime.package.tensors import map_tensors
@@ -297,7 +297,7 @@ def test_files_are_checked_while_other_engines_open_each_of_them_once(
             release.wait()
         return file_fault(path, expected, remedy)
 
-    monkeypatch.setattr(engine_files, "file_fault", fault)
+    monkeypatch.setattr(target_files, "file_fault", fault)
     try:
         backend = Machine().backend(model, target)
         backend.open("vae_decoder")
@@ -478,7 +478,7 @@ def test_no_kernel_is_a_stopgap_that_a_graph_would_keep(
 def test_loras_come_and_go_and_leave_nothing_behind(
     model: Model, reference: Generator, targets: Callable[[Made], Target]
 ) -> None:
-    packs = [offer.id for offer in model.loras]
+    packs = [offer.id for offer in model.loras()]
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     first = {"loras": [{"id": packs[0], "weight": 1.0}]}
@@ -505,7 +505,7 @@ def test_fixed_weights_refuse_loras_before_any_work(
     target = targets(Made(sizes=((64, 64),), fixed_weights=True))
     generator = Machine().generator(model, target)
     with pytest.raises(RequestError, match="compiled with fixed weights"):
-        drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1.0}])
+        drawn(generator, loras=[{"id": model.loras()[0].id, "weight": 1.0}])
     drawn(generator)
 
 
@@ -552,7 +552,7 @@ def test_weights_are_written_in_rounds_and_nothing_stays_beside_the_engine(
     generator = machine.generator(model, targets(SMALL))
     drawn(generator)
     before = machine.cuda.allocated_bytes
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     assert close(drawn(generator, **first), drawn(reference, **first))
     refits = [engine.refits for engine in machine.engines if engine.refits]
     assert max(map(len, refits)) > 1
@@ -568,7 +568,7 @@ def test_what_the_vendor_has_fused_is_rewritten_together(
     targets: Callable[[Made], Target],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
     # One at a time, so that what belongs together is in different rounds.
@@ -585,7 +585,7 @@ def test_weights_that_are_not_ours_to_rewrite_are_told_and_what_was_there_comes_
 ) -> None:
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     for engine in machine.engines:
         engine.fused = [{*engine.refittable_names, ""}]
     with pytest.raises(BackendError, match=r"not the target's to replace \(without a name\)"):
@@ -600,7 +600,7 @@ def test_nothing_that_was_handed_to_a_refitter_is_kept(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
     generator = Machine().generator(model, targets(SMALL))
-    drawn(generator, loras=[{"id": model.loras[0].id, "weight": 1.0}])
+    drawn(generator, loras=[{"id": model.loras()[0].id, "weight": 1.0}])
     gc.collect()
     assert not [each for each in gc.get_objects() if type(each) is FakeWeights]
 
@@ -614,7 +614,7 @@ def test_after_weights_that_were_written_halfway_a_set_is_written_again(
     monkeypatch.setattr(refit, "ROUND_BYTES", 1)
     machine = Machine()
     generator = machine.generator(model, targets(SMALL))
-    first = {"loras": [{"id": model.loras[0].id, "weight": 1.0}]}
+    first = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     base = drawn(generator)
     allocate, rounds = Cuda.allocate, count()
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine_build.lora.packs import open_listed, remove_pack
+from engine_build.lora.packs import remove_pack
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
 from runtime.draw.lora.deltas import laid
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import PackageError, RequestError
+from runtime.package.manifest import read_package
 from runtime.package.pack import FACTORS_NAME
 from runtime.package.tensors import map_tensors
 from runtime.plan.model import open_model
@@ -150,7 +151,7 @@ def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> N
     model = open_model(folder, "demo")
     generator = Generator(model, OnnxRuntimeCpu(model.package))
     waits, changes = plan(generator, ("lora0", 1.0)), plan(generator, ("lora1", 1.0))
-    remove_pack(open_listed(folder, "demo"), "lora0")
+    remove_pack(read_package(folder, "demo"), "lora0")
     with pytest.raises(PackageError, match=r"lora0/factors\.safetensors: gone"):
         generator.start(waits)
     with pytest.raises(RequestError, match=r"loras\.0: .*no LoRA that this model has: lora1"):
@@ -160,7 +161,7 @@ def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> N
     (folder / "demo" / "loras" / "lora1" / FACTORS_NAME).write_bytes(b"damaged")
     with pytest.raises(PackageError, match="expected"):
         generator.start(changes)
-    assert [offer.id for offer in model.loras] == LORAS[1:]
+    assert [offer.id for offer in model.loras()] == LORAS[1:]
 
 
 def test_dora_at_a_weight_is_peft_scaled_by_it() -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build.lora.packs import LoraRequest, add_pack, open_listed
+from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
-from runtime.package.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage, read_package
 from runtime.plan.model import open_model
 from tests.parity import ours
 from tests.tiny.lora_files import DIFFUSERS, KOHYA, PEFT, LoraWriter, Spelling
@@ -140,7 +140,7 @@ def engines(tiny_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A copy of `tiny` with a pack of every kind, twice, of other random numbers."""
     engines = tmp_path_factory.mktemp("engines")
     shutil.copytree(tiny_package / "tiny", engines / "tiny")
-    package = open_listed(engines, "tiny")
+    package = read_package(engines, "tiny")
     for kind in {*READ_BY_DIFFUSERS, *MERGED_BY_HAND}:
         for number in range(2):
             path = engines / f"{kind.__name__}{number}.safetensors"

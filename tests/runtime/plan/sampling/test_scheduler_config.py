@@ -124,7 +124,7 @@ def test_what_we_cannot_honour_is_refused_by_name(raw: dict[str, object], messag
         {"algorithm_type": "dpmsolver", "noise_sampler_seed": 3, "tau_func": None},
         {"clip_sample": True, "_use_default_values": ["clip_sample"]},
     ],
-    ids=str,
+    ids=["not used", "empty", "private", "of other solvers", "left out"],
 )
 def test_what_means_nothing_for_a_table_is_passed_over(raw: dict[str, object]) -> None:
     assert SchedulerConfig.from_mapping(raw) == SchedulerConfig()

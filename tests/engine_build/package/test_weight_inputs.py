@@ -3,18 +3,20 @@
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engine_build.package.weight_inputs import let_weights_be_inputs
 from runtime.backends.onnxruntime.cpu import PROVIDER
-from runtime.backends.onnxruntime.graph import ELEMENT_TYPES, with_inputs
+from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.package.manifest import Parameter
 
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
-def model(weights: dict[str, np.ndarray]) -> bytes:
+def model(weights: dict[str, np.ndarray]) -> ir.Model:
     """x `[batch, 200]` times the first matrix, plus x times the second."""
     nodes, products = [], []
     for name in weights:
@@ -31,8 +33,7 @@ def model(weights: dict[str, np.ndarray]) -> bytes:
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(made)
-    content: bytes = made.SerializeToString()
-    return content
+    return ir.from_proto(made)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -41,10 +42,11 @@ def test_a_default_holds_until_it_is_overridden(dtype: str) -> None:
     own = {
         name: chance.standard_normal((200, 3)).astype(DTYPES[dtype]) for name in ("first", "second")
     }
-    parameters = [Parameter(name, (200, 3), dtype) for name in own]
-    extended = with_inputs(model(own), parameters)
-    onnx.checker.check_model(onnx.load_model_from_string(extended))
-    session = onnxruntime.InferenceSession(extended, providers=[PROVIDER])
+    extended = model(own)
+    let_weights_be_inputs(extended, [Parameter(name, (200, 3), dtype) for name in own])
+    content = ir.to_proto(extended).SerializeToString()
+    onnx.checker.check_model(onnx.load_model_from_string(content))
+    session = onnxruntime.InferenceSession(content, providers=[PROVIDER])
     x = chance.standard_normal((2, 200)).astype(np.float32)
 
     def expected(weights: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""Decoders of latents, made traceable: the VAE's, and small ones for previews."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import nn
+
+from engine_build.checkpoint.sources import Component
+from engine_build.package.export.latents import LatentScaling
+from engine_build.package.export.networks import load_network, network_skeleton
+from engine_build.package.export.role import Axis, GraphInput, RoleExport, Sizes
+from runtime.errors import SourceError
+from runtime.package.manifest import BATCH, HEIGHT, WIDTH
+
+
+class PictureDecoder(nn.Module):
+    """A latent decoder that ends in 8-bit pictures, rounded as diffusers rounds them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode latents `[B, C, h, w]` to pictures `[B, H, W, 3]` uint8."""
+        picture: torch.Tensor = self.network.decode(self.unscale(latents), return_dict=False)[0]
+        picture = (picture * 0.5 + 0.5).clamp(0, 1)
+        return (picture * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """From the denoiser's latents to the decoder's; the same for small preview decoders."""
+        return latents
+
+
+class VaeDecoder(PictureDecoder):
+    """AutoencoderKL's decoder, on the denoiser's latents."""
+
+    def __init__(self, network: nn.Module, scaling: LatentScaling) -> None:
+        super().__init__(network)
+        self.scaling = scaling
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """Undo the scaling."""
+        return self.scaling.to_autoencoder(latents)
+
+
+def picture_decoder(
+    role: str,
+    component: Component,
+    wrap: Callable[[nn.Module], PictureDecoder],
+    channels: int,
+    max_size: int,
+) -> RoleExport:
+    """Export a decoder of latents of at most `max_size` a side."""
+    classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+    network_class = classes[component.class_name]
+    batch = Axis(BATCH, 1, 16)
+    height, width = Axis(HEIGHT, 2, max_size), Axis(WIDTH, 2, max_size)
+
+    def latents(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
+        shape = (sizes[BATCH], channels, sizes[HEIGHT], sizes[WIDTH])
+        return torch.randn(shape, generator=generator)
+
+    def load() -> nn.Module:
+        return load_network(network_class, component)
+
+    return RoleExport(
+        role=role,
+        component=component,
+        skeleton=lambda: network_skeleton(network_class, component),
+        load=load,
+        wrap=wrap,
+        inputs=(GraphInput("latents", {0: batch, 2: height, 3: width}, latents),),
+        outputs=("image",),
+        # The VAE of SDXL overflows fp16, and small decoders cost little in fp32.
+        precision="fp32",
+        traced_at={BATCH: 2, HEIGHT: 8, WIDTH: 12},
+        checked_at=(
+            {BATCH: 1, HEIGHT: 16, WIDTH: 10},
+            {BATCH: 3, HEIGHT: 6, WIDTH: 20},
+        ),
+        parameter_names=_attention_parameter_names,
+    )
+
+
+def vae_decoder(
+    component: Component, scaling: LatentScaling, channels: int, max_size: int
+) -> RoleExport:
+    """Export an AutoencoderKL's decoder."""
+    return picture_decoder(
+        "vae_decoder", component, lambda network: VaeDecoder(network, scaling), channels, max_size
+    )
+
+
+def preview_decoder(component: Component, channels: int, max_size: int) -> RoleExport:
+    """Export a small decoder of the denoiser's latents, such as TAESDXL."""
+    found = component.config.get("latent_channels", 4)
+    if component.class_name != "AutoencoderTiny" or found != channels:
+        raise SourceError(
+            f"{component.path}: class {component.class_name} with {found} latent channels, "
+            f"expected AutoencoderTiny with {channels}"
+        )
+    return picture_decoder("preview_decoder", component, PictureDecoder, channels, max_size)
+
+
+# Attention blocks of the VAE were spelled so before diffusers 0.15.
+_OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def _attention_parameter_names(name: str) -> tuple[str, ...]:
+    older = [
+        name.replace(f".{new}.", f".{old}.")
+        for new, old in _OLD_ATTENTION.items()
+        if f".{new}." in name
+    ]
+    return (name, *older)

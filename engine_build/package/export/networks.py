@@ -1,0 +1,57 @@
+"""Networks of diffusers as their configurations say, with and without their weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine_build.checkpoint.sources import Component
+from engine_build.package.state import load_state
+from runtime.errors import SourceError
+
+
+def network_skeleton(network_class: Any, component: Component) -> nn.Module:
+    """A network of diffusers as its configuration says, with whatever weights."""
+    try:
+        return frozen(network_class.from_config(dict(component.config)))
+    except (TypeError, ValueError, KeyError) as error:
+        raise SourceError(
+            f"{component.path / 'config.json'}: no {component.class_name} can be made of it "
+            f"({error})"
+        ) from error
+
+
+def load_network(network_class: Any, component: Component) -> nn.Module:
+    """A network of diffusers with its weights, widened to fp32.
+
+    diffusers loads the network where it can, so that the reference is independent of our reader.
+    """
+    if component.from_single_file:
+        return load_state(lambda: network_skeleton(network_class, component), component.checkpoint)
+    return frozen(
+        network_class.from_pretrained(
+            component.path,
+            torch_dtype=torch.float32,
+            variant=component.variant,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    )
+
+
+def load_encoder(network_class: Any, component: Component) -> nn.Module:
+    """A network of transformers with its weights, widened to fp32, loaded by that library."""
+    return frozen(
+        network_class.from_pretrained(
+            component.path,
+            dtype=torch.float32,
+            variant=component.variant,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    )
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """The same network, for inference alone."""
+    return network.eval().requires_grad_(False)

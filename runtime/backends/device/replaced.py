@@ -1,0 +1,42 @@
+"""Weights of an open engine that are replaced, always from the package's own.
+
+An engine keeps what was written into it. So each time exactly the union is written: the weights
+that were replaced before and those that are to be replaced now, each as the new set has it or as
+the package has it. Nothing of the set before stays.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+
+from runtime.backends.low_rank import Weight, Weights
+from runtime.package.manifest import ModelPackage
+from runtime.package.tensors import Tensor
+
+
+class ReplacedWeights:
+    """The weights of one role's engine that may hold something else than the package's own."""
+
+    def __init__(self, package: ModelPackage, role: str) -> None:
+        """The engine is as it was opened: all of its weights are the package's."""
+        self._package = package
+        self._role = role
+        self._names: frozenset[str] = frozenset()
+
+    @contextmanager
+    def union(self, weights: Weights) -> Iterator[dict[str, Weight]]:
+        """All that has to be written so that exactly `weights` are replaced, by name, sorted.
+
+        Where the block that writes it fails, all of it is in the next union too.
+        """
+        self._names |= weights.keys()
+        yield {name: self.weight(name, weights) for name in sorted(self._names)}
+        self._names = frozenset(weights)
+
+    def weight(self, name: str, weights: Weights) -> Weight:
+        """A weight as `weights` has it, or else as the package has it."""
+        return weights[name] if name in weights else self._own[name]
+
+    @cached_property
+    def _own(self) -> Mapping[str, Tensor]:
+        return self._package.tensors(self._role)
