@@ -78,3 +78,20 @@ def test_every_package_is_in_the_wheel() -> None:
         for path in (ROOT / room).rglob("__init__.py")
     }
     assert listed == found
+
+
+@pytest.mark.parametrize(
+    "path",
+    modules("runtime", "api", "engine_build", "benchmarks", "scripts"),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_docstring_says_its_subject_first(path: Path) -> None:
+    strings = [
+        node.value.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    riddles = [text for text in strings if text.lstrip().startswith(("What ", "Where ", "Whether "))]
+    assert riddles == []
