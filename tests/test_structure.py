@@ -93,5 +93,7 @@ def test_a_docstring_says_its_subject_first(path: Path) -> None:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     ]
-    riddles = [text for text in strings if text.lstrip().startswith(("What ", "Where ", "Whether "))]
+    riddles = [
+        text for text in strings if text.lstrip().startswith(("What ", "Where ", "Whether "))
+    ]
     assert riddles == []

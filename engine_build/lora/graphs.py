@@ -1,13 +1,13 @@
 """Writes the adaptable graphs of a package, which LoRAs are drawn with on the CPU."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import onnx_ir as ir
 
 from engine_build.package.weight_inputs import let_weights_be_inputs
 from engine_build.target.targets import takes_loras
 from runtime.errors import PackageError
+from runtime.files import write_whole
 from runtime.package.adaptable import (
     AdaptableGraph,
     AdaptableGraphs,
@@ -50,13 +50,7 @@ def _write(package: ModelPackage, role: str) -> AdaptableGraph:
     model = ir.load(own)
     let_weights_be_inputs(model, (each for each in record.parameters.values() if each.replaceable))
     path = graphs_folder(package) / f"{role}.onnx"
-    _replace(path, ir.to_proto(model).SerializeToString())
+    write_whole(path, ir.to_proto(model).SerializeToString())
     return AdaptableGraph(
         path.name, record_file(path), made_of=graph_sha256(record, package.manifest)
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

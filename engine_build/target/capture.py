@@ -1,10 +1,9 @@
-"""What a package's networks are given, and answer, while a picture is made: the inputs to verify
-engines with.
+"""Captured calls: the inputs and outputs of a package's networks while pictures are drawn.
 
-Real inputs, since made-up ones miss what matters: the range of activations, masks of padding,
-captions of odd lengths. The pictures are made role by role, one network open at a time: the text
-encoders for all of them, then the denoiser, then the decoders. A device, or a host, has to hold the
-largest network, and never all.
+Engines are verified on these real inputs, since made-up inputs miss what matters: the range of
+activations, masks of padding, captions of odd lengths. The pictures are drawn role by role, one
+network open at a time: the text encoders for all pictures, then the denoiser, then the decoders.
+Device or host memory has to hold the largest network alone.
 """
 
 from collections.abc import Mapping, Sequence

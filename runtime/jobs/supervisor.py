@@ -18,10 +18,13 @@ from typing import Self
 from runtime.backends.catalog import BackendWish
 from runtime.errors import CalotypeError
 from runtime.jobs.facts import EngineFacts, WorkerFacts
-from runtime.jobs.lifecycle import (
+from runtime.jobs.lifecycle import Lifecycle
+from runtime.jobs.local import LocalBroker
+from runtime.jobs.log import Bell
+from runtime.jobs.session import News, WorkerSession
+from runtime.jobs.states import (
     Failed,
     FirstStart,
-    Lifecycle,
     PauseOver,
     Pausing,
     Renew,
@@ -36,9 +39,6 @@ from runtime.jobs.lifecycle import (
     TakingOver,
     WorkerReady,
 )
-from runtime.jobs.local import LocalBroker
-from runtime.jobs.log import Bell
-from runtime.jobs.session import News, WorkerSession
 from runtime.plan.served import Served
 from runtime.wire.link import ServerLink, socket_pair
 from runtime.wire.messages import Ready

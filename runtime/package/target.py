@@ -219,18 +219,18 @@ class Target:
         return self.path / self.record.engines[role].file
 
     def variant(self, role: str, variant: Variant) -> Path:
-        """Where a variant of a role's engine lies."""
+        """The file of a variant of a role's engine."""
         return self.path / self.record.engines[role].variants[variant].file
 
     def fault(self, role: str) -> str | None:
-        """What is wrong with the files of a role's engine, with the remedy; None for nothing."""
+        """The fault of a role's engine files, with the remedy; None when they are whole."""
         remedy = f"remove {self.path} and run: {self.record.command}"
         return files_fault(self.path, self.record.engines[role], remedy)
 
 
 def files_fault(folder: Path, engine: EngineRecord, remedy: str) -> str | None:
-    """What is wrong with the first damaged file of an engine, in a sentence that ends with
-    `remedy`.
+    """The fault of an engine's first damaged file, as a sentence that ends with `remedy`; None when
+    every file is whole.
     """
     faults = (file_fault(folder / name, what, remedy) for name, what in engine.files.items())
     return next(filter(None, faults), None)
@@ -312,8 +312,8 @@ def differences(found: TargetIdentity, wanted: TargetIdentity) -> list[str]:
 
 
 def stale_parts(target: TargetRecord, manifest: Manifest) -> list[str]:
-    """Where a target was compiled from other files than the package holds now, or by a version of
-    Calotype that wrote none of the files which LoRAs take.
+    """Reasons why a target is stale, in words: it was compiled from other files than the package
+    holds now, or by a version of Calotype that wrote no files for LoRAs.
     """
     parts = []
     identity = target.identity

@@ -22,7 +22,7 @@ class DrawOptions:
     conditioning_bytes: int = 128 * 2**20
     """Memory for the conditionings of recent prompts."""
     captures: bool = True
-    """Whether work on a GPU is captured as CUDA graphs."""
+    """True to capture work on a GPU as CUDA graphs."""
 
 
 @dataclass(frozen=True, slots=True)

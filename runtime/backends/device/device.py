@@ -24,8 +24,8 @@ class Device:
 
     @property
     def spoilt(self) -> bool:
-        """Whether a capture failed on this thread, and no plain run of any engine has succeeded on
-        it since. CUDA keeps errors for each thread.
+        """True on a thread whose capture failed, until a plain run of any engine succeeds on the same
+        thread: CUDA keeps errors for each thread.
         """
         return threading.get_ident() in self._spoilt
 

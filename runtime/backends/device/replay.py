@@ -180,8 +180,8 @@ class Replay:
             self._judge(distance(found, expected))
 
     def _is_new_beside_others(self) -> bool:
-        """Whether others have run plainly since this call did, for the first time since the last
-        of them was made.
+        """True when another call of the engine has run plainly since this call did, for the first
+        time since the newest of the calls was made.
         """
         graphs = self._graphs
         return graphs.last_plain != self._at and self._proven_beside != graphs.calls

@@ -6,15 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from runtime.jobs.facts import EngineFacts, WorkerState
-from runtime.jobs.lifecycle import (
+from runtime.jobs.lifecycle import LONGEST_PAUSE, TABLE, Lifecycle, following
+from runtime.jobs.states import (
     FIRST_PAUSE,
-    LONGEST_PAUSE,
-    TABLE,
     CannotStart,
     Event,
     Failed,
     FirstStart,
-    Lifecycle,
     Lost,
     LostToGraph,
     PauseOver,
@@ -31,7 +29,6 @@ from runtime.jobs.lifecycle import (
     Stopped,
     TakingOver,
     WorkerReady,
-    following,
 )
 from runtime.plan.served import BatchLimits, Served
 from runtime.wire.messages import Broken, Heartbeat, Trial
