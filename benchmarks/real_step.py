@@ -81,6 +81,10 @@ class FrugalCpu:
         """Open the step graph."""
         return HostDenoiser(self.open("denoiser"))
 
+    def check_loras(self) -> None:
+        """Raises BackendError: LoRAs are not supported here."""
+        raise BackendError(f"{self.name}: LoRAs are not supported")
+
 
 @dataclass(slots=True)
 class Part:
