@@ -93,7 +93,8 @@ def test_a_docstring_says_its_subject_first(path: Path) -> None:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     ]
-    riddles = [
-        text for text in strings if text.lstrip().startswith(("What ", "Where ", "Whether "))
-    ]
-    assert riddles == []
+    begins = ("What ", "Where ", "Whether ")
+    riddles = [text for text in strings if text.lstrip().startswith(begins)]
+    # The HTTP contract shows some docstrings, and is changed for its own sake alone.
+    contract = (ROOT / "docs" / "openapi.json").read_text()
+    assert [text for text in riddles if json.dumps(text) not in contract] == []

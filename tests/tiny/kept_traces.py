@@ -92,7 +92,8 @@ def _packed(traced: TracedGraph) -> bytes:
         assert isinstance(value.shape, ir.Shape)
         value.const_value = ir.ExternalTensor("", 0, 0, value.dtype, shape=value.shape, name=name)
     traced.model.metadata_props[PARAMETERS] = json.dumps(dict(traced.parameters))
-    return ir.to_proto(traced.model).SerializeToString()
+    packed: bytes = ir.to_proto(traced.model).SerializeToString()
+    return packed
 
 
 def _unpacked(content: bytes) -> TracedGraph:

@@ -24,7 +24,7 @@ class Device:
 
     @property
     def spoilt(self) -> bool:
-        """True on a thread whose capture failed, until a plain run of any engine succeeds on the same
+        """True on a thread whose capture failed, until a plain run of any engine succeeds on that
         thread: CUDA keeps errors for each thread.
         """
         return threading.get_ident() in self._spoilt
