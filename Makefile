@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test check lint types imports unit rehearse gpu-check format openapi clean
+.PHONY: serve test test-long check lint types imports unit rehearse gpu-check format openapi clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -29,7 +29,11 @@ imports: .venv/test.stamp
 # A process more takes most of a core, and up to 3 GB; each has its own servers, and one thread.
 PROCESSES ?= 2
 unit: .venv/test.stamp .venv/bindings.stamp
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(EXAMPLES)
+
+# `make test` with all examples of the property tests: four times as many.
+test-long: EXAMPLES := --hypothesis-profile long
+test-long: test
 
 # Of TensorRT itself only the bindings can be had here: a binary in which names can be looked up.
 .venv/bindings.stamp: Makefile | .venv/test.stamp

@@ -23,8 +23,10 @@ from tests.tiny.models import SourceOptions, save_source
 from tests.tiny.zimage_models import zimage_pipeline
 
 # A loaded machine is slow; what a test says must not depend on it.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", UNTIMED, max_examples=25)
+settings.register_profile("long", UNTIMED)
+settings.load_profile("short")
 
 
 def pytest_collection_finish() -> None:
