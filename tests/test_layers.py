@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 from tests.places import ROOT
@@ -108,3 +110,12 @@ def test_every_folder_of_the_runtime_and_the_build_stage_has_a_layer(copy: Path)
     done = lint(copy)
     assert done.returncode == 1
     assert "runtime.attic" in done.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even for a type, or late, in a function."""
+    graph = grimp.build_graph(*ROOMS, cache_dir=None)
+    order = TopologicalSorter(
+        {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    )
+    order.prepare()  # Raises CycleError, which names the circle.

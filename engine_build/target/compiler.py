@@ -3,9 +3,10 @@
 Nothing is imported here of a vendor; a row's functions do that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Protocol
 
 from engine_build.progress import Phases
@@ -13,7 +14,7 @@ from engine_build.target.onnxruntime_cuda.flags import cuda_flags
 from engine_build.target.reference import Reference
 from engine_build.target.tensorrt.flags import rtx_flags, tensorrt_flags
 from runtime.package.manifest import ModelPackage
-from runtime.package.target import EngineRecord, Target, TargetIdentity
+from runtime.package.target import BackendName, EngineRecord, Target, TargetIdentity
 
 
 class Compiler(Protocol):
@@ -81,45 +82,42 @@ class FixedTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CompilerRow:
-    """One backend's compiler, as the code outside of its folder reads it."""
+    """One backend's compiler, as the code outside of its folder reads it.
 
-    installed: Callable[[], Compiler]
-    """Imports the compiler's folder. Raises BackendError where its library is not installed."""
+    Functions are named as `module:function`: the folder may import this module.
+    """
+
+    name: BackendName
+    compiler: str
+    """The function that gives the installed compiler by the backend's name."""
     flags: EngineFlags
-    fixed: FixedTarget | None = None
-    """None for a backend whose engines are the same whether weights can be replaced or not; the
-    others' are held to their fixed form when they are verified."""
+    fixed_compiler: str | None = None
+    """The FixedTarget of a backend whose engines differ with whether weights can be replaced:
+    they are held to their fixed form when they are verified."""
+
+    def installed(self) -> Compiler:
+        """The compiler, whose folder is imported here. Raises BackendError when its library is
+        not installed."""
+        compiler: Compiler = resolve_name(self.compiler)(self.name)
+        return compiler
+
+    @property
+    def fixed(self) -> FixedTarget | None:
+        """The FixedTarget of this backend; None where engines have no fixed form of their own."""
+        if self.fixed_compiler is None:
+            return None
+        fixed: FixedTarget = resolve_name(self.fixed_compiler)
+        return fixed
 
 
-def _tensorrt() -> Compiler:
-    from engine_build.target.tensorrt.engine import TensorRtCompiler
+_TENSORRT = "engine_build.target.tensorrt.engine:TensorRtCompiler.installed"
+_TENSORRT_FIXED = "engine_build.target.tensorrt.engine:fixed_target"
+_ONNXRUNTIME = "engine_build.target.onnxruntime_cuda.engine:OnnxRuntimeCudaCompiler.installed"
 
-    return TensorRtCompiler.installed("tensorrt")
-
-
-def _tensorrt_rtx() -> Compiler:
-    from engine_build.target.tensorrt.engine import TensorRtCompiler
-
-    return TensorRtCompiler.installed("tensorrt-rtx")
-
-
-def _tensorrt_fixed(
-    package: ModelPackage, target: Target, role: str, folder: Path
-) -> Target | None:
-    from engine_build.target.tensorrt.engine import fixed_target
-
-    return fixed_target(package, target, role, folder)
-
-
-def _onnxruntime_cuda() -> Compiler:
-    from engine_build.target.onnxruntime_cuda.engine import OnnxRuntimeCudaCompiler
-
-    return OnnxRuntimeCudaCompiler.installed()
-
-
-COMPILERS: Mapping[str, CompilerRow] = {
-    "tensorrt": CompilerRow(_tensorrt, tensorrt_flags, _tensorrt_fixed),
-    "tensorrt-rtx": CompilerRow(_tensorrt_rtx, rtx_flags, _tensorrt_fixed),
-    "onnxruntime-cuda": CompilerRow(_onnxruntime_cuda, cuda_flags),
-}
+_ROWS = (
+    CompilerRow("tensorrt", _TENSORRT, tensorrt_flags, _TENSORRT_FIXED),
+    CompilerRow("tensorrt-rtx", _TENSORRT, rtx_flags, _TENSORRT_FIXED),
+    CompilerRow("onnxruntime-cuda", _ONNXRUNTIME, cuda_flags),
+)
+COMPILERS: Mapping[str, CompilerRow] = {row.name: row for row in _ROWS}
 """A row for each of `runtime.backends.rows.TARGET_BACKENDS`, by its name."""

@@ -5,10 +5,10 @@ a backend, nor of its vendor; a row's `open` does that. `docs/backends.md` adds 
 folder and a row; `engine_build.target.compiler` has the rows of those that compile.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pkgutil import resolve_name
 
 from runtime.backends.protocol import Backend
 from runtime.errors import BackendError
@@ -53,8 +53,8 @@ class BackendRow:
     """The Python distributions that bring its library, any of which is enough."""
     install: str
     """The remedy where none of them is installed."""
-    open: Callable[[Opening], Backend]
-    """Imports the backend's folder and its vendor, and opens the backend. Raises BackendError."""
+    opener: str
+    """The function that opens the backend, as `module:function`: the folder imports this module."""
     weights_beside: bool = False
     """True where an engine's file has no weights, and the package's files of weights are loaded
     with it."""
@@ -68,6 +68,11 @@ class BackendRow:
                 return version(distribution)
         raise BackendError(f"{self.distributions[0]} is not installed; {self.install}")
 
+    def open(self, opening: Opening) -> Backend:
+        """Import the backend's folder and its vendor, and open it. Raises BackendError."""
+        backend: Backend = resolve_name(self.opener)(opening)
+        return backend
+
     def gpu_fault(self, compute_capability: str) -> str | None:
         """The reason why it runs nothing on a GPU, with the remedy; None where it may run."""
         if self.gpus is None or compute_capability in self.gpus:
@@ -79,29 +84,6 @@ class BackendRow:
         )
 
 
-def _open_tensorrt(opening: Opening) -> Backend:
-    from runtime.backends.tensorrt.backend import open_tensorrt
-
-    return open_tensorrt(
-        opening.package, opening.compiled, opening.device, captures=opening.captures
-    )
-
-
-def _open_onnxruntime_cuda(opening: Opening) -> Backend:
-    from runtime.backends.device.cuda import Cuda
-    from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
-
-    return OnnxRuntimeCuda(
-        opening.package, opening.compiled, Cuda(), opening.device, captures=opening.captures
-    )
-
-
-def _open_onnxruntime_cpu(opening: Opening) -> Backend:
-    from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-
-    return OnnxRuntimeCpu(opening.package, opening.threads)
-
-
 TARGET_BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
         name="tensorrt",
@@ -109,7 +91,7 @@ TARGET_BACKENDS: tuple[BackendRow, ...] = (
         extra='"calotype[tensorrt]"',
         distributions=("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
         install="install it with: pip install tensorrt",
-        open=_open_tensorrt,
+        opener="runtime.backends.tensorrt.backend:open_backend",
     ),
     BackendRow(
         name="tensorrt-rtx",
@@ -117,7 +99,7 @@ TARGET_BACKENDS: tuple[BackendRow, ...] = (
         extra='"calotype[tensorrt-rtx]"',
         distributions=("tensorrt-rtx",),
         install="install it with: pip install tensorrt-rtx",
-        open=_open_tensorrt,
+        opener="runtime.backends.tensorrt.backend:open_backend",
         # NVIDIA's support matrix, and sm_80, which its page on engines names. An H200 (sm_90)
         # refused an engine of 1.7.1.116 with "TensorRT-RTX does not support this compute
         # capability", and the compiler knows neither Hopper nor the data centre's Blackwell
@@ -133,7 +115,7 @@ TARGET_BACKENDS: tuple[BackendRow, ...] = (
         distributions=("onnxruntime-gpu",),
         install="put it in the place of onnxruntime with: "
         "pip uninstall onnxruntime && pip install onnxruntime-gpu",
-        open=_open_onnxruntime_cuda,
+        opener="runtime.backends.onnxruntime.cuda:open_backend",
         weights_beside=True,
     ),
 )
@@ -147,7 +129,7 @@ BACKENDS: tuple[BackendRow, ...] = (
         extra="calotype",
         distributions=("onnxruntime", "onnxruntime-gpu"),
         install="install it with: pip install onnxruntime",
-        open=_open_onnxruntime_cpu,
+        opener="runtime.backends.onnxruntime.cpu:open_backend",
     ),
 )
 

@@ -20,7 +20,7 @@ from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, record_file
-from runtime.package.target import EngineRecord, TargetIdentity
+from runtime.package.target import BackendName, EngineRecord, TargetIdentity
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
@@ -35,7 +35,7 @@ class OnnxRuntimeCudaCompiler:
     refits_without_gpu: bool = True
 
     @classmethod
-    def installed(cls) -> Self:
+    def installed(cls, _name: BackendName) -> Self:
         """The compiler of the installed ONNX Runtime. Raises BackendError where none is."""
         for name in _DISTRIBUTIONS:
             try:

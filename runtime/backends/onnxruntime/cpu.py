@@ -8,6 +8,7 @@ from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights, merged
 from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.backends.rows import Opening
 from runtime.errors import BackendError
 from runtime.package.adaptable import adaptable_graphs
 from runtime.package.manifest import ModelPackage
@@ -129,6 +130,11 @@ class OnnxRuntimeCpu:
     def check_loras(self) -> None:
         """Raises PackageError where the package lacks its adaptable graphs."""
         adaptable_graphs(self._package)
+
+
+def open_backend(opening: Opening) -> OnnxRuntimeCpu:
+    """The backend of a package's own graphs. Raises BackendError."""
+    return OnnxRuntimeCpu(opening.package, opening.threads)
 
 
 def _value(tensor: Tensor) -> Any:

@@ -17,6 +17,7 @@ from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
+from runtime.backends.rows import Opening
 from runtime.package.manifest import BATCH, ModelPackage
 from runtime.package.target import Target, Variant, variant_for
 
@@ -186,3 +187,9 @@ class OnnxRuntimeCuda:
     def _engine(self, role: str) -> OnnxCudaEngine:
         path = self._files.checked(role)
         return OnnxCudaEngine(self._package, self._target, role, self._device, path)
+
+
+def open_backend(opening: Opening) -> OnnxRuntimeCuda:
+    """The backend of a target, on the first GPU. Raises BackendError."""
+    package, target, device = opening.package, opening.compiled, opening.device
+    return OnnxRuntimeCuda(package, target, Cuda(), device, captures=opening.captures)

@@ -3,14 +3,14 @@
 Inputs, outputs and replaced weights are bound to buffers of our own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from runtime.backends.device.device import Device
-from runtime.backends.device.replay import Replay
+from runtime.backends.device.replay import Graphs, Replay
 from runtime.backends.device.staging import Buffer
 from runtime.backends.onnxruntime.elements import ELEMENT_TYPES, NUMPY_TYPES
 from runtime.backends.profiles import Shape
@@ -20,7 +20,32 @@ from runtime.package.tensors import Tensor
 if TYPE_CHECKING:
     from onnxruntime import IOBinding
 
-    from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
+
+class Session(Protocol):
+    """An open session, as its calls use it."""
+
+    graphs: Graphs
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names of the graph's outputs."""
+        ...
+
+    def binding(self) -> "IOBinding":
+        """A new set of buffers, none of them bound."""
+        ...
+
+    def run(self, binding: "IOBinding", *, capturing: bool) -> None:
+        """Enqueue a run. Raises DeviceError."""
+        ...
+
+    def follow_stream(self) -> None:
+        """Open the session again when its stream was replaced. Raises DeviceError."""
+        ...
+
+    def open_again(self) -> None:
+        """Open the session again for plain runs alone. Raises DeviceError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +60,7 @@ class Placed:
 class OnnxCudaCall:
     """A session at one shape, bound to buffers of ours. For one thread at a time."""
 
-    def __init__(self, session: "OnnxCudaSession", device: Device, at: str) -> None:
+    def __init__(self, session: Session, device: Device, at: str) -> None:
         """To be prepared next. `at` names the shapes, for people."""
         self._session = session
         self._cuda = device.cuda

@@ -7,6 +7,7 @@ from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.protocol import Denoiser, TrialListener
+from runtime.backends.rows import Opening
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.vendor import Vendor, open_vendor
@@ -14,17 +15,13 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.target import Target
 
 
-def open_tensorrt(
-    package: ModelPackage, target: Target, device: str, *, captures: bool = True
-) -> "TensorRt":
-    """The backend of a target, on the first GPU, which is called `device`. Raises BackendError.
-
-    Without `captures` nothing runs as a CUDA graph.
-    """
+def open_backend(opening: Opening) -> "TensorRt":
+    """The backend of a target, on the first GPU. Raises BackendError."""
+    target = opening.compiled
     cuda = Cuda()  # Before TensorRT: its runtime ends the process where there is no device.
     flavour = installed_flavour(target.record.identity.backend)
-    vendor = open_vendor(flavour, flavour.load(), cuda, captures=captures)
-    return TensorRt(package, target, vendor, device)
+    vendor = open_vendor(flavour, flavour.load(), cuda, captures=opening.captures)
+    return TensorRt(opening.package, target, vendor, opening.device)
 
 
 class TensorRt:

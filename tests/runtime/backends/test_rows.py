@@ -4,11 +4,12 @@ import ast
 import importlib.metadata
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import get_args
 
 import pytest
 
-from engine_build.target.compiler import COMPILERS
+from engine_build.target.compiler import COMPILERS, CompilerRow
 from runtime.backends import rows
 from runtime.backends.rows import BACKENDS, TARGET_BACKENDS, row_of
 from runtime.errors import BackendError
@@ -94,3 +95,14 @@ def test_gpus_that_a_backend_does_not_run_on_are_refused_with_those_that_do() ->
     fault = rtx.gpu_fault("sm_90") or ""
     assert fault.endswith("take --backend tensorrt or onnxruntime-cuda")
     assert row_of("tensorrt").gpu_fault("sm_90") is None
+
+
+@pytest.mark.parametrize("row", BACKENDS, ids=lambda row: row.name)
+def test_a_row_names_a_function_of_its_folder(row: rows.BackendRow) -> None:
+    assert callable(resolve_name(row.opener))
+
+
+@pytest.mark.parametrize("row", COMPILERS.values(), ids=lambda row: row.name)
+def test_a_compilers_row_names_functions_of_its_folder(row: CompilerRow) -> None:
+    assert callable(resolve_name(row.compiler))
+    assert row.fixed is None or callable(row.fixed)
