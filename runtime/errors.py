@@ -6,8 +6,8 @@ CalotypeError
 ├── SourceError      what was handed to the build stage is no checkpoint that we serve
 ├── BuildError       a build failed: a graph does not match PyTorch, the disk is full
 └── BackendError     an inference backend cannot be opened, or cannot run what it was given
-    └── DeviceError  the device failed: what is on it is lost, and its process has to end
-        └── GraphError  it failed in the first launch of a CUDA graph: the next process makes none
+    └── DeviceError  the device failed: all data on it is lost, and the process has to end
+        └── GraphError  a CUDA graph's first launch failed: the next process makes no CUDA graphs
 
 A message names the thing, its value, what was expected and the remedy, in one line.
 """

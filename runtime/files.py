@@ -10,7 +10,8 @@ _UNFINISHED = ".tmp"
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file in one step: `path` keeps its old content until the new one is whole.
 
-    A process that is killed leaves a file beside `path`, for `remove_unfinished`. Raises OSError.
+    A process that is killed may leave an unfinished file beside `path`; `remove_unfinished` deletes
+    that file. Raises OSError.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
@@ -24,7 +25,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 def put_in_place(finished: Path, place: Path) -> None:
     """Rename a finished file or folder to `place` on the same disk, once its content is on disk.
 
-    A file replaces another; a folder does not. Raises OSError.
+    A file replaces a file; a folder replaces an empty folder at most. Raises OSError.
     """
     sync(finished)
     finished.replace(place)
@@ -45,7 +46,10 @@ def remove(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what killed processes left half written. No other process may be writing there."""
+    """Delete the files of `write_whole` that killed processes left unfinished in `folder` itself.
+
+    No other process may be writing there.
+    """
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
 

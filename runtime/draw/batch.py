@@ -4,7 +4,7 @@ Samples can share a call when their arrays have the same shapes and the same LoR
 Everything else, such as their step, sampler and guidance, may differ. The sample that has waited
 longest determines the shape, so that every shape gets its turn. The LoRA set that is loaded keeps
 the turn for up to MOST_TURNS turns while samples of other sets wait, since another set costs a
-rewrite of weights. A sample thus waits at most that many turns for each other set.
+rewrite of weights. A set thus waits at most MOST_TURNS turns for each other set.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Candidate(Protocol):
 
     @property
     def shape_key(self) -> tuple[object, ...]:
-        """Samples with equal keys can share a call."""
+        """The shapes of the sample's arrays; calls are shared for equal keys and LoRA sets."""
         ...
 
     @property
@@ -52,8 +52,9 @@ class Loaded:
 
 
 def choose(waiting: Sequence[SampleType], limits: BatchLimits, loaded: Loaded) -> list[SampleType]:
-    """The samples to advance now, in order: the first whose LoRA set has the turn, and those that
-    can share its call. `waiting` begins with the sample that was advanced longest ago.
+    """The samples of the next call, in order: the first sample whose LoRA set has the turn, then as
+    many samples that can share the call as `limits` allows. `waiting` begins with the sample that
+    was advanced longest ago.
     """
     if not waiting:
         return []

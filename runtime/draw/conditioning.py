@@ -1,8 +1,8 @@
-"""Conditionings: the text encoders' output for prompts, kept for prompts that return.
+"""Conditionings: the text encoders' output for prompts, cached for repeated prompts.
 
-A prompt's conditioning depends on its weighted chunks, its layer, and the LoRAs that change a text
-encoder. Only these are in the key, so that a request whose LoRAs change the denoiser alone uses the
-conditioning that was kept without them.
+A prompt's conditioning depends on its weighted chunks, its text encoder layer (clip skip), and the
+LoRAs that change a text encoder. Only these are in the cache's key, so that a request whose LoRAs
+change the denoiser alone uses the conditioning that was cached without LoRAs.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from runtime.plan.families.family import Conditioning, Family, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Counts of prompts whose conditioning was kept (hits) and had to be made (misses)."""
+    """Counts of prompts whose conditioning was in the cache (hits) or had to be made (misses)."""
 
     hits: int = 0
     misses: int = 0

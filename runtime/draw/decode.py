@@ -16,7 +16,7 @@ class Decoder(Protocol):
     """Turns the denoiser's latents `[1, C, h, w]` into pixels."""
 
     def decode(self, latents: NDArray[np.float32]) -> Pixels:
-        """Pixels `[H, W, 3]`."""
+        """Pixels `[H, W, 3]`; a preview's decoder may give fewer, down to `[h, w, 3]`."""
         ...
 
 

@@ -1,8 +1,8 @@
 """The denoising loop: a Python generator of step events over samples that come and go.
 
-Each turn is one call of the step graph for the samples that share it; they may be at different
-steps. Progress, previews, pictures and cancels are up to the caller, which between two turns may
-read any sample's latents, cancel samples, and let new ones in.
+Each turn is one call of the step graph for samples that may be at different steps. Progress,
+previews, pictures and cancels are up to the caller, which between two turns may read any sample's
+latents, cancel samples, and let new samples in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from runtime.plan.served import BatchLimits
 class Prepared:
     """A picture that a denoiser can take in: its plan, conditionings and initial latents.
 
-    All of it is in host memory, so that any thread may prepare it.
+    All arrays are in host memory, so that any thread may make a `Prepared`.
     """
 
     def __init__(self, plan: Plan, conditioning: Sequence[Conditioning]) -> None:
@@ -34,10 +34,10 @@ class Prepared:
 
 
 class Sample:
-    """One picture being made: where it is in its table, and its slot in the denoiser."""
+    """A picture being made: its next row in the step table, and its slot in the denoiser."""
 
     def __init__(self, picture: Prepared, denoiser: Denoiser) -> None:
-        """Hand the picture to the denoiser. Raises BackendError for what no engine takes."""
+        """Hand the picture to the denoiser. Raises BackendError for inputs that no engine takes."""
         self.plan = picture.plan
         self.canceled = False
         self.row = 0
@@ -61,7 +61,7 @@ class Sample:
 
     @property
     def finished(self) -> bool:
-        """Every row has been called."""
+        """True once every row of the step table has been called."""
         return self.row == self.plan.rows
 
     def next_row(self) -> Row:
@@ -77,7 +77,7 @@ class Sample:
         )
 
     def ends_step(self, row: int) -> bool:
-        """A scheduler step is complete after `row`. Heun has two rows a step."""
+        """True where a scheduler step is complete after this row. Heun has two rows a step."""
         steps = self.plan.table.step
         return row == self.plan.rows - 1 or bool(steps[row] != steps[row + 1])
 
@@ -97,7 +97,7 @@ class StepEvent:
 
     @property
     def finished(self) -> bool:
-        """This was the sample's last step."""
+        """True for the sample's last step."""
         return self.sample.finished
 
 

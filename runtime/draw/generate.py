@@ -40,7 +40,7 @@ class Generator:
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
 
-        `backend` was opened by the caller: `options.backend` and `options.captures` say how.
+        `backend` is already open: `options.backend` and `options.captures` have no effect here.
         """
         options = options or DrawOptions()
         self._served = served or served_by(None, model.package.manifest)
@@ -74,7 +74,8 @@ class Generator:
 
         The text encoders are used and the denoiser is not: another thread than the loop's may
         prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
-        refuse, PackageError for a LoRA or its graph that cannot be read, and BackendError.
+        refuse, PackageError for a LoRA that cannot be read or for a package that lacks the graphs
+        for LoRAs, and BackendError.
         """
         self._served.check(plan)
         if plan.loras:
@@ -111,19 +112,19 @@ class Generator:
         return self.reading(sample)()
 
     def reading(self, sample: Sample) -> Reading:
-        """The same, without waiting for the device."""
+        """`latents` as a Reading: only the call of the Reading waits for the device."""
         return self._denoiser.latents(sample.slot)
 
     def predicted(self, sample: Sample) -> Latents:
-        """The picture that the sample's last step predicted, as latents `[1, C, h, w]`."""
+        """The picture that the sample's latest step predicted, as latents `[1, C, h, w]`."""
         return self.reading_predicted(sample)()
 
     def reading_predicted(self, sample: Sample) -> Reading:
-        """The same, without waiting for the device."""
+        """`predicted` as a Reading: only the call of the Reading waits for the device."""
         return self._denoiser.predicted(sample.slot)
 
     def decode(self, latents: Latents) -> Pixels:
-        """The finished picture, `[H, W, 3]`."""
+        """The pixels of the finished picture, `[H, W, 3]`, from latents `[1, C, h, w]`."""
         return self._vae.decode(latents)
 
     def warm_up(self) -> None:

@@ -16,15 +16,15 @@ THUMBNAIL_QUALITY = 80
 
 
 class Previewer:
-    """Latents -> JPEG, of the picture's own shape and at most `longest_side` pixels."""
+    """Latents -> JPEG of the picture's aspect ratio, the longer side at most `longest_side`."""
 
     def __init__(self, decoder: Decoder, longest_side: int = LONGEST_SIDE) -> None:
-        """`decoder` may give fewer pixels than the picture has: they are enlarged."""
+        """`decoder` may give any number of pixels: `jpeg` resizes them to the preview's size."""
         self._decoder = decoder
         self._longest_side = longest_side
 
     def jpeg(self, predicted: NDArray[np.float32], width: int, height: int) -> bytes:
-        """The predicted picture, latents `[1, C, h, w]` of a picture of `width` x `height`."""
+        """The preview of latents `[1, C, h, w]`; the full picture has `width` x `height` pixels."""
         scale = min(1.0, self._longest_side / max(width, height))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = Image.fromarray(self._decoder.decode(predicted))

@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """A cache that drops the value that was used longest ago. Threads may share the cache."""
+    """A cache that drops the least recently used values. Threads may share the cache."""
 
     def __init__(
         self, budget_bytes: int, size_bytes: Callable[[Value], int], at_least: int = 0
@@ -37,7 +37,7 @@ class Recent(Generic[Key, Value]):
             return value
 
     def keep(self, key: Key, value: Value) -> None:
-        """Keep the value as the newest, in the place of one that another thread made meanwhile."""
+        """Keep the value as the newest; a value that another thread kept meanwhile is replaced."""
         with self._lock:
             if (other := self._values.pop(key, None)) is not None:
                 self._used_bytes -= self._size_bytes(other)

@@ -61,7 +61,7 @@ def encode_picture(pixels: Pixels, request: GenerateRequest, model: str) -> byte
 
 
 def read_recipe(path: Path) -> object:
-    """The JSON request that a picture carries. Raises RequestError when it carries none."""
+    """The JSON request that a picture carries. Raises RequestError for any other file."""
     try:
         with Image.open(path) as image:
             image.load()

@@ -1,1 +1,1 @@
-"""The server process: where jobs wait, are leased and report, and the worker that is kept alive."""
+"""The server's side of jobs: queue, leases and reports, and the supervision of the worker."""

@@ -1,7 +1,7 @@
-"""Every unfinished job in memory, as the database has it, and the events of the recent ones.
+"""Every unfinished job in memory, as in the database, and the events of recent jobs.
 
-The board lives on the event loop and decides nothing: it is handed each job's row after the commit
-that changed the row, and tells the listeners and the workers.
+The board lives on the event loop and decides nothing: the board gets each job's row after the
+commit that changed the row, and tells the listeners and the workers.
 """
 
 from bisect import bisect_left, insort
@@ -20,7 +20,7 @@ ENDED_LOGS = 256
 
 
 class Holder(Protocol):
-    """A connected worker, as the board talks to it. None of these waits."""
+    """A connected worker, as the board sees the worker. No method waits."""
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ class Board:
             log.bell.ring()
 
     def submitted(self, stored: StoredJob) -> None:
-        """A job is new."""
+        """Take over and count the row of a new job."""
         self._counters.submitted += 1
         self.fold([stored])
 
@@ -115,7 +115,7 @@ class Board:
     def stepped(
         self, holder: str, job_id: str, step: int, seconds: float, preview: str | None
     ) -> None:
-        """A job has finished a step. Raises StaleLease when it is not this worker's."""
+        """A job has finished a step. Raises StaleLease where the worker has no lease of the job."""
         job = self.held_job(holder, job_id)
         live = self._live[job_id]
         live.step = step

@@ -86,7 +86,7 @@ class _Outcome:
 
 
 class Database:
-    """The file, open. Made and used on one event loop."""
+    """The open database file. To be made and used on one event loop."""
 
     def __init__(self, path: Path) -> None:
         """Open the file and bring its schema up to date. Raises CalotypeError."""
@@ -104,10 +104,12 @@ class Database:
     async def write(
         self, work: Work[ResultT], apply: Callable[[ResultT], None] = lambda _: None
     ) -> ResultT:
-        """Run `work` in a transaction, and `apply` its result on the loop once it is on disk.
+        """Run `work` in a transaction, and `apply` the result on the loop once that is on disk.
 
         `apply` runs in the order of the commits, and even when the caller has been canceled.
-        An exception in `work` undoes its changes alone and is raised here.
+        An exception in `work` undoes the changes of this `work` alone and is raised here; so is an
+        exception in `apply`, which undoes nothing. An sqlite3.Error of the transaction undoes all
+        writes that share the transaction, and is raised to each of their callers.
         """
         future: asyncio.Future[ResultT] = self._loop.create_future()
         self._commands.put(_Command(work, apply, future))

@@ -58,7 +58,10 @@ class Counters:
     """Attempts that ended with their worker or their lease."""
     steps: int = 0
     step_seconds: float = 0.0
-    """Time in calls of the step graph, summed over `steps`: a shared call counts for each."""
+    """Time since the same job's step before or its admission, summed over `steps`.
+
+    A shared call counts for each job in the call, and the turns of other jobs count too.
+    """
     job_seconds: float = 0.0
     """Time from the lease to the end, summed over completed jobs."""
     previews: int = 0

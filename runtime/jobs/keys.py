@@ -1,4 +1,4 @@
-"""Idempotency keys: which job a caller's key stands for, for a day."""
+"""Idempotency keys: a caller's key stands for a job during KEY_LIFETIME."""
 
 import sqlite3
 from datetime import timedelta
@@ -10,7 +10,7 @@ KEY_LIFETIME = timedelta(hours=24)
 
 
 def job_of_key(connection: sqlite3.Connection, idempotency: Idempotency) -> str | None:
-    """The id of the job that a key stands for, if it does. Raises IdempotencyConflict."""
+    """The id of a key's job; None for a new or expired key. Raises IdempotencyConflict."""
     row = connection.execute(
         "SELECT fingerprint, job_id FROM idempotency WHERE key = ? AND created_at >= ?",
         (idempotency.key, _oldest()),
@@ -26,7 +26,7 @@ def job_of_key(connection: sqlite3.Connection, idempotency: Idempotency) -> str 
 
 
 def keep_key(connection: sqlite3.Connection, idempotency: Idempotency, job: Job) -> None:
-    """Let a key stand for a job from now on, and forget those whose time is over."""
+    """Let a key stand for a job from now on, and delete the expired keys."""
     connection.execute("DELETE FROM idempotency WHERE created_at < ?", (_oldest(),))
     connection.execute(
         "INSERT INTO idempotency (key, fingerprint, job_id, created_at) VALUES (?, ?, ?, ?)",

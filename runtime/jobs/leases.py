@@ -49,7 +49,7 @@ class Leases:
         self._board.attach(worker)
 
     def detach(self, worker: Holder) -> None:
-        """Tell a worker nothing any more; `release` its jobs next."""
+        """Tell a worker nothing any more; the caller must `release` the worker's jobs next."""
         self._board.detach(worker)
 
     def job_of(self, worker: Holder, job_id: str) -> Job:
@@ -132,10 +132,10 @@ class Leases:
         await self._database.write(work, apply)
 
     async def recover(self, model: str) -> None:
-        """Take over the unfinished jobs of the server before this one.
+        """Take over the unfinished jobs of the server process before this process.
 
-        Attempts that it had begun are counted as lost. Jobs for another model fail, since no worker
-        of this server can make them.
+        Attempts that the earlier server had begun are counted as lost. Jobs for another model
+        fail, since no worker of this server can make them.
         """
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:

@@ -22,7 +22,8 @@ supervisor or of the worker, or a wish of the caller. `TABLE` says what leads wh
     Stopped     ends what still runs any loss             Stopped
     all         as above             Stop                 Stopped
 
-`Spawned`, `Heartbeat`, `Trial` and `Broken` change the `Run` of a state, its process, and no state.
+`Spawned`, `Heartbeat`, `Trial` and `Broken` leave the state and change only its `Run`, the facts
+about the process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -203,7 +204,7 @@ class Lifecycle:
         return life
 
     def after(self, event: Event) -> "Lifecycle":
-        """The life after any other event."""
+        """The life after an event; for a loss, callers use `lost`."""
         life = replace(self, state=following(self.state, event))
         match event:
             case WorkerReady(engine, shortfalls) if life.ready:

@@ -165,7 +165,7 @@ class LocalBroker:
     async def follow(
         self, job_id: str, last_event_id: str | None = None
     ) -> AsyncIterator[JobEvent]:
-        """The job's events from `last_event_id` on, or from now. Raises JobNotFound."""
+        """The job's events after `last_event_id`, else from the newest on. Raises JobNotFound."""
         job = await self.job(job_id)
         log = self._board.log(job_id)
         if log is None:
@@ -187,7 +187,7 @@ class LocalBroker:
         return job.status.ended and final_event(job).id == last_event_id
 
     async def images(self, limit: int, cursor: str | None) -> Page:
-        """A page of the gallery. Raises ValueError for a cursor of no page of this gallery."""
+        """A page of the gallery. Raises ValueError for a text that is no cursor of a page."""
         before = None if cursor is None else read_cursor(cursor)
         rows = await self._database.read(
             lambda connection: image_rows(connection, limit + 1, before)
@@ -209,7 +209,10 @@ class LocalBroker:
         await asyncio.to_thread(self._gallery.remove, filename)
 
     async def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
-        """First a snapshot, then every picture that comes or goes."""
+        """First a snapshot, then every picture that comes or goes.
+
+        A listener too slow for the log gets another snapshot in place of the events it missed.
+        """
         log = self._board.gallery
         number = log.last
         yield await self._gallery_snapshot(number)

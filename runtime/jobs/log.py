@@ -1,7 +1,7 @@
 """Logs of events for any number of listeners that each read at their own pace.
 
-A listener holds no queue: it remembers the number of the last event that it read. So a slow one
-costs nothing, finds every status, and finds the newest preview alone.
+A listener holds no queue: it remembers the number of the last event that it read. So a slow
+listener costs nothing, and finds every status but only the newest preview.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Bell:
 
     @property
     def next_ring(self) -> asyncio.Event:
-        """The event of the next ring. Take it before you look for news: none is missed then."""
+        """The event of the next ring; a listener takes the event before its look for news."""
         return self._event
 
 
@@ -38,7 +38,7 @@ EventT = TypeVar("EventT", JobEvent, GalleryEvent)
 
 
 class Log(Generic[EventT]):
-    """Numbered events, the latest `size` of them; None for all."""
+    """Numbered events: the latest `size` events are kept, or all where `size` is None."""
 
     def __init__(self, size: int | None) -> None:
         """Empty."""
@@ -54,7 +54,7 @@ class Log(Generic[EventT]):
         return self._last
 
     def after(self, number: int) -> tuple[int, EventT] | None:
-        """The event that follows the one of this number."""
+        """The first kept event after this number, with its own number; None for no event yet."""
         index = bisect_right(self._entries, number, key=lambda entry: entry[0])
         return self._entries[index] if index < len(self._entries) else None
 
@@ -67,7 +67,7 @@ class Log(Generic[EventT]):
         return number if 0 < number <= self._last else None
 
     def id_of(self, number: int) -> str:
-        """The id of the event of this number: ids grow, as text too."""
+        """The id of the event of this number; as texts, too, ids sort by number, up to 999999."""
         return f"{self._mark}-{number:06d}"
 
     def append(self, event: EventT) -> None:
@@ -85,7 +85,7 @@ class JobLog(Log[JobEvent]):
         super().__init__(None)
 
     def queued(self, position: int) -> None:
-        """The job waits; a position takes the place of the one before it."""
+        """The job waits; a new position replaces the position before in the log."""
         if self._entries and self._entries[-1][1].status is JobStatus.QUEUED:
             self._entries.pop()
         self.append(JobEvent("", JobStatus.QUEUED, queue_position=position))
@@ -95,7 +95,7 @@ class JobLog(Log[JobEvent]):
         self.append(JobEvent("", JobStatus.PROCESSING, None, step, total_steps, preview))
 
     def ended(self, job: Job) -> None:
-        """The last event."""
+        """Append the job's final event."""
         self.append(final_event(job))
 
     def append(self, event: JobEvent) -> None:

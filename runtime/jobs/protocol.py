@@ -207,7 +207,7 @@ class Broker(Protocol):
         ...
 
     async def images(self, limit: int, cursor: str | None) -> Page:
-        """A page of the gallery. Raises ValueError for a cursor of no page of this gallery."""
+        """A page of the gallery. Raises ValueError for a text that is no cursor of a page."""
         ...
 
     async def image(self, filename: str) -> Image:
@@ -219,7 +219,10 @@ class Broker(Protocol):
         ...
 
     def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
-        """First a snapshot, then every picture that comes or goes."""
+        """First a snapshot, then every picture that comes or goes.
+
+        A listener that is too slow may get another snapshot in place of the events it missed.
+        """
         ...
 
     def end_streams(self) -> None:

@@ -185,7 +185,10 @@ def delete_image_row(connection: sqlite3.Connection, filename: str) -> None:
 def image_rows(
     connection: sqlite3.Connection, limit: int, before: int | None
 ) -> list[tuple[int, Image]]:
-    """Pictures with their sequence numbers, newest first, older than `before`."""
+    """At most `limit` pictures with their sequence numbers, newest first.
+
+    `before`: the sequence number below which the pictures begin; None: from the newest.
+    """
     rows = connection.execute(
         "SELECT * FROM images WHERE sequence < ? ORDER BY sequence DESC LIMIT ?",
         (before if before is not None else 2**63 - 1, limit),

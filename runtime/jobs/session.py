@@ -1,7 +1,7 @@
 """Session with one connected worker: gives the worker jobs and takes its reports.
 
-The worker's leases end with the session, which ends when the socket closes, or when nothing was
-heard of the worker for as long as a lease lasts.
+The session ends when the socket closes, or when a ready worker was silent for as long as a lease
+lasts; the caller then releases the worker's leases.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ from runtime.wire.messages import (
 logger = logging.getLogger(__name__)
 
 News = Ready | Broken | Heartbeat | Trial
-"""Messages of a worker about itself, not about a job."""
+"""Messages of a worker about itself that the session passes to the listener of `run`."""
 
 
 class WorkerSession:
-    """Serves one worker until the worker is gone. Its leases are still held then: release them."""
+    """Serves one worker until the worker is gone; the caller then releases the worker's leases."""
 
     def __init__(self, leases: Leases, link: ServerLink, lease_seconds: float) -> None:
-        """`lease_seconds`: longest silence of a worker that is not taken for lost."""
+        """`lease_seconds`: seconds of silence after which a ready worker is considered lost."""
         self.name = secrets.token_hex(8)
         self._leases = leases
         self._link = link
@@ -80,7 +80,7 @@ class WorkerSession:
     async def run(self, listener: Callable[[News], None]) -> str:
         """Serve the worker until the worker is gone; returns the reason, for people.
 
-        `listener` is called with each message of the worker about itself.
+        `listener` is called with each of the worker's messages that is `News`.
         """
         self._leases.attach(self)
         helpers = [asyncio.create_task(self._lease()), asyncio.create_task(self._send())]

@@ -103,8 +103,8 @@ class Run:
     def lost(self, reason: str) -> Loss:
         """The loss of this process, for the reason that the worker gave itself if it gave one.
 
-        A CUDA graph is blamed where the worker said so, and where nothing was heard of the worker
-        any more when it launched one for the first time.
+        A CUDA graph is blamed where the worker said so, and where the worker ended without a word
+        during the first launch of a CUDA graph.
         """
         if self.broken is None:
             return LostToGraph(reason) if self.trials else Lost(reason)
@@ -145,7 +145,7 @@ class _Start(_Working):
     """A worker starts: its process, then its model."""
 
     pause: float = FIRST_PAUSE
-    """Seconds of the latest pause before it."""
+    """Seconds of the latest pause before this start; the next pause is up to twice as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,7 @@ class Pausing:
 
     @property
     def run(self) -> Run:
-        """No process."""
+        """A Run without a process."""
         return self.then.run
 
 

@@ -1,4 +1,4 @@
-"""Owns the worker's process and its socket; `runtime.jobs.lifecycle` says what follows what."""
+"""The owner of the worker's process and socket; `runtime.jobs.lifecycle` says what follows what."""
 
 import asyncio
 import logging
@@ -47,10 +47,11 @@ from runtime.wire.options import WorkerOptions
 STOP_SECONDS = 10.0
 """Time in which a worker may hand its jobs back before it is killed."""
 DISK_SECONDS = 30.0
-"""Pause before a lost worker's jobs are queued again where that failed."""
+"""Pause after a failure to queue a lost worker's jobs again, before the next try."""
 
-# NumPy's products lay LoRAs on weights while steps go on: threads of its own take the cores from
-# them, and on a busy machine wait for the slowest. One takes a seventh of the processor's time.
+# NumPy's matrix products lay LoRAs on weights while steps go on. OpenBLAS' own threads would take
+# the cores from the steps, and on a busy machine wait for the slowest thread. A single thread takes
+# a seventh of the processor's time.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Supervisor:
     """Keeps one worker process alive. An async context manager, within which the worker runs."""
 
     def __init__(self, broker: LocalBroker, options: WorkerOptions) -> None:
-        """`broker` is open while this is."""
+        """`broker` must be open as long as the supervisor is."""
         self._broker = broker
         self._options = options
         self._life = Lifecycle(FirstStart(setup=Setup(options.draw.backend)))
@@ -103,17 +104,17 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """True while a worker takes jobs."""
+        """True while a worker serves, be it only to finish its jobs before it is replaced."""
         return self._life.ready
 
     async def wait_ready(self) -> None:
-        """Wait until a worker takes jobs. Raises WorkerFailed when none ever will."""
+        """Wait until a worker serves. Raises WorkerFailed where no worker ever will."""
         await self._reach(Serving, Renewing, Failed)
         if not self.ready:
             raise self._failure()
 
     async def failure(self) -> WorkerFailed:
-        """Wait until it is certain that no worker will ever be ready; the reason."""
+        """Wait until it is certain that no worker will ever be ready; returns the reason."""
         await self._reach(Failed)
         return self._failure()
 
@@ -124,9 +125,10 @@ class Supervisor:
     async def renew(self, backend: BackendWish) -> None:
         """Replace the worker, between two jobs, by one that draws with this backend.
 
-        The worker begins no other job and finishes those that it has begun. Where the new worker
-        cannot be made ready, the backend that served before serves again. Raises WorkerFailed where
-        nothing serves.
+        The worker begins no other job and finishes those that it has begun. Returns once the worker
+        was told to exit; the new worker starts after that. Where the new worker cannot be made
+        ready, the backend that served before serves again. Raises WorkerFailed where nothing
+        serves.
         """
         await self.wait_ready()
         self._enter(self._life.after(Renew(backend)))
@@ -229,7 +231,7 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            # `send_signal` would first read the code of one that has ended, and lose it to us.
+            # `send_signal` would first reap a process that has ended, and lose us its exit code.
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 

@@ -54,12 +54,16 @@ class WorkerLink:
             raise LinkError(GONE) from error
 
     def receive(self) -> Message:
-        """Wait for the next message. Raises LinkError when the server is gone."""
+        """Wait for a message. Raises LinkError for a bad frame, or when the server is gone."""
         body, payload = lengths(self._read(HEADER.size))
         return decode(self._read(body), self._read(payload))
 
     def receive_options(self) -> WorkerOptions:
-        """Wait for the first message. Raises LinkError for another, or when the server is gone."""
+        """Wait for the options, which are the first message.
+
+        Raises LinkError for any other message or when the server is gone, and pydantic's
+        ValidationError.
+        """
         first = self.receive()
         if not isinstance(first, Configure):
             raise LinkError(f"the first message is {type(first).__name__}, expected Configure")
@@ -103,7 +107,7 @@ class ServerLink:
             raise LinkError(GONE) from error
 
     async def receive(self) -> Message:
-        """Wait for the next message. Raises LinkError when the worker is gone."""
+        """Wait for a message. Raises LinkError for a bad frame, or when the worker is gone."""
         try:
             body, payload = lengths(await self._reader.readexactly(HEADER.size))
             return decode(

@@ -1,7 +1,8 @@
 """The messages between the server and a worker, and their encoding on the socket.
 
 A frame is two big-endian 32-bit lengths, a JSON object of the first length, and raw bytes of the
-second length: a preview, which base64 in the JSON would make larger.
+second length: a preview, which base64 in the JSON would make larger. The docstring of each message
+begins with the sender.
 """
 
 import json
@@ -17,7 +18,7 @@ MAX_FRAME = 64 * 2**20
 
 
 class LinkError(CalotypeError):
-    """The other side is gone, or sent what is not a message, or not a message for this side."""
+    """The other side is gone, or sent a bad frame or a message that this side does not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Vacant:
-    """Worker: `count` more jobs may be assigned to it."""
+    """Worker: `count` more jobs may be assigned to this worker."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    """Worker: a job's prompts have conditionings: so many were kept, so many had to be made."""
+    """Worker: a job's prompts are encoded; counts of conditionings found in the cache and made."""
 
     hits: int
     misses: int
@@ -58,7 +59,7 @@ class Stepped:
     step: int
     """1-based."""
     seconds: float
-    """Duration of the step."""
+    """Time since the job's step before, or since its admission; other jobs' turns count too."""
     payload: bytes = b""
     """The preview, a JPEG; empty for none."""
 
@@ -85,24 +86,24 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """Worker: the job was stopped as it was asked to."""
+    """Worker: the job was stopped, as the server asked."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Worker: it was asked to stop. Jobs that it does not complete until it exits go back."""
+    """Worker: the process was asked to stop; jobs unfinished at its exit go back to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Worker: it is alive; the state of its device."""
+    """Worker: the process is alive; the state of its device."""
 
     device_memory: Mapping[str, int] = field(default_factory=dict)
     """Bytes by their use; empty for a CPU."""
     shortfalls: Sequence[str] = field(default_factory=list)
-    """Those of `Ready`, as of now."""
+    """The shortfalls of `Ready`, as of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Worker: it has to exit."""
+    """Worker: the process has to exit."""
 
     detail: str
     lasting: bool
     """The worker could not start, and another start would fail in the same way."""
     of_graph: bool = False
-    """A CUDA graph broke the device: the next worker must not capture any."""
+    """A CUDA graph broke the device: the next worker must not capture any CUDA graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def encode(message: Message) -> bytes:
 
 
 def lengths(header: bytes) -> tuple[int, int]:
-    """How many bytes of JSON and of payload follow. Raises LinkError."""
+    """The numbers of bytes of JSON and of payload that follow. Raises LinkError over MAX_FRAME."""
     body, payload = HEADER.unpack(header)
     if body + payload > MAX_FRAME:
         raise LinkError(f"a frame of {body + payload} bytes, at most {MAX_FRAME} are expected")

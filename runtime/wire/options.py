@@ -35,11 +35,11 @@ class WorkerOptions:
     data: Path
     """The folder of jobs and pictures."""
     lease_seconds: float
-    """The server takes a worker that is silent for so long for lost."""
+    """Seconds of silence after which the server considers a worker lost."""
     draw: DrawOptions = field(default_factory=DrawOptions)
 
     def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
-        """The same with another backend."""
+        """The same options with another backend."""
         return replace(self, draw=replace(self.draw, backend=backend))
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class WorkerOptions:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "WorkerOptions":
-        """The options that `to_json` made `content` of. Raises pydantic's ValidationError."""
+        """The options from the output of `to_json`. Raises pydantic's ValidationError."""
         return _OPTIONS.validate_python(content)
 
 

@@ -3,11 +3,12 @@
 The loop's thread uses the denoiser, and no other thread does: it makes steps, and between two of
 them takes in the pictures that are ready and puts LoRA sets on. The admission thread makes pictures
 ready, in the order of their assignment: it plans requests, runs the text encoders and draws noise.
-The reporter makes previews and sends reports, in order. The finisher decodes latents into files.
+The reporter makes previews and sends each job's reports in order. The finisher decodes finished
+latents and writes the picture files.
 
-A job that cannot be made fails alone. An engine that fails in a call which jobs share ends the
-process: the server gives these jobs another attempt, each alone, and what is wrong with the device
-does not outlive it.
+A job that cannot be made fails alone. A failure in a call which jobs share, or a failure of the
+device on any thread, ends the process and with it the fault of the device: the server then gives
+the process's jobs another attempt, each alone.
 """
 
 import logging
@@ -45,7 +46,7 @@ from runtime.wire.messages import (
 from runtime.worker.pulse import EXIT_SERVER_GONE
 
 PREVIEWS_WAITING = 4
-"""A job with so many previews still to be made reports further steps without a preview."""
+"""The most previews of a job that wait to be made; further steps are reported without previews."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Task:
         self.finishing: Future[None] | None = None
         self.previews = threading.BoundedSemaphore(PREVIEWS_WAITING)
         self.last_step_at = 0.0
-        """On the monotonic clock; before the first step, when the denoiser took the sample in."""
+        """Monotonic seconds at the latest step, or at the admission before the first step."""
 
 
 class Stop:
@@ -93,7 +94,7 @@ class Refused:
 
 
 Notice = Message | Readied | Refused | Lost | Stop
-"""All that the loop's thread hears of between two steps."""
+"""The entries of the inbox, which the loop's thread reads between two turns."""
 
 
 class Worker:
@@ -115,7 +116,10 @@ class Worker:
         self._finisher = ThreadPoolExecutor(1, "finisher")
 
     def run(self, places: int) -> None:
-        """Make jobs, up to `places` at once, until `stop`. Raises what a shared call raises."""
+        """Make jobs, up to `places` at once, until `stop`.
+
+        Raises what a shared call raises, DeviceError of any thread, and LinkError.
+        """
         # Nobody waits for these at the end: one of them may be in a text encoder.
         threading.Thread(target=self._receive, name="receiver", daemon=True).start()
         threading.Thread(target=self._make_ready, name="admission", daemon=True).start()
@@ -146,7 +150,10 @@ class Worker:
             os._exit(EXIT_SERVER_GONE)
 
     def _take_orders(self, *, wait: bool) -> bool:
-        """Act on all notices in the inbox, or `wait` for one; False once the process is to stop."""
+        """Act on all notices in the inbox; with `wait`, first wait for a notice if there is none.
+
+        Returns False once the process is to stop.
+        """
         wait = wait and not self._stopping
         while wait or not self._inbox.empty():
             wait = False
@@ -267,7 +274,8 @@ class Worker:
             return b""
 
     def _finish(self, task: Task, sample: Sample, latents: Reading) -> None:
-        # Not before the finisher is free: this bounds the pictures that wait for it by the places.
+        # The place is free only now that the finisher begins this picture: no more pictures than
+        # places can wait for the finisher.
         self._send(Vacant(1))
         try:
             done = self._picture(task, sample, latents)

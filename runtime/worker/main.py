@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a worker until SIGTERM (returns 0), or until it cannot go on (returns 1)."""
+    """Run a worker until SIGTERM or a lost link (returns 0), or until a failure (returns 1)."""
     logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
@@ -99,7 +99,7 @@ class _Trials:
 
 
 def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready, Generator]:
-    """Load the model onto its device and warm it up; the report of that, and the generator."""
+    """Load the model onto its device and warm it up; returns the report and the generator."""
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.draw.backend, find_devices())
     logger.info("%s", choice.note)

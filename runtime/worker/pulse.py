@@ -18,7 +18,7 @@ class Pulse:
     """Sends heartbeats to the server on a thread of its own."""
 
     def __init__(self, link: WorkerLink, lease_seconds: float) -> None:
-        """Begin at once, with BEATS_PER_LEASE heartbeats in `lease_seconds`."""
+        """Start the thread, which sends BEATS_PER_LEASE heartbeats in `lease_seconds`."""
         self._link = link
         self._seconds = lease_seconds / BEATS_PER_LEASE
         self.device: OnDevice | None = None

@@ -5,10 +5,13 @@
     loha   W + scale * (w1_a @ w1_b) * (w2_a @ w2_b)      Hyeon-Woo et al., arXiv 2108.06098
     lokr   W + scale * kron(w1, w2)                       Yeh et al., arXiv 2309.14859
 
+`W` is the weight with the changes of the LoRAs earlier in the set, `base` is the package's own
+weight, and `lora` is `scale * up @ down`; `*` is elementwise and `@` is the matrix product.
+
 A convolution's `down` holds the kernel, `[r, in, kh, kw]`, and `up` is `[out, r, 1, 1]`. With a
 core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies in the core, `[r, r, kh, kw]`. DoRA's
 norms are those of the rows of `base + lora`, each over all inputs of an output. As in PEFT, DoRA
-rescales the weight that the LoRAs before it in the set have made: their order matters.
+rescales the changes of earlier LoRAs, too: the order of the LoRAs in a set matters.
 """
 
 import math
@@ -35,8 +38,8 @@ def laid(
     """The weight after this change: `so_far` with the change added, or rescaled by DoRA.
 
     `base` is the package's own weight; `so_far` has the changes of the LoRAs before this one.
-    `scale` is the target's scale times the weight of the request. Raises PackageError where the
-    change that the factors give does not have the shape of `base`.
+    `scale` is the target's scale times the LoRA's weight in the request. Raises PackageError where
+    the change that the factors give does not have the shape of `base`.
     """
     with _fitting(factors, base.shape):
         if kind == "dora":
@@ -50,13 +53,13 @@ def laid(
 
 
 def is_low_rank(kind: Kind, factors: Collection[str]) -> bool:
-    """The change is one product of two matrices and does not depend on the weight before it."""
+    """True for a change that is a product of two matrices and does not depend on the weight."""
     return kind == "lora" and "mid" not in factors
 
 
 def low_rank(factors: Factors, shape: tuple[int, ...], scale: float) -> tuple[Matrix, Matrix]:
-    """The two matrices of a low-rank change, `[outputs, rank]` and `[rank, inputs]`; `shape` is the
-    weight's. Raises PackageError where the product does not have that shape.
+    """The matrices `scale * up`, `[outputs, rank]`, and `down`, `[rank, inputs]`, of a low-rank
+    change. Raises PackageError where their product does not fit the weight's `shape`.
     """
     with _fitting(factors, shape):
         up, down = _flat(factors["up"]), _flat(factors["down"])

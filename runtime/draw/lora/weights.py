@@ -1,9 +1,9 @@
-"""The effective weights of a LoRA set: base + sum of weight * delta, in fp32, stored as the base.
+"""A LoRA set's effective weights: base + sum of weight * delta in fp32, stored in base's dtype.
 
-They are always computed from the base, never from another set's: a set's weights have the same bits
-whatever was drawn before. The weights of recent sets are kept within a budget of memory. A backend
-with `multiplies_updates` gets the factors of plain LoRAs instead, those of all packs of a set
-concatenated to one product.
+A set's weights are always computed from the base, never from another set's weights, and so have the
+same bits whatever was drawn before. The weights of recent sets are kept within a budget of memory.
+A backend with `multiplies_updates` gets low-rank factors instead for each parameter that only plain
+LoRAs change: the factors of all packs of the set, concatenated to one product.
 """
 
 from collections import defaultdict
@@ -31,17 +31,17 @@ class _Change:
     kind: Kind
     factors: Factors
     scale: float
-    """The target's scale times the weight of the request."""
+    """The target's scale times the LoRA's weight in the request."""
 
 
 class EffectiveWeights:
     """Computes and keeps the weights that LoRA sets give the networks of one package.
 
-    Threads may share it. Two that want the same weights at once both compute them.
+    Threads may share an instance; two threads that want the same weights at once both compute them.
     """
 
     def __init__(self, package: ModelPackage, budget_bytes: int, *, factored: bool = False) -> None:
-        """`budget_bytes` bounds the kept weights; the newest are kept in any case.
+        """`budget_bytes` bounds the kept weights; the latest, of one set and role, always stay.
 
         `factored` leaves plain LoRAs as low-rank updates. Nothing is read yet.
         """
@@ -69,7 +69,10 @@ class EffectiveWeights:
             self._factors(pack)
 
     def of(self, loras: LoraSet, role: str) -> Weights:
-        """New values of the initializers of a role that the set changes; perhaps none."""
+        """New values of the role's initializers that the set changes, by name; perhaps none.
+
+        Raises PackageError for a LoRA that cannot be read or does not fit.
+        """
         acting = tuple((pack, weight) for pack, weight in loras if role in pack.record.roles)
         if not acting:
             return {}
