@@ -109,7 +109,7 @@ class Supervisor:
 
     async def wait_ready(self) -> None:
         """Wait until a worker serves. Raises WorkerFailed where no worker ever will."""
-        await self._reach(Serving, Renewing, Failed)
+        await self._reach(Serving, Renewing, Failed, Stopped)
         if not self.ready:
             raise self._failure()
 
