@@ -3,9 +3,9 @@
 An adaptable graph is a role's own graph in which every weight that a LoRA may change is an input
 too, so that each call can be given other values. `engine-build lora add` writes these graphs into
 `engines/NAME/loras/.graphs/`, beside the packs: an id of a pack never begins with a dot. The sealed
-`graphs.json` there holds each file's hash, and the hash of the package's graph that it was made of.
-The weights stay in the package's own files: the graphs refer to them as the package's own do,
-relative to `ModelPackage.weights_folder`.
+`graphs.json` there holds each file's hash, and the hash of the package's graph that the file was
+made of. The weights stay in the package's own files: an adaptable graph refers to the weights by
+the same paths as the package's graph, relative to `ModelPackage.weights_folder`.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class AdaptableGraph:
     file: str
     content: FileRecord
     made_of: str
-    """The SHA-256 of the package's graph that it was made of."""
+    """The SHA-256 of the package's graph that the adaptable graph was made of."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -65,8 +65,8 @@ def write_graphs(package: ModelPackage, graphs: AdaptableGraphs) -> None:
 def adaptable_graphs(package: ModelPackage) -> dict[str, Path]:
     """The file of each role's adaptable graph.
 
-    Raises PackageError, with the remedy, where one is missing or damaged, or was made of another
-    graph than the package has.
+    Raises PackageError, with the remedy, where `graphs.json` or a file of it is missing or damaged,
+    or an adaptable graph was made of another graph than the package has.
     """
     folder, manifest = graphs_folder(package), package.manifest
     remedy = f"write the graphs with: engine-build lora prepare --model {package.path.name}"
