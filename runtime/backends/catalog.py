@@ -36,7 +36,7 @@ class Choice:
 
     @property
     def target_name(self) -> str:
-        """The target's name, or the backend's where it needs none."""
+        """The target's name, or the backend's name where the choice has no target."""
         return self.target.name if self.target else self.backend
 
     @property
@@ -124,7 +124,7 @@ def _only_unverified(package: ModelPackage, target: Target, devices: Devices) ->
 
 
 def _rank(target: Target) -> tuple[int, float, str]:
-    """The faster backend first, then the shorter step, as it was measured."""
+    """Backends in the order of preference, then the shorter step as it was measured."""
     preferred = [row.name for row in BACKENDS]
     return preferred.index(target.record.identity.backend), _step(target), target.name
 

@@ -1,4 +1,4 @@
-"""The GPUs of this machine. Looking never fails: without a GPU, the reason is the answer.
+"""The GPUs of this machine. `find_devices` never raises: without a GPU, it returns the reason.
 
 TensorRT's `Runtime` ends the process when it is used where there is no driver, so a GPU is looked
 for here before anything of TensorRT's is touched. Looking makes no CUDA context, and so takes no
@@ -18,10 +18,10 @@ class Gpu:
 
     name: str
     compute_capability: str
-    """As `sm_89`."""
+    """For example `sm_89`."""
     memory_bytes: int
     driver: str
-    """The newest CUDA that its driver knows, as `13.0`."""
+    """The newest CUDA version that the GPU's driver supports, such as `13.0`."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.compute_capability}, {self.memory_bytes / 1e9:.1f} GB)"
@@ -34,7 +34,7 @@ class Devices:
     gpus: tuple[Gpu, ...]
     """In CUDA's order, which `CUDA_VISIBLE_DEVICES` can change."""
     reason: str
-    """Why there is none, for people; empty where there is one."""
+    """The reason why there is no GPU, for people; empty where there is one."""
 
     @property
     def first(self) -> Gpu | None:
@@ -51,7 +51,7 @@ def find_devices(bindings: CudaBindings | None = None) -> Devices:
         found = [_answer(cuda, cuda.cudaGetDeviceProperties(index)) for index in range(count)]
     except BackendError as error:
         return Devices((), str(error))
-    # The bindings themselves raise where a library is missing, each kind an error of its own.
+    # The bindings themselves raise where a library is missing, with several kinds of errors.
     except (RuntimeError, OSError) as error:
         return Devices((), f"CUDA cannot be used: {' '.join(str(error).split())}")
     gpus = tuple(_gpu(properties, driver) for properties in found)
@@ -69,7 +69,7 @@ def _answer(cuda: CudaBindings, result: tuple[Any, Any]) -> Any:
 
 
 def _driver_version(cuda: CudaBindings) -> int:
-    """0 where there is no driver; too old a one gives the same error when devices are counted."""
+    """0 where there is no driver; `cudaGetDeviceCount` gives an outdated driver the same error."""
     _, version = cuda.cudaDriverGetVersion()
     return version
 

@@ -1,4 +1,4 @@
-"""A target's files: read and checked ahead, while engines are opened already."""
+"""A target's files, which threads read and check while the first engines are already opened."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +14,7 @@ class EngineFiles:
     """Checks that every file of each engine is what its target says."""
 
     def __init__(self, target: Target) -> None:
-        """From here on the files are read, on threads of their own."""
+        """Start to read and check the files, on threads of their own."""
         self._target = target
         pool = ThreadPoolExecutor(thread_name_prefix="engine files")
         self._faults: Mapping[str, Future[str | None]] = {
@@ -23,7 +23,7 @@ class EngineFiles:
         pool.shutdown(wait=False)
 
     def checked(self, role: str) -> Path:
-        """A role's engine, once its files were read. Raises PackageError for a damaged one."""
+        """The path of a role's engine, once its files were checked. Raises PackageError."""
         fault = self._faults[role].result()
         if fault:
             raise PackageError(fault)

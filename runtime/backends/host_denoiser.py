@@ -37,10 +37,10 @@ class _State:
 class HostDenoiser:
     """A Denoiser whose samples' latents and history are NumPy arrays.
 
-    While weights are replaced, each sample has a call of its own. An engine cannot pack matrices
-    beforehand that it gets with the call, and a product of unpacked ones is rounded differently for
-    another number of rows (ONNX Runtime's MLAS chooses the blocks in which it sums by all three
-    extents): a sample's bits would depend on its company.
+    While weights are replaced, each sample has a call of its own. Replaced matrices are inputs of
+    the call, so the engine cannot prepack them, and a product of matrices that are not prepacked is
+    rounded differently for another number of rows (ONNX Runtime's MLAS chooses the blocks in which
+    it sums by all three extents): a sample's bits would depend on the other samples of the batch.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,12 +60,12 @@ class HostDenoiser:
         return slot
 
     def advance(self, rows: Sequence[Row]) -> None:
-        """Stack the samples, call the graph, take them apart again."""
+        """Stack the samples, call the graph, and split its outputs by sample."""
         for together in [[row] for row in rows] if self._apart else [rows]:
             self._call(together)
 
     def replace_weights(self, weights: Weights) -> None:
-        """Let these weights of the graph hold from the next call on."""
+        """As `Engine.replace_weights`, from the next call on; the samples stay."""
         self._engine.replace_weights(weights)
         self._apart = bool(weights)
 

@@ -1,7 +1,8 @@
 """Values for a network's initializers: a tensor, or the package's own plus a low-rank change.
 
-Plain LoRAs change a weight by a product of two small matrices. Who keeps weights on a device gets
-those, some hundredth of the bytes, and multiplies there; others are given the finished tensor.
+Plain LoRAs change a weight by a product of two small matrices. A backend that keeps weights on a
+device gets the two matrices, about a hundredth of the bytes, and multiplies them there; other
+backends get the finished tensor.
 """
 
 from collections.abc import Mapping
@@ -19,15 +20,15 @@ class LowRankUpdate:
     """`base + up @ down`, in fp32, rounded once to the dtype that `base` is stored in."""
 
     base: Tensor
-    """The package's own, mapped from its file: reading it is what an update costs most."""
+    """The package's own weight, mapped from its file: to read it is most of an update's cost."""
     up: NDArray[np.float32]
-    """`[outputs, rank]`, the weights of the request and of the pack multiplied in."""
+    """`[outputs, rank]`, multiplied by the pack's scale and the weight of the request."""
     down: NDArray[np.float32]
-    """`[rank, inputs]`; a convolution's inputs are those of its whole kernel."""
+    """`[rank, inputs]`; of a convolution, `inputs` is `in * kh * kw`, those of its whole kernel."""
 
     @property
     def size_bytes(self) -> int:
-        """The memory that it takes beside the package's own weights."""
+        """The memory that the two factors take, beside the package's own weights."""
         return self.up.nbytes + self.down.nbytes
 
     def merged(self) -> Tensor:
@@ -44,10 +45,10 @@ Weights: TypeAlias = Mapping[str, Weight]
 
 
 def base_of(weight: Weight) -> Tensor:
-    """A tensor of its dtype and shape, and for an update what it changes."""
+    """The tensor with a weight's dtype and shape: the `base` of an update, or the weight itself."""
     return weight.base if isinstance(weight, LowRankUpdate) else weight
 
 
 def merged(weight: Weight) -> Tensor:
-    """The tensor itself, whichever form it comes in."""
+    """The finished tensor of a weight in either form."""
     return weight.merged() if isinstance(weight, LowRankUpdate) else weight

@@ -15,14 +15,14 @@ class Profiles:
     def __init__(
         self, role: str, inputs: Mapping[str, InputRecord], profiles: Sequence[Profile], scale: int
     ) -> None:
-        """`scale` is the number of pixels to a latent, for people."""
+        """`scale` is the number of pixels per latent, which only messages use."""
         self._role = role
         self._inputs = inputs
         self._profiles = profiles
         self._scale = scale
 
     def largest(self, axis: str) -> int | None:
-        """The largest extent that any profile has of an axis; None where no input has it."""
+        """The largest extent that any profile takes of an axis; None where no profile has it."""
         extents = [profile[axis].largest for profile in self._profiles if axis in profile]
         return max(extents, default=None)
 
@@ -44,7 +44,7 @@ class Profiles:
         return min(fitting, key=lambda index: _width(self._profiles[index]))
 
     def words(self, shapes: Mapping[str, Shape]) -> str:
-        """The extents of the dynamic axes, for people. Raises BackendError for a fixed axis."""
+        """The dynamic axes' extents, for people. Raises BackendError where a fixed axis differs."""
         axes = self._axes(shapes)
         return ", ".join(f"{axis} {self._text(axis, each)}" for axis, each in axes.items())
 
@@ -72,7 +72,7 @@ class Profiles:
 
 
 def _width(profile: Profile) -> int:
-    """The number of shapes that a profile takes; with fewer, it is better tuned for each."""
+    """The product of the ranges' widths: a narrow profile is tuned better for each shape."""
     count = 1
     for extent in profile.values():
         count *= _extents(extent)

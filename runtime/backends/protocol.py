@@ -12,7 +12,7 @@ from runtime.backends.low_rank import Weights
 Array = NDArray[Any]
 
 Reading = Callable[[], NDArray[np.float32]]
-"""An array on its way from a device: calling it waits for it. To be called once, in any thread."""
+"""Waits for an array on its way from a device, and returns it. To be called once, in any thread."""
 
 
 class Engine(Protocol):
@@ -25,9 +25,9 @@ class Engine(Protocol):
     def replace_weights(self, weights: Weights) -> None:
         """From now on these initializers hold these values, and all others the package's own.
 
-        An engine that keeps its weights on a device rewrites the union of those that it replaced
-        before and those that it is to replace now, each from what is given here or from the
-        package: nothing of what was there before stays. Raises BackendError.
+        An engine that keeps its weights on a device writes the union of the weights replaced before
+        and of `weights`, each with its value in `weights` or else with the package's own: no value
+        of an earlier set stays. Raises BackendError.
         """
         ...
 
@@ -46,7 +46,7 @@ class Row:
     mix: tuple[float, ...]
     """The weight of each of the sample's evaluations; the first is the positive prompt's.
 
-    Shorter than the number of evaluations that were admitted: the rest are not called.
+    A `mix` shorter than the evaluations that were admitted leaves the last of them out of the call.
     """
     guidance_rescale: float
 
@@ -55,7 +55,7 @@ class Denoiser(Protocol):
     """The step graph together with the state of the samples in it.
 
     Latents and history live wherever the backend wants them (host arrays, device buffers); the
-    loop only ever names a sample by its slot and reads what it has to show.
+    loop only ever names a sample by its slot, and reads the sample's latents and predicted picture.
     """
 
     def admit(
@@ -64,23 +64,24 @@ class Denoiser(Protocol):
         """Take a sample in: latents `[1, C, h, w]` and each evaluation's conditioning.
 
         A conditioning is a mapping from the step graph's own input names to arrays `[1, ...]`.
-        Returns the sample's slot. Raises BackendError for what no engine takes.
+        Returns the sample's slot. Raises BackendError for shapes that no engine takes.
         """
         ...
 
     def advance(self, rows: Sequence[Row]) -> None:
         """One call of the step graph: each of these samples, all of one shape, goes one row on.
 
-        It may still be under way on return; then the call before it is not. Raises BackendError.
+        On return this call may still run on the device; the call before it has finished. Raises
+        BackendError.
         """
         ...
 
     def replace_weights(self, weights: Weights) -> None:
-        """As of an Engine; the samples in it stay. Raises BackendError."""
+        """As `Engine.replace_weights`; the samples stay. Raises BackendError."""
         ...
 
     def latents(self, slot: int) -> Reading:
-        """The sample as it is now, `[1, C, h, w]`, whatever becomes of it meanwhile."""
+        """The sample as it is now, `[1, C, h, w]`; later calls do not change the reading."""
         ...
 
     def predicted(self, slot: int) -> Reading:
@@ -109,13 +110,13 @@ class Backend(Protocol):
         ...
 
     def check_loras(self) -> None:
-        """Raises PackageError where it lacks a file that drawing with LoRAs takes."""
+        """Raises PackageError where a file that drawing with LoRAs needs is missing or damaged."""
         ...
 
 
 class TrialListener(Protocol):
-    """Who hears of the first launch of a new CUDA graph, which may end the process. Threads call
-    it.
+    """A listener for the first launch of each new CUDA graph, which may end the process. Several
+    threads call the listener.
     """
 
     def begun(self, role: str) -> None:
@@ -129,17 +130,17 @@ class TrialListener(Protocol):
 
 @runtime_checkable
 class OnDevice(Protocol):
-    """A Backend on a device, of whose state it gives an account."""
+    """A Backend on a device, whose state the backend reports."""
 
     shortfalls: Iterable[str]
     """Sentences for people, each about something that runs slower or otherwise than it should."""
 
     def watch_trials(self, listener: TrialListener) -> None:
-        """Let the first launches of CUDA graphs be told from now on."""
+        """Tell `listener` of the first launch of every CUDA graph from now on."""
         ...
 
     def device_memory(self) -> Mapping[str, int]:
-        """Bytes by what they are used for; `free` and `total` whoever uses them.
+        """Bytes in use by purpose; `free` and `total` are those of the whole device.
 
         Raises DeviceError. May be called in any thread.
         """

@@ -1,8 +1,8 @@
-"""The backends, a row for each: all that is known of one outside of its own folder.
+"""The backends, a row for each: all that code outside of a backend's own folder knows of it.
 
-The order is that of preference: `auto` takes the first that can draw. Nothing is imported here of
-a backend, nor of its vendor; a row's `open` does that. `docs/backends.md` adds a backend by a
-folder and a row; `engine_build.target.compiler` has the rows of those that compile.
+The order is that of preference: `auto` takes the first that can draw. This module imports no
+backend and no vendor's library; a row's `open` does. `docs/backends.md` says how to add a backend
+by a folder and a row; `engine_build.target.compiler` has the rows of backends that compile.
 """
 
 from contextlib import suppress
@@ -29,7 +29,7 @@ class Opening:
     device: str
     """The device's name, for people."""
     threads: int | None = None
-    """CPU threads; None for as many as there are cores. A backend on a GPU takes no notice."""
+    """CPU threads; None for as many as there are cores. Backends on a GPU ignore the number."""
     captures: bool = True
     """False: nothing runs as a CUDA graph."""
 
@@ -50,19 +50,19 @@ class BackendRow:
     extra: str
     """The argument of `pip install` that brings the backend with all that it needs."""
     distributions: tuple[str, ...]
-    """The Python distributions that bring its library, any of which is enough."""
+    """The Python distributions that bring the library, any of which is enough."""
     install: str
-    """The remedy where none of them is installed."""
+    """The remedy where none of the distributions is installed."""
     opener: str
     """The function that opens the backend, as `module:function`: the folder imports this module."""
     weights_beside: bool = False
-    """True where an engine's file has no weights, and the package's files of weights are loaded
-    with it."""
+    """True where an engine's file has no weights: the package's files of weights are loaded beside
+    the engine."""
     gpus: tuple[str, ...] | None = None
-    """The compute capabilities that it runs on; None for all."""
+    """The compute capabilities that the backend runs on; None for all."""
 
     def installed_version(self) -> str:
-        """The installed version; nothing is loaded. Raises BackendError where there is none."""
+        """The library's installed version; nothing is loaded. Raises BackendError for none."""
         for distribution in self.distributions:
             with suppress(PackageNotFoundError):
                 return version(distribution)
@@ -74,7 +74,7 @@ class BackendRow:
         return backend
 
     def gpu_fault(self, compute_capability: str) -> str | None:
-        """The reason why it runs nothing on a GPU, with the remedy; None where it may run."""
+        """The reason why the backend cannot run on a GPU, with the remedy; None where it can."""
         if self.gpus is None or compute_capability in self.gpus:
             return None
         others = " or ".join(row.name for row in TARGET_BACKENDS if row.gpus is None)
@@ -135,7 +135,7 @@ BACKENDS: tuple[BackendRow, ...] = (
 
 
 def row_of(name: str) -> BackendRow:
-    """The row of a backend by its name. Raises BackendError that lists those that there are."""
+    """The row of a backend by its name. Raises BackendError that lists the known backends."""
     for row in BACKENDS:
         if row.name == name:
             return row

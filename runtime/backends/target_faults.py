@@ -61,7 +61,7 @@ def _unverified(package: ModelPackage, target: Target) -> Iterator[str]:
 def refusal(
     package: ModelPackage, backend: BackendRow, devices: Devices, reasons: Sequence[str]
 ) -> str:
-    """The reason why a backend that was asked for cannot be had; `reasons` are of its targets."""
+    """The reason why a requested backend cannot be had; `reasons` are the faults of its targets."""
     start = f"--backend {backend.name} cannot be had for {package.manifest.name}: "
     if devices.first is None:
         return f"{start}{devices.reason}; draw with --backend {CPU}"
@@ -73,7 +73,7 @@ def refusal(
 
 
 def cpu_note(package: ModelPackage, devices: Devices, reasons: Sequence[str]) -> str:
-    """The note of a choice of the CPU that nobody asked for; `reasons` are of the targets."""
+    """The note of `auto`'s choice of the CPU; `reasons` are the faults of the package's targets."""
     if devices.first is None:
         return "; ".join(["ONNX Runtime on the CPU", devices.reason])
     notes = passed_over(reasons)
@@ -87,7 +87,7 @@ def cpu_note(package: ModelPackage, devices: Devices, reasons: Sequence[str]) ->
 
 
 def passed_over(reasons: Sequence[str]) -> list[str]:
-    """The reasons, as a note tells them."""
+    """The reasons as parts of a choice's note: `passed over REASON`."""
     return [f"passed over {reason}" for reason in reasons]
 
 

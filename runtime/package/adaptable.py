@@ -3,9 +3,9 @@
 An adaptable graph is a role's own graph in which every weight that a LoRA may change is an input
 too, so that each call can be given other values. `engine-build lora add` writes these graphs into
 `engines/NAME/loras/.graphs/`, beside the packs: an id of a pack never begins with a dot. The sealed
-`graphs.json` there holds each file's hash, and the hash of the package's graph that it was made of.
-The weights stay in the package's own files: the graphs refer to them as the package's own do,
-relative to `ModelPackage.weights_folder`.
+`graphs.json` there holds each file's hash, and the hash of the package's graph that the file was
+made of. The weights stay in the package's own files: an adaptable graph refers to the weights by
+the same paths as the package's graph, relative to `ModelPackage.weights_folder`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
+from runtime.files import write_whole
 from runtime.package import pack
 from runtime.package.manifest import FileRecord, ModelPackage, file_fault
 from runtime.package.sealed import read_sealed, seal
@@ -34,7 +35,7 @@ class AdaptableGraph:
     file: str
     content: FileRecord
     made_of: str
-    """The SHA-256 of the package's graph that it was made of."""
+    """The SHA-256 of the package's graph that the adaptable graph was made of."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -56,17 +57,14 @@ def graphs_folder(package: ModelPackage) -> Path:
 
 def write_graphs(package: ModelPackage, graphs: AdaptableGraphs) -> None:
     """Write `graphs.json`, in one step, once the files that it names are there."""
-    folder = graphs_folder(package)
-    unfinished = folder / f".{RECORD_NAME}"
-    unfinished.write_bytes(seal(_GRAPHS, graphs))
-    unfinished.replace(folder / RECORD_NAME)
+    write_whole(graphs_folder(package) / RECORD_NAME, seal(_GRAPHS, graphs))
 
 
 def adaptable_graphs(package: ModelPackage) -> dict[str, Path]:
     """The file of each role's adaptable graph.
 
-    Raises PackageError, with the remedy, where one is missing or damaged, or was made of another
-    graph than the package has.
+    Raises PackageError, with the remedy, where `graphs.json` or a file of it is missing or damaged,
+    or an adaptable graph was made of another graph than the package has.
     """
     folder, manifest = graphs_folder(package), package.manifest
     remedy = f"write the graphs with: engine-build lora prepare --model {package.path.name}"

@@ -43,7 +43,7 @@ class FileRecord:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class Parameter:
-    """A parameter of the checkpoint, as an initializer of a role's graph; LoRAs change it."""
+    """A parameter of the checkpoint, and the initializer that holds it in a role's graph."""
 
     initializer: str
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class Parameter:
 
     @property
     def replaceable(self) -> bool:
-        """True of matrices and kernels, which may get other values while the model is open."""
+        """True of matrices and kernels, whose values LoRAs may replace while the model is open."""
         return len(self.shape) >= 2
 
 
@@ -62,19 +62,21 @@ class GraphCheck:
 
     largest_error: float
     tolerance: float
-    """Both relative to the largest magnitude of PyTorch's output; of 8-bit pictures the 99.9th
-    percentile counts, relative to 255."""
+    """The largest error allowed. Errors are relative to the largest magnitude of PyTorch's output;
+    the error of 8-bit pictures is the 99.9th percentile of the difference, relative to 255."""
     outputs: Mapping[str, float]
     reduced: Mapping[str, Any] | None = None
-    """Changes of config.json that made the small networks which were checked in the place of one
-    too large to be checked whole. `random weights` are the settings of a narrow network; `own
-    weights` list the settings of each network of single blocks in their full width, with the
+    """The changed settings of config.json of the small networks that were checked in the place of a
+    network too large to be checked whole. `random weights` holds the settings of a narrow network;
+    `own weights` lists the settings of each network of single blocks in their full width, with the
     checkpoint's own weights. None: the network was checked whole."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class AxisRecord:
-    """A dynamic axis of a graph: its extents are multiples of `multiple` within these bounds."""
+    """A dynamic axis of a graph: its extents are multiples of `multiple` within these bounds; a
+    `maximum` of None is no bound.
+    """
 
     minimum: int
     maximum: int | None
@@ -104,7 +106,7 @@ class RoleRecord:
     parameters: Mapping[str, Parameter]
     inputs: Mapping[str, InputRecord]
     axes: Mapping[str, AxisRecord]
-    """The dynamic axes of its inputs, by name."""
+    """The dynamic axes of the graph's inputs, by name."""
     precision: Precision
     """The default precision of matrix products in an engine; the graph itself computes in fp32."""
     external_folder: str | None = None
@@ -164,7 +166,8 @@ class Limits:
     max_batch: int
     max_evaluations: int
     max_clip_skip: int = 0
-    """The last layers of the text encoders that a request may leave out beyond the usual ones."""
+    """The largest number of last layers of the text encoders that a request may skip, beyond the
+    layers that every request skips."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -188,9 +191,9 @@ class Source:
     kind: str
     reference: str
     revision: str | None = None
-    """The version that was fetched of the reference: a commit, or the id of a version."""
+    """The fetched version of the reference: a commit, or the id of a version."""
     sha256: str | None = None
-    """Of a file that was fetched."""
+    """The hash of the file that was fetched."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -258,7 +261,10 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:
-    """Read and check `manifest.json` alone. Returns the manifest and its digest."""
+    """Read and check `manifest.json` alone. Returns the manifest and its digest.
+
+    Raises PackageError.
+    """
     try:
         return read_sealed(directory / MANIFEST_NAME, _MANIFEST, FORMAT, "build it again")
     except FileNotFoundError:
@@ -271,7 +277,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
 def read_package(engines: Path, name: str) -> ModelPackage:
     """Open the package `engines/name` by its manifest alone: no other file is looked at.
 
-    Raises PackageError naming the packages that there are.
+    Raises PackageError; for an unknown name, the message lists the packages that there are.
     """
     directory = engines / name
     if not directory.is_dir():
@@ -288,7 +294,7 @@ def check_files(package: ModelPackage) -> None:
 
     Raises PackageError naming the first file that is gone or changed.
     """
-    # An external file's name is an absolute path, which stays as it is behind the directory.
+    # An external file's name is an absolute path, which `package.file` returns unchanged.
     files = {**package.manifest.files, **package.manifest.external_files}
     with ThreadPoolExecutor() as pool:
         faults = pool.map(

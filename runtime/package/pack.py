@@ -1,8 +1,8 @@
 """A LoRA pack on disk: the contract between `engine-build lora add` and the runtime.
 
 A pack is a directory `engines/NAME/loras/ID/` inside the package that it was made for. Its sealed
-`pack.json` says which of the package's parameters it changes and how; the factors of the changes
-lie in `factors.safetensors`, named ROLE/PARAMETER/FACTOR.
+`pack.json` says which of the package's parameters the pack changes and how; the factors of the
+changes lie in `factors.safetensors`, named ROLE/PARAMETER/FACTOR.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ PACK_NAME = "pack.json"
 FACTORS_NAME = "factors.safetensors"
 
 Kind = Literal["lora", "dora", "loha", "lokr"]
-"""The formula that makes a parameter's change of its factors: see `runtime.draw.lora.deltas`."""
+"""The formula that computes a parameter's change from factors: see `runtime.draw.lora.deltas`."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -39,7 +39,7 @@ class AdaptedParameter:
     kind: Kind
     shape: tuple[int, ...]
     scale: float
-    """Multiplies the change at weight 1: alpha / rank."""
+    """The scale of the change at weight 1: alpha / rank."""
     factors: tuple[str, ...]
 
     def tensor_name(self, factor: str) -> str:
@@ -70,7 +70,7 @@ class PackRecord:
     source: PackSource
     targets: tuple[AdaptedParameter, ...]
     not_covered: tuple[str, ...]
-    """Layers of the source that lie on no parameter of this package, and so have no effect."""
+    """Layers of the source that match no parameter of this package, and so have no effect."""
     files: Mapping[str, FileRecord]
     format: int = FORMAT
 
@@ -118,13 +118,15 @@ def write_pack(directory: Path, record: PackRecord) -> None:
 
 
 def read_pack(directory: Path) -> LoraPack:
-    """Read and check `pack.json` alone. Raises PackageError, and FileNotFoundError."""
+    """Read and check `pack.json` alone. Raises PackageError, and FileNotFoundError for no file."""
     record, digest = read_sealed(directory / PACK_NAME, _PACK, FORMAT, _remedy(*_place(directory)))
     return LoraPack(digest, directory, record)
 
 
 def fit_fault(record: PackRecord, manifest: Manifest) -> str | None:
-    """Why a pack cannot be laid on a package, as after the model was built anew from others."""
+    """The reason why a pack does not fit a package, such as a model built anew from another source;
+    None where the pack fits.
+    """
     for target in record.targets:
         role = manifest.roles.get(target.role)
         if role and role.weights is None:

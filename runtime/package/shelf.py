@@ -1,7 +1,7 @@
-"""The LoRA packs of a model, listed from disk again whenever their folder changed.
+"""The LoRA packs of a model, listed from disk at every call.
 
-A pack can be added or removed while a server runs. A listing is a look at a folder and at the
-times of its files; only what changed is read.
+A pack can be added or removed while a server runs. A listing looks at the folder of packs and at
+the inode, time and size of each `pack.json`; only the records that changed are read.
 """
 
 import logging
@@ -19,7 +19,7 @@ _Stamp = tuple[int, int, int]
 
 
 class LoraShelf:
-    """The packs of one model package. Threads may share one."""
+    """The packs of one model package. Threads may share a shelf."""
 
     def __init__(self, package: ModelPackage) -> None:
         """Nothing is read yet."""

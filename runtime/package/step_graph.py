@@ -1,5 +1,5 @@
-"""The step graph's inputs and outputs: what the build puts into the role `denoiser` and the loop
-calls it with.
+"""The inputs and outputs of the step graph, which the build writes as the role `denoiser` and the
+denoising loop calls.
 
 One call advances B samples by one row each of their step tables. The network in the graph is
 evaluated R times; each evaluation belongs to one sample, and guidance is the weighted sum of a
@@ -46,8 +46,8 @@ REMEMBERED = 3
 
 
 class Coefficients(NamedTuple):
-    """The numbers of one row (`runtime.plan.sampling.table` has the formulas); history and noise
-    are left out unless they are given."""
+    """The numbers of one row (`runtime.plan.sampling.table` has the formulas); the coefficients of
+    the history (`c1`, `c2`, `c3`) and of the noise (`n`) are 0 by default."""
 
     c_in: float
     px: float
@@ -69,8 +69,8 @@ Shape = tuple[int | str, ...]
 
 
 def input_shapes(channels: int) -> dict[str, Shape]:
-    """The shape of every input but the conditioning, in the order of the graph, for a model whose
-    latents have so many channels."""
+    """The shape of every input but the conditioning, in the order of the graph; `channels` is the
+    number of channels of the model's latents."""
     latents = (channels, HEIGHT, WIDTH)
     return {
         LATENTS: (BATCH, *latents),
@@ -86,5 +86,5 @@ def input_shapes(channels: int) -> dict[str, Shape]:
 
 
 def sized(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """A shape whose dynamic axes have these extents, by name."""
+    """A shape with the extents of its dynamic axes filled in from `sizes`, by the axis's name."""
     return tuple(sizes[extent] if isinstance(extent, str) else extent for extent in shape)

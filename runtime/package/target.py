@@ -3,7 +3,7 @@
 A target is a directory `engines/NAME/targets/TARGET/` inside the package that it was compiled from.
 Its sealed `target.json` says what it was compiled for and from what (its *identity*: everything
 that changes an engine's bytes or their meaning), what each engine takes, and how far it was from
-ONNX Runtime when it was checked. A target without a check on the device has not been served yet.
+ONNX Runtime when it was checked. A target is served only once it was checked on the device.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxrunti
 """The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 Variant = Literal["matrices", "weights"]
-"""The initializers of an engine's graph that are inputs as well: its matrices alone, or all that
-can be replaced, the kernels of convolutions too, which then run in a slower form."""
+"""A form of an engine's graph in which initializers are inputs as well: `matrices` alone, or all
+replaceable `weights`, which adds the kernels of convolutions; these then run in a slower form."""
 
 
 def variant_for(shapes: Iterable[Sequence[int]]) -> Variant:
-    """The smallest variant in which weights of these shapes are inputs: more axes than a matrix has
-    are those of a convolution's kernel.
+    """The smallest variant in which weights of these shapes are inputs: a shape of more than two
+    axes is that of a convolution's kernel.
     """
     return "weights" if any(len(shape) > 2 for shape in shapes) else "matrices"
 
@@ -73,7 +73,7 @@ class EngineIdentity:
 
     graph_sha256: str
     weights_sha256: str
-    """Over the hashes of all files that hold the role's weights."""
+    """One hash for all files that hold the role's weights: see `weights_sha256`."""
     precision: Precision
     """The precision of matrix products and convolutions."""
     profiles: tuple[Profile, ...]
@@ -90,7 +90,7 @@ class TargetIdentity:
     backend: BackendName
     backend_version: str
     compute_capability: str
-    """As `sm_89`."""
+    """For example `sm_89`."""
     engines: Mapping[str, EngineIdentity]
     """By role."""
 
@@ -124,10 +124,10 @@ class EngineCheck:
 
     largest_error: float
     tolerance: float
-    """Both relative to what was expected, as `engine_build.package.tolerances` says."""
+    """Relative to the expected output, as every error: see `engine_build.package.tolerances`."""
     outputs: Mapping[str, float]
     refit_error: float | None = None
-    """Of a refittable engine: its distance from one that was built without that flag."""
+    """The error of a refittable engine against the same engine compiled with fixed weights."""
 
     @property
     def passed(self) -> bool:
@@ -168,11 +168,11 @@ class EngineRecord:
     uncaptured: tuple[str, ...] = ()
     """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
     variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
-    """Of ONNX Runtime's CUDA provider, which replaces weights by taking them as inputs."""
+    """For ONNX Runtime's CUDA provider alone, which takes the replaced weights as inputs."""
 
     @property
     def files(self) -> dict[str, FileRecord]:
-        """All of its files, by name, and what each of them must be."""
+        """The record of every file of the engine, by the file's name."""
         variants = {each.file: each.content for each in self.variants.values()}
         return {self.file: self.content, **variants}
 
@@ -185,9 +185,9 @@ class TargetRecord:
     engines: Mapping[str, EngineRecord]
     """By role."""
     compiled_on: str
-    """The machine that compiled it, for people: its GPU, or that it had none."""
+    """The machine that compiled the target, for people: the machine's GPU, or that it had none."""
     command: str
-    """The `engine-build compile` command that makes it."""
+    """The `engine-build compile` command that makes the target."""
     format: int = FORMAT
 
     @property
@@ -211,7 +211,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Its folder's name."""
+        """The name of the target's folder."""
         return self.path.name
 
     def engine(self, role: str) -> Path:
@@ -237,7 +237,7 @@ def files_fault(folder: Path, engine: EngineRecord, remedy: str) -> str | None:
 
 
 def write_target(directory: Path, record: TargetRecord) -> None:
-    """Write `target.json`, in one step: a reader sees the old one or the new one."""
+    """Write `target.json`, in one step: a reader sees the old file or the new file."""
     write_whole(directory / TARGET_NAME, seal(_TARGET, record))
 
 
@@ -268,7 +268,9 @@ def graph_sha256(role: RoleRecord, manifest: Manifest) -> str:
 
 
 def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
-    """One hash over all files that hold a role's weights, wherever they lie."""
+    """One hash for all files that hold a role's weights: the hash of the package's own file, or a
+    hash over the sorted hashes of files left in place.
+    """
     if role.weights is not None:
         return manifest.files[role.weights].sha256
     folder = role.external_folder or ""
@@ -281,8 +283,8 @@ def weights_sha256(role: RoleRecord, manifest: Manifest) -> str:
 
 
 def tuned_sizes(identity: TargetIdentity, manifest: Manifest) -> tuple[tuple[int, int], ...]:
-    """Width and height in pixels of every size that the denoiser was tuned for, the one served most
-    first.
+    """Width and height in pixels of every size that the denoiser was tuned for, with the size
+    served most first.
     """
     scale = manifest.latents.scale_factor
     sizes = (

@@ -1,7 +1,7 @@
 """safetensors files that Calotype wrote, mapped into memory, and fp32 numbers in stored dtypes.
 
-NumPy has no bf16: such a tensor is an array of its bit patterns, `uint16`. Files of others
-are checked in the build stage; the files that are read here have hashes.
+NumPy has no bf16: a bf16 tensor is an array of its bit patterns, `uint16`. The header is trusted:
+files from elsewhere are checked in the build stage, and the files read here by their hashes.
 https://huggingface.co/docs/safetensors
 """
 
@@ -37,7 +37,7 @@ class Tensor:
         return self.values.nbytes
 
     def fp32(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """Its numbers, in memory of their own."""
+        """The tensor's numbers as fp32, in a new array."""
         if self.dtype == "BF16":
             return (self.values.astype(np.uint32) << 16).view(np.float32)
         return self.values.astype(np.float32)
@@ -49,7 +49,7 @@ def stored_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's tensors by name. Their content is read when it is used, and never written."""
+    """A file's tensors by name, mapped read-only: a tensor's content is read when it is used."""
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
@@ -69,7 +69,7 @@ def _tensor(content: NDArray[Any] | None, entry: Mapping[str, object]) -> Tensor
 
 
 def stored(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dtype: str) -> NDArray[Any]:
-    """fp32 numbers rounded to nearest, ties to even, as a parameter of that dtype is stored."""
+    """fp32 numbers rounded to `dtype`, to nearest, ties to even; bf16 as bit patterns."""
     if dtype == "BF16":
         bits = values.view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""An engine's calls by their shapes: each is made at its first use, and kept for the next one."""
+"""An engine's calls by their shapes: each call is made at the first use, and kept for reuse."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -8,14 +8,14 @@ from runtime.backends.device.stream import Stream
 from runtime.backends.profiles import Shape
 
 MOST = 16
-"""Shapes that are kept ready; the one that was used longest ago makes room."""
+"""The most calls that are kept: one more call frees the least recently used."""
 
 
 class Freeable(Protocol):
     """A call that is kept for its shapes."""
 
     def free(self) -> None:
-        """Give its memory back; nothing of it may be running."""
+        """Give the call's memory back; the call must not be running."""
         ...
 
 
@@ -23,7 +23,7 @@ CallType = TypeVar("CallType", bound=Freeable)
 
 
 class Calls(Generic[CallType]):
-    """Of one engine, on one stream."""
+    """The calls of one engine, on one stream."""
 
     def __init__(self, stream: Stream) -> None:
         """There are none yet."""
@@ -45,7 +45,7 @@ class Calls(Generic[CallType]):
         return made
 
     def free(self) -> None:
-        """Forget all of them, and wait until nothing of them is running."""
+        """Wait until no call is running, then free and forget all calls."""
         self._stream.synchronize()
         while self._kept:
             self._kept.popitem()[1].free()

@@ -71,10 +71,10 @@ class Cuda:
         return values[0] if values else None
 
     def forget_errors(self) -> None:
-        """Read this thread's last error away in every copy of CUDA's runtime in the process.
+        """Clear this thread's last error in every copy of CUDA's runtime in the process.
 
-        An error stays there until it is read, and a library that asks for the last error behind
-        its own kernel would take an old error of somebody else's for that kernel's.
+        Each copy keeps an error until a read: a library that reads the last error after its own
+        kernel would take an older error of another library for that kernel's.
         """
         self.bindings.cudaGetLastError()
         for read_error in self._runtimes():
@@ -82,7 +82,7 @@ class Cuda:
 
     @property
     def used(self) -> Mapping[str, int]:
-        """Bytes of device memory that are in use, by what for; what CUDA itself takes is not."""
+        """Bytes of device memory in use, by purpose; CUDA's own memory is not counted."""
         with self._lock:
             return dict(+self._used)
 
@@ -92,9 +92,9 @@ class Cuda:
         return int(free), int(total)
 
     def check_room(self, sizes: Mapping[str, int]) -> None:
-        """Refuse what cannot fit, before any of it is loaded; `sizes` are bytes of weights by role.
+        """Refuse weights that cannot fit, before any is loaded; `sizes` are their bytes by role.
 
-        Raises BackendError. What runs needs more than its weights: room for them is no promise.
+        Raises BackendError. Runs need more than the weights: room for the weights is no promise.
         """
         free, total = self.memory()
         needed = sum(sizes.values())

@@ -1,10 +1,10 @@
 """NVIDIA's `cuda-bindings`, as far as we call it: the seam between our device code and CUDA.
 
-Two of its modules: CUDA's runtime, and of the driver below it what launching a kernel of our own
-takes, which the former does not have in Python. Every function answers a tuple, its error code
-first. The package imports with no GPU and no driver in the machine, where its functions answer with
-an error. `tests.fakes.cuda` stands in for both; a test holds that fake and these
-protocols to the real modules.
+We use two modules of the package: CUDA's runtime, and of the driver the functions that launch a
+kernel of our own, which the runtime's module lacks in Python. Every function returns a tuple, whose
+first element is the error code. The package imports on a machine with no GPU and no driver, where
+the functions return an error. `tests.fakes.cuda` stands in for both modules; a test holds that fake
+and these protocols to the real modules.
 
 https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
 https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/driver.html
@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from runtime.errors import BackendError
 
 Handle = Any
-"""A stream, an event or a graph, in the vendor's own type; `int` of it is its address."""
+"""A stream, event, graph, module or kernel in the vendor's type; `int` gives its address."""
 
 _RUNTIME = "cuda.bindings.runtime"
 _DRIVER = "cuda.bindings.driver"
@@ -74,7 +74,7 @@ class CudaBindings(Protocol):
 class DriverBindings(Protocol):
     """The driver's functions that we use, under the vendor's names.
 
-    Its context is the one that the runtime made current in the same thread.
+    The driver works in the context that the runtime made current in the same thread.
     """
 
     CUresult: Any

@@ -1,11 +1,12 @@
 """The step graph over state that stays on the device.
 
-Each sample has memory of its own for its latents, its history and its conditioning. A call gathers
-the rows of those that share it, and puts back what has changed, by copies within the device on the
-stream of the steps. So one CUDA graph serves a shape, whichever samples are in it, and no rotation
-of latents has to be captured. Those copies take 25 microseconds of a step of SDXL on an H200.
+Each sample has memory of its own for its latents, its history and its conditioning. A call copies
+these into the rows of the engine's input buffers, and copies the new latents and history back, all
+within the device and on the engine's stream. So one CUDA graph serves a shape, whichever samples
+take part, and no swap of buffers has to be captured. The copies take 25 microseconds of a step of
+SDXL on an H200.
 
-The host runs ahead by one step: while the device makes one, the next one is put together.
+The host runs ahead by one step: while the device computes a step, the host prepares the next step.
 """
 
 from collections import defaultdict
@@ -38,7 +39,7 @@ from runtime.package.step_graph import (
     sized,
 )
 
-# Where a sample's state is, and what a call makes of it.
+# A call's inputs that hold a sample's state, and the outputs that replace them.
 _NEXT = {LATENTS: NEXT_LATENTS, HISTORY: NEXT_HISTORY}
 
 
@@ -50,7 +51,7 @@ class _State:
 
     @property
     def memory(self) -> list[DeviceMemory]:
-        """All that it holds."""
+        """All device memory of the sample."""
         buffers = [self.arrays, *self.evaluations]
         return [buffer.memory for each in buffers for buffer in each.values()]
 
@@ -75,7 +76,7 @@ class DeviceDenoiser:
     def admit(
         self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
     ) -> int:
-        """Take a sample in. Raises BackendError where no engine takes it, even alone."""
+        """Take a sample in. Raises BackendError where the engine takes no call of it alone."""
         for called in range(1, len(evaluations) + 1):
             self._engine.check(self._shapes(latents.shape, evaluations[0], 1, called))
         shape = latents.shape
@@ -110,11 +111,11 @@ class DeviceDenoiser:
             before.wait()
 
     def replace_weights(self, weights: Weights) -> None:
-        """As of an Engine; the samples in it stay. Raises BackendError."""
+        """As `Engine.replace_weights`; the samples stay. Raises BackendError."""
         self._engine.replace_weights(weights)
 
     def latents(self, slot: int) -> Reading:
-        """The sample as it is after what was enqueued, `[1, C, h, w]`."""
+        """The sample after all steps that are enqueued now, `[1, C, h, w]`."""
         return self._reading(slot, LATENTS)
 
     def predicted(self, slot: int) -> Reading:
@@ -122,7 +123,7 @@ class DeviceDenoiser:
         return self._reading(slot, PREDICTED)
 
     def release(self, slot: int) -> None:
-        """Forget a sample. Its memory is for the next one, which comes later on the same stream."""
+        """Forget a sample. Later samples reuse its memory, in the order of the same stream."""
         for memory in self._states.pop(slot).memory:
             self._free[memory.size_bytes].append(memory)
 
@@ -180,7 +181,7 @@ class DeviceDenoiser:
     def _at(
         self, latents: Shape, conditioning: Mapping[str, Shape], samples: int, evaluations: int
     ) -> dict[str, Shape]:
-        """The shapes of the step graph's inputs for so many samples and evaluations."""
+        """The shapes of the step graph's inputs for these numbers of samples and evaluations."""
         _, channels, height, width = latents
         sizes = {BATCH: samples, EVALUATIONS: evaluations, HEIGHT: height, WIDTH: width}
         return {

@@ -11,7 +11,7 @@ from runtime.backends.protocol import TrialListener
 
 
 class Device:
-    """For the engines of one backend. Threads may share it."""
+    """A GPU with the state that all engines of one backend share. Threads may share a Device."""
 
     def __init__(self, cuda: Cuda, *, captures: bool = True) -> None:
         """Nothing is on it yet. Without `captures`, no engine captures CUDA graphs."""
@@ -36,7 +36,7 @@ class Device:
 
     @contextmanager
     def trial(self, role: str) -> Iterator[None]:
-        """The first launch of a graph and the wait for its end."""
+        """Tell the trial listener of the block, a graph's first launch and the wait for its end."""
         if self.trials is None:
             yield
             return
@@ -47,6 +47,6 @@ class Device:
             self.trials.over(role)
 
     def memory(self) -> Mapping[str, int]:
-        """Bytes by what for; `free` and `total` whoever uses them. Raises DeviceError."""
+        """Bytes by purpose; `free` and `total` are the whole device's. Raises DeviceError."""
         free, total = self.cuda.memory()
         return {**self.cuda.used, "free": free, "total": total}

@@ -1,4 +1,4 @@
-"""An engine on a device, whatever library runs it; and one of them as an Engine for host arrays."""
+"""An engine on a device, whichever library runs it, and its adapter to an Engine of host arrays."""
 
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
@@ -15,7 +15,7 @@ from runtime.package.manifest import BATCH, InputRecord
 
 
 class DeviceCall(Protocol):
-    """An engine at one shape; its buffers stay where they are."""
+    """An engine's call at fixed shapes; the addresses of its buffers never change."""
 
     @property
     def inputs(self) -> Mapping[str, Buffer]:
@@ -28,7 +28,7 @@ class DeviceCall(Protocol):
         ...
 
     def run(self) -> None:
-        """Enqueue it on its engine's stream. Raises DeviceError."""
+        """Enqueue the call on the engine's stream. Raises DeviceError."""
         ...
 
 
@@ -47,11 +47,11 @@ class DeviceEngine(Protocol):
 
     @property
     def largest_batch(self) -> int | None:
-        """The largest batch that it takes; None where there is no bound or no batch."""
+        """The largest batch that the engine takes; None where there is no bound or no batch."""
         ...
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
-        """Raises BackendError, with a remedy, for shapes that it does not take."""
+        """Raises BackendError, with a remedy, for shapes that the engine does not take."""
         ...
 
     def call(self, shapes: Mapping[str, Shape]) -> DeviceCall:
@@ -59,12 +59,12 @@ class DeviceEngine(Protocol):
         ...
 
     def replace_weights(self, weights: Weights) -> None:
-        """As of an Engine. Raises BackendError."""
+        """As `Engine.replace_weights`. Raises BackendError."""
         ...
 
 
 class HostArrayEngine:
-    """An Engine over one on a device: named arrays of the host in, named arrays out."""
+    """An Engine over a DeviceEngine: named host arrays in, named host arrays out."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class HostArrayEngine:
     ) -> None:
         """`inputs` are those of the role, as the manifest has them.
 
-        `close` gives the device's memory back; without one the process keeps it.
+        `close` gives the device's memory back; without `close` the process keeps the memory.
         """
         self._engine = engine
         self._inputs = inputs
@@ -82,16 +82,16 @@ class HostArrayEngine:
         self._uploads = Uploads(engine.pinned, engine.stream)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run it, a batch that is larger than any profile's in pieces. Raises BackendError."""
+        """Run the engine, in pieces for a batch larger than any profile's. Raises BackendError."""
         made = [self._run(piece) for piece in self._pieces(inputs)]
         return {name: np.concatenate([outputs[name] for outputs in made]) for name in made[0]}
 
     def replace_weights(self, weights: Weights) -> None:
-        """From now on these weights hold, and the package's own for all others."""
+        """As `Engine.replace_weights`. Raises BackendError."""
         self._engine.replace_weights(weights)
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """Milliseconds of a call on the device, without copies; a first call is not timed."""
+        """Milliseconds of a call on the device, without copies; an untimed call comes first."""
         self._run(inputs)
         call = self._engine.call({name: array.shape for name, array in inputs.items()})
         began = perf_counter()

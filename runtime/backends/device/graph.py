@@ -9,7 +9,7 @@ from runtime.errors import BackendError
 
 
 class CaptureError(BackendError):
-    """A CUDA graph could not be captured; the stream and the device are as they were before."""
+    """A CUDA graph could not be captured; the stream and the device can still be used."""
 
 
 class Graph:
@@ -34,8 +34,8 @@ def capture(stream: Stream, enqueue: Callable[[], None]) -> Graph:
     """A graph of what `enqueue` puts on the stream; none of that work is done.
 
     Other threads go on meanwhile with streams of their own, and `enqueue` may allocate: the capture
-    is relaxed. Raises CaptureError whatever fails in it; then the stream captures no more, and no
-    copy of CUDA's runtime holds an error of the capture.
+    is relaxed. Raises CaptureError for any failure, after the capture was ended (if need be by
+    `Stream.replace`) and its errors were cleared in every copy of CUDA's runtime.
     """
     try:
         return _captured(stream, enqueue)

@@ -7,13 +7,13 @@ from runtime.backends.device.stream import Stream
 
 
 class Module:
-    """Kernels, which the driver compiles for this GPU when they are loaded."""
+    """A module of kernels, which the driver compiles for this GPU at loading."""
 
     def __init__(self, cuda: Cuda, image: bytes) -> None:
         """Load `image`, which is PTX. Raises DeviceError."""
         self._cuda = cuda
         cuda.memory()  # The driver works in the context that the runtime makes current with this.
-        # The driver reads a string of C's.
+        # The driver reads PTX as a null-terminated string.
         loaded = cuda.driver.cuModuleLoadData(image + b"\0")
         self._handle = cuda.call_driver("cuModuleLoadData", loaded)
 
@@ -25,7 +25,7 @@ class Module:
         threads: int,
         arguments: tuple[tuple[int, ...], tuple[Any, ...]],
     ) -> None:
-        """Enqueue a kernel: blocks of so many threads, `arguments` as values and their C types.
+        """Enqueue a kernel: `grid` blocks of `threads` threads; `arguments` are values and C types.
 
         Raises DeviceError.
         """

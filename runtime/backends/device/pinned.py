@@ -21,7 +21,7 @@ class Pinned:
         self.array: NDArray[Any] = _array_at(self.address, size, shape, dtype)
 
     def free(self) -> None:
-        """Give it back; `array` is not to be used any more."""
+        """Give the memory back; `array` must not be used any more."""
         self._cuda.call("cudaFreeHost", self._cuda.bindings.cudaFreeHost(self.address))
 
 

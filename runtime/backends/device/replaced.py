@@ -1,8 +1,8 @@
-"""Weights of an open engine that are replaced, always from the package's own.
+"""The replaced weights of an open engine, always made from the package's own weights.
 
-An engine keeps what was written into it. So each time exactly the union is written: the weights
-that were replaced before and those that are to be replaced now, each as the new set has it or as
-the package has it. Nothing of the set before stays.
+An engine keeps the values that were written into it. So each replacement writes the union of the
+weights replaced before and of the new set, each with its value in the new set or else with the
+package's own: no value of the set before stays.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,9 +25,9 @@ class ReplacedWeights:
 
     @contextmanager
     def union(self, weights: Weights) -> Iterator[dict[str, Weight]]:
-        """All that has to be written so that exactly `weights` are replaced, by name, sorted.
+        """The values to write, by sorted name, so that exactly `weights` are replaced.
 
-        Where the block that writes it fails, all of it is in the next union too.
+        The block writes the values; if the block fails, the next union has all these names too.
         """
         self._names |= weights.keys()
         yield {name: self.weight(name, weights) for name in sorted(self._names)}

@@ -1,10 +1,10 @@
-"""CUDA graphs of an engine's calls: captured behind plain runs, and proven before they serve.
+"""CUDA graphs of an engine's calls: captured after plain runs, and proven before they serve.
 
-A library may still allocate in the second and third run of a shape, so a call is run plainly until
-the device's memory stays as it is, and captured then. A graph holds addresses, of memory that its
-library may give to others: before it serves, its replay is held to plain runs on the same inputs,
-and once more when another call of the same engine has run plainly since. What cannot be captured,
-or differs, runs without a graph from then on, and is not tried again.
+A library may still allocate in the second and third run of a shape, so a call runs plainly until a
+run takes no more of the device's memory, and is captured then. A graph holds addresses of memory
+that the library may give to other calls: before the graph serves, its replay is compared with plain
+runs on the same inputs, and once more after another call of the same engine has run plainly. A call
+that cannot be captured, or whose replay differs, runs without a graph from then on, with no retry.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,11 @@ from runtime.backends.device.stream import Stream
 from runtime.errors import DeviceError, GraphError
 
 ATTEMPTS = 2
-"""Captures of one call in a row, each behind a plain run, before the call is given up."""
+"""Captures of one call in a row, each after a plain run, before the call is given up."""
 
 SETTLING = 4
-"""Plain runs at most before a capture: ONNX Runtime's arena grows in the first two or three."""
+"""The most plain runs between a call's first run and its capture: ONNX Runtime's arena grows in the
+first two or three runs."""
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -37,11 +38,11 @@ class Work(Protocol):
         ...
 
     def enqueue(self, *, capturing: bool) -> None:
-        """Put it on its stream. Raises DeviceError."""
+        """Enqueue the work on its stream. Raises DeviceError."""
         ...
 
     def open_anew(self) -> None:
-        """Open again whatever runs it, for plain runs alone. Raises DeviceError."""
+        """Open the work's session or context again, for plain runs alone. Raises DeviceError."""
         ...
 
 
@@ -71,14 +72,14 @@ class Graphs:
         self.device.shortfalls.add(f"{self.role} at {at} runs without a CUDA graph: {reason}")
 
     def give_up_all(self) -> None:
-        """Run every call plainly from now on; whoever says so tells why."""
+        """Run every call plainly from now on; the caller reports the reason."""
         self._wanted = False
 
     def run_plainly(self, work: Work) -> None:
-        """Run it without a graph. Raises DeviceError.
+        """Run the work without a graph. Raises DeviceError.
 
-        Right behind a capture that failed, a run that fails is tried once more with the library
-        opened anew: what the capture left behind is not the device's fault.
+        A run that fails right after a failed capture is tried once more with the library opened
+        anew: the failure may come from remains of the capture, and not from the device.
         """
         try:
             work.enqueue(capturing=False)
@@ -100,7 +101,7 @@ class Replay:
     """One call of an engine: plainly at first, then as a graph."""
 
     def __init__(self, graphs: Graphs, work: Work, at: str) -> None:
-        """`at` names its shapes, for people, and tells them from all others of the engine."""
+        """`at` names the call's shapes for people, and is unique among the engine's calls."""
         self._at = at
         self._graphs = graphs
         self._work = work
@@ -108,11 +109,11 @@ class Replay:
         self._was_proven = False
         self._proven_beside = 0
         self._noise = graphs.noise
-        """The largest distance seen between plain runs, and at least the library's known one."""
+        """The largest distance seen between plain runs, and at least the library's known noise."""
         self._has_run = False
 
     def run(self) -> None:
-        """Enqueue it. Raises DeviceError."""
+        """Enqueue the call. Raises DeviceError."""
         if self._graph is None:
             self.run_plainly()
             if self._graphs.wanted(self._at):
@@ -123,7 +124,7 @@ class Replay:
             self._graph.launch(self._graphs.stream)
 
     def run_plainly(self) -> None:
-        """Enqueue it, and capture nothing. Raises DeviceError."""
+        """Enqueue the call, and capture nothing. Raises DeviceError."""
         graphs = self._graphs
         graphs.last_plain = self._at
         graphs.run_plainly(self._work)
@@ -132,13 +133,13 @@ class Replay:
             graphs.calls += 1
 
     def forget(self) -> None:
-        """Capture anew at the next run; nothing of it may be running."""
+        """Drop the graph, which must not be running; the next run captures anew."""
         if self._graph is not None:
             self._graph.destroy()
             self._graph = None
 
     def _capture(self) -> None:
-        """Capture and prove it; its outputs are then those of its inputs, whatever came of that."""
+        """Capture and prove the call; either way, its outputs are then valid for its inputs."""
         graphs = self._graphs
         self._settle()
         for attempt in range(1, ATTEMPTS + 1):
@@ -157,9 +158,9 @@ class Replay:
                 return
 
     def _settle(self) -> None:
-        """Run it plainly until that takes no more memory of the device.
+        """Run the call plainly until a run takes no more memory of the device.
 
-        Others may take some at the same time: then it is run once more for nothing.
+        Memory that others take at the same time costs one more plain run.
         """
         cuda, stream = self._graphs.device.cuda, self._graphs.stream
         stream.synchronize()
@@ -171,7 +172,10 @@ class Replay:
                 return
 
     def _prove(self, graph: Graph, expected: Outputs) -> None:
-        """Hold a new graph's replay to what a plain run gave before it, other runs between them."""
+        """Compare a new graph's replay with `expected`, the outputs of a plain run before it.
+
+        In a call's first proof, one more plain run comes between the two.
+        """
         if not self._was_proven:
             self.run_plainly()
             self._hear_noise(expected)
@@ -187,7 +191,7 @@ class Replay:
         return graphs.last_plain != self._at and self._proven_beside != graphs.calls
 
     def _prove_beside_others(self, graph: Graph) -> None:
-        """Hold a replay to plain runs after it: others have used the library's memory before it."""
+        """Compare a replay with later plain runs, after other calls used the library's memory."""
         self._proven_beside = self._graphs.calls
         found = self._replayed(graph)
         if found is None:
@@ -199,7 +203,7 @@ class Replay:
         self._judge(distance(found, expected))
 
     def _hear_noise(self, expected: Outputs) -> None:
-        """Measure what two plain runs differ by: the one that is over, and one before it."""
+        """Raise the noise to the distance of the last plain run from `expected`, another one."""
         self._noise = max(self._noise, distance(self._read(), expected))
 
     def _judge(self, off: float) -> None:
@@ -218,7 +222,7 @@ class Replay:
         """The outputs of a replay; None where it failed, and the call ran plainly in its place."""
         graphs = self._graphs
         for buffer in self._work.outputs.values():
-            # Or a graph that writes nothing would give what the plain run left there.
+            # A graph that writes nothing must not pass with the outputs that a plain run left.
             graphs.stream.zero(buffer.memory.address, buffer.memory.size_bytes)
         with graphs.device.trial(graphs.role):
             try:
@@ -229,7 +233,7 @@ class Replay:
                 return None
 
     def _survive(self, error: DeviceError) -> None:
-        """Run plainly behind a replay that failed. Raises GraphError where the device is lost."""
+        """Run plainly after a replay that failed. Raises GraphError where the device is lost."""
         graphs = self._graphs
         graphs.device.cuda.forget_errors()
         try:
@@ -250,8 +254,9 @@ class Replay:
 
 
 def distance(found: Outputs, expected: Outputs) -> float:
-    """The distance of outputs: the mean of the differences, relative to the largest magnitude that
-    was expected; of several outputs the largest. Infinite where only one of two is finite.
+    """The distance of outputs: the mean absolute difference, relative to the largest expected
+    magnitude; the largest of several outputs. Infinite where elements that are not finite differ,
+    or the expected ones are all 0 and those found are not.
     """
     return max((_distance(found[name], each) for name, each in expected.items()), default=0.0)
 
@@ -259,7 +264,7 @@ def distance(found: Outputs, expected: Outputs) -> float:
 def _distance(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
     if found.tobytes() == expected.tobytes():
         return 0.0
-    # What is wrong may be any bits, such as those of a NaN that traps.
+    # A wrong output may hold any bits, such as those of a signalling NaN.
     with np.errstate(all="ignore"):
         ours, theirs = found.astype(np.float64), expected.astype(np.float64)
         return _relative(ours, theirs)

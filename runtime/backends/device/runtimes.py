@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ReadError = Callable[[], int]
-"""`cudaGetLastError` of one copy: the calling thread's last error, which is forgotten by that."""
+"""`cudaGetLastError` of one copy: returns the calling thread's last error and clears it."""
 
 _MAPS = Path("/proc/self/maps")
 

@@ -8,7 +8,7 @@ logger = logging.getLogger(__name__)
 
 
 class Shortfalls:
-    """Sentences, each of them once. Threads may share it."""
+    """The account: sentences, each once. Threads may share the account."""
 
     def __init__(self) -> None:
         """So far, all is as it should be."""
@@ -16,7 +16,7 @@ class Shortfalls:
         self._lock = threading.Lock()
 
     def add(self, sentence: str) -> None:
-        """Say it in the log, and to whoever asks later."""
+        """Log a new sentence, and keep it for later readers; a known sentence is ignored."""
         with self._lock:
             if sentence in self._found:
                 return

@@ -1,4 +1,4 @@
-"""Copies between host arrays and a device that nobody waits for: through pinned memory, reused."""
+"""Asynchronous copies between host arrays and a device, through pinned memory that is reused."""
 
 import threading
 from collections import defaultdict, deque
@@ -41,12 +41,12 @@ class Buffer:
 
 
 class PinnedPool:
-    """Pinned blocks of sizes that are powers of 2; making one stops the device, so that none is
-    given up.
+    """Pinned blocks whose sizes are powers of 2. To allocate a block stops the device, so blocks
+    are reused and never freed.
     """
 
     def __init__(self, cuda: Cuda) -> None:
-        """Empty; threads may share it."""
+        """The pool starts empty; threads may share the pool."""
         self._cuda = cuda
         self._free: dict[int, list[Pinned]] = defaultdict(list)
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class PinnedPool:
         return Pinned(self._cuda, (size,), np.uint8)
 
     def give_back(self, block: Pinned) -> None:
-        """The device is done with it."""
+        """Take a block back, with which the device is done."""
         with self._lock:
             self._free[block.array.nbytes].append(block)
 
@@ -76,7 +76,7 @@ class Uploads:
         self._rounds: deque[tuple[Event, list[Pinned]]] = deque()
 
     def put(self, array: Array, address: int) -> None:
-        """Copy an array to an address; it may be changed as soon as this returns."""
+        """Enqueue an array's copy to an address; the array may be changed on return."""
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for begin in range(0, content.nbytes, _PIECE):
             if begin:
@@ -88,7 +88,7 @@ class Uploads:
             self._round.append(block)
 
     def end_round(self) -> None:
-        """End a round of copies, which are waited for together. Raises DeviceError."""
+        """End a round of copies; wait for the oldest round beyond `_ROUNDS`. Raises DeviceError."""
         self._rounds.append((self._stream.event(), self._round))
         self._round = []
         while len(self._rounds) > _ROUNDS:
@@ -99,7 +99,7 @@ class Uploads:
 
 
 def reading(pool: PinnedPool, stream: Stream, buffer: Buffer) -> Callable[[], NDArray[Any]]:
-    """Enqueue the copy of a buffer to the host; what is returned waits for it, once, anywhere."""
+    """Enqueue a buffer's copy to the host; the result waits for the copy, once, in any thread."""
     size = prod(buffer.shape) * buffer.dtype.itemsize
     block = pool.take(size)
     stream.download(block, buffer.memory.address, size)

@@ -1,8 +1,8 @@
 """Streams of a GPU, and events on them.
 
 Everything is enqueued and nothing waits, except where a method says so. Host memory that the device
-reads or writes is pinned, and belongs to the device until an event that was recorded behind it is
-waited for.
+reads or writes is pinned, and belongs to the device until the host has waited for an event that was
+recorded after the copy.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ class Event:
     """A point on a stream."""
 
     def __init__(self, cuda: Cuda, stream: Handle) -> None:
-        """Behind everything that is on the stream now."""
+        """Record the event behind everything that is on the stream now."""
         self._cuda = cuda
         # A thread that waits sleeps: several wait for most of a step, and would each spin a core.
         flags = cuda.bindings.cudaEventDisableTiming | cuda.bindings.cudaEventBlockingSync
@@ -51,7 +51,7 @@ class Stream:
 
     @property
     def is_capturing(self) -> bool:
-        """True while work on this stream is recorded, or refused by a capture that was spoilt."""
+        """True during a capture of this stream, also one that is spoilt and refuses all work."""
         bindings = self.cuda.bindings
         status = self.cuda.call(
             "cudaStreamIsCapturing", bindings.cudaStreamIsCapturing(self.handle)
@@ -88,7 +88,7 @@ class Stream:
         self.cuda.call("cudaStreamSynchronize", bindings.cudaStreamSynchronize(self.handle))
 
     def replace(self) -> None:
-        """Give the stream up for another one, where a capture left it unusable."""
+        """Destroy the stream, which a capture left unusable, and create another one."""
         self.cuda.bindings.cudaStreamDestroy(self.handle)
         self.cuda.forget_errors()
         self.handle = self._made()

@@ -42,9 +42,9 @@ def open_session(
 class OnnxEngine:
     """A role's graph, open in ONNX Runtime.
 
-    While weights are replaced, a second session runs the role's adaptable graph, whose matrices are
-    inputs. Another set of weights opens no session, and what the first session made of the
-    package's own weights stays as it is.
+    While weights are replaced, a second session runs the role's adaptable graph, whose matrices and
+    kernels are inputs. Another set of weights opens no further session, and the first session stays
+    open with the package's own weights.
     """
 
     def __init__(self, package: ModelPackage, role: str, threads: int | None) -> None:
@@ -73,9 +73,9 @@ class OnnxEngine:
         return dict(zip(self._outputs, values, strict=True))
 
     def replace_weights(self, weights: Weights) -> None:
-        """Hand these over in every call from now on. The first weights open the second session.
+        """Pass `weights` with every call from now on. The first weights open the second session.
 
-        Raises BackendError, and PackageError where the package lacks the adaptable graph.
+        Raises BackendError, and PackageError for missing or damaged adaptable graphs.
         """
         if weights and self._adaptable is None:
             graph = adaptable_graphs(self._package)[self._role]
@@ -128,7 +128,7 @@ class OnnxRuntimeCpu:
         return HostDenoiser(self.open("denoiser"))
 
     def check_loras(self) -> None:
-        """Raises PackageError where the package lacks its adaptable graphs."""
+        """Raises PackageError for missing or damaged adaptable graphs."""
         adaptable_graphs(self._package)
 
 

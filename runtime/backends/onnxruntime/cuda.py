@@ -26,10 +26,10 @@ class OnnxCudaEngine:
     """A role's graph on the device.
 
     While weights are replaced, a second session runs a variant of the graph, whose weights are
-    inputs. A weight that was replaced once has memory of its own, where another set's values or the
-    package's own are written from then on: its address stays, and so do CUDA graphs. The variant
-    with the kernels of convolutions among its inputs runs from the first set on that changes some,
-    which few sets do: all of its convolutions are slower.
+    inputs. A weight that was replaced once has memory of its own, into which another set's values
+    or the package's own are written from then on: its address stays, and so do CUDA graphs. The
+    variant that takes the kernels of convolutions too is opened for the first set that changes such
+    kernels, and stays open. Few sets change them, and all convolutions of that variant are slower.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class OnnxCudaEngine:
         return self._session.call(shapes, self._profiles.words(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
-        """See `Engine.replace_weights`. Waits for the device. Raises BackendError."""
+        """As `Engine.replace_weights`. Waits for the device. Raises BackendError."""
         self.stream.synchronize()
         if not weights:
             self._session = self._plain
@@ -101,7 +101,7 @@ class OnnxCudaEngine:
             self._device.cuda.free(self._memory.pop())
 
     def _place(self, weights: Weights) -> dict[str, Placed]:
-        """Allocate memory for weights that had none yet, for all of them or for none."""
+        """Allocate one piece of memory for all of `weights`, which have no memory yet."""
         if not weights:
             return {}
         places, size = offsets(weights)
@@ -150,7 +150,7 @@ class OnnxRuntimeCuda:
         *,
         captures: bool = True,
     ) -> None:
-        """Engines' files are read and checked from here on, as they are opened.
+        """Threads start to read and check the files of all engines, which `open` waits for.
 
         Without `captures` nothing runs as a CUDA graph. Raises BackendError where the weights do
         not fit, or libraries of CUDA's are missing.
@@ -165,11 +165,11 @@ class OnnxRuntimeCuda:
         self.shortfalls: Iterable[str] = self._device.shortfalls
 
     def watch_trials(self, listener: TrialListener) -> None:
-        """Let the first launches of CUDA graphs be told from now on."""
+        """Tell `listener` of the first launch of every CUDA graph from now on."""
         self._device.trials = listener
 
     def device_memory(self) -> Mapping[str, int]:
-        """Bytes of the device by what for; `free` and `total` whoever uses it."""
+        """Bytes in use by purpose; `free` and `total` are those of the whole device."""
         return self._device.memory()
 
     def open(self, role: str) -> HostArrayEngine:

@@ -53,7 +53,7 @@ class Placed:
     """An initializer that is an input, and the address of its values on the device."""
 
     tensor: Tensor
-    """A tensor of its dtype and shape."""
+    """A tensor with the initializer's dtype and shape; its values are not read."""
     address: int
 
 
@@ -61,7 +61,7 @@ class OnnxCudaCall:
     """A session at one shape, bound to buffers of ours. For one thread at a time."""
 
     def __init__(self, session: Session, device: Device, at: str) -> None:
-        """To be prepared next. `at` names the shapes, for people."""
+        """Call `prepare` before any run. `at` names the shapes, for people."""
         self._session = session
         self._cuda = device.cuda
         self._stream = session.graphs.stream
@@ -87,7 +87,7 @@ class OnnxCudaCall:
     def bind_weight(self, name: str, placed: Placed) -> None:
         """Bind an initializer that is an input to the address of its values, which each run reads.
 
-        A CUDA graph holds the address before, so that the call is captured anew.
+        A CUDA graph holds the former address, so the call is captured anew.
         """
         self._replay.forget()
         self._weights[name] = placed

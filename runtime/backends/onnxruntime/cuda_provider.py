@@ -2,8 +2,8 @@
 
 The provider's own CUDA graphs are not used: they are kept until the session ends, are captured in a
 mode that forbids other threads, such as that of previews, to allocate meanwhile, and are launched
-unproven. While a stream captures, whoever began that, kernels keep the pinned tables that they copy
-to the device (since 1.31); otherwise a run gives these back at its end, when it waits for the
+unproven. During a capture of the stream, also one of ours, kernels keep the pinned tables that they
+copy to the device (since 1.31); otherwise a run frees the tables at its end, after the wait for the
 device.
 
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
@@ -54,11 +54,10 @@ def open_session(
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(source.folder)
     )
-    # The session's arena grows to twice what it was whenever it is full, unless it is told not
-    # to: with 24 GB of weights in it to 32, and then by 32 more for what lies between kernels.
+    # By default, weights lie in the session's arena, which doubles whenever it is full: an arena
+    # with 24 GB of weights grew to 32 GB, and then by 32 GB more for activations.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    # With memory patterns each larger shape would take one more piece for all that lies between
-    # kernels.
+    # With memory patterns each larger shape would allocate one more piece for all activations.
     options.enable_mem_pattern = False
     settings = {
         "user_compute_stream": str(stream),
@@ -66,7 +65,7 @@ def open_session(
         "arena_extend_strategy": "kSameAsRequested",
     }
     if engine.precision == "fp32" and TF32 not in engine.flags:
-        # In engines of 16 bits too this would keep what is in fp32 from the tensor cores.
+        # In engines of 16 bits this would keep the products left in fp32 off the tensor cores.
         settings["use_tf32"] = "0"
     # With the fallback, ONNX Runtime takes the CPU where the provider cannot be had, and says so in
     # a line on standard output.
@@ -80,8 +79,8 @@ def open_session(
 def run(session: "InferenceSession", binding: "IOBinding", *, capturing: bool) -> None:
     """Enqueue a run. Raises ONNX Runtime's own errors.
 
-    While nothing is captured the run waits for the device at its end: only then is the pinned
-    memory given back that kernels read their tables from, and every run would take more of it.
+    Outside of a capture, a run waits for the device at its end: without the wait, the pinned memory
+    of the kernels' tables would never be given back, and every run would take more.
     """
     import onnxruntime
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from onnxruntime import IOBinding
 
 NOISE = 0.1 / 255
-"""Two runs of one graph may differ by that on average, relative to the largest magnitude: the sums
-of its group norms are atomic, and added in no fixed order."""
+"""The mean difference that two runs of one graph may have, relative to the largest magnitude: group
+norms add their sums atomically, in no fixed order."""
 
 
 class OnnxCudaSession:
@@ -33,7 +33,7 @@ class OnnxCudaSession:
     def __init__(
         self, device: Device, stream: Stream, role: str, record: RoleRecord, engine: EngineIdentity
     ) -> None:
-        """To be opened next. `engine` is how its graph was compiled."""
+        """Call `open` before anything else. `engine` is how the graph was compiled."""
         self.graphs = Graphs(device, stream, role, NOISE)
         self._engine = engine
         self._device = device
@@ -68,7 +68,7 @@ class OnnxCudaSession:
         return self._calls.at(shapes, lambda: self._made(shapes, at))
 
     def bind(self, placed: Mapping[str, Placed]) -> None:
-        """Bind initializers that are inputs, in every call, to the addresses of their values."""
+        """Bind initializers that are inputs to their values' addresses, in later calls too."""
         self._placed |= placed
         for call in self._calls:
             for name, each in placed.items():
@@ -80,7 +80,7 @@ class OnnxCudaSession:
         return self._outputs
 
     def binding(self) -> "IOBinding":
-        """A new set of buffers, none of them bound."""
+        """A new IOBinding of the session, to which no buffer is bound yet."""
         return self._session.io_binding()
 
     def run(self, binding: "IOBinding", *, capturing: bool) -> None:

@@ -4,7 +4,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (TensorProto.DataType)
 """
 
 ELEMENT_TYPES = {"F32": 1, "F16": 10, "BF16": 16}
-"""By the names that safetensors has for the dtypes of weights."""
+"""ONNX's numbers by safetensors' names of the dtypes of weights."""
 
 NUMPY_TYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
 """NumPy's names of the types that the outputs of our graphs have."""

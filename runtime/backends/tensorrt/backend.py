@@ -30,9 +30,9 @@ class TensorRt:
     multiplies_updates = True
 
     def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
-        """Engines' files are read and checked from here on, while others are opened already.
+        """Threads start to read and check the files of all engines, which `open` waits for.
 
-        Raises BackendError where they do not fit.
+        Raises BackendError where the engines do not fit into the GPU's memory.
         """
         vendor.device.cuda.check_room(device_bytes(target, package.manifest))
         self.name: str = target.record.identity.backend
@@ -44,11 +44,11 @@ class TensorRt:
         self._files = EngineFiles(target)
 
     def watch_trials(self, listener: TrialListener) -> None:
-        """Let the first launches of CUDA graphs be told from now on."""
+        """Tell `listener` of the first launch of every CUDA graph from now on."""
         self._vendor.device.trials = listener
 
     def device_memory(self) -> Mapping[str, int]:
-        """Bytes of the device by what for; `free` and `total` whoever uses it."""
+        """Bytes in use by purpose; `free` and `total` are those of the whole device."""
         return self._vendor.device.memory()
 
     def open(self, role: str) -> HostArrayEngine:

@@ -36,9 +36,9 @@ class TensorRtCall:
         graphs: Graphs,
         at: str,
     ) -> None:
-        """Its context is its own: what was captured of one must not be changed.
+        """The call has a context of its own: a context must not change once a graph captured it.
 
-        `at` names its shapes.
+        `at` names the shapes, for people. Call `prepare` before any run.
         """
         self._vendor = vendor
         self._engine = engine
@@ -83,15 +83,15 @@ class TensorRtCall:
         self._bind()
 
     def forget_graph(self) -> None:
-        """Capture anew at the next run. Whether a graph sees weights that were replaced after it
-        was captured, the vendor does not say.
+        """Capture anew at the next run: the vendor does not document that a graph sees weights that
+        were replaced after its capture.
         """
         self._replay.forget()
 
     def free(self) -> None:
-        """Give all of it back; nothing of it may be running."""
+        """Give all memory of the call back; the call must not be running."""
         self.forget_graph()
-        # It holds us: our context's memory comes back now, and not when a cycle is collected.
+        # `_replay` refers to this call: without the cycle, the context's memory is freed now.
         del self._replay
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             self._vendor.device.cuda.free(buffer.memory)
@@ -99,7 +99,7 @@ class TensorRtCall:
     def _take(self, profile: int, shapes: Mapping[str, Shape]) -> None:
         try:
             self._set_shapes(profile, shapes)
-        except RuntimeError as error:  # With which some of the vendor's functions answer no.
+        except RuntimeError as error:  # Some of the vendor's functions refuse by raising it.
             what = f"profile {profile} with {dict(shapes)}"
             raise DeviceError(
                 f"{self._role}: {self._vendor.flavour.name} cannot take {what}: {error}"

@@ -23,7 +23,7 @@ class TensorRtEngine:
     def __init__(
         self, vendor: Vendor, package: ModelPackage, target: Target, role: str, *, urgent: bool
     ) -> None:
-        """Open it: its weights go to the device. Raises BackendError."""
+        """Open the role's engine: its weights go to the device. Raises BackendError."""
         record, identity = package.manifest.roles[role], target.record.identity.engines[role]
         self._vendor = vendor
         self._role = role
@@ -47,11 +47,11 @@ class TensorRtEngine:
 
     @property
     def largest_batch(self) -> int | None:
-        """The largest batch that any profile takes; None for an input without one."""
+        """The largest batch that any profile takes; None for a role without a batch axis."""
         return self._profiles.largest(BATCH)
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
-        """Raises BackendError, which says how to get a profile, where there is none."""
+        """Raises BackendError, with the remedy, for shapes that no profile takes."""
         self._profile(shapes)
 
     def call(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
@@ -59,13 +59,13 @@ class TensorRtEngine:
         return self._calls.at(shapes, lambda: self._made(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
-        """As of an Engine. Waits for the device. Raises BackendError."""
+        """As `Engine.replace_weights`. Waits for the device. Raises BackendError."""
         self._refit.replace(weights)
         for call in self._calls:
             call.forget_graph()
 
     def close(self) -> None:
-        """Give everything back to the device; it is not to be used any more."""
+        """Give the device's memory back; the engine cannot be used afterwards."""
         self._calls.free()
         self._contexts.free()
         # The vendor's engine, and its weights, go with the last reference to it.

@@ -1,4 +1,4 @@
-"""TensorRT, of whichever flavour: the one place that knows how they differ.
+"""TensorRT, of whichever flavour: the one place that knows how the flavours differ.
 
 TensorRT 10 and 11 (`tensorrt`) and TensorRT for RTX (`tensorrt-rtx`) share nearly all of one API:
 
@@ -11,9 +11,9 @@ TensorRT 10 and 11 (`tensorrt`) and TensorRT for RTX (`tensorrt-rtx`) share near
 | kernels are made   | when compiled         | when compiled   | when first run, kept in a cache |
 | allocates          | when opened           | when opened     | when run too, unless told not to|
 
-Nothing else asks which one it is. `Api` lists every name of the vendor's module that we use, with
-the types that stubs of `tensorrt_rtx` give; a test looks each of them up in the binaries of
-TensorRT 10 and 11.
+No other module asks which flavour it has. `Api` lists every name of the vendor's module that we
+use, with the types that stubs of `tensorrt_rtx` give; a test looks each of them up in the binaries
+of TensorRT 10 and 11.
 """
 
 import importlib
@@ -64,17 +64,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """One of them, as it is installed here."""
+    """A flavour of TensorRT, as installed here."""
 
     name: BackendName
     module: str
     version: str
     names_gpus: bool
-    """True where it compiles for GPUs that are named, with none at hand."""
+    """True where the flavour compiles for GPUs that are named, with no GPU at hand."""
     typed_on_request: bool
     """True where a network has the graph's own types only when a flag asks for them."""
     compiles_at_run_time: bool
-    """True where kernels are made when an engine first runs, and so are not timed before."""
+    """True where kernels are made, and so first timed, at an engine's first run."""
 
     def load(self) -> "Api":
         """The vendor's module. Raises BackendError where its libraries cannot be loaded."""

@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 class VendorLog:
-    """A logger of the vendor's own kind, which exists only once its module is loaded."""
+    """Holds a logger of the vendor's class, which exists only once its module is loaded."""
 
     def __init__(self, api: "Api") -> None:
-        """Warnings and errors are passed on; the rest is not heard."""
+        """Warnings and errors go to our log; other messages are dropped."""
         severity = api.ILogger.Severity
         levels = {
             severity.WARNING: logging.WARNING,
@@ -41,5 +41,5 @@ class VendorLog:
 
     @property
     def last_error(self) -> str:
-        """The vendor's own words."""
+        """TensorRT's message of the last error so far."""
         return self._last_error

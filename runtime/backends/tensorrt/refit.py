@@ -1,8 +1,8 @@
 """Replaces weights of an open TensorRT engine by its vendor's refitter.
 
-Low-rank updates are multiplied on the device and handed to the refitter there, all other weights
-in host memory. That is done in rounds, so that a model's updates need not all lie on the device
-beside its engines at once.
+The refitter gets low-rank updates in device memory, where they are multiplied, and all other
+weights in host memory. Weights are written in rounds, so that a model's updates need not all lie on
+the device beside its engines at once.
 """
 
 import logging
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROUND_BYTES = 512 * 2**20
-"""The most that a round writes; a single weight may be larger."""
+"""The most that a round writes; a single weight may be larger, and the weights that TensorRT fused
+with those of the round come on top."""
 
 # TensorRT's names of the dtypes that weights are stored in.
 _DTYPES = {"F32": "FLOAT", "F16": "HALF", "BF16": "BF16"}
@@ -57,7 +58,7 @@ class Refit:
         self._replaced = ReplacedWeights(package, role)
 
     def replace(self, weights: Weights) -> None:
-        """Let exactly these weights be replaced, in the stream's order, and wait.
+        """Let exactly `weights` be replaced, in the stream's order, and wait.
 
         Raises BackendError.
         """

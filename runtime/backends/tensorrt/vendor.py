@@ -32,12 +32,12 @@ class Vendor:
     runtime: "trt.Runtime"
 
     def deserialize(self, path: Path) -> "trt.ICudaEngine":
-        """Put an engine's weights on the device. Raises BackendError."""
+        """Open an engine, whose weights go onto the device. Raises BackendError."""
         cuda = self.device.cuda
         free, _ = cuda.memory()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             engine = self.runtime.deserialize_cuda_engine(content)
-        # Where it cannot, it returns None, which its stub does not say.
+        # On failure the runtime returns None, which its stub does not say.
         if cast("object", engine) is None:
             raise BackendError(
                 f"{path}: {self.flavour.name} {self.flavour.version} cannot open it: "
@@ -53,7 +53,8 @@ class Vendor:
 
 
 def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda, *, captures: bool = True) -> Vendor:
-    """`cuda` comes first: TensorRT's runtime ends the process where there is no device."""
+    """TensorRT on the GPU of `cuda`, which has to be found first: with no GPU, TensorRT's runtime
+    ends the process."""
     log = VendorLog(api)
     return Vendor(flavour, api, Device(cuda, captures=captures), log, api.Runtime(log.logger))
 
@@ -61,12 +62,12 @@ def open_vendor(flavour: Flavour, api: "Api", cuda: Cuda, *, captures: bool = Tr
 class Contexts:
     """Makes an engine's contexts, all over one workspace: they run one after another.
 
-    Each has a workspace of the vendor's own otherwise, as large as the largest profile's. A flavour
-    that makes kernels at run time keeps them in a file beside the engine.
+    By default, TensorRT gives each context a workspace as large as the largest profile's. Kernels
+    that a flavour makes at run time are kept in a file beside the engine.
     """
 
     def __init__(self, vendor: Vendor, engine: "trt.ICudaEngine", role: str, kernels: Path) -> None:
-        """`kernels` is that file."""
+        """`kernels` is the file of the kernels made at run time."""
         self._vendor = vendor
         self._engine = engine
         self._kernels = kernels
@@ -86,11 +87,11 @@ class Contexts:
         return context
 
     def free(self) -> None:
-        """Give the workspace back; no context of it is running."""
+        """Give the workspace back; no context may be running."""
         self._vendor.device.cuda.free(self._workspace)
 
     def keep_kernels(self) -> None:
-        """Write what was compiled at run time, so that the next start finds it."""
+        """Write the kernels made at run time, so that the next start finds them."""
         if self._cache is None:
             return
         # The vendor's stub leaves out the buffer protocol, which the serialised cache has.
