@@ -22,7 +22,7 @@ class Conversion:
 
     targets: tuple[AdaptedParameter, ...]
     factors: Mapping[str, Array]
-    """By the names that `Target.tensor_name` gives: fp16 where the file has fp16, else fp32."""
+    """Arrays by `AdaptedParameter.tensor_name`: fp16 where the file has fp16, else fp32."""
     not_covered: tuple[str, ...]
 
 

@@ -21,12 +21,12 @@ class Compiler(Protocol):
 
     @property
     def version(self) -> str:
-        """Of the backend: an engine is for this one only."""
+        """The backend's version; an engine is for this version only."""
         ...
 
     @property
     def names_gpus(self) -> bool:
-        """True where it compiles for GPUs that are named, with none at hand."""
+        """True where the backend compiles for a GPU by its name, with no GPU at hand."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class Compiler(Protocol):
     ) -> None:
         """Hold the engine in `folder` to the reference, as far as no GPU is needed for that.
 
-        Raises BuildError for one that is further off than it may be.
+        Raises BuildError for an engine that is further off than it may be.
         """
         ...
 
@@ -87,8 +87,8 @@ class CompilerRow:
     """Imports the compiler's folder. Raises BackendError where its library is not installed."""
     flags: EngineFlags
     fixed: FixedTarget | None = None
-    """None for a backend whose engines are the same whether weights can be replaced or not; the
-    others' are held to their fixed form when they are verified."""
+    """Compiles an engine once more with fixed weights, to which verification compares the engine
+    whose weights can be replaced; None for a backend that compiles both alike."""
 
 
 def _tensorrt() -> Compiler:

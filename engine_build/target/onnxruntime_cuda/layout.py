@@ -142,8 +142,8 @@ class _ChannelsLast:
         output.replace_all_uses_with(self._gathered(shape, FIRST, node))
 
     def _move(self, node: ir.Node) -> None:
-        """A Transpose that puts channels first has its twin as its input; one that puts them last
-        makes a twin.
+        """Take twins for Transposes: the input of a Transpose that puts channels first is its
+        output's twin; readers of a Transpose that puts channels last read its input's twin.
         """
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
