@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(slots=True)
 class RoleByRole:
-    """A Backend that opens a network when it is run, and closes the one that was run before."""
+    """A Backend that opens a network when the network is run, and closes the network before."""
 
     package: ModelPackage
     place: Place

@@ -66,7 +66,7 @@ class CompileRequest:
     gpu_at_hand: str | None
     """The compute capability of this machine's GPU; None where it has none."""
     machine: str
-    """The machine that compiles it, for people."""
+    """The machine that compiles the target, for people."""
 
     @property
     def package(self) -> ModelPackage:

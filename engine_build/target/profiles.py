@@ -2,7 +2,7 @@
 
 Engines of dynamic shapes can be many times slower, so each size that is asked for gets profiles of
 its own. Where the largest batch is one sample, each number of evaluations gets a profile too, which
-is static. With a larger one, all batches of a size share one profile, tuned for a single sample,
+is static. With larger batches, all batches of a size share one profile, tuned for a single sample,
 whose time is the latency. The text's length stays dynamic: a long prompt is no reason to refuse a
 request.
 """
@@ -24,7 +24,7 @@ class Tuning:
     """The sizes and batches that engines are tuned for."""
 
     sizes: tuple[tuple[int, int], ...]
-    """Width and height in pixels, the one that is served most first."""
+    """Widths and heights in pixels, the size that is served most first."""
     max_batch: int
 
 
@@ -45,7 +45,7 @@ def check_served(served: Tuning, manifest: Manifest) -> None:
 
 
 def profiles_of(role: str, manifest: Manifest, served: Tuning) -> tuple[Profile, ...]:
-    """The profiles of a role's engine, the one that is served most first."""
+    """The profiles of a role's engine, the profile that is served most first."""
     axes = manifest.roles[role].axes
     places = _places(axes, manifest, served)
     return tuple(

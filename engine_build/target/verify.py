@@ -62,7 +62,7 @@ class OpenEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give its memory back: the next one may need all that there is."""
+        """Give the engine's memory back: the next engine may need all memory that there is."""
         ...
 
 

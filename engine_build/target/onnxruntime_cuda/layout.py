@@ -163,7 +163,7 @@ class _ChannelsLast:
         value.replace_all_uses_with(first, replace_graph_outputs=True)
 
     def _follows(self, node: ir.Node) -> bool:
-        """True where a node makes a picture of one whose channels are last already."""
+        """True where a node makes a picture of a picture whose channels are last already."""
         known = any(value in self._twins for value in node.inputs if value is not None)
         return known and _is_picture(node.outputs[0])
 
