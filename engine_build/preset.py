@@ -57,9 +57,9 @@ class Preset:
     description: str
     licence: str
     resolutions: Annotated[tuple[tuple[_Side, _Side], ...], Field(min_length=1)]
-    """Width and height of the pictures that it was made for; the first is the default."""
+    """Widths and heights in pixels that the model was made for; the first pair is the default."""
     base: str | None = None
-    """Of a single file: the diffusers folder that its configurations come from."""
+    """Reference to the diffusers folder that a single file's configurations come from."""
     preview_decoder: str | None = None
     guidance_baked_in: bool = False
     """The weights were distilled to need no guidance, which no file of the checkpoint says."""
@@ -80,7 +80,7 @@ def read_preset(name: str) -> Preset:
             f"{', '.join(preset_names())}"
         )
     try:
-        # Through JSON, whose arrays may be tuples where nothing else is converted.
+        # Through JSON: pydantic's strict mode takes a JSON array for a tuple, and no Python list.
         content = json.dumps(tomllib.loads(file.read_text(encoding="utf-8")), default=str)
         return _PRESET.validate_json(content)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def read_preset(name: str) -> Preset:
 
 
 def preset_names() -> tuple[str, ...]:
-    """The presets that come with us."""
+    """The names of the presets that come with Calotype, sorted."""
     return tuple(sorted(_names()))
 
 

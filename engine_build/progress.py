@@ -56,8 +56,8 @@ class Progress:
 
 
 class Phases:
-    """The compiler's phases as they run, one inside another: the innermost one is shown. A log has
-    a line when each of them is first heard of."""
+    """Shows the phases of one piece of work, which may run one inside another: a bar shows the
+    phase of the latest report, and a log has a line for the first report of each phase."""
 
     def __init__(self, title: str, *, shown: bool, stream: TextIO | None = None) -> None:
         out = stream or sys.stderr
@@ -92,7 +92,7 @@ class Phases:
 
 
 class Transfer:
-    """A download as it goes on; one that is resumed begins where it was."""
+    """Shows a download; the bar of a resumed download begins at the bytes that are there."""
 
     def __init__(self, title: str, *, shown: bool, stream: TextIO | None = None) -> None:
         self._title = title

@@ -192,11 +192,12 @@ def weights_stem(library: str) -> str:
 def chosen_weights(
     names: Iterable[str], stem: str, folder: object
 ) -> tuple[str, str | None] | None:
-    """The weight file of a network among the files of its folder, and the variant that it is of.
+    """The weight file of a network among the files of its folder, or the index of its shards, and
+    the variant of that file, such as `fp16`; None for no variant.
 
-    Plain files win; where there are none, a variant is taken if it is the only one. An index file
-    lists shards: `STEM.safetensors.index.json`, with a variant `STEM.safetensors.index.fp16.json`.
-    None where there are no weights; raises SourceError where several variants could be meant.
+    Files of no variant win; without them, a variant is taken if it is the only one. The index is
+    `STEM.safetensors.index.json`, or `STEM.safetensors.index.fp16.json` with a variant. Returns
+    None where there are no weights. Raises SourceError where several variants could be meant.
     """
     whole = re.compile(rf"{re.escape(stem)}(?:\.(?P<variant>\w+))?\.safetensors")
     index = re.compile(rf"{re.escape(stem)}\.safetensors\.index(?:\.(?P<variant>\w+))?\.json")

@@ -60,7 +60,8 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def fetching(options: argparse.Namespace) -> "Fetching":
-    """The cache and the progress of a command that fetches, from its flags."""
+    """The cache and the progress of a command that fetches, from its flags. Without `--cache`, the
+    cache is $CALOTYPE_CACHE, or else ~/.cache/calotype."""
     # Here, since commands that fetch nothing need no library of a build.
     from engine_build.fetch.located import Fetching
 

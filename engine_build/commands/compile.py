@@ -118,7 +118,7 @@ def _reference(
     *,
     shown: bool,
 ) -> "Reference":
-    """One for all that the command does: where it verifies nothing, the first size is enough."""
+    """The reference of the whole command; of the first size alone where nothing is verified."""
     from engine_build.target.reference import Reference, place_here
 
     here = devices.first
@@ -160,7 +160,7 @@ def gpu_at_hand(devices: Devices) -> str:
 
 
 def default_backend(*gpus: str) -> BackendName:
-    """The best backend that is installed and runs on these. Raises BackendError for none."""
+    """The best installed backend that runs on all these GPUs. Raises BackendError for none."""
     backend = installed_backend(*gpus)
     if backend is None:
         libraries = " nor ".join(row.library for row in TARGET_BACKENDS)

@@ -10,11 +10,11 @@ from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 
 _SHOWN = 10
-"""Layers that are not covered are listed in full in pack.json."""
+"""The most uncovered layers that `add` names; pack.json lists all of them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the commands below this one, with their flags."""
+    """Add the subcommands, with their flags."""
     describe(
         parser,
         "Add, list and remove the LoRA packs of a model, also while it is served.",

@@ -40,12 +40,12 @@ def verify_here(reference: "Reference", target: Target, gpu: Gpu) -> Target:
 
 
 def notice(sentence: str) -> None:
-    """Say something that is no result."""
+    """Print a sentence that is no result, on standard error."""
     print(f"engine-build: {sentence}", file=sys.stderr, flush=True)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Verify it, and print what was measured."""
+    """Verify the target, and print what was measured."""
     # Here, since --help needs no library of a build.
     from engine_build.target.reference import Reference, place_here
 

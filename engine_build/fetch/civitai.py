@@ -21,7 +21,7 @@ from engine_build.fetch.references import CivitaiReference
 from runtime.errors import SourceError
 from runtime.package.manifest import Source
 
-# What it says beyond this is of no use here, and may change.
+# Further fields of the API are of no use here, and may change.
 _ANSWER = ConfigDict(alias_generator=to_camel, extra="ignore")
 
 AnswerT = TypeVar("AnswerT")
@@ -109,7 +109,7 @@ def _newest(reference: CivitaiReference, api: Address, fetching: Fetching) -> in
 
 
 def _weights(version: _Version, reference: CivitaiReference) -> _File:
-    """Its primary file in safetensors. Raises SourceError."""
+    """The version's weights in safetensors: the primary file, or the first. Raises SourceError."""
     models = [file for file in version.files if file.type in ("Model", "Pruned Model")]
     found = [file for file in models if file.name.lower().endswith(WEIGHTS)]
     if found:

@@ -89,7 +89,7 @@ def persist(action: Callable[[], ResultT], patience: Patience) -> ResultT:
 
 @contextlib.contextmanager
 def answer(address: Address, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
-    """The answer to one GET, its body still to be read; 200, 206 or 416.
+    """The answer to one GET, of status 200, 206 or 416, with its body still to be read.
 
     Raises TryAgain for a failure that may pass, also while the block reads the body, and
     SourceError for a refusal.

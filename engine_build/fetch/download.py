@@ -87,7 +87,7 @@ def download(
 
 
 def check_space(folder: Path, size_bytes: int, what: str) -> None:
-    """Raise BuildError unless so much fits on the disk of an existing folder."""
+    """Raise BuildError unless `size_bytes` fit on the disk of an existing folder, for `what`."""
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
         raise BuildError(

@@ -1,7 +1,7 @@
 """Fetches what a build reads of a repository on the Hugging Face Hub, at one commit.
 
-Small files come by the Hub's own library. Weights come by our download, by their SHA-256, since the
-library does not go on with a file when it was killed.
+Small files come by the Hub's own library. Weights come by `engine_build.fetch.download`, by their
+SHA-256, since the library does not resume a file after its process was killed.
 """
 
 import os
@@ -48,7 +48,7 @@ class _Stored:
     name: str
     size_bytes: int
     sha256: str | None
-    """Of files in Git LFS, which all weights of any size are."""
+    """The file's hash, known of files in Git LFS: of all weights but very small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Repository:
         return RemoteFile(Address(url, self.token), PurePosixPath(file.name).name, file.sha256)
 
     def origin(self, file: str | None = None, sha256: str | None = None) -> Source:
-        """For the manifest."""
+        """The origin of a file, or else of the repository, for the manifest."""
         reference = HubReference(self.reference.repository, file)
         return Source("hugging face", str(reference), revision=self.commit, sha256=sha256)
 
@@ -117,7 +117,8 @@ def _look_up(reference: HubReference, fetching: Fetching) -> _Repository:
 
 
 def _only_file(repository: _Repository) -> str | None:
-    """The one weight file of a repository that is no folder of diffusers, as LoRAs often are."""
+    """The one weight file of a repository that is no folder of diffusers, as LoRAs often are; None
+    for such a folder. Raises SourceError where a repository has no weight file, or several."""
     if _INDEX in repository.files or "config.json" in repository.files:
         return None
     found = sorted(name for name in repository.files if name.endswith(WEIGHTS))
@@ -155,9 +156,9 @@ def _fetch_folder(
 
 
 def _fetch_texts(repository: _Repository, folder: Path, fetching: Fetching) -> dict[str, str]:
-    """Fetch all files but weights; returns the library of each network, by its folder.
+    """Fetch the texts of all components; returns each component's library, by its folder.
 
-    The root is named ".": it is the one network of a repository without model_index.json.
+    The folder "." is the root: the one network of a repository without model_index.json.
     """
     if _INDEX not in repository.files:
         _fetch_text(repository, "config.json", folder, fetching)
@@ -228,13 +229,13 @@ def _silent() -> Iterator[None]:
 
 
 def _ask(action: Callable[[], ResultT], reference: HubReference, fetching: Fetching) -> ResultT:
-    """Do this by the Hub's library, again while that may help. Raises SourceError."""
+    """Call the Hub's library, again while that may help. Raises SourceError."""
 
     def attempt() -> ResultT:
         try:
             return action()
         except LocalEntryNotFoundError as error:
-            # What the library says when it got no answer, and has no older file either.
+            # The library got no answer, and has no older file either.
             reason = error.__cause__ or error
             raise TryAgain(f"{reference}: the Hub cannot be reached ({reason})") from error
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:

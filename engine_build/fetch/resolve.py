@@ -43,7 +43,7 @@ def resolve(
 
 def _fetch_url(reference: UrlReference, fetching: Fetching) -> Located:
     file = fetching.file(RemoteFile(Address(reference.url), sha256=reference.sha256))
-    # What follows the path may hold a key, and a manifest is passed on.
+    # A query or fragment may hold a key, and a manifest is passed on.
     parts = urlsplit(reference.url)
     host = parts.netloc.rpartition("@")[2]
     public = urlunsplit((parts.scheme, host, parts.path, "", ""))

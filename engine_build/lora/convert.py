@@ -22,15 +22,15 @@ class Conversion:
 
     targets: tuple[AdaptedParameter, ...]
     factors: Mapping[str, Array]
-    """By the names that `Target.tensor_name` gives: fp16 where the file has fp16, else fp32."""
+    """Arrays by `AdaptedParameter.tensor_name`: fp16 where the file has fp16, else fp32."""
     not_covered: tuple[str, ...]
 
 
 def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     """Find every layer's parameter, and compute every layer's change once as a test.
 
-    Raises SourceError where not one layer fits, or where one that fits by name has another shape:
-    then the file is for another model, whatever else of it would fit.
+    Raises SourceError where no layer fits, or where a layer that fits by name has another shape:
+    then the file is for another model, whatever other layers would fit.
     """
     naming = Naming(manifest)
     places: dict[Place, Layer] = {}

@@ -11,7 +11,8 @@ from engine_build.preset import PresetLora
 def fetch_lora(lora: PresetLora, fetching: Fetching) -> LoraRequest:
     """The pack that is to be made, its file fetched and found to be a LoRA.
 
-    A host that knows it gives it its name, an id, and its trigger words where none are given.
+    A host that knows the LoRA gives the pack its name, and an id and trigger words where `lora` has
+    none.
     Raises SourceError and BuildError.
     """
     located = resolve(parse(lora.reference), fetching)

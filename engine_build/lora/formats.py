@@ -81,7 +81,10 @@ class LoraFile:
 
 
 def read_lora(path: Path) -> LoraFile:
-    """Read a file; its numbers stay on disk. Raises SourceError where it is no safetensors file."""
+    """Read a file; its numbers stay on disk.
+
+    Raises SourceError where the file is no safetensors file, or has a dtype that is not read.
+    """
     if path.suffix != ".safetensors":
         raise SourceError(f"{path}: expected a .safetensors file; other formats can run code")
     if not path.is_file():
@@ -149,7 +152,8 @@ class _Adapter:
     """The configuration for a layer's path; an empty one where there is none."""
 
     def scale(self, module: str, rank: int | None, alpha: Tensor | None) -> float:
-        """alpha / rank; 1 where there is no alpha, and for factors that have no rank."""
+        """alpha / rank; 1 where there is no alpha, and for factors that have no rank. An alpha of
+        PEFT's configuration is divided by sqrt(rank) where `use_rslora` is set there."""
         if rank is None:
             return 1.0
         if alpha is not None:

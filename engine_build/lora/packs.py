@@ -85,8 +85,8 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
 def remove_pack(package: ModelPackage, identity: str) -> None:
     """Take a pack out; jobs that wait for it will fail and say so. Raises PackageError."""
     place = package.path / FOLDER / identity
-    # A dotted name is no pack's: the adaptable graphs lie there too.
-    if identity.startswith(".") or not place.is_dir():
+    # A dotted name is no pack's: the adaptable graphs lie there too. Nor is a path to elsewhere.
+    if identity.startswith(".") or place.parent != package.path / FOLDER or not place.is_dir():
         found = ", ".join(pack.id for pack in LoraShelf(package).packs()) or "none"
         raise PackageError(f"{package.manifest.name} has no LoRA {identity!r} (found: {found})")
     with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as retired:

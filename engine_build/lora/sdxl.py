@@ -77,7 +77,7 @@ def _encoder_names(module: str) -> Iterator[str]:
 
 
 def _sgm(module: str, modules: frozenset[str]) -> str | None:
-    """Stability's name of a layer of the UNet; its blocks are numbered through."""
+    """Stability's name of a layer of the UNet; SGM numbers blocks through all levels."""
     if module in _SGM_WHOLE:
         return _SGM_WHOLE[module]
     middle = _MIDDLE.fullmatch(module)

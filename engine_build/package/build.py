@@ -68,7 +68,7 @@ class BuildRequest:
     base: Path | None = None
     """Of a single-file checkpoint: the diffusers folder that its configurations come from."""
     origin: Source | None = None
-    """The origin of the source; None for its name alone."""
+    """The origin of the source, for the manifest; None: the names of `source` and `base`."""
     in_place: bool = False
     """True to leave the weights where they are, instead of copying them into the package."""
     choices: Choices = field(default_factory=Choices)

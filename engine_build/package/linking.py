@@ -29,7 +29,7 @@ def link(
     rearranged first become part of the graph itself.
 
     `weights` gives, for each parameter that the graph reads, its name in the package, which its
-    initializer takes, and its tensor. Raises BuildError when one is left without.
+    initializer takes, and its tensor. Raises BuildError for an initializer left without a tensor.
     """
     graph = traced.model.graph
     for parameter, initializer in traced.parameters.items():

@@ -1,8 +1,8 @@
 """Checks a role whose network is too large to be held in memory beside its graph.
 
-Small networks of the same architecture take its place, exported as it was. A narrow one has random
-weights. The others are single blocks in their full width with their own weights, which the graph
-reads from where the package has them, and PyTorch from the checkpoint.
+Small networks of the same architecture take its place, exported by the same code. A narrow network
+has random weights. The others are single blocks in their full width with their own weights, which
+the graph reads from where the package has them, and PyTorch from the checkpoint.
 """
 
 import gc
@@ -30,7 +30,8 @@ from engine_build.package.verify import check_graph
 from runtime.package.manifest import GraphCheck
 
 LARGEST_WHOLE = 200_000_000
-"""So many parameters take 0.8 GB in fp32 in PyTorch, and more in ONNX Runtime."""
+"""The most parameters of a network that is checked whole: 0.8 GB in fp32 in PyTorch, and more in
+ONNX Runtime."""
 
 
 def check_role(role: RoleExport, graph: Path, placed: PlacedWeights) -> GraphCheck:

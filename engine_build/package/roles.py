@@ -30,7 +30,8 @@ def match_weights(role: RoleExport) -> Weights:
 
 
 def clone_whole_files(weights: Mapping[str, Weights], folder: Path) -> dict[str, PlacedWeights]:
-    """Clone what takes no room on the disk, and check that there is enough for all else."""
+    """Clone each file that holds one role's weights and nothing else, where the file system can
+    share blocks. Raises BuildError where the disk has no room for the other roles' weights."""
     placed = {}
     for role, found in weights.items():
         file, target = whole_file(found), folder / f"{role}.safetensors"

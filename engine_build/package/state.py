@@ -1,7 +1,8 @@
 """A network with the weights of its checkpoint in memory, widened to fp32.
 
-The reference of the check for sources that no library loads as they are. It shares with the graph
-where each tensor lies; for single files that mapping is tested against diffusers' own converters.
+Such a network is the check's reference for sources that no library loads as they are. The graph
+reads tensors from the same places; for single files, tests compare the mapping of names to tensors
+with diffusers' own converters.
 """
 
 import math

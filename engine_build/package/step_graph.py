@@ -54,7 +54,7 @@ class StepGraph(nn.Module):
         """Advance every sample by its row of the step table.
 
         The inputs are those of `runtime.package.step_graph`, in its order, then the denoiser's own
-        conditioning, `[R, ...]` each; so are the outputs.
+        conditioning, `[R, ...]` each; the outputs are the OUTPUTS of that module, in their order.
         """
         c_in, px, po, qx, qo, a, b, c1, c2, c3, n = (
             coefficients[:, column, None, None, None] for column in range(len(COLUMNS))

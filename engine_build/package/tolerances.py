@@ -14,12 +14,10 @@ ENGINE_PICTURE = 3 / 255
 """An engine against its graph, on a device that rounds otherwise: three levels."""
 
 ENGINES: Mapping[Precision, float] = {"fp32": 5e-3, "fp16": 2e-2, "bf16": 5e-2}
-"""An engine against its graph: the root mean square of the differences, relative to an output's
-own. bf16 has three digits, and TF32 is what a GPU calls fp32 in the networks that are in fp32 for
-its range."""
+"""An engine against its graph: the root mean square of the differences, relative to that of the
+output. bf16 has three digits; a network that is in fp32 for its range alone computes in TF32."""
 
 ENGINE_VALUES: Mapping[Precision, float] = {"fp32": 1, "fp16": 1, "bf16": 2}
-"""A single value of an engine may be off by so many times that, relative to the largest magnitude.
-T5 in bf16, small and random, is 2 to 3 % from itself in fp32; in one value it is 5 % by PyTorch,
-and 9 % where each value is rounded as our graphs say.
-"""
+"""The error of a single value, relative to the output's largest magnitude, may be so many times
+ENGINES. A small random T5 in bf16 is off from itself in fp32 by 2 to 3 %; in a single value by 5 %
+in PyTorch, and by 9 % where each value is rounded as our graphs have it."""

@@ -54,8 +54,8 @@ def check_graph(
 def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
     """The error of an output, relative to the largest magnitude of the expected one.
 
-    Of 8-bit pictures: the 99.9th percentile of the difference, relative to 255. Infinite where the
-    shapes differ or one of the two is not finite.
+    Of 8-bit pictures: the 99.9th percentile of the difference, relative to 255. Infinite where
+    shapes or dtypes differ, a value is not finite, or all expected floats are 0.
     """
     if expected.shape != found.shape or expected.dtype != found.dtype:
         return float("inf")
@@ -69,7 +69,7 @@ def output_error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> f
 
 
 def frugal_options() -> onnxruntime.SessionOptions:
-    """Weights stay in their mapped files, and are widened to fp32 while the graph runs.
+    """Options by which weights stay in their mapped files, and are widened to fp32 in each run.
 
     Weights folded and packed beforehand would all be in memory in fp32, and arenas free nothing.
     """

@@ -1,7 +1,7 @@
 """The largest activations while a real picture is made, and whether fp16 can hold them.
 
-Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. Whether a checkpoint
-of theirs stays within fp16's is a question of its weights, so it is asked of them.
+Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. The weights of a
+checkpoint decide whether its activations stay within fp16's range, so each checkpoint is run.
 """
 
 from contextlib import closing
@@ -28,7 +28,7 @@ _MASK = 1e30
 
 
 def check_range(reference: Reference, wanted: Wanted) -> None:
-    """Refuse fp16 where a network that is usually in bf16 comes near the end of its range.
+    """Refuse fp16 where a network that is usually in bf16 comes near the end of fp16's range.
 
     Runs each such network once more on the reference's pictures. Raises BuildError.
     """
@@ -60,7 +60,8 @@ def largest_activation(reference: Reference, role: str) -> float:
 
 
 def with_maximum(model: ir.Model) -> ir.Model:
-    """Let a graph answer the largest magnitudes of what 16 bits would have to hold, in place."""
+    """Add the output `largest_activation [N]` to a graph, in place: the largest magnitude of each
+    of the N values that 16 bits would have to hold, without masks."""
     graph = model.graph
     nodes = list(graph)
     narrow = narrow_nodes(nodes)

@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(slots=True)
 class RoleByRole:
-    """A Backend that opens a network when it is run, and closes the one that was run before."""
+    """A Backend that opens a network when the network is run, and closes the network before."""
 
     package: ModelPackage
     place: Place
@@ -55,7 +55,7 @@ class RoleByRole:
     calls: dict[str, list[Call]] = field(default_factory=dict)
     """Inputs and outputs of every call, by role."""
     _role: str = ""
-    """The one whose network is open."""
+    """The role whose network is open."""
     _session: UnfusedSession | None = None
 
     def open(self, role: str) -> Engine:
@@ -116,8 +116,8 @@ class _Recorder:
 def captured_calls(
     package: ModelPackage, sizes: Sequence[tuple[int, int]], place: Place, phases: Phases
 ) -> dict[str, list[Call]]:
-    """Every role's calls while pictures of each size, in pixels, are made in two steps: one with
-    guidance as it is usual, and where that has two evaluations, one without.
+    """Every role's calls while pictures are made in two steps each: for each size in pixels, a
+    picture with the default guidance, and with classifier-free guidance another one without.
 
     Raises BackendError.
     """
@@ -134,7 +134,7 @@ def captured_calls(
 
 
 def plans_of(model: Model, sizes: Sequence[tuple[int, int]]) -> list[Plan]:
-    """The pictures that are made of each size."""
+    """The plans of the pictures that `captured_calls` makes."""
     guided = model.family.facts(model.package.manifest).guidance is Guidance.CLASSIFIER_FREE
     scales: list[dict[str, Any]] = [{}, {"cfg_scale": 1.0}] if guided else [{}]
     fixed = {"prompt": PROMPT, "steps": STEPS, "seed": SEED}

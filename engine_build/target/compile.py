@@ -1,9 +1,9 @@
 """The steps of a compilation, in order: from a package to a target of it.
 
-Engines are compiled one at a time into `targets/.TARGET.compiling/`, each kept with its record as
-soon as it is there; what ends the work leaves them, and the same command goes on behind them. The
-target's name has its identity in it, so that no engine of another one is ever taken. When all are
-there the folder is renamed: a target is there whole, or not at all.
+Engines are compiled one at a time into `targets/.TARGET.compiling/`, and each finished engine gets
+a record beside it. An interruption leaves the finished engines, and the same command compiles only
+the others. The target's name has a digest of its identity in it, so that no engine of another
+target is ever taken. With all engines there, the folder is renamed: a target is whole, or absent.
 """
 
 import shutil
@@ -61,12 +61,12 @@ class CompileRequest:
     """A target that is to be compiled, and the package that it is compiled from."""
 
     reference: Reference
-    """Of the package that is compiled, at the sizes that are wanted."""
+    """The package's reference: at all wanted sizes where the target is verified, else at one."""
     wanted: Wanted
     gpu_at_hand: str | None
     """The compute capability of this machine's GPU; None where it has none."""
     machine: str
-    """The machine that compiles it, for people."""
+    """The machine that compiles the target, for people."""
 
     @property
     def package(self) -> ModelPackage:
@@ -80,12 +80,13 @@ class CompileRequest:
 
     @property
     def verified_next(self) -> bool:
-        """True where the GPU is here, and the reference that engines will be held to is its own."""
+        """True where the GPU is here and the reference is drawn on that GPU: engines are verified
+        there after they are compiled, and not checked on the CPU."""
         return self.gpu_is_here and self.reference.place.on_device
 
 
 def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Target:
-    """Compile what is not there yet. Returns the target, which nothing has verified.
+    """Compile what is not there yet. Returns the target, unverified unless it was there before.
 
     Raises PackageError for a damaged target, BackendError where the compiler is not here, and
     BuildError for what cannot be compiled, before any work where that can be known.
@@ -107,7 +108,7 @@ def compile_target(request: CompileRequest, *, show_progress: bool = True) -> Ta
         try:
             engines = _engines(request, compiler, identity, staging, show_progress=show_progress)
         except CalotypeError:
-            # A folder is listed as what the same command goes on with: here that is nothing.
+            # `targets` lists each such folder as work to go on with; this one holds none.
             if not any(_record_path(staging, role).exists() for role in identity.engines):
                 shutil.rmtree(staging)
             raise
@@ -152,8 +153,9 @@ def _engines(
 
 
 def nearest(request: CompileRequest) -> str | None:
-    """Which target there is in the place of the one that is wanted, and how they differ; None where
-    the wanted one is there, or none for this GPU by this backend."""
+    """A sentence that names the existing target most like the wanted one, and how the two differ;
+    None where the wanted target exists, or no target for this GPU by this backend. Raises
+    PackageError for a damaged target."""
     package = request.package
     version = COMPILERS[request.wanted.backend].installed().version
     wanted = target_identity(package.manifest, request.wanted, version)

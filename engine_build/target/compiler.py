@@ -22,12 +22,12 @@ class Compiler(Protocol):
 
     @property
     def version(self) -> str:
-        """Of the backend: an engine is for this one only."""
+        """The backend's version; an engine is for this version only."""
         ...
 
     @property
     def names_gpus(self) -> bool:
-        """True where it compiles for GPUs that are named, with none at hand."""
+        """True where the backend compiles for a GPU by its name, with no GPU at hand."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Compiler(Protocol):
     ) -> None:
         """Hold the engine in `folder` to the reference, as far as no GPU is needed for that.
 
-        Raises BuildError for one that is further off than it may be.
+        Raises BuildError for an engine that is further off than it may be.
         """
         ...
 

@@ -12,7 +12,8 @@ from runtime.package.target import Target
 
 
 def device_opener(package: ModelPackage, gpu: Gpu) -> Opener:
-    """Opens engines as the server does. What it gives raises BackendError and PackageError."""
+    """An Opener that opens engines as the server does. Calls of the Opener raise BackendError and
+    PackageError."""
     backends: dict[Path, Backend] = {}
 
     def opened(target: Target, role: str) -> HostArrayEngine:

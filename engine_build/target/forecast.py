@@ -1,9 +1,8 @@
 """An estimate, told beforehand, of the time and memory that a reference takes on the CPU.
 
-A network's work is taken as 2 operations for each of its parameters at each position. Where a
-parameter is used at every position, as in a transformer, that is what matrix products take; of a
-convolutional network, whose layers see pictures of different sizes, the number of positions is that
-which gives its known work.
+A network's work is taken as 2 operations for each of its parameters at each position. A transformer
+uses every parameter at every position, which are its tokens. The layers of a convolutional network
+see pictures of different sizes; its number of positions is fitted to its known work.
 """
 
 import math
@@ -41,7 +40,7 @@ _LATENT_PIXELS = 64
 
 
 def forecast(package: ModelPackage, sizes: Sequence[tuple[int, int]]) -> str:
-    """A sentence for people."""
+    """A sentence on the time and the memory, for people."""
     cores = len(os.sched_getaffinity(0))
     plans = plans_of(model_of(package), sizes)
     minutes = seconds(package.manifest, plans, cores) / 60

@@ -1,16 +1,17 @@
 """A package's graph, which computes in fp32, as one that computes in 16 bits where that is safe.
 
-TensorRT's networks are strongly typed: what computes in which precision is said by the graph. A
-checkpoint's families agree on where 16 bits do no harm, so one rule serves them all, read from the
-graph alone:
+TensorRT's networks are strongly typed: the graph itself states the precision of each node. All
+model families bear 16 bits in the same places, so one rule, read from the graph alone, serves them:
 
-- Matrix products and convolutions, and what lies between the first and the last of them on every
-  path, compute in 16 bits. So noise schedules, a row's arithmetic and guidance stay in fp32.
-- Norms, and sums and powers over whole rows, stay in fp32, and so does what is made of nothing but
-  their results. A product, quotient or difference with one of them does too: the normalising of a
-  row, or a rotation by a table. A sum does not: residual streams are of 16 bits.
+- Matrix products and convolutions compute in 16 bits, and so does each node with such a product
+  somewhere before and somewhere behind the node. Noise schedules, a row's arithmetic and guidance
+  lie outside, and stay in fp32.
+- Norms, sums and means over rows, powers, roots, exponentials, logarithms, sines and cosines stay
+  in fp32, and so does a node whose inputs, constants aside, are all in fp32. A product, quotient or
+  difference stays in fp32 with a single such input: the normalising of a row, or a rotation by a
+  table. A sum does not: residual streams are of 16 bits.
 - Softmax is in 16 bits, since only so is attention one kernel, which sums in fp32 inside. Its
-  scores are scaled before they are summed, where PyTorch has it so, and do not overflow.
+  scores do not overflow where PyTorch's graph scales query and key before their product.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -50,7 +51,7 @@ _SENSITIVE = frozenset(
 )
 _SCALING = frozenset({"Mul", "Div", "Sub"})
 
-# Inputs by position that an operator takes in fp32 whatever the rest is: scales of a Resize.
+# Inputs by position that an operator takes in fp32 whatever the rest is: Resize's roi and scales.
 _ALWAYS_WIDE = {"Resize": frozenset({1, 2})}
 
 _SUBGRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
@@ -60,7 +61,7 @@ def typed_graph(model: ir.Model, precision: Precision, parameters: Collection[st
     """Rewrite the graph in place, with Casts where precisions meet; returns it.
 
     Its inputs and outputs stay as they are, and so do the initializers that are `parameters`.
-    Raises BuildError for a graph that cannot be read so.
+    Raises BuildError for a graph with branches or loops.
     """
     if precision == "fp32":
         return model
@@ -94,7 +95,10 @@ def narrow_nodes(nodes: Collection[ir.Node]) -> frozenset[ir.Node]:
 def _with_product(
     nodes: Iterable[ir.Node], neighbours: Callable[[ir.Node], Iterable[ir.Node]]
 ) -> set[ir.Node]:
-    """The nodes that are products, or have one behind them on some path through floats."""
+    """The nodes that are products, or that `neighbours` leads to one, node by node.
+
+    `nodes` has the neighbours of each node before the node.
+    """
     found: set[ir.Node] = set()
     for node in nodes:
         if node.op_type in _PRODUCTS or any(other in found for other in neighbours(node)):

@@ -1,9 +1,10 @@
 """The profiles of engines: the ranges of sizes and batches that each is tuned for.
 
-A profile of one size and batch is static, since engines of dynamic shapes can be many times slower:
-each size that is asked for gets profiles of its own, and with a batch of one sample each number of
-evaluations does too. Larger batches share one, tuned for a sample alone, which is what a latency
-is measured by. The text's length stays dynamic: a long prompt is no reason to refuse a request.
+Engines of dynamic shapes can be many times slower, so each size that is asked for gets profiles of
+its own. Where the largest batch is one sample, each number of evaluations gets a profile too, which
+is static. With larger batches, all batches of a size share one profile, tuned for a single sample,
+whose time is the latency. The text's length stays dynamic: a long prompt is no reason to refuse a
+request.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ class Tuning:
     """The sizes and batches that engines are tuned for."""
 
     sizes: tuple[tuple[int, int], ...]
-    """Width and height in pixels, the one that is served most first."""
+    """Widths and heights in pixels, the size that is served most first."""
     max_batch: int
 
 
@@ -44,7 +45,7 @@ def check_served(served: Tuning, manifest: Manifest) -> None:
 
 
 def profiles_of(role: str, manifest: Manifest, served: Tuning) -> tuple[Profile, ...]:
-    """The profiles of a role's engine, the one that is served most first."""
+    """The profiles of a role's engine, the profile that is served most first."""
     axes = manifest.roles[role].axes
     places = _places(axes, manifest, served)
     return tuple(
@@ -55,7 +56,7 @@ def profiles_of(role: str, manifest: Manifest, served: Tuning) -> tuple[Profile,
 def _places(
     axes: Mapping[str, AxisRecord], manifest: Manifest, served: Tuning
 ) -> Iterator[dict[str, Range]]:
-    """The ranges that sizes and batches say."""
+    """The ranges of the axes that sizes and batches decide, one mapping for each profile."""
     if HEIGHT not in axes:
         # Text: a longer batch is run in pieces.
         yield {BATCH: Range(1, 1, min(LONGEST_TEXT, axes[BATCH].maximum or LONGEST_TEXT))}

@@ -30,7 +30,8 @@ class Reference:
         tell: Callable[[str], object] = lambda _: None,
         show_progress: bool = False,
     ) -> None:
-        """Nothing is drawn yet. `tell` is told what it will take, before it begins."""
+        """Nothing is drawn yet. `tell` gets a forecast of time and memory before pictures are drawn
+        on the CPU; `sizes` are in pixels."""
         self.package = package
         self.sizes = tuple(sizes)
         self.place = place
@@ -49,8 +50,8 @@ class Reference:
 def place_here(devices: Devices, providers: Sequence[str] | None = None) -> Place:
     """The GPU, where there is one and ONNX Runtime's CUDA provider is installed; else the CPU.
 
-    A provider that is installed is taken here, whether or not it can be opened: where not, whoever
-    opens it is told so. `providers` None: those that are installed.
+    A CUDA provider that is installed and cannot be opened is returned too: opening a session with
+    that provider raises BackendError. `providers` None: the providers that are installed.
     """
     installed = onnxruntime.get_available_providers() if providers is None else providers
     return CUDA if devices.first is not None and CUDA.provider in installed else CPU

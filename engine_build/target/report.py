@@ -19,7 +19,7 @@ from runtime.package.target import (
 
 _HEADINGS = ("TARGET", "GPU", "PRECISION", "ON DISK", "LORAS", "STATE")
 _TOLD = 5
-"""Nodes that are named where many are alike."""
+"""The most nodes that are named for a role that no CUDA graph can hold."""
 _ENGINE_HEADINGS = ("ROLE", "PRECISION", "ON DISK", "REFITTABLE", "ERROR", "ALLOWED", "BUILT IN")
 
 
@@ -45,8 +45,9 @@ def targets_table(package: ModelPackage) -> str:
 
 
 def describe_target(package: ModelPackage, target: Target) -> str:
-    """All that a person may want to know about a target. Raises PackageError where it is damaged,
-    or was compiled from other files than the package holds."""
+    """All that a person may want to know about a target; a state of `stale` says that the package
+    holds other files than the target was compiled from. Raises PackageError for a damaged target.
+    """
     record = target.record
     for role in sorted(record.engines):
         fault = target.fault(role)

@@ -23,12 +23,12 @@ class Wanted:
     compute_capability: str
     served: Tuning
     precision: Precision | None = None
-    """None for what each role is usually computed in."""
+    """None for the default precision of each role."""
     fixed_weights: bool = False
     """True for weights that cannot be replaced: such a target refuses LoRAs."""
 
     def command(self, name: str) -> str:
-        """The `engine-build compile` command that asks for it."""
+        """The `engine-build compile` command that asks for this target."""
         parts = [f"engine-build compile {name} --backend {self.backend}"]
         parts.append(f"--gpu {self.compute_capability}")
         if self.precision is not None:

@@ -2,11 +2,11 @@
 
 A weight that is stored in 16 bits is followed by a Cast in the graph. ONNX Runtime would compute
 all Casts when it opens a graph, and hold every weight once more in fp32; with its optimisations off
-it computes each in every call. In which order, is decided by where nodes stand in the file: from a
-node backwards, ONNX Runtime goes first to the input whose producer stands last, and runs what it
-reaches so. With Casts in front of all else, one is run right before what reads it, and its fp32
-lives no longer than that; with Casts that stand beside their readers, all would be run before
-everything. (`Graph::ReverseDFSFrom` in onnxruntime/core/graph/graph.cc, `NodeCompare` in
+it computes each Cast in every call. The order of nodes in the file decides when: ONNX Runtime walks
+from a node backwards, first to the input whose producer stands last in the file, and runs nodes in
+the order of that walk. A Cast in front of all other nodes therefore runs right before its reader,
+and its fp32 output lives no longer; Casts that stand beside their readers would all run before
+everything else. (`Graph::ReverseDFSFrom` in onnxruntime/core/graph/graph.cc, `NodeCompare` in
 graph_viewer.cc.)
 """
 
@@ -31,7 +31,7 @@ class Place:
     provider: str
     """As ONNX Runtime names it."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """The provider's."""
+    """The provider's options."""
 
     @property
     def on_device(self) -> bool:
@@ -60,7 +60,7 @@ class UnfusedSession:
     """
 
     def __init__(self, role: str, model: ir.Model, folder: Path, place: Place) -> None:
-        """Open it; its weights lie in `folder`, and its nodes are put in order, in place.
+        """Open a graph whose weights lie in `folder`; `put_weights_first` changes `model` in place.
 
         Raises BackendError, also where ONNX Runtime took another provider than the place's.
         """
@@ -83,7 +83,7 @@ class UnfusedSession:
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
-        """Give its memory back; it is not to be used any more."""
+        """Give the session's memory back; the session is not to be used any more."""
         del self._session
 
 
@@ -107,7 +107,7 @@ def put_weights_first(model: ir.Model) -> None:
 
 
 def session_options(folder: Path) -> onnxruntime.SessionOptions:
-    """A graph's as it is written, its weights in `folder`."""
+    """Options to run a graph as it is written, without optimisations, its weights in `folder`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -137,7 +137,7 @@ def _opened(role: str, model: bytes, folder: Path, place: Place) -> onnxruntime.
             f"{role}: ONNX Runtime cannot open its graph with {place.provider}: {_line(error)}"
         ) from error
     found = session.get_providers()
-    # Where the provider's libraries are missing, it takes the CPU, and says nothing.
+    # ONNX Runtime takes the CPU and says nothing if the provider's libraries are missing.
     if found[0] != place.provider:
         raise BackendError(
             f"{role}: ONNX Runtime took {', '.join(found)}, asked for {place.provider}; install "

@@ -62,7 +62,7 @@ class OpenEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give its memory back: the next one may need all that there is."""
+        """Give the engine's memory back: the next engine may need all memory that there is."""
         ...
 
 
@@ -108,7 +108,8 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
 def _fixed_answers(
     package: ModelPackage, target: Target, role: str, open_engine: Opener, calls: Sequence[Call]
 ) -> Sequence[Call] | None:
-    """The answers of the engine compiled with fixed weights; None where it has them anyway."""
+    """The answers of the engine compiled with fixed weights; None where the engine has fixed
+    weights already, or its backend compiles both alike."""
     fixed_target = COMPILERS[target.record.identity.backend].fixed
     if fixed_target is None:
         return None
@@ -176,10 +177,12 @@ def check_engine(calls: Sequence[Call], run: Run, precision: Precision) -> Engin
 
 
 def compared(name: str, expected: Array, found: Array, precision: Precision) -> float:
-    """The error of an output, relative to the expected one: see `package.tolerances`.
+    """The error of an output, relative to the expected one: see `engine_build.package.tolerances`.
 
-    Of 8-bit pictures the 99.9th percentile, relative to 255. UNUSABLE where shapes differ or one of
-    the two is not finite.
+    Of floats, the larger of two: the root mean square of the differences, relative to the expected
+    output's, and the largest difference, relative to the largest magnitude and divided by
+    ENGINE_VALUES. Of 8-bit pictures, the 99.9th percentile of the differences, relative to 255.
+    UNUSABLE where shapes differ, a value is not finite, or all expected floats are 0.
     """
     picture = expected.dtype == np.uint8
     scale = 255.0 if picture else float(np.abs(expected.astype(np.float64)).max())
@@ -189,7 +192,7 @@ def compared(name: str, expected: Array, found: Array, precision: Precision) -> 
     function = SimpleCompareFunc(
         check_error_stat="quantile" if picture else "max",
         error_quantile=PICTURE_SHARE if picture else None,
-        # What is allowed is decided by the caller: here it is only measured.
+        # The caller decides which error is allowed: here the error is only measured.
         atol=float("inf"),
     )
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):

@@ -8,7 +8,7 @@ from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
 
 PREFIXES = ("model.diffusion_model.", "")
-"""As ComfyUI saves it, and as it was published."""
+"""Prefixes of a transformer's tensors: as ComfyUI saves files, and as they were published."""
 
 _DOUBLE = re.compile(r"double_blocks\.(\d+)\.(img|txt)_(.+)")
 _SINGLE = re.compile(r"single_blocks\.(\d+)\.(.+)")
@@ -43,10 +43,11 @@ _ENDS = {"txt_in": "context_embedder", "img_in": "x_embedder", "final_layer.line
 
 
 def transformer(tensors: Tensors, others: Mapping[str, str]) -> dict[str, StoredTensor]:
-    """A transformer's tensors under the names of diffusers; `others` are the family's own.
+    """A transformer's tensors under the names of diffusers.
 
-    Tables hold names of modules or of parameters. Query, key and value lie in one matrix, in a
-    single block together with the first layer of its MLP.
+    `others` renames the modules or parameters outside of the blocks that only this family has.
+    Query, key and value of a block lie in one matrix; in a single-stream block, that matrix holds
+    the first layer of the MLP too.
     """
     width = hidden_size(tensors)
     named: dict[str, StoredTensor] = {}
@@ -95,7 +96,7 @@ def _in_single(name: str, tensor: StoredTensor, width: int) -> Iterator[tuple[st
 
 
 def _rename(name: str, table: Mapping[str, str]) -> str:
-    """A name by the table: the parameter itself, or the module that it is of."""
+    """A name with what the table renames: the whole parameter, or else the parameter's module."""
     if name in table:
         return table[name]
     module, _, kind = name.rpartition(".")

@@ -26,9 +26,9 @@ class NetworkInFile:
     prefixes: tuple[str, ...]
     """Beginnings of the tensors' names; the first that occurs in the file counts."""
     rename: Callable[[Tensors, Mapping[str, Any]], dict[str, StoredTensor]]
-    """From the names in the file, the prefix removed, and the network's config.json, to the names
-    that diffusers or transformers publish it under. Tensors that are no weights of the network may
-    stay."""
+    """Takes the tensors by their names in the file without the prefix, and the network's
+    config.json; returns the tensors by the names that diffusers or transformers publish. Tensors
+    that are no weights of the network may stay."""
 
     def find(self, header: SingleFileHeader, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
         """The network's tensors by their published names; none where the file lacks them."""
@@ -49,7 +49,7 @@ class SingleFileFamily:
 
     title: str
     pipeline_class: str
-    """Of the base folder that the file's configurations come from."""
+    """The pipeline class of the base folder that the file's configurations come from."""
     usual_base: str
     networks: Mapping[str, NetworkInFile]
     """By the names of the pipeline's components; those not in here come from the base."""

@@ -26,8 +26,9 @@ _LAST_NORM = "final_layer.adaLN_modulation.1"
 
 
 def transformer(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
-    """The transformer under diffusers' names. The last norm's rows are shift and scale there, and
-    scale and shift in diffusers. Raises SourceError where the base is of the other Flux."""
+    """The transformer under diffusers' names. The rows of the last norm's layer are shift, then
+    scale, in the file; scale, then shift, in diffusers. Raises SourceError where the file is of
+    Flux dev and the base of schnell, or the other way round."""
     _check_guidance(tensors, config)
     named = bfl.transformer(tensors, {**_OTHERS, _LAST_NORM: "norm_out.linear"})
     for kind in ("weight", "bias"):

@@ -107,7 +107,7 @@ def open_single_file(path: Path, base: Path | None) -> SingleFile:
 
 
 def networks_in_file(path: Path) -> frozenset[str]:
-    """The networks that a single file of this family holds. Raises SourceError."""
+    """The names of the networks that single files of a file's family hold. Raises SourceError."""
     _, family = _read(path)
     return frozenset(family.networks)
 

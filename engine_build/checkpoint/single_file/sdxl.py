@@ -67,8 +67,8 @@ _FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)
 def unet_name(name: str, layers_per_block: int) -> str:
     """A UNet parameter's name in diffusers.
 
-    Input blocks count through the levels: the layers of one, then its downsampler. Output blocks
-    have one layer more each, and their upsampler inside the last of them.
+    SGM numbers the input blocks through all levels: a level's layers, then its downsampler. A level
+    of output blocks has one layer more, and its upsampler is inside its last block.
     """
     block = _UNET_BLOCK.fullmatch(name)
     if block is None or name.startswith("input_blocks.0."):
@@ -104,8 +104,8 @@ def vae_name(name: str, levels: int) -> str:
 
 
 def open_clip(tensors: Tensors) -> dict[str, StoredTensor]:
-    """OpenCLIP's text tower under the names of transformers: its query, key and value matrices lie
-    in one, and its text projection is multiplied from the other side."""
+    """OpenCLIP's text tower under the names of transformers. In the file, query, key and value lie
+    in one matrix, and the text projection is transposed."""
     named: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
         fused = _FUSED.fullmatch(name)
@@ -126,12 +126,12 @@ def open_clip(tensors: Tensors) -> dict[str, StoredTensor]:
 
 
 def scheduler(base: Mapping[str, Any], header: SingleFileHeader) -> Mapping[str, Any]:
-    """The base's scheduler, with the prediction that the file says it was trained for.
+    """The base's scheduler, with the prediction type and zero-terminal SNR that the file states.
 
-    Checkpoints say it by empty tensors named `v_pred` and `ztsnr`, which every interface reads,
-    or by metadata; the tensors win, since merges carry stale metadata along. With zero-terminal
-    SNR the timesteps must be trailing, or no step would begin at pure noise, which the model was
-    trained for (https://arxiv.org/abs/2305.08891, section 3.3).
+    Empty tensors named `v_pred` and `ztsnr`, which every interface reads, state the two; metadata
+    may state the prediction type. The tensors win, since merges carry stale metadata along. With
+    zero-terminal SNR the timesteps must be trailing, or no step would begin at the pure noise that
+    the model was trained for (https://arxiv.org/abs/2305.08891, section 3.3).
     """
     changes: dict[str, Any] = {}
     prediction = _prediction(header)

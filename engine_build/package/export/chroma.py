@@ -1,4 +1,4 @@
-"""Chroma, from a diffusers folder; at run time: `runtime.plan.families.chroma`."""
+"""Chroma, from a folder or a single file; at run time: `runtime.plan.families.chroma`."""
 
 from typing import Any
 
@@ -59,8 +59,8 @@ class ModulationInputs(nn.Module):
         """Timesteps `[B]` to `[B, M, 4 * channels]`, one row for each of the M modulations."""
         modulations = self.get_buffer("modulations")
         batch, count = timestep.shape[0], modulations.shape[0]
-        # Sinusoids of every row, though all of a sample are the same: of so few numbers, a CPU
-        # would round the last ones otherwise than in a longer batch.
+        # Sinusoids of every row, though the rows of a sample are equal: a CPU would round the last
+        # numbers of a tensor so short otherwise than those of a longer batch.
         rows = timestep[:, None].expand(-1, count).reshape(-1)
         times = self.sinusoids(rows).reshape(batch, count, -1)
         guidance = self.get_buffer("no_guidance").expand(batch, count, -1)

@@ -52,7 +52,7 @@ def picture_decoder(
     channels: int,
     max_size: int,
 ) -> RoleExport:
-    """Export a decoder of latents of at most `max_size` a side."""
+    """Export a decoder of pictures of at most `max_size` latents a side."""
     classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
     network_class = classes[component.class_name]
     batch = Axis(BATCH, 1, 16)

@@ -24,17 +24,17 @@ from runtime.package.step_graph import OUTPUTS
 
 @dataclass(frozen=True, slots=True)
 class DenoiserSizes:
-    """At what sizes a step graph is traced or checked."""
+    """The sizes at which a step graph is traced or checked."""
 
     samples: int
     evaluations: int
     latents: tuple[int, int]
-    """Height and width."""
+    """Height and width in latents."""
     others: Mapping[str, int] = field(default_factory=dict)
     """The extents of the conditioning's own axes."""
 
     def by_axis(self) -> Sizes:
-        """Under the names of the graph's axes."""
+        """The sizes by the names of the graph's axes."""
         height, width = self.latents
         usual = {BATCH: self.samples, EVALUATIONS: self.evaluations}
         return {**usual, HEIGHT: height, WIDTH: width, **self.others}

@@ -13,13 +13,13 @@ from runtime.plan.sampling.solvers.flow import FlowConfig
 MAX_BATCH = 16
 
 NATIVE_SIZE = 1024
-"""The pipelines' own default; no configuration says it."""
+"""The default side of the pipelines in pixels, which no configuration states."""
 
 _SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 
 
 def flow_scheduler(source: ModelSource) -> Mapping[str, Any]:
-    """The scheduler's configuration; refused here, where the runtime could not follow it."""
+    """The scheduler's configuration. Raises SourceError where the runtime could not follow it."""
     raw = source.scheduler()
     where = source.path / "scheduler"
     if raw.get("_class_name") != _SCHEDULER:

@@ -1,4 +1,4 @@
-"""FLUX.1 dev and schnell, from a diffusers folder; its counterpart at run time is
+"""FLUX.1 dev and schnell, from a folder or a single file; their counterpart at run time is
 `runtime.plan.families.flux`."""
 
 import torch

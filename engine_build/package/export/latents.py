@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class LatentScaling:
-    """`vae = denoiser / factor * std + mean + shift`; what a family has no use for is 1 or 0."""
+    """`vae = (denoiser / factor + shift) * std + mean`; `std` and `mean` None stand for 1 and 0."""
 
     factor: float
     shift: float = 0.0

@@ -59,7 +59,7 @@ class Sinusoids(nn.Module):
 
 
 class PackedDenoiser(nn.Module):
-    """A transformer of packed latents with its positions; families add how it is called."""
+    """A transformer of packed latents with its table of positions; families add `forward`."""
 
     def __init__(self, network: Any, positions: int) -> None:
         """`positions`: how many patches a side a picture may have."""

@@ -44,7 +44,7 @@ _NARROW: Mapping[str, Any] = {
     "num_key_value_heads": 2,
 }
 
-# What is read is what the last layer is given.
+# The graph reads the input of the last layer, so that one layer alone would not be read.
 _TWO_LAYERS: Mapping[str, Any] = {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
 
 
@@ -90,7 +90,7 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
         reduced=Reduced(
             _NARROW, lambda small: qwen_text_encoder(small, max_length), blocks=(_TWO_LAYERS,)
         ),
-        # Published as part of a causal language model; transformers 5 saves the encoder without.
+        # Published as part of a causal language model; transformers 5 saves without this prefix.
         parameter_names=lambda name: (f"model.{name}", name),
     )
 
@@ -123,7 +123,7 @@ def chat_frame(path: Path) -> tuple[str, str]:
 
 
 def _render(tokenizer: Any, text: str) -> str:
-    """As diffusers' pipeline of Z-Image asks for it."""
+    """The text in the chat template, with the settings of diffusers' pipeline of Z-Image."""
     rendered: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": text}],
         tokenize=False,

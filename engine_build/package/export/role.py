@@ -33,7 +33,7 @@ class Axis:
 
 
 TEXT_BATCH = Axis(BATCH, 1, 256)
-"""The texts that an encoder reads at once."""
+"""The axis of the texts that an encoder reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RoleExport:
     load: Callable[[], nn.Module]
     """Loads the network by its own library, weights widened to fp32: the reference."""
     wrap: Callable[[nn.Module], nn.Module]
-    """Puts the network into what the graph computes; takes `inputs` in order."""
+    """Wraps the network into the module that the graph computes, which takes `inputs` in order."""
     inputs: tuple[GraphInput, ...]
     outputs: tuple[str, ...]
     traced_at: Sizes
@@ -87,7 +87,7 @@ class Reduced:
     settings: Mapping[str, Any]
     """Changes of config.json."""
     export: Callable[[Component], RoleExport]
-    """The function that exported the role, of a component with the changed configuration."""
+    """Exports the role from a component with the changed configuration."""
     blocks: tuple[Mapping[str, Any], ...] = ()
     """Changes of config.json that leave single blocks in their full width: the parameters of such a
     network are some of the whole network's, so that it takes the checkpoint's own weights."""
@@ -150,5 +150,5 @@ class FamilyExporter(Protocol):
     """A family, as the build stage sees it; its counterpart is in `runtime.plan.families`."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """The parts of a package of this source. Raises SourceError."""
+        """The parts of a package of this source. Raises SourceError, BuildError for a choice."""
         ...

@@ -64,7 +64,7 @@ class SdxlExporter:
     """The family `sdxl`, as the build stage sees it."""
 
     def read(self, source: ModelSource, choices: Choices) -> ModelExport:
-        """The parts of a package of this source. Raises SourceError."""
+        """The parts of a package of this source. Raises SourceError, BuildError for a choice."""
         unet = source.network("unet", ("UNet2DConditionModel",))
         vae = source.network("vae", ("AutoencoderKL",))
         text = with_clip_defaults(source.network("text_encoder", ("CLIPTextModel",)))
@@ -208,7 +208,7 @@ def _check(source: ModelSource, unet: Component, text: Component, text_2: Compon
 
 
 def _scheduler(source: ModelSource) -> Mapping[str, Any]:
-    """The scheduler's configuration; refused here, where the runtime could not follow it."""
+    """The scheduler's configuration. Raises SourceError where the runtime could not follow it."""
     raw = source.scheduler()
     try:
         SchedulerConfig.from_mapping(raw)

@@ -1,4 +1,4 @@
-"""Z-Image Turbo, from a diffusers folder; its counterpart at run time is
+"""Z-Image Turbo, from a folder or a single file; its counterpart at run time is
 `runtime.plan.families.zimage`."""
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from runtime.plan.families.flow import PATCH
 from runtime.plan.families.zimage import CAPTION_MULTIPLE
 
 MAX_CAPTION = 512
-"""In tokens, with the words of the chat template: where the pipeline cuts off."""
+"""The longest caption in tokens, chat template included; the pipeline cuts off there."""
 
 
 class ZImageExporter:

@@ -9,5 +9,5 @@ constants, and fusing SiLU, GELU and the norms of rows.
 """
 
 VERSION = 4
-"""The version of what is done to a graph. It is part of a target's identity: after a change of it,
-`engine-build compile` makes another target."""
+"""The version of the optimisations of a graph, and a part of a target's identity: after a change of
+the version, `engine-build compile` makes another target."""

@@ -1,7 +1,8 @@
 """Attention as one operator, `com.microsoft.MultiHeadAttention`.
 
-By onnxscript's own rules, which read what PyTorch's exporter writes. ONNX Runtime's offline
-optimizer was written for older exporters: it finds none of the 22 attentions of a tiny SDXL.
+The fusion uses onnxscript's rules, which read what PyTorch's exporter writes. ONNX Runtime's
+offline optimizer was written for older exporters, and finds none of the 22 attentions of a tiny
+SDXL.
 """
 
 import onnx_ir as ir
@@ -12,20 +13,21 @@ from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
 
 from runtime.errors import BuildError
 
-# Where onnxscript puts attention between two of its rules. No backend has this operator.
+# The domain of the operator that onnxscript's rules use between them; no backend has the operator.
 _UNFINISHED = "ai.onnxruntime._fusion"
 
 
 def fuse_attention(model: ir.Model) -> None:
-    """Fuse every attention of an fp32 graph, in place. Raises BuildError for one left halfway.
+    """Fuse every attention of an fp32 graph, in place.
 
-    Rows that a mask hides entirely come out as zeros of the plain graph, and undefined of the
-    operator; no family has them.
+    The plain graph makes zeros of a row that a mask hides entirely, and the operator leaves such a
+    row undefined; no family has such rows. Raises BuildError for an attention whose number of heads
+    is unknown.
     """
     passes.ShapeInferencePass()(model)
     fuse_sdpa(model, apply_shape_inference=True)
     fuse_mha2(model)
-    # What is rotated or normed by heads is no plain projection, and is brought to its form.
+    # The rules above leave attentions whose query or key is rotated, or normed by heads.
     replace_sdpa_by_mha(model)
     passes.ShapeInferencePass()(model)
     for node in model.graph:
@@ -40,8 +42,8 @@ def fuse_attention(model: ir.Model) -> None:
 
 
 def _describe(node: ir.Node) -> None:
-    """Say what an attention makes, where the rules left that open and ONNX knows no such operator:
-    what becomes of a network in 16 bits is decided from the dtypes of all that is in it.
+    """Give an attention's output its dtype and shape, where the rules left them open and the shape
+    inference of ONNX knows no such operator: dtypes of values decide the precision of nodes.
     """
     query, _, value = node.inputs[:3]
     output = node.outputs[0]

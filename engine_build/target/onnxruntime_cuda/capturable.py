@@ -35,7 +35,8 @@ class Refusal:
 
 
 def uncapturable(model: ir.Model) -> tuple[Refusal, ...]:
-    """The nodes of a typed graph that no capture can hold, in the graph's order.
+    """The nodes of a typed graph that no capture can hold, in the graph's order, once for each
+    reason; then the graph's outputs that the host computes.
 
     Every value of the graph must have its dtype.
     """

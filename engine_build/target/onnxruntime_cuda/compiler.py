@@ -1,8 +1,8 @@
 """Writes the graph of one role for ONNX Runtime's CUDA provider.
 
-The graph lies in its target's folder. Its weights stay where the package has them: it refers to
-them by the names that the package's own graph has, and is opened as bytes together with
-`package.weights_folder(role)`, as `runtime.backends.onnxruntime.open_session` does. Every
+The graph lies in its target's folder. Its weights stay where the package has them: the graph refers
+to their files as the package's own graph does, and is opened as bytes together with
+`package.weights_folder(role)`, as `runtime.backends.onnxruntime.cuda_provider` does. Every
 initializer that the manifest names keeps its name, shape and dtype, so that LoRAs find it.
 """
 
@@ -82,8 +82,8 @@ def compile_role(
 def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> None:
     """Type a graph in a precision and fuse its operators, in place."""
     split_concats(model)
-    # The rules for attention know no Casts, so that it is fused before the graph is typed. The
-    # operator for group norms takes 16 bits and sums in fp32, so that these are fused after it.
+    # The rules for attention know no Casts, so attention is fused before the graph is typed. The
+    # operator for group norms takes fp16 and sums in fp32, so group norms are fused after that.
     fuse_attention(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     typed_graph(model, precision, parameters)

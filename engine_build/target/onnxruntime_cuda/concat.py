@@ -1,7 +1,7 @@
 """Splits Concats of many inputs into trees of smaller ones, which a capture can hold.
 
-The text encoders of SDXL stack all of their hidden states, of which a clip skip picks one: 33 of
-the larger. The elements only move, so that no bit changes.
+The text encoders of SDXL stack all of their hidden states, of which a clip skip picks one; the
+larger encoder has 33. The elements only move, so that no bit changes.
 """
 
 from collections.abc import Sequence

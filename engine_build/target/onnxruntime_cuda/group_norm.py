@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 DOMAIN = "com.microsoft"
 
-# What the CUDA kernel takes: pairs of channels, of at most so many to a group, and no bf16.
+# The CUDA kernel takes groups of an even number of channels, at most so many, and no bf16.
 _LARGEST_GROUP = 512
 _DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
@@ -123,7 +123,7 @@ def _per_channel(node: ir.Node, other: ir.Node) -> ir.Value | None:
 
 
 def _silu(node: ir.Node) -> ir.Node | None:
-    """The Mul of `x * sigmoid(x)`, where all that is made of a node's output is that."""
+    """The Mul of `x * sigmoid(x)`, where nothing else reads a node's output `x`."""
     value = node.outputs[0]
     readers = {use.node.op_type: use.node for use in value.uses()}
     if len(value.uses()) != 2 or readers.keys() != {"Sigmoid", "Mul"} or value.is_graph_output():
@@ -152,6 +152,6 @@ def _before_cast(value: ir.Value | None) -> ir.Value | None:
 
 
 def _after_cast(value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
-    """The value as `dtype`, where that is all that is made of it."""
+    """The value's Cast to `dtype`, where only that Cast reads the value; else the value."""
     cast = _only_reader(value, "Cast")
     return cast.outputs[0] if cast is not None and cast.outputs[0].dtype == dtype else value

@@ -1,11 +1,12 @@
 """Numbers that ONNX Runtime computes on the host, made on the device where the device reads them.
 
-ONNX Runtime computes with shapes on the host, and copies what a kernel wants in the device's
-memory. A single such copy, and a session refuses to have the graph captured as a CUDA graph. Range
-takes its numbers from the host and leaves them on the device, so that the range of one number is
-that copy and yet none. At one shape of the inputs these numbers are constants, and may be captured.
+ONNX Runtime computes with shapes on the host, and copies each number that a kernel reads from the
+device's memory. A session refuses to capture a graph with a single such copy as a CUDA graph. The
+kernel of Range reads its inputs on the host and writes its output on the device, so a Range of one
+number brings that number to the device without a copy. At one shape of the inputs these numbers are
+constants, and may be captured.
 
-What lies on the host is decided here as ONNX Runtime 1.31 does.
+The values on the host are found here as ONNX Runtime 1.31 finds them.
 https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/framework/fallback_cpu_capability.cc
 """
 
@@ -16,20 +17,22 @@ import onnx_ir as ir
 from engine_build.target.onnxruntime_cuda.kernels import MADE_ON_HOST, READ_ON_HOST, has_kernel
 
 _SMALL = 100
-"""Elements of a constant that is no reason to compute on the device."""
+"""The most elements of a constant that lets the node that reads it fall to the host."""
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def put_numbers_on_device(model: ir.Model) -> None:
-    """Let kernels read no number from the host where they want the device's memory, in place.
+    """Let nodes on the device compute the single numbers that the host computes and kernels read in
+    the device's memory, in place.
 
-    What is no single number stays, and is copied.
+    Values of several numbers are left on the host, and are copied.
     """
     graph = model.graph
     _find_maxima_by_kernels(graph)
-    # A node that reads inputs of the graph goes to the host only with a number that is there.
+    # A node that reads inputs of the graph falls to the host only beside a number on the host, and
+    # the twins made here replace such numbers.
     placement = Placement(graph, inputs_follow=False)
     numbers = _Numbers(graph, placement)
     for node in list(graph):
@@ -42,8 +45,8 @@ class Placement:
     """The nodes and values of a graph that ONNX Runtime computes on the host."""
 
     def __init__(self, graph: ir.Graph, *, inputs_follow: bool = True) -> None:
-        """ONNX Runtime lets a node's numbers on the host take inputs of the graph there too;
-        `inputs_follow` says whether they are to be taken so."""
+        """`inputs_follow`: a node that reads a number on the host, and inputs of the graph beside
+        that, falls to the host, as ONNX Runtime has it; else such a node stays on the device."""
         self._inputs_follow = inputs_follow
         self.on_host: set[ir.Value] = set()
         for node in graph:
@@ -161,8 +164,8 @@ class _Numbers:
 
 
 def _find_maxima_by_kernels(graph: ir.Graph) -> None:
-    """Find the first place of the largest whole number in a row, which CUDA's ArgMax, of floats
-    alone, does not: as the smallest of the places where it is.
+    """Replace each ArgMax of integers over the last axis by the smallest index at which the maximum
+    lies: CUDA has kernels of ArgMax for floats alone.
     """
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None

@@ -1,10 +1,10 @@
-"""Facts of ONNX Runtime 1.31's CUDA provider, of the operators that our graphs are made of.
+"""Facts of ONNX Runtime 1.31's CUDA provider, on the operators that our graphs are made of.
 
-Read in its sources, of which the paths below are those under `onnxruntime/core/providers/cuda/`,
-in its list of kernels, and in the strings of `libonnxruntime_providers_cuda.so` 1.31.1: the names
-of its kernels' classes, which have dtypes in them, and the calls of CUDA that it spells out for its
-errors. An operator that is in no table here is not one that cannot be captured, but one that nobody
-has looked at.
+The facts come from the provider's sources (paths below are relative to
+`onnxruntime/core/providers/cuda/`), from its list of kernels, and from the strings of
+`libonnxruntime_providers_cuda.so` 1.31.1: the names of kernel classes, which contain dtypes, and
+the CUDA calls that its error messages spell out. An operator in no table here may still be fit for
+a capture: nobody has looked at such an operator.
 
 https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md
 """
@@ -16,9 +16,9 @@ import onnx_ir as ir
 from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
 
 LARGEST_CONCAT = 32
-"""Inputs of a Concat in a capture (tensor/concat.cc): pointers to more go through the host, which
-the kernel refuses there. Split hands as many outputs over by a buffer that a capture keeps, and is
-not bounded (tensor/split.cc)."""
+"""The most inputs of a Concat in a capture (tensor/concat.cc): pointers to more inputs go through
+the host, which the kernel refuses in a capture. Split passes the pointers to its outputs in a
+buffer that a capture keeps, and has no such bound (tensor/split.cc)."""
 
 _ANY = tuple(range(8))
 
@@ -45,15 +45,15 @@ READ_ON_HOST: Mapping[str, tuple[int, ...]] = {
 """Inputs that CUDA's kernels want in the host's memory, by operator."""
 
 MADE_ON_HOST = frozenset({"Shape", "Size"})
-"""They ask for a shape alone, and leave their answer in the host's memory."""
+"""Operators that read a shape alone, and leave their output in the host's memory."""
 
 WAITING: Mapping[str, str] = {
     "Compress": "tensor/compress.cc",
     "NonMaxSuppression": "object_detection/non_max_suppression_impl.cu",
     "NonZero": "tensor/nonzero_op.cc",
 }
-"""Operators whose kernels wait for the device, since their results decide a shape, each with where
-that is read."""
+"""Operators whose kernels wait for the device, since their results decide a shape, each with the
+source file that shows this."""
 
 _FP32, _FP16, _BF16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 _WHOLE = frozenset({ir.DataType.INT32, ir.DataType.INT64})
@@ -116,7 +116,7 @@ def is_known(node: ir.Node) -> bool:
 
 
 def has_kernel(node: ir.Node) -> bool:
-    """True where CUDA has a kernel for a node's operator and dtype, or the operator is unknown."""
+    """True where CUDA has a kernel for a node's operator and dtype, or one of them is unknown."""
     dtypes = _KERNELS.get(node.domain, {}).get(node.op_type)
     dtype = keyed_by(node)
     return dtypes is None or dtype is None or dtype in dtypes

@@ -142,8 +142,8 @@ class _ChannelsLast:
         output.replace_all_uses_with(self._gathered(shape, FIRST, node))
 
     def _move(self, node: ir.Node) -> None:
-        """A Transpose that puts channels first has its twin as its input; one that puts them last
-        makes a twin.
+        """Take twins for Transposes: the input of a Transpose that puts channels first is its
+        output's twin; readers of a Transpose that puts channels last read its input's twin.
         """
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
@@ -163,7 +163,7 @@ class _ChannelsLast:
         value.replace_all_uses_with(first, replace_graph_outputs=True)
 
     def _follows(self, node: ir.Node) -> bool:
-        """True where a node makes a picture of one whose channels are last already."""
+        """True where a node makes a picture of a picture whose channels are last already."""
         known = any(value in self._twins for value in node.inputs if value is not None)
         return known and _is_picture(node.outputs[0])
 

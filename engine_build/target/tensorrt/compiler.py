@@ -100,7 +100,7 @@ def parse(
 
 
 def _network_flags(api: "Api", flavour: Flavour) -> int:
-    """The graph's own types are the network's, with every flavour."""
+    """Creation flags by which the network takes the graph's own types, with every flavour."""
     return (
         1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         if flavour.typed_on_request
@@ -120,7 +120,7 @@ def _bindings(network: "trt.INetworkDefinition") -> tuple[Bindings, Bindings]:
 
 
 def _check_inputs(job: EngineJob, found: Bindings) -> None:
-    """The runtime feeds an engine what the manifest says."""
+    """Refuse a network whose inputs are not those of the manifest, which the runtime feeds."""
     expected = {name: _binding(record) for name, record in job.inputs.items()}
     if found != expected:
         raise BuildError(f"{job.role}: the network takes {found}, but the manifest says {expected}")

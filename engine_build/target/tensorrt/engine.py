@@ -22,22 +22,22 @@ class TensorRtCompiler:
 
     @classmethod
     def installed(cls, name: BackendName) -> Self:
-        """Raises BackendError where it is not."""
+        """The compiler of a flavour. Raises BackendError where the flavour is not installed."""
         return cls(installed_flavour(name))
 
     @property
     def version(self) -> str:
-        """The flavour's."""
+        """The flavour's version."""
         return self.flavour.version
 
     @property
     def names_gpus(self) -> bool:
-        """The flavour's."""
+        """True where the flavour compiles for a GPU by its name, with no GPU at hand."""
         return self.flavour.names_gpus
 
     @property
     def refits_without_gpu(self) -> bool:
-        """No flavour does."""
+        """False: no flavour makes engines with replaceable weights with no GPU at hand."""
         return False
 
     def compile(
@@ -69,7 +69,7 @@ class TensorRtCompiler:
         folder: Path,
         phases: Phases,
     ) -> None:
-        """Nothing: no engine runs without its GPU."""
+        """Check nothing: no engine runs without its GPU."""
 
 
 def engine_job(

@@ -3,17 +3,17 @@
 from runtime.package.target import TF32
 
 REFIT = "REFIT_INDIVIDUAL"
-"""The flag of an engine whose weights can be replaced, those that were marked."""
+"""The flag of an engine in which the weights that were marked can be replaced."""
 
 
 def tensorrt_flags(*, refittable: bool, tf32: bool) -> tuple[str, ...]:
-    """TensorRT's."""
+    """The flags of TensorRT's builder."""
     return (REFIT,) * refittable + (TF32,) * tf32
 
 
 def rtx_flags(*, refittable: bool, tf32: bool) -> tuple[str, ...]:
-    """TensorRT for RTX's, whose engines may allocate memory while they run unless a flag forbids
-    that; what allocates while it runs cannot be captured as a CUDA graph.
+    """The flags of TensorRT for RTX's builder, whose engines may allocate memory while they run
+    unless a flag forbids that; an engine that allocates cannot be captured as a CUDA graph.
 
     https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/release-notes-1/1.2.html
     """

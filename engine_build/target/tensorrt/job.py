@@ -20,7 +20,7 @@ class EngineJob:
     weights_folder: str
     """The folder that the graph's references to weights are relative to."""
     parameters: tuple[str, ...]
-    """The graph's initializers that are the network's own."""
+    """The names of the graph's initializers that are parameters of the network."""
     inputs: Mapping[str, InputRecord]
     precision: Precision
     profiles: tuple[Profile, ...]

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 def monitor(api: "Api", report: Callable[[str, int, int], bool]) -> "trt.IProgressMonitor":
-    """Tells `report` each phase's name, step and number of steps; its False ends the work."""
+    """A monitor that tells `report` each phase's name, step and number of steps; a False of
+    `report` ends the work."""
     steps: dict[str, int] = {}
 
     def __init__(self: Any) -> None:  # noqa: N807

@@ -25,7 +25,7 @@ def run_job(
 ) -> Compiled:
     """Compile in a child process. Raises BuildError, and says whether the child failed or crashed.
 
-    Whatever ends the wait for it, KeyboardInterrupt among them, ends the child too.
+    An exception that ends the wait for the child, such as KeyboardInterrupt, ends the child too.
     """
     with (
         tempfile.TemporaryFile() as said,

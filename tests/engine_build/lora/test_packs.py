@@ -79,6 +79,17 @@ def test_a_pack_can_go_and_come_while_it_is_listed(demo: ModelPackage, good: Pat
     assert sorted(path.name for path in (demo.path / "loras").iterdir()) == [".graphs", "ink"]
 
 
+def test_a_path_is_no_id_of_a_pack(demo: ModelPackage, good: Path, tmp_path: Path) -> None:
+    add_pack(demo, LoraRequest(good, "a", id="ink"))
+    mine = tmp_path / "mine"
+    for path in (mine, demo.path / "loras" / "ink" / "sub"):
+        path.mkdir()
+    for wrong in (str(mine), "ink/sub", "../loras/ink", ""):
+        with pytest.raises(PackageError, match=r"has no LoRA .* \(found: ink\)"):
+            remove_pack(demo, wrong)
+    assert mine.is_dir()
+
+
 def test_an_id_is_taken_once(demo: ModelPackage, good: Path) -> None:
     add_pack(demo, LoraRequest(good, "a", id="ink"))
     with pytest.raises(PackageError, match="ink: already there; remove it first"):
