@@ -17,6 +17,10 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     try:
         unfinished.write_bytes(content)
         put_in_place(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        # Named as the caller knows the file.
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise

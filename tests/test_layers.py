@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def forbidden_pairs() -> list[tuple[str, str]]:
                 for forbidden in contract["forbidden_modules"]
             }
         elif contract["type"] == "independence":
-            pairs |= set(combinations(contract["modules"], 2))
+            pairs |= set(permutations(contract["modules"], 2))
         else:
             pairs |= _layer_pairs(contract)
     return sorted(pairs)
@@ -60,7 +60,7 @@ def _layer_pairs(contract: dict[str, Any]) -> set[tuple[str, str]]:
         for lower in below
     }
     for row in rows:
-        beside = combinations(row, 2)
+        beside = permutations(row, 2)
         pairs |= {(f"{container}.{one}", f"{container}.{other}") for one, other in beside}
     return pairs
 

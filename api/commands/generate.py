@@ -75,8 +75,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 
 
 def _write(path: Path, picture: bytes) -> None:
-    # A link or a device, such as /dev/stdout, is written through: it must not be replaced.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    # A file that is there keeps its mode and its links; a device, such as /dev/stdout, is no file.
+    if path.exists() or path.is_symlink():
         path.write_bytes(picture)
     else:
         write_whole(path, picture)

@@ -11,17 +11,17 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
-from runtime.backends.protocol import OnDevice
+from runtime.backends.protocol import Backend, OnDevice
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
 from runtime.gallery import Gallery
-from runtime.plan.model import open_model
-from runtime.plan.served import served_by
+from runtime.plan.model import Model, open_model
+from runtime.plan.served import Served, served_by
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
     link = WorkerLink(socket.socket(fileno=parser.parse_args(argv).link))
+    trials = _Trials(link)
     try:
-        _work(link.receive_options(), link)
+        _work(link.receive_options(), link, trials)
     except LinkError as error:
         logger.info("%s", error)
     except _Refused as refusal:
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The server has to learn of any failure before this process ends.
     except Exception as error:
         logger.exception("the worker has to exit")
-        of_graph = isinstance(error, GraphError)
+        # A graph on trial may break the device for whichever thread asks it next.
+        on_trial = isinstance(error, DeviceError) and bool(trials.roles)
+        of_graph = isinstance(error, GraphError) or on_trial
         link.send(Broken(_line(error), lasting=False, of_graph=of_graph))
         return EXIT_BROKEN
     return 0
@@ -63,10 +66,10 @@ class _Refused(CalotypeError):
     """The model or its backend cannot be opened, and another try would fail in the same way."""
 
 
-def _work(options: WorkerOptions, link: WorkerLink) -> None:
+def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
     pulse = Pulse(link, options.lease_seconds)
     try:
-        ready, generator = _open(options, pulse, link)
+        ready, generator = _open(options, pulse, trials)
     except DeviceError:
         raise
     except (PackageError, BackendError) as error:
@@ -88,17 +91,21 @@ class _Trials:
     """Reports the first launches of CUDA graphs to the server."""
 
     link: WorkerLink
+    roles: list[str] = field(default_factory=list)
+    """Roles whose graphs are on trial now, on whichever threads."""
 
     def begun(self, role: str) -> None:
         """A graph of this role is about to be launched."""
+        self.roles.append(role)
         self.link.send(Trial(role, over=False))
 
     def over(self, role: str) -> None:
         """The graph was launched, and the process survived."""
         self.link.send(Trial(role, over=True))
+        self.roles.remove(role)
 
 
-def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready, Generator]:
+def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready, Generator]:
     """Load the model onto its device and warm it up; returns the report and the generator."""
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.draw.backend, find_devices())
@@ -106,8 +113,8 @@ def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready
     backend = open_backend(model.package, choice, captures=options.draw.captures)
     if isinstance(backend, OnDevice):
         pulse.device = backend
-        backend.watch_trials(_Trials(link))
-    served = served_by(choice.target, model.package.manifest)
+        backend.watch_trials(trials)
+    served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
     generator = Generator(model, backend, options.draw, served)
     generator.warm_up()
     ready = Ready(
@@ -120,6 +127,20 @@ def _open(options: WorkerOptions, pulse: Pulse, link: WorkerLink) -> tuple[Ready
         shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )
     return ready, generator
+
+
+def _without_loras(served: Served, model: Model, backend: Backend) -> Served:
+    """The same limits, LoRAs refused where the backend cannot draw those that the model has.
+
+    A model without LoRAs gets with its first one all that drawing with LoRAs takes.
+    """
+    if not model.loras():
+        return served
+    try:
+        backend.check_loras()
+    except PackageError as error:
+        return replace(served, fixed_weights=f"{error}, and start the server again")
+    return served
 
 
 if __name__ == "__main__":

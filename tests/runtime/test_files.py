@@ -97,3 +97,9 @@ def test_a_folder_is_in_its_place_only_when_it_is_on_disk(tmp_path: Path) -> Non
     killed("put_in_place(Path(sys.argv[1]), Path(sys.argv[2]))", staging, place)
     assert staging.is_dir()
     assert not place.exists()
+
+
+def test_a_file_that_cannot_be_written_is_named_as_the_caller_knows_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as failed:
+        write_whole(tmp_path / "absent" / "file", b"")
+    assert failed.value.filename == str(tmp_path / "absent" / "file")

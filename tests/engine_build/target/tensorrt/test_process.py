@@ -53,7 +53,7 @@ def test_the_same_job_gives_the_same_bytes(job: EngineJob, tmp_path: Path) -> No
         ({"refittable": ("no.such.weight",)}, "cannot make no.such.weight refittable"),
         ({"inputs": {}}, "but the manifest says {}"),
         ({"weights_folder": "/nowhere"}, "cannot read its graph"),
-        ({"engine": "/nowhere/x.engine"}, ".tmp: No such file or directory"),
+        ({"engine": "/nowhere/x.engine"}, "/nowhere/x.engine: No such file or directory"),
     ],
 )
 def test_what_cannot_be_compiled_is_named(

@@ -1,0 +1,62 @@
+"""The worker's entry point: what the server is told of its end, and of LoRAs it cannot draw."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime.backends.catalog import choose, open_backend
+from runtime.backends.devices import Devices
+from runtime.errors import DeviceError
+from runtime.plan.model import open_model
+from runtime.plan.served import Served, served_by
+from runtime.wire.link import WorkerLink, socket_pair
+from runtime.wire.messages import Broken, Trial
+from runtime.wire.options import WorkerOptions
+from runtime.worker import main as entry
+from tests.places import ENGINES
+
+
+@pytest.mark.parametrize(("over", "of_graph"), [(False, True), (True, False)])
+def test_a_device_that_breaks_beside_a_graph_on_trial_is_laid_to_the_graph(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, over: bool, of_graph: bool
+) -> None:
+    links: list[WorkerLink] = []
+
+    def work(_: WorkerOptions, link: WorkerLink, trials: entry._Trials) -> None:
+        links.append(link)
+        trials.begun("text_encoder")
+        if over:
+            trials.over("text_encoder")
+        raise DeviceError("cudaErrorIllegalAddress")
+
+    monkeypatch.setattr(entry, "_work", work)
+    server, worker = socket_pair(WorkerOptions(tmp_path, "demo", tmp_path, 30))
+    assert entry.main([str(worker.detach())]) == 1
+    links.append(WorkerLink(server))
+    said = [links[-1].receive() for _ in range(3 if over else 2)]
+    for link in links:
+        link.close()
+    assert said[0] == Trial("text_encoder", over=False)
+    assert said[-1] == Broken("cudaErrorIllegalAddress", lasting=False, of_graph=of_graph)
+
+
+def test_loras_without_the_graphs_that_they_are_drawn_with_are_refused_with_the_remedy(
+    tmp_path: Path,
+) -> None:
+    graphless = shutil.ignore_patterns(".graphs", "targets")
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=graphless)
+    refused = limits(tmp_path).fixed_weights
+    assert refused is not None
+    assert "engine-build lora prepare --model demo, and start the server again" in refused
+    shutil.rmtree(tmp_path / "demo" / "loras")
+    assert limits(tmp_path).fixed_weights is None
+    assert limits(ENGINES).fixed_weights is None
+
+
+def limits(engines: Path) -> Served:
+    """The limits of the demo model on the CPU, as a worker tells them."""
+    model = open_model(engines, "demo")
+    choice = choose(model.package, "onnxruntime-cpu", Devices((), "no GPU"))
+    backend = open_backend(model.package, choice)
+    return entry._without_loras(served_by(None, model.package.manifest), model, backend)
