@@ -29,7 +29,7 @@ imports: .venv/test.stamp
 # A process more takes most of a core, and up to 3 GB; each has its own servers, and one thread.
 PROCESSES ?= 2
 unit: .venv/test.stamp .venv/bindings.stamp
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(EXAMPLES)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal --durations 15 $(EXAMPLES)
 
 # `make test` with all examples of the property tests: four times as many.
 test-long: EXAMPLES := --hypothesis-profile long

@@ -379,7 +379,7 @@ REFUSED = {
     ),
     "no such package": (
         ["verify", "nosuch", "x"],
-        "nosuch: no manifest.json, so this is no model package; build one with",
+        "model 'nosuch' is not in",
     ),
     "verify without a GPU": (
         ["verify", "demo", "x"],

@@ -108,7 +108,7 @@ def test_without_adaptable_graphs_pictures_are_drawn_and_loras_named_with_the_re
     """As in a package whose LoRAs were added by a version that wrote no such graphs."""
     caplog.set_level(logging.WARNING)
     shutil.rmtree(graphs_folder(model.package))
-    body = {"loras": [{"id": model.loras[0].id, "weight": 1}], "width": 64, "height": 64}
+    body = {"loras": [{"id": model.loras()[0].id, "weight": 1}], "width": 64, "height": 64}
     remedy = "engine-build lora prepare --model demo"
     generator = Generator(model, OnnxRuntimeCpu(model.package))
     generator.warm_up()
