@@ -7,7 +7,6 @@ package's own: no value of the set before stays.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 
 from runtime.backends.low_rank import Weight, Weights
 from runtime.package.manifest import ModelPackage
@@ -22,6 +21,8 @@ class ReplacedWeights:
         self._package = package
         self._role = role
         self._names: frozenset[str] = frozenset()
+        self._own: Mapping[str, Tensor] | None = None
+        """The package's weights; None until the first one is read."""
 
     @contextmanager
     def union(self, weights: Weights) -> Iterator[dict[str, Weight]]:
@@ -35,8 +36,8 @@ class ReplacedWeights:
 
     def weight(self, name: str, weights: Weights) -> Weight:
         """A weight as `weights` has it, or else as the package has it."""
-        return weights[name] if name in weights else self._own[name]
-
-    @cached_property
-    def _own(self) -> Mapping[str, Tensor]:
-        return self._package.tensors(self._role)
+        if name in weights:
+            return weights[name]
+        if self._own is None:
+            self._own = self._package.tensors(self._role)
+        return self._own[name]

@@ -6,7 +6,6 @@ a hundredth of its size. The sum is never in host memory.
 
 from collections.abc import Iterable
 from ctypes import c_int, c_void_p
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -47,6 +46,7 @@ class DeviceWeights:
         self._cuda = cuda
         self._stream = stream
         self._uploads = Uploads(pinned, stream)
+        self._module: Module | None = None
 
     def write(self, weights: Iterable[tuple[Weight, int]]) -> None:
         """Write each weight to its address, and wait. Raises BackendError where the device's memory
@@ -76,9 +76,11 @@ class DeviceWeights:
             grid = -(-inputs // _THREADS), -(-outputs // _ROWS)
             values = address, factors, down, outputs, inputs, rank
             name = _NAMES[base.dtype]
-            self._module.launch(name, self._stream, grid, _THREADS, (values, _TYPES))
+            self._kernels().launch(name, self._stream, grid, _THREADS, (values, _TYPES))
         self._uploads.end_round()
 
-    @cached_property
-    def _module(self) -> Module:
-        return Module(self._cuda, KERNELS.read_bytes())
+    def _kernels(self) -> Module:
+        """The kernels, loaded at the first use."""
+        if self._module is None:
+            self._module = Module(self._cuda, KERNELS.read_bytes())
+        return self._module
