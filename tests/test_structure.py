@@ -82,7 +82,7 @@ def test_every_package_is_in_the_wheel() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    modules("runtime", "api", "engine_build", "benchmarks", "scripts"),
+    modules("runtime", "api", "engine_build", "benchmarks", "scripts", "examples", "tests"),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_docstring_says_its_subject_first(path: Path) -> None:

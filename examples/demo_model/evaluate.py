@@ -42,7 +42,7 @@ def score(tasks: Sequence[Task], pictures: Sequence[Picture], *, rotated: bool =
 
 
 def composed_pictures(tasks: Sequence[Task]) -> list[Picture]:
-    """What the prompts describe, drawn by the recipe itself."""
+    """The scenes of the prompts, drawn by the recipe itself."""
     composer, random_source = Composer(ASSETS), random.Random(23)
     return [composer.draw(task.scene, random_source) for task in tasks]
 

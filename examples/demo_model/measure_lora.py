@@ -28,7 +28,7 @@ def chroma(picture: Picture) -> float:
 
 
 def captions(count: int, seed: int) -> list[str]:
-    """What scenes of the training's kind are called."""
+    """Titles of scenes of the training's kind."""
     random_source = random.Random(seed)
     return [sample_caption(sample_scene(random_source), random_source) for _ in range(count)]
 

@@ -34,7 +34,7 @@ DEMO = Widths(unet=(32, 64, 80), text=(48, 64), text_head=16, time_id=16)
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the UNet is told: `hidden [B, 32, text]`, `pooled [B, text 2]`, `time_ids [B, 6]`."""
+    """The UNet's conditioning: `hidden [B, 32, text]`, `pooled [B, text 2]`, `time_ids [B, 6]`."""
 
     hidden: Tensor
     pooled: Tensor

@@ -1,4 +1,4 @@
-"""Where the recipe keeps its data and results."""
+"""Folders of the recipe's data and results."""
 
 from pathlib import Path
 

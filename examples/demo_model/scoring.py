@@ -36,7 +36,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is right in one picture. `None`: the prompt did not ask for it."""
+    """Marks of one picture: each is None when the prompt did not ask for the property."""
 
     background: bool
     things: bool
@@ -124,7 +124,7 @@ def _closest(feature: FloatArray, background: FloatArray, candidates: list[Thing
 
 
 def _feature(part: Picture, background: FloatArray) -> FloatArray | None:
-    """What differs from the background, cut out and brought to one size: `[20, 20, 4]`."""
+    """The foreground, cut out and brought to one size: `[20, 20, 4]`."""
     visible = _visible(part, background)
     if visible is None:
         return None

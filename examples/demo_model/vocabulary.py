@@ -1,4 +1,4 @@
-"""What the demo model can draw: objects, shapes, colours, and which combinations are held out."""
+"""The demo model's vocabulary: objects, shapes, colours, and the combinations held out."""
 
 import random
 from functools import cache

@@ -97,7 +97,7 @@ class LiveServer:
 
 
 class Api:
-    """What a client of the API does."""
+    """A client of the API."""
 
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""What Schemathesis has to know that the OpenAPI document cannot say; loaded by its command.
+"""Facts for Schemathesis that the OpenAPI document cannot state; its command loads this module.
 
 A request may be right by its schema and still be refused for how its fields go together, or take
 minutes to draw. Such bodies are changed into near neighbours; every other one is sent as it is.

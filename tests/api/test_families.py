@@ -23,7 +23,7 @@ class Served:
     fields: dict[str, Any]
     """Put into the request beside what every family takes."""
     defaults: dict[str, Any]
-    """What the finished job's complete request must say without having been asked."""
+    """Defaults that a finished job's complete request must state."""
     refused: dict[str, Any]
     """One field that this family refuses."""
     no_lora: str = "cannot honour this field"

@@ -1,4 +1,4 @@
-"""What is shown of the workers' devices."""
+"""The devices of workers, as `/metrics` shows them."""
 
 from api.metrics import Metrics
 from runtime.jobs.facts import Counters, WorkerFacts, WorkerState

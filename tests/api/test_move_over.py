@@ -42,7 +42,7 @@ def compiling(
 
 
 def engine_of(server: LiveServer) -> dict[str, Any]:
-    """What `/api/info` says of the engine in use."""
+    """The engine in use, as `/api/info` describes it."""
     found: dict[str, Any] = server.api.client.get("/api/info").json()["engine"]
     return found
 

@@ -1,4 +1,4 @@
-"""What the engines in use do not take is refused over HTTP before any work, and by the worker."""
+"""Requests that no engine takes are refused over HTTP before any work, and by the worker."""
 
 import asyncio
 import shutil
@@ -37,7 +37,7 @@ def engines(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(engines: Path) -> Target:
-    """What it is served with: two sizes, and no LoRAs."""
+    """The target that is served: two sizes, and no LoRAs."""
     return add_target(engines / "demo", servable(SIZES, fixed_weights=True))
 
 

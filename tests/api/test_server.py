@@ -178,7 +178,7 @@ def test_jobs_that_waited_for_another_model_fail_and_say_which(
 
 
 def fails_naming(api: Api, job_id: str, *names: str) -> bool:
-    """Whether a job has failed with a reason that names all of these, in its stream as well."""
+    """True for a job that failed with a reason that names all of these, in its stream as well."""
     job = api.finish(job_id)
     error: dict[str, Any] = job["error"]
     [event] = api.events(job_id)

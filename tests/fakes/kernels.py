@@ -1,4 +1,4 @@
-"""What our kernels compute, in NumPy: stands in for the code that a driver makes of their PTX.
+"""Our kernels in NumPy, in the place of the code that a driver makes of their PTX.
 
 A test runs the kernels' own source, compiled for the host, beside these.
 """

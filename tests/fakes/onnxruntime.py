@@ -30,17 +30,17 @@ class FakeProvider:
 
     cuda: FakeCuda
     took: str
-    """What sessions say that they run on."""
+    """The providers that sessions name."""
     captures: bool = True
-    """Whether it opens a session that is to have its runs captured."""
+    """True when sessions with captured runs can be opened."""
     refusal: str = ""
-    """What it says to all who want a session; empty if it opens them."""
+    """The refusal of every session; empty when sessions open."""
     growing: int = 3
     """In so many runs of a shape the arena takes memory of the device."""
     in_capture: Callable[[bytes, int], str] = lambda _model, _stream: ""
-    """What a run of this graph does on a stream that captures; it says what it refuses."""
+    """The behaviour of a run on a stream that captures; returns its refusal."""
     keeps_tables: bool = True
-    """Whether what a captured kernel reads from the host stays there."""
+    """True when host memory that a captured kernel reads is kept."""
     opened: list[bool] = field(default_factory=list)
     """For each session that was opened, whether it was to have its runs captured."""
     captured_plain_sessions: int = 0
@@ -53,7 +53,7 @@ class FakeProvider:
 
 @dataclass(eq=False)
 class _Tables:
-    """What the kernels of a captured run read from the host."""
+    """Host memory that the kernels of a captured run read."""
 
     shapes: object
     lost: bool = False

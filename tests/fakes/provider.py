@@ -26,7 +26,7 @@ class Machine:
     cuda: FakeCuda = field(default_factory=FakeCuda)
     provider: FakeProvider = field(init=False)
     models: list[bytes] = field(default_factory=list)
-    """What sessions were opened on."""
+    """The serialised models that sessions were opened with."""
 
     def __post_init__(self) -> None:
         self.provider = FakeProvider(self.cuda, PROVIDER)

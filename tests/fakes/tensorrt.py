@@ -90,7 +90,7 @@ class FakeWeights:
         self._address = ptr
 
     def tensor(self, shape: tuple[int, ...], location: FakeLocation, cuda: FakeCuda) -> Tensor:
-        """What lies there now."""
+        """The values at this address now."""
         name, stored = self.dtype.value
         size = self.size * np.dtype(stored).itemsize
         if location is FakeLocation.DEVICE:
@@ -164,7 +164,7 @@ class FakeEngine:
         self.contexts: WeakSet[FakeContext] = WeakSet()
         """Those that have not been let go of."""
         self.configs: list[FakeRuntimeConfig] = []
-        """What contexts were made with, where the flavour compiles at run time."""
+        """Options of contexts, for a flavour that compiles at run time."""
 
     @property
     def num_io_tensors(self) -> int:

@@ -23,10 +23,10 @@ NOISE = 0.1
 """Likewise between two drawings of one request, where a library adds in no fixed order."""
 
 TENSORRT = "tensorrt"
-"""What the names of its flavours begin with."""
+"""The beginning of its flavours' names."""
 
 CALOTYPE = (sys.executable, "-c", "import sys; from api.cli import main; sys.exit(main())")
-"""Where nothing is installed but unpacked, there is no command `calotype`."""
+"""The command `calotype` for a machine on which the project is unpacked and not installed."""
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -69,7 +69,7 @@ def test_a_graph_gives_what_the_plain_run_gave(demo: Compiled) -> None:
 
 
 def test_graphs_of_several_shapes_are_replayed_in_turns(demo: Compiled) -> None:
-    """What a library makes anew for one shape, another's graph may still use."""
+    """A library may remake for one shape memory that another shape's graph still uses."""
     bodies: tuple[dict[str, object], ...] = ({"steps": 1}, {"steps": 1, "cfg_scale": 1.0})
     without = demo.generator(captures=False)
     plain = [drawn(without, **body) for body in bodies]

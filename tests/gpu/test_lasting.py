@@ -1,4 +1,4 @@
-"""What takes longest of the demo model on every backend: many jobs, and changes of LoRAs."""
+"""The longest tests of the demo model on every backend: many jobs, and changes of LoRAs."""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ _VERSIONED = (RUNTIME, "libcublasLt.so.13", "libcublas.so.13")
 
 
 def compiler() -> str | None:
-    """Where gcc is, if it is there."""
+    """The path of gcc; None without one."""
     return shutil.which("gcc")
 
 

@@ -28,7 +28,7 @@ from tests.rehearsal.bindings import CaptureMode, Machine
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What is to be run, and how."""
+    """The work of a rehearsal, and its options."""
 
     graph: Path
     weights: Path
@@ -37,7 +37,7 @@ class Rehearsal:
 
 
 def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
-    """What was seen."""
+    """Findings of a rehearsal."""
     sys.path.insert(0, library)
     machine = Machine(stand_ins)
 

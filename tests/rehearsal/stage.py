@@ -20,7 +20,7 @@ needs_library = pytest.mark.skipif(not LIBRARY, reason="`make rehearse` gives it
 
 @dataclass(frozen=True)
 class Stage:
-    """Where graphs are rehearsed."""
+    """The stage of a rehearsal: a folder of stand-in libraries."""
 
     stand_ins: Path
     folder: Path
@@ -29,7 +29,7 @@ class Stage:
     """The height and width of the latents."""
 
     def rehearsed(self, role: str, weights: Path, how: str) -> tuple[dict[str, Any], str]:
-        """What was seen, and the log."""
+        """The findings and the log."""
         log = self.folder / f"{role}-{how}.log"
         command = [
             sys.executable, "-m", "tests.rehearsal.rehearse", str(self.stand_ins), LIBRARY,

@@ -1,4 +1,4 @@
-"""What the stand-ins say of captures and last errors, with gcc alone."""
+"""Captures and last errors of the stand-ins, with gcc alone."""
 
 import ctypes
 

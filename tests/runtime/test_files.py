@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all, whatever ends the writer."""
+"""A written file is there whole or not at all, whatever ends the writer."""
 
 import os
 import signal

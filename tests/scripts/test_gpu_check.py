@@ -1,4 +1,4 @@
-"""What a GPU check ends with, whatever becomes of its processes."""
+"""The end of a GPU check, whatever becomes of its processes."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def outcomes(
 
 
 def ends(process: int) -> bool:
-    """Whether it has ended, or does so now."""
+    """True for a process that has ended, or ends now."""
     try:
         handle = os.pidfd_open(process)
     except ProcessLookupError:

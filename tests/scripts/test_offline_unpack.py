@@ -150,7 +150,7 @@ def test_a_command_that_never_ends_is_ended_with_what_it_started(
 
 
 def ends(process: int) -> bool:
-    """Whether it has ended, or does so now."""
+    """True for a process that has ended, or ends now."""
     try:
         handle = os.pidfd_open(process)
     except ProcessLookupError:

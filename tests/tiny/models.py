@@ -48,7 +48,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What a tiny source is to be like."""
+    """Options of a tiny source."""
 
     prediction_type: str = "epsilon"
     dtype: torch.dtype = torch.float32

@@ -1,4 +1,4 @@
-"""What a watcher of the server sees."""
+"""Health, readiness and metrics, as a watcher of the server sees them."""
 
 from prometheus_client.parser import text_string_to_metric_families
 

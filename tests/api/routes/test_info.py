@@ -1,4 +1,4 @@
-"""What the server says of itself: its model, its documentation."""
+"""The server's answers about itself: its model, its documentation."""
 
 from datetime import datetime
 

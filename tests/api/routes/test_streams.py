@@ -1,4 +1,4 @@
-"""What a job's stream and the gallery's tell, over HTTP."""
+"""The streams of a job and of the gallery, over HTTP."""
 
 import base64
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What `engine-build compile` takes where the command line leaves it open."""
+"""Defaults of `engine-build compile`."""
 
 from importlib.metadata import PackageNotFoundError
 

@@ -51,7 +51,7 @@ class Engine:
 
 
 class Machine:
-    """What a command does on it is counted."""
+    """A package on which a command's work is counted."""
 
     def __init__(self, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engines = engines

@@ -1,4 +1,4 @@
-"""What `engine-build targets` says of a target for a GPU that its backend does not run on."""
+"""`engine-build targets` on a target for a GPU that its backend does not run on."""
 
 import shutil
 from pathlib import Path

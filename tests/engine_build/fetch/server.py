@@ -43,7 +43,7 @@ class Content:
 
 @dataclass
 class Request:
-    """What was asked, and what was sent."""
+    """A request that came in, and its answer."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""What is fetched for a build, and what the manifest is to say of it."""
+"""Files that are fetched for a build, and their record in the manifest."""
 
 from pathlib import Path
 

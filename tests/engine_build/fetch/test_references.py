@@ -1,4 +1,4 @@
-"""What a person writes, and what it means."""
+"""References as people write them, and their meaning."""
 
 from pathlib import Path
 

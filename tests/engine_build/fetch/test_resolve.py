@@ -1,4 +1,4 @@
-"""Where each kind of reference leads, and what the manifest is to say of it."""
+"""The files that each kind of reference leads to, and their record in the manifest."""
 
 import hashlib
 from pathlib import Path

@@ -60,7 +60,7 @@ def shape_of(package: ModelPackage, path: str, role: str = "denoiser") -> tuple[
 def changes(
     pack: LoraPack, base: np.ndarray | None = None, role: str = "denoiser"
 ) -> dict[str, np.ndarray]:
-    """What the pack does at weight 1 to each parameter of a role, without its `.weight`."""
+    """A pack's change at weight 1 of each parameter of a role, named without `.weight`."""
     factors = pack.factors()
     found = {}
     for target in pack.record.targets:

@@ -1,4 +1,4 @@
-"""What is said of packages whose manifests lack something that others have."""
+"""Descriptions of packages whose manifests lack something that others have."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -161,7 +161,7 @@ CHANGED = {
 def test_a_weight_that_is_changed_in_the_graph_is_changed_as_in_pytorch(
     tiny_source: Path, tiny_package: Path, manifest: Manifest, role: str, name: str
 ) -> None:
-    """What a LoRA does: give ONNX Runtime another tensor for one initializer."""
+    """Another tensor for one initializer, given to ONNX Runtime as a LoRA does."""
     chosen = role_of(tiny_source, role)
     inputs = chosen.draw_inputs(chosen.checked_at[0], seed=5)
     parameter = manifest.roles[role].parameters[name]

@@ -1,4 +1,4 @@
-"""Whether fp16 holds what a network computes, asked of the network."""
+"""The range of fp16 against a network's own activations."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -299,7 +299,7 @@ def test_no_room_is_told_before_any_work(demo: Path, monkeypatch: pytest.MonkeyP
 
 
 def unfinished(engines: Path) -> list[str]:
-    """What is listed as a compilation that can go on."""
+    """The listing of compilations that can go on."""
     listed = said(engines, "targets", "demo").splitlines()
     return [line for line in listed if "UNFINISHED" in line]
 

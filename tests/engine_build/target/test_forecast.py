@@ -1,4 +1,4 @@
-"""What is told before a reference is drawn on the CPU."""
+"""The forecast before a reference is drawn on the CPU."""
 
 from dataclasses import replace
 

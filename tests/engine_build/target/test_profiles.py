@@ -1,4 +1,4 @@
-"""What engines are tuned for, from a package's axes and from what is to be served."""
+"""Profiles of engines, from a package's axes and the sizes to be served."""
 
 import pytest
 

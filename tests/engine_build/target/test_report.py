@@ -1,4 +1,4 @@
-"""What is said of a target."""
+"""Descriptions of a target."""
 
 import shutil
 from dataclasses import replace

@@ -55,7 +55,7 @@ class FakeCaptureStatus(IntEnum):
 
 @dataclass(frozen=True)
 class FakeProperties:
-    """What a device says of itself."""
+    """Properties of a device."""
 
     name: bytes = b"Imagined GPU"
     major: int = 8

@@ -15,11 +15,11 @@ Bytes = NDArray[np.uint8]
 _FIRST_ADDRESS = 0x7A00_0000_0000
 _ALIGNMENT = 512
 POISON = 0xCB
-"""What new memory is filled with."""
+"""The byte that fills new memory."""
 
 
 class FakeDevice:
-    """What lies behind both modules, as tests and the fakes of vendors ask it."""
+    """The device behind both modules, for tests and the fakes of vendors."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class FakeDevice:
         self.streams: dict[int, FakeStream] = {}
         """By their handles."""
         self.failures: dict[str, FakeError] = {}
-        """What a function answers when it is called next."""
+        """The next answer of a function, by its name."""
         self.captures = 0
         """How often a capture was ended."""
         self.launches = 0
@@ -97,7 +97,7 @@ class FakeDevice:
         return np.zeros(size, np.uint8)
 
     def is_capturing(self, stream: int) -> bool:
-        """Whether work on a stream is recorded and not done."""
+        """True while work on a stream is recorded and not done."""
         return self.streams[stream].capture is not None
 
     @property
@@ -116,16 +116,16 @@ class FakeDevice:
         return sum(len(content) for content in self._memory.values())
 
     def _code(self, name: str) -> FakeError:
-        """What a function answers: what was asked for, or a fault that stays, as on a device."""
+        """A function's answer: its result, or a fault that stays, as on a device."""
         return self._errors.keep(self._fault or self.failures.pop(name, FakeError.cudaSuccess))
 
     def _put(self, name: str, stream: int, work: Work) -> FakeError:
-        """What a function answers that puts work on a stream."""
+        """The answer of a function that puts work on a stream."""
         code = self.enqueue(stream, work)
         return self._errors.keep(code) if code else self._code(name)
 
     def _unsafe(self) -> FakeError:
-        """What a call answers that a capture may forbid; where one does, that spoils it."""
+        """The answer of a call that a capture may forbid; a forbidden call spoils the capture."""
         spoilt = FakeError.cudaSuccess
         for stream in self.streams.values():
             if stream.capture is not None and stream.capture.forbids(threading.get_ident()):

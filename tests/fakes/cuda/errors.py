@@ -6,7 +6,7 @@ from tests.fakes.cuda.codes import FakeError
 
 
 class LastErrors:
-    """What one copy of the runtime keeps: the last error of each thread."""
+    """The last error of each thread, in one copy of the runtime."""
 
     def __init__(self) -> None:
         self._kept: dict[int, FakeError] = {}

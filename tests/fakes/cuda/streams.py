@@ -19,7 +19,7 @@ class FakeCapture:
     spoilt: bool = False
 
     def forbids(self, thread: int) -> bool:
-        """Whether a thread may make no unsafe call now."""
+        """True when a thread may make no unsafe call now."""
         if self.mode is FakeCaptureMode.cudaStreamCaptureModeThreadLocal:
             return thread == self.thread
         return self.mode is FakeCaptureMode.cudaStreamCaptureModeGlobal
@@ -32,7 +32,7 @@ class FakeStream:
     flags: int
     priority: int
     waiting: deque[Work] = field(default_factory=deque)
-    """What nobody has waited for yet."""
+    """Work that nobody has waited for yet."""
     capture: FakeCapture | None = None
     enqueued: int = 0
     """How much was ever put on it."""

@@ -1,4 +1,4 @@
-"""What a start makes ready for the first requests."""
+"""The warm-up at the start, for the first requests."""
 
 import logging
 import shutil

@@ -1,4 +1,4 @@
-"""What is kept, and what is let go."""
+"""Values that a cache keeps, and values that it drops."""
 
 from runtime.draw.recent import Recent
 

@@ -101,7 +101,7 @@ class Hand:
         return await self.complete(job_id)
 
     async def die(self, *, counted: bool = True) -> None:
-        """What the supervisor does when a worker is gone."""
+        """Release a lost worker's jobs, as the supervisor does."""
         self._broker.leases.detach(self)
         await self._broker.leases.release(self, "it was killed", counted=counted)
 

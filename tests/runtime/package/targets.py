@@ -30,7 +30,7 @@ PASSED = EngineCheck(largest_error=1e-3, tolerance=1e-2, outputs={})
 
 @dataclass(frozen=True)
 class Made:
-    """What a target is to be."""
+    """The description of a target to make."""
 
     backend: BackendName = "tensorrt"
     version: str = "11.4.0"

@@ -1,4 +1,4 @@
-"""What a request may be, and what each wrong one is told."""
+"""Valid requests, and the message for each wrong one."""
 
 import json
 from dataclasses import replace

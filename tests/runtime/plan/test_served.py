@@ -1,4 +1,4 @@
-"""What a target takes, and how many pictures a call is made for by what its steps took."""
+"""Limits of a target, and the pictures of a call by its measured step times."""
 
 import json
 from collections.abc import Sequence
@@ -180,7 +180,7 @@ def with_profiles(target: Target, profiles: tuple[Profile, ...]) -> Target:
 
 
 def samples(folder: Path, milliseconds: Sequence[float]) -> int:
-    """What a target of batches up to 4 is served with, whose guided steps take so long."""
+    """Samples of a call of a target of batches up to 4, by these times of guided steps."""
     manifest, _ = read_manifest(ENGINES / "demo")
     (folder / "manifest.json").write_bytes((ENGINES / "demo" / "manifest.json").read_bytes())
     target = add_target(folder, Made(samples=4))

@@ -76,7 +76,7 @@ DRAWN, AT_THE_GATE, LATER = "a" * 32, "b" * 32, "c" * 32
 
 @dataclass
 class Server:
-    """What a worker hears and says, and the gate that its second job waits at."""
+    """A worker's orders and reports, and the gate at which its second job waits."""
 
     worker: Popen[bytes]
     link: WorkerLink
@@ -96,7 +96,7 @@ class Server:
         return next(each for each in self.about(job_id) if isinstance(each, expected))
 
     def about(self, job_id: str) -> list[Any]:
-        """What was said of a job."""
+        """The reports about a job."""
         return [each for each in self.said if getattr(each, "job_id", None) == job_id]
 
     @property

@@ -1,4 +1,4 @@
-"""What a file is told when it cannot be built, and what a base must be."""
+"""Refusals of single files that cannot be built, and the demands on a base."""
 
 import json
 import shutil

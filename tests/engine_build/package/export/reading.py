@@ -1,4 +1,4 @@
-"""What the tests of sources share: reading one as a build does, and spoiling a copy of it."""
+"""Helpers for tests of sources: reading a source as a build does, and spoiling a copy."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What no capture can hold is told by its node; what only looks like it is not."""
+"""Nodes that no capture can hold are named; nodes that only look alike are not."""
 
 import numpy as np
 import onnx_ir as ir

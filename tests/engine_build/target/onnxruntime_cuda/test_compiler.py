@@ -1,4 +1,4 @@
-"""What is fused in real graphs, and what must not change: names, inputs, and what LoRAs reach."""
+"""Fusions in real graphs, and all that must not change: names, inputs, weights that LoRAs reach."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the person who compiles is told of a graph."""
+"""Messages about a graph to the person who compiles it."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What we call of CUDA is there, under these names and with these parameters; so is what the fake
+"""Calls of CUDA exist under these names and with these parameters; so do those that the fake
 does in its place.
 """
 

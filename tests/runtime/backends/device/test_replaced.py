@@ -1,4 +1,4 @@
-"""What has to be written is always the union of what was replaced and what is to be."""
+"""The weights to write: the union of those replaced before and those of the new set."""
 
 import numpy as np
 import pytest

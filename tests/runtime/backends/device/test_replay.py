@@ -52,7 +52,7 @@ class Call:
         self.in_capture: Callable[[], None] = lambda: None
         self.in_plain_run: Callable[[], None] = lambda: None
         self.captured_factor: list[float] | None = None
-        """What a captured run multiplies by, if it is not what a plain one does."""
+        """The factor of captured runs, when it differs from that of plain runs."""
         self.plain_runs = 0
         self.opened = 0
         self.replay = Replay(machine.graphs, self, at)

@@ -1,4 +1,4 @@
-"""What is told of what runs otherwise than it should."""
+"""Shortfalls: work that runs otherwise than it should."""
 
 import pytest
 

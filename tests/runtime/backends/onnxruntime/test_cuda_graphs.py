@@ -1,4 +1,4 @@
-"""What a CUDA graph that fails costs ONNX Runtime's engines: the failures that an H200 has shown,
+"""The cost of a failed CUDA graph to ONNX Runtime's engines: the failures that an H200 has shown,
 and their kind. No CUDA is in it.
 """
 
@@ -45,7 +45,7 @@ def served(machine: Machine, model: Model, target: Target) -> tuple[Generator, O
 
 
 def of_the_denoiser(told: Callable[[], str]) -> Callable[[bytes, int], str]:
-    """What a capture of the step graph does; those of other networks succeed."""
+    """The outcome of captures of the step graph; captures of other networks succeed."""
 
     def in_capture(content: bytes, _: int) -> str:
         names = {each.name for each in onnx.load_model_from_string(content).graph.input}

@@ -459,7 +459,7 @@ def test_kernels_that_are_made_at_run_time_are_kept_beside_the_engine(
 
 
 def caches(machine: Machine) -> set[bytes]:
-    """What the contexts' caches of kernels were filled with."""
+    """The content of the contexts' caches of kernels."""
     configs = [config for engine in machine.engines for config in engine.configs]
     return {config.cache.content for config in configs if config.cache is not None}
 

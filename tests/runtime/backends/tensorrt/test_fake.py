@@ -1,4 +1,4 @@
-"""What the fake of TensorRT has, the real binary has, with the same parameters."""
+"""The names of the fake of TensorRT are in the real binary, with the same parameters."""
 
 import inspect
 import re
@@ -38,7 +38,7 @@ ENUMERATIONS: dict[str, type] = {
     "DynamicShapesKernelSpecializationStrategy": FakeSpecialization,
 }
 OWN = {"run"}
-"""What only the fake's own classes call."""
+"""Names that only the fake's own classes call."""
 
 MEMBERS = [
     (vendor, name)

@@ -1,4 +1,4 @@
-"""What the comparisons of the flow families share.
+"""Helpers for comparisons of the flow families.
 
 diffusers' pictures, weights as the web UI publishes them, and what none of these families can do.
 """
@@ -87,7 +87,7 @@ def body_of(
 
 
 def token_weights(tokenizer: Any, spans: Spans) -> tuple[str, list[float]]:
-    """What the spans say, and the weight of each token of it."""
+    """The text of the spans, and the weight of each token."""
     text = "".join(words for words, _ in spans)
     ids: list[int] = []
     weights: list[float] = []

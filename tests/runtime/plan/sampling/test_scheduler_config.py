@@ -1,4 +1,4 @@
-"""What is read from a model's scheduler_config.json, and what each diffusers class makes of it."""
+"""A model's scheduler_config.json as it is read, and as each diffusers class resolves it."""
 
 import inspect
 import json

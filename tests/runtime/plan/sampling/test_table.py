@@ -1,4 +1,4 @@
-"""What a step table is, whichever sampler made it."""
+"""Properties of every step table, whichever sampler made it."""
 
 from dataclasses import replace
 from typing import Any
