@@ -1,6 +1,6 @@
 """The text that the commands `targets` and `inspect NAME TARGET` print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine_build.columns import columns, size_text
 from runtime.backends.rows import row_of
@@ -61,11 +61,25 @@ def describe_target(package: ModelPackage, target: Target) -> str:
             "",
             *(line for role in record.engines for line in _profiles(target, role)),
             *(line for role, engine in record.engines.items() for line in _times(role, engine)),
+            *fusions(target),
             *uncaptured(target),
             "",
             f"every engine is as it was compiled; identity {record.identity.digest}",
         ]
     )
+
+
+def fusions(target: Target) -> Iterator[str]:
+    """A sentence for each role with the operators that others were fused into, and what was left
+    that no fusion fitted."""
+    for role, engine in target.record.engines.items():
+        if engine.fused or engine.left:
+            left = f"; left as they were: {_counted(engine.left)}" if engine.left else ""
+            yield f"{role}: fused into {_counted(engine.fused) or 'nothing'}{left}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
 def uncaptured(target: Target) -> Iterator[str]:

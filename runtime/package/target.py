@@ -165,6 +165,10 @@ class EngineRecord:
     check: EngineCheck | None = None
     """None until the engine ran on a device."""
     step_times: tuple[StepTime, ...] = ()
+    fused: Mapping[str, int] = field(default_factory=dict)
+    """The number of operators that the compiler fused others into, by the operator's name."""
+    left: Mapping[str, int] = field(default_factory=dict)
+    """The number of places that no fusion of the compiler's fitted, by what they are."""
     uncaptured: tuple[str, ...] = ()
     """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
     variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)

@@ -68,6 +68,8 @@ class OnnxRuntimeCudaCompiler:
             outputs=compiled.outputs,
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+            fused=compiled.fused,
+            left=compiled.left,
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
             variants=write_variants(compiled.path, record) if wanted.refittable else {},
         )

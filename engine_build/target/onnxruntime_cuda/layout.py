@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 """The orders of axes that put a picture's channels last, and back to where they were."""
