@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.attention_biases import fuse_attention_biases
 from engine_build.target.onnxruntime_cuda.bias_gelu import fuse_bias_gelus
+from engine_build.target.onnxruntime_cuda.convolution_biases import put_biases_behind
 from engine_build.target.onnxruntime_cuda.geglu import fuse_geglus
 from engine_build.target.onnxruntime_cuda.identities import remove_identities
 from engine_build.target.onnxruntime_cuda.joined import join_products
@@ -30,5 +31,6 @@ FUSIONS: tuple[Fusion, ...] = (
     fuse_skip_group_norms,
     fuse_picture_sums,
     join_products,
+    put_biases_behind,
 )
 """In their order: each finds its pattern in what the ones before it left."""

@@ -34,9 +34,7 @@ from engine_build.target.onnxruntime_cuda.patterns import (
     width,
 )
 
-BIAS_ADD_WIDTHS = (320, 640, 1280)
-"""Widths that `BiasAdd` has a kernel of its own for."""
-
+# There is no kernel for bf16.
 _BIAS_ADD_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
 
@@ -68,8 +66,8 @@ def is_residual(add: ir.Node) -> bool:
 
 
 def takes_bias_add(value: ir.Value) -> bool:
-    """True where `BiasAdd` has a kernel for a value's width and dtype."""
-    return width(value) in BIAS_ADD_WIDTHS and value.dtype in _BIAS_ADD_DTYPES
+    """True where `BiasAdd` has a kernel for a value's dtype; it takes any width."""
+    return value.dtype in _BIAS_ADD_DTYPES
 
 
 def bias_add(raw: ir.Value, bias: ir.Value, skip: ir.Value, add: ir.Node) -> ir.Node:
