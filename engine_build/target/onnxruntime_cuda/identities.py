@@ -1,4 +1,5 @@
-"""Removes nodes that leave every number as it is, which stand between what fusions look for.
+"""Removes nodes that leave every number as it is, which stand between what fusions look for, and
+Casts of which only the shape is read.
 
 PyTorch's exporter writes the divisions by one of diffusers' output scales. The rules for attention
 leave heads that are split off and put back: a Reshape and a Transpose, and the same in return.
@@ -15,6 +16,9 @@ def remove_identities(model: ir.Model) -> None:
         source = _same_numbers(node)
         if source is not None and not node.outputs[0].is_graph_output():
             node.outputs[0].replace_all_uses_with(source)
+        widened = producer(node.inputs[0], "Cast") if node.op_type == "Shape" else None
+        if widened is not None:
+            node.replace_input_with(0, widened.inputs[0])
 
 
 def _same_numbers(node: ir.Node) -> ir.Value | None:

@@ -71,3 +71,17 @@ def test_transposes_that_do_not_cancel_stay() -> None:
     model = graph(text, split=np.array([0, 0, 3, 2]), joined=np.array([0, 0, 6]))
     remove_identities(model)
     assert operators(model).count("Transpose") == 2
+
+
+def test_a_shape_is_read_of_what_was_cast() -> None:
+    model = graph("""
+shape (float16[B, 3] x) => (int64[2] y)
+<float[B, 3] wide>
+{
+    wide = Cast <to = 1> (x)
+    y = Shape (wide)
+}
+""")
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Shape"]
