@@ -9,6 +9,7 @@ from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import (
     FOLDER,
     EngineRecord,
+    Narrowing,
     Profile,
     Range,
     Target,
@@ -62,6 +63,7 @@ def describe_target(package: ModelPackage, target: Target) -> str:
             *(line for role in record.engines for line in _profiles(target, role)),
             *(line for role, engine in record.engines.items() for line in _times(role, engine)),
             *fusions(target),
+            *narrowed(target),
             *uncaptured(target),
             "",
             f"every engine is as it was compiled; identity {record.identity.digest}",
@@ -80,6 +82,23 @@ def fusions(target: Target) -> Iterator[str]:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def narrowed(target: Target) -> Iterator[str]:
+    """A sentence for each role whose activations decided its precision, with their magnitude."""
+    for role, engine in target.record.engines.items():
+        if engine.narrowing is not None:
+            yield f"{role}: {narrowing_text(engine.narrowing)}"
+
+
+def narrowing_text(found: Narrowing) -> str:
+    """A sentence on the precision that activations decided."""
+    seen = f"the largest activations seen are {found.in_stream:.3g} in the stream of residuals, "
+    seen += f"{found.elsewhere:.3g} elsewhere"
+    if found.precision == "fp32":
+        return f"fp32, since fp16 cannot hold the activations, even with a scaled stream; {seen}"
+    scale = f"with the stream scaled by 2^-{found.exponent}" if found.exponent else "unscaled"
+    return f"{found.precision}, {scale}; {seen}"
 
 
 def uncaptured(target: Target) -> Iterator[str]:
@@ -139,7 +158,7 @@ def _engine(target: Target, role: str) -> tuple[str, ...]:
     check = engine.check
     return (
         role,
-        identity.precision,
+        engine.precision(identity),
         size_text(engine.content.size_bytes),
         f"{len(identity.refittable)} weights" if identity.refittable else "-",
         "-" if check is None else f"{check.largest_error:.1e}",

@@ -24,6 +24,7 @@ from engine_build.target.onnxruntime_cuda.group_norm import fuse_group_norms
 from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.scaled import scale_stream
 from engine_build.target.precision import typed_graph
 from runtime.errors import BuildError
 from runtime.files import write_whole
@@ -50,12 +51,16 @@ class CompiledGraph:
 
 
 def compile_role(
-    package: ModelPackage, role: str, precision: Precision, folder: Path
+    package: ModelPackage, role: str, precision: Precision, folder: Path, exponent: int = 0
 ) -> CompiledGraph:
-    """Write `folder/ROLE.onnx`, in one step. Raises BuildError for a graph that cannot be read."""
+    """Write `folder/ROLE.onnx`, in one step, its stream scaled by `2**-exponent` (`scaled`).
+
+    Raises BuildError for a graph that cannot be read.
+    """
     record = package.manifest.roles[role]
     parameters = [each.initializer for each in record.parameters.values()]
     model = ir.load(package.file(record.graph))
+    scale_stream(model, exponent)
     optimise(model, precision, parameters)
     missing = set(parameters) - set(model.graph.initializers)
     if missing:

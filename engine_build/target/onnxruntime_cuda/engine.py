@@ -16,10 +16,11 @@ from typing import Self
 from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.check import check_compiled
 from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.narrowing import narrowing
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
-from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.manifest import Precision, record_file
 from runtime.package.target import BackendName, EngineRecord, TargetIdentity
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
@@ -46,7 +47,7 @@ class OnnxRuntimeCudaCompiler:
 
     def compile(
         self,
-        package: ModelPackage,
+        reference: Reference,
         identity: TargetIdentity,
         role: str,
         folder: Path,
@@ -54,13 +55,18 @@ class OnnxRuntimeCudaCompiler:
     ) -> EngineRecord:
         """Write `folder/ROLE.onnx`, and its variants where its weights can be replaced.
 
-        Raises BuildError.
+        Raises BuildError, and BackendError where the reference cannot be drawn.
         """
+        package = reference.package
+        wanted, record = identity.engines[role], package.manifest.roles[role]
+        narrowed = None
+        if (record.precision, wanted.precision) == ("fp32", "fp16"):
+            narrowed = narrowing(reference, role)
         started = time.monotonic()
-        wanted = identity.engines[role]
         phases.show("optimising", 0, 1)
-        compiled = compile_role(package, role, wanted.precision, folder)
-        record = package.manifest.roles[role]
+        precision = narrowed.precision if narrowed else wanted.precision
+        exponent = narrowed.exponent if narrowed else 0
+        compiled = compile_role(package, role, precision, folder, exponent)
         return EngineRecord(
             file=compiled.path.name,
             content=record_file(compiled.path),
@@ -72,20 +78,20 @@ class OnnxRuntimeCudaCompiler:
             left=compiled.left,
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
             variants=write_variants(compiled.path, record) if wanted.refittable else {},
+            narrowing=narrowed,
         )
 
     def check(
         self,
         reference: Reference,
-        identity: TargetIdentity,
         role: str,
+        precision: Precision,
         folder: Path,
         phases: Phases,
     ) -> None:
         """Run the graph on the CPU. Raises BuildError where its results are not the package's."""
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
-        precision = identity.engines[role].precision
         check = check_compiled(reference.package, role, folder / f"{role}.onnx", precision, calls)
         if not check.passed:
             raise BuildError(
