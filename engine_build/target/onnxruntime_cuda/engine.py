@@ -15,12 +15,19 @@ from typing import Self
 
 from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.check import check_compiled
-from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import ModelPackage, record_file
-from runtime.package.target import BackendName, EngineRecord, TargetIdentity
+from runtime.package.target import (
+    BackendName,
+    EngineRecord,
+    PreludeRecord,
+    TargetIdentity,
+    Variant,
+    VariantRecord,
+)
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
@@ -52,15 +59,20 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
-        """Write `folder/ROLE.onnx`, and its variants where its weights can be replaced.
-
-        Raises BuildError.
+        """Write `folder/ROLE.onnx`, its prelude where it has one, and the variants of both where
+        the role's weights can be replaced. Raises BuildError.
         """
         started = time.monotonic()
         wanted = identity.engines[role]
         phases.show("optimising", 0, 1)
         compiled = compile_role(package, role, wanted.precision, folder)
-        record = package.manifest.roles[role]
+
+        def variants(graph: Path) -> dict[Variant, VariantRecord]:
+            return write_variants(graph, package.manifest.roles[role]) if wanted.refittable else {}
+
+        prelude = None
+        if (path := compiled.prelude) is not None:
+            prelude = PreludeRecord(path.name, record_file(path), variants(path))
         return EngineRecord(
             file=compiled.path.name,
             content=record_file(compiled.path),
@@ -69,7 +81,8 @@ class OnnxRuntimeCudaCompiler:
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
-            variants=write_variants(compiled.path, record) if wanted.refittable else {},
+            variants=variants(compiled.path),
+            prelude=prelude,
         )
 
     def check(
@@ -84,7 +97,8 @@ class OnnxRuntimeCudaCompiler:
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
         precision = identity.engines[role].precision
-        check = check_compiled(reference.package, role, folder / f"{role}.onnx", precision, calls)
+        graphs = compiled_graphs(folder, role)
+        check = check_compiled(reference.package, role, graphs, precision, calls)
         if not check.passed:
             raise BuildError(
                 f"{role}: optimising its graph changed what it computes: it is off by "
