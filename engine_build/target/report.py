@@ -119,7 +119,7 @@ def _row(target: Target, manifest: Manifest) -> tuple[str, ...]:
         target.name,
         identity.compute_capability,
         identity.engines["denoiser"].precision,
-        size_text(sum(engine.content.size_bytes for engine in record.engines.values())),
+        size_text(sum(engine.graph_bytes for engine in record.engines.values())),
         "yes" if refittable else "no",
         state(target, manifest),
     )
@@ -159,7 +159,7 @@ def _engine(target: Target, role: str) -> tuple[str, ...]:
     return (
         role,
         engine.precision(identity),
-        size_text(engine.content.size_bytes),
+        size_text(engine.graph_bytes),
         f"{len(identity.refittable)} weights" if identity.refittable else "-",
         "-" if check is None else f"{check.largest_error:.1e}",
         "-" if check is None else f"{check.tolerance:.1e}",

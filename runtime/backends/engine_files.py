@@ -37,7 +37,7 @@ def device_bytes(target: Target, manifest: Manifest) -> dict[str, int]:
     """
     beside = row_of(target.record.identity.backend).weights_beside
     return {
-        role: engine.content.size_bytes + beside * manifest.roles[role].weights_bytes
+        role: engine.graph_bytes + beside * manifest.roles[role].weights_bytes
         for role, engine in target.record.engines.items()
         if role in manifest.roles
     }

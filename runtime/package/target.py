@@ -167,6 +167,24 @@ class Narrowing:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class PreludeRecord:
+    """The part of an engine's graph that depends on the conditioning alone, a graph of its own.
+
+    Its outputs are inputs of the engine's graph, by their names.
+    """
+
+    file: str
+    content: FileRecord
+    variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
+    """A variant for each of the engine's, which runs with that one."""
+
+    @property
+    def files(self) -> dict[str, FileRecord]:
+        """The record of every file of the prelude, by the file's name."""
+        return _files(self.file, self.content, self.variants)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class EngineRecord:
     """One role's engine."""
 
@@ -188,6 +206,8 @@ class EngineRecord:
     """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
     variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
     """For ONNX Runtime's CUDA provider alone, which takes the replaced weights as inputs."""
+    prelude: PreludeRecord | None = None
+    """For ONNX Runtime's CUDA provider alone; None where nothing of the graph was split off."""
     narrowing: Narrowing | None = None
     """None where the engine's precision is that of its identity, whatever its activations are."""
 
@@ -198,8 +218,20 @@ class EngineRecord:
     @property
     def files(self) -> dict[str, FileRecord]:
         """The record of every file of the engine, by the file's name."""
-        variants = {each.file: each.content for each in self.variants.values()}
-        return {self.file: self.content, **variants}
+        beside = {} if self.prelude is None else self.prelude.files
+        return {**_files(self.file, self.content, self.variants), **beside}
+
+    @property
+    def graph_bytes(self) -> int:
+        """The size of the files that are open while no LoRAs act."""
+        beside = 0 if self.prelude is None else self.prelude.content.size_bytes
+        return self.content.size_bytes + beside
+
+
+def _files(
+    file: str, content: FileRecord, variants: Mapping[Variant, VariantRecord]
+) -> dict[str, FileRecord]:
+    return {file: content, **{each.file: each.content for each in variants.values()}}
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -246,6 +278,16 @@ class Target:
     def variant(self, role: str, variant: Variant) -> Path:
         """The file of a variant of a role's engine."""
         return self.path / self.record.engines[role].variants[variant].file
+
+    def prelude(self, role: str, variant: Variant | None = None) -> Path | None:
+        """The file of a role's prelude, or of a variant of the prelude; None where the role has no
+        prelude.
+        """
+        prelude = self.record.engines[role].prelude
+        if prelude is None:
+            return None
+        file = prelude.file if variant is None else prelude.variants[variant].file
+        return self.path / file
 
     def fault(self, role: str) -> str | None:
         """The fault of a role's engine files, with the remedy; None when they are whole."""

@@ -18,10 +18,18 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from tests.fakes.cuda import FakeCuda, FakeError, FakeRuntime, Work
 
-_ELEMENTS = {1: np.float32, 10: np.float16, 16: np.uint16}
+_ELEMENTS = {
+    1: np.float32,
+    2: np.uint8,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    16: np.uint16,
+}
 _ARENA = 1024
 """Bytes by which an arena grows."""
-_TYPES = {"tensor(float)": 1, "tensor(uint8)": 2, "tensor(int64)": 7}
+_TYPES = {"tensor(float)": 1, "tensor(uint8)": 2, "tensor(int64)": 7, "tensor(float16)": 10}
 
 
 @dataclass
@@ -43,6 +51,8 @@ class FakeProvider:
     """True when host memory that a captured kernel reads is kept."""
     opened: list[bool] = field(default_factory=list)
     """For each session that was opened, whether it was to have its runs captured."""
+    ran: list[bytes] = field(default_factory=list)
+    """The model of each run that a session was asked for; replays of graphs are none."""
     captured_plain_sessions: int = 0
     """How often a session was captured that was not opened for that."""
     runtime: FakeRuntime = field(init=False)
@@ -101,8 +111,7 @@ class FakeIOBinding:
         buffer_ptr: int,
     ) -> None:
         assert (device_type, device_id) == ("cuda", 0)
-        element = _ELEMENTS.get(element_type, element_type)
-        self.bound_inputs[name] = _Bound(element, tuple(shape), buffer_ptr)
+        self.bound_inputs[name] = _Bound(_ELEMENTS[element_type], tuple(shape), buffer_ptr)
 
     def bind_output(  # noqa: PLR0917 - as the real one
         self,
@@ -149,6 +158,14 @@ class FakeSession:
         found: list[Any] = self._real.get_outputs()
         return found
 
+    def get_inputs(self) -> list[Any]:
+        found: list[Any] = self._real.get_inputs()
+        return found
+
+    def get_overridable_initializers(self) -> list[Any]:
+        found: list[Any] = self._real.get_overridable_initializers()
+        return found
+
     def io_binding(self) -> FakeIOBinding:
         return FakeIOBinding(self, {each.name: _TYPES[each.type] for each in self.get_outputs()})
 
@@ -158,6 +175,9 @@ class FakeSession:
         assert run_options.get_run_config_entry("gpu_graph_id") == "-1"
         entry = "disable_synchronize_execution_providers"
         waits = run_options.get_run_config_entry(entry) == "0"
+        known = {each.name for each in (*self.get_inputs(), *self.get_overridable_initializers())}
+        if unknown := iobinding.bound_inputs.keys() - known:
+            raise Fail(f"INVALID_ARGUMENT : Invalid Feed Input Name:{min(unknown)}")
         shapes = tuple((name, bound.shape) for name, bound in iobinding.bound_inputs.items())
         capturing = self._cuda.is_capturing(self._stream)
         self._provider.captured_plain_sessions += capturing and not self._captures
@@ -166,6 +186,7 @@ class FakeSession:
         self._runs[shapes] = self._runs.get(shapes, 0) + 1
         if self._runs[shapes] <= self._provider.growing:
             self._grow(_ARENA)
+        self._provider.ran.append(self._model)
         self._check("Slice", self._provider.runtime.last_error())
         tables = self._tables_of(shapes, capturing=capturing)
         work = self._work(iobinding, tables, capturing=capturing)

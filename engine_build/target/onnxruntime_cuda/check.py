@@ -25,18 +25,24 @@ FP32_TOLERANCE = 1e-4
 
 
 def check_compiled(
-    package: ModelPackage, role: str, graph: Path, precision: Precision, calls: Sequence[Call]
+    package: ModelPackage,
+    role: str,
+    graphs: Sequence[Path],
+    precision: Precision,
+    calls: Sequence[Call],
 ) -> EngineCheck:
-    """Measure, on the CPU, how far a compiled graph is from the package's own answers in `calls`.
+    """Measure, on the CPU, how far a role's compiled graphs are from the package's own answers in
+    `calls`. The graphs run in the order given; each reads what those before it made, by name.
 
     A graph in bf16, which the CPU provider cannot compute in, is checked with fp32 in its place;
     its constants stay as they were rounded. Raises BuildError where ONNX Runtime cannot run it.
     """
-    model = ir.load(graph)
-    define_operators(model)
-    if precision == "bf16":
-        widen(model)
-    run = _Runner(role, model, package.weights_folder(role)).run
+    models = [ir.load(graph) for graph in graphs]
+    for model in models:
+        define_operators(model)
+        if precision == "bf16":
+            widen(model)
+    run = _Runner(role, models, package.weights_folder(role)).run
     check = check_engine(calls, run, "fp16" if precision == "fp16" else "fp32")
     if precision == "fp32":
         return replace(check, tolerance=min(check.tolerance, FP32_TOLERANCE))
@@ -48,6 +54,9 @@ def widen(model: ir.Model) -> None:
     they are read.
     """
     narrow, wide = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+    for value in model.graph.inputs:
+        if value.dtype == narrow and not value.is_initializer():
+            value.dtype = wide
     for node in list(model.graph):
         for output in node.outputs:
             if output.dtype == narrow:
@@ -66,23 +75,28 @@ def widen(model: ir.Model) -> None:
 
 
 class _Runner:
-    """One graph, open on the CPU."""
+    """The graphs of a role, open on the CPU."""
 
-    def __init__(self, role: str, model: ir.Model, folder: Path) -> None:
+    def __init__(self, role: str, models: Sequence[ir.Model], folder: Path) -> None:
         self._role = role
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        content: bytes = ir.to_proto(model).SerializeToString()
+        contents = [ir.to_proto(model).SerializeToString() for model in models]
         try:
-            self._session = open_session(content, options, folder)
+            self._sessions = [open_session(content, options, folder) for content in contents]
         except Exception as error:  # onnxruntime's own errors share no base but this
             raise BuildError(f"{role}: ONNX Runtime cannot open its graph: {error}") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays in, named arrays out."""
-        try:
-            values = self._session.run(self._outputs, inputs)
-        except Exception as error:
-            raise BuildError(f"{self._role}: ONNX Runtime cannot run its graph: {error}") from error
-        return dict(zip(self._outputs, values, strict=True))
+        """Named arrays in, the named outputs of the last graph out."""
+        values, made = dict(inputs), dict[str, Array]()
+        for session in self._sessions:
+            read = {each.name: values[each.name] for each in session.get_inputs()}
+            names = [output.name for output in session.get_outputs()]
+            try:
+                made = dict(zip(names, session.run(names, read), strict=True))
+            except Exception as error:
+                words = f"{self._role}: ONNX Runtime cannot run its graph: {error}"
+                raise BuildError(words) from error
+            values |= made
+        return made

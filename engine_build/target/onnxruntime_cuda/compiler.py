@@ -24,6 +24,7 @@ from engine_build.target.onnxruntime_cuda.group_norm import fuse_group_norms
 from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
 from engine_build.target.onnxruntime_cuda.scaled import scale_stream
 from engine_build.target.precision import typed_graph
 from runtime.errors import BuildError
@@ -40,6 +41,8 @@ class CompiledGraph:
     """A compiled graph that was written."""
 
     path: Path
+    prelude: Path | None
+    """The graph whose outputs `path` reads beside the role's inputs; None where there is none."""
     inputs: Mapping[str, Binding]
     outputs: Mapping[str, Binding]
     fused: Mapping[str, int]
@@ -53,7 +56,8 @@ class CompiledGraph:
 def compile_role(
     package: ModelPackage, role: str, precision: Precision, folder: Path, exponent: int = 0
 ) -> CompiledGraph:
-    """Write `folder/ROLE.onnx`, in one step, its stream scaled by `2**-exponent` (`scaled`).
+    """Write `folder/ROLE.onnx`, its stream scaled by `2**-exponent` (`scaled`), and
+    `folder/ROLE.prelude.onnx` where the role has a prelude, each in one step.
 
     Raises BuildError for a graph that cannot be read.
     """
@@ -62,24 +66,37 @@ def compile_role(
     model = ir.load(package.file(record.graph))
     scale_stream(model, exponent)
     optimise(model, precision, parameters)
-    missing = set(parameters) - set(model.graph.initializers)
+    fused, left = counts.fused(model), counts.left(model)
+    inputs = _bindings(model.graph.inputs)
+    prelude = split_conditioning(model, record)
+    parts = [model] if prelude is None else [model, prelude]
+    missing = set(parameters).difference(*(part.graph.initializers for part in parts))
     if missing:
         raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
-    fused, left = counts.fused(model), counts.left(model)
     refusals = uncapturable(model)
     model.metadata_props[COUNTS] = json.dumps(
         {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
     )
-    path = folder / f"{role}.onnx"
+    path, beside = folder / f"{role}.onnx", _prelude_file(folder, role)
+    beside.unlink(missing_ok=True)
+    if prelude is not None:
+        write_whole(beside, ir.to_proto(prelude).SerializeToString())
     write_whole(path, ir.to_proto(model).SerializeToString())
     return CompiledGraph(
         path=path,
-        inputs=_bindings(model.graph.inputs),
+        prelude=None if prelude is None else beside,
+        inputs=inputs,
         outputs=_bindings(model.graph.outputs),
         fused=fused,
         left=left,
         uncaptured=refusals,
     )
+
+
+def compiled_graphs(folder: Path, role: str) -> list[Path]:
+    """The graphs that `compile_role` wrote, in the order in which they run."""
+    prelude = _prelude_file(folder, role)
+    return [*([prelude] if prelude.exists() else []), folder / f"{role}.onnx"]
 
 
 def optimise(
@@ -110,6 +127,10 @@ def optimise(
     put_numbers_on_device(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
+
+
+def _prelude_file(folder: Path, role: str) -> Path:
+    return folder / f"{role}.prelude.onnx"
 
 
 def _bindings(values: Iterable[ir.Value]) -> dict[str, Binding]:

@@ -15,13 +15,20 @@ from typing import Self
 
 from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.check import check_compiled
-from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
 from engine_build.target.onnxruntime_cuda.narrowing import narrowing
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
 from runtime.package.manifest import Precision, record_file
-from runtime.package.target import BackendName, EngineRecord, TargetIdentity
+from runtime.package.target import (
+    BackendName,
+    EngineRecord,
+    PreludeRecord,
+    TargetIdentity,
+    Variant,
+    VariantRecord,
+)
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
@@ -53,7 +60,8 @@ class OnnxRuntimeCudaCompiler:
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
-        """Write `folder/ROLE.onnx`, and its variants where its weights can be replaced.
+        """Write `folder/ROLE.onnx`, its prelude where it has one, and the variants of both where
+        the role's weights can be replaced.
 
         Raises BuildError, and BackendError where the reference cannot be drawn.
         """
@@ -67,6 +75,13 @@ class OnnxRuntimeCudaCompiler:
         precision = narrowed.precision if narrowed else wanted.precision
         exponent = narrowed.exponent if narrowed else 0
         compiled = compile_role(package, role, precision, folder, exponent)
+
+        def variants(graph: Path) -> dict[Variant, VariantRecord]:
+            return write_variants(graph, record) if wanted.refittable else {}
+
+        prelude = None
+        if (path := compiled.prelude) is not None:
+            prelude = PreludeRecord(path.name, record_file(path), variants(path))
         return EngineRecord(
             file=compiled.path.name,
             content=record_file(compiled.path),
@@ -77,7 +92,8 @@ class OnnxRuntimeCudaCompiler:
             fused=compiled.fused,
             left=compiled.left,
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
-            variants=write_variants(compiled.path, record) if wanted.refittable else {},
+            variants=variants(compiled.path),
+            prelude=prelude,
             narrowing=narrowed,
         )
 
@@ -92,7 +108,8 @@ class OnnxRuntimeCudaCompiler:
         """Run the graph on the CPU. Raises BuildError where its results are not the package's."""
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
-        check = check_compiled(reference.package, role, folder / f"{role}.onnx", precision, calls)
+        graphs = compiled_graphs(folder, role)
+        check = check_compiled(reference.package, role, graphs, precision, calls)
         if not check.passed:
             raise BuildError(
                 f"{role}: optimising its graph changed what it computes: it is off by "

@@ -19,6 +19,8 @@ from runtime.package.target import Variant, VariantRecord, variant_for
 def write_variants(graph: Path, record: RoleRecord) -> dict[Variant, VariantRecord]:
     """Write the variants of a role's compiled graph beside it: `ROLE.matrices.onnx`, and
     `ROLE.weights.onnx` where the role has convolutions.
+
+    `graph` may be the role's prelude, which has a variant for each of the role's.
     """
     replaceable = [each for each in record.parameters.values() if each.replaceable]
     matrices = [each for each in replaceable if variant_for([each.shape]) == "matrices"]
@@ -32,7 +34,8 @@ def _write(graph: Path, variant: Variant, inputs: Sequence[Parameter]) -> Varian
     model = ir.load(graph)
     if variant == "weights":
         put_plain_convolutions(model)
-    let_weights_be_inputs(model, inputs)
+    own = [each for each in inputs if each.initializer in model.graph.initializers]
+    let_weights_be_inputs(model, own)
     path = graph.with_suffix(f".{variant}.onnx")
     path.write_bytes(ir.to_proto(model).SerializeToString())
     return VariantRecord(path.name, record_file(path))

@@ -112,6 +112,8 @@ class DeviceDenoiser:
 
     def replace_weights(self, weights: Weights) -> None:
         """As `Engine.replace_weights`; the samples stay. Raises BackendError."""
+        # The calls keep what the weights before made of the conditioning.
+        self._conditioned.clear()
         self._engine.replace_weights(weights)
 
     def latents(self, slot: int) -> Reading:
@@ -145,9 +147,11 @@ class DeviceDenoiser:
         called = [(row.slot, number) for row in rows for number in range(len(row.mix))]
         if self._conditioned.get(call) == called:
             return
+        self._conditioned.pop(call, None)
         for index, (slot, number) in enumerate(called):
             for name, buffer in self._states[slot].evaluations[number].items():
                 self._fill(call.inputs[name], index, buffer)
+        call.condition()
         self._conditioned[call] = called
 
     def _put_back(self, call: DeviceCall, states: Sequence[_State]) -> None:

@@ -15,7 +15,11 @@ from runtime.package.manifest import BATCH, InputRecord
 
 
 class DeviceCall(Protocol):
-    """An engine's call at fixed shapes; the addresses of its buffers never change."""
+    """An engine's call at fixed shapes; the addresses of its buffers never change.
+
+    After a change of the conditioning among its inputs, and after one of the engine's weights, the
+    call is conditioned before the next run.
+    """
 
     @property
     def inputs(self) -> Mapping[str, Buffer]:
@@ -27,8 +31,17 @@ class DeviceCall(Protocol):
         """The buffers that a run writes, by the output's name."""
         ...
 
+    def condition(self) -> None:
+        """Enqueue the part of the work that depends on the conditioning alone, where the engine
+        keeps the results for many runs. Raises DeviceError.
+        """
+        ...
+
     def run(self) -> None:
-        """Enqueue the call on the engine's stream. Raises DeviceError."""
+        """Enqueue the call on the engine's stream, with the results of the last `condition`.
+
+        Raises DeviceError.
+        """
         ...
 
 
@@ -100,7 +113,9 @@ class HostArrayEngine:
         self._engine.replace_weights(weights)
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
-        """Milliseconds of a call on the device, without copies; an untimed call comes first."""
+        """Milliseconds of a call on the device, without copies and without what depends on the
+        conditioning alone; an untimed call comes first.
+        """
         self.run(inputs)
         call = self._engine.call({name: array.shape for name, array in inputs.items()})
         began = perf_counter()
@@ -126,6 +141,7 @@ class HostArrayEngine:
             buffer = call.inputs[name]
             self._uploads.put(array.astype(buffer.dtype, copy=False), buffer.memory.address)
         self._uploads.end_round()
+        call.condition()
         call.run()
         readings = {
             name: reading(self._engine.pinned, self._engine.stream, buffer)

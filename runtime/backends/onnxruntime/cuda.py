@@ -12,8 +12,10 @@ from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights, offsets
 from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.low_rank import Weights, base_of
-from runtime.backends.onnxruntime.cuda_call import OnnxCudaCall, Placed
-from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
+from runtime.backends.onnxruntime.cuda_bound import Place
+from runtime.backends.onnxruntime.cuda_call import OnnxCudaCall
+from runtime.backends.onnxruntime.cuda_network import NetworkFiles, OnnxCudaNetwork
+from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
@@ -23,19 +25,21 @@ from runtime.package.target import Target, Variant, variant_for
 
 
 class OnnxCudaEngine:
-    """A role's graph on the device.
+    """A role's graph on the device, and the graph's prelude where there is one.
 
-    While weights are replaced, a second session runs a variant of the graph, whose weights are
-    inputs. A weight that was replaced once has memory of its own, into which another set's values
-    or the package's own are written from then on: its address stays, and so do CUDA graphs. The
-    variant that takes the kernels of convolutions too is opened for the first set that changes such
+    While weights are replaced, other sessions run a variant of both, whose weights are inputs. A
+    weight that was replaced once has memory of its own, into which another set's values or the
+    package's own are written from then on: its address stays, and so do CUDA graphs. The variant
+    that takes the kernels of convolutions too is opened for the first set that changes such
     kernels, and stays open. Few sets change them, and all convolutions of that variant are slower.
     """
 
     def __init__(
         self, package: ModelPackage, target: Target, role: str, device: Device, path: Path
     ) -> None:
-        """Open the graph at `path`. Raises BackendError, also where the provider was not taken."""
+        """Open the graph at `path`, and its prelude's. Raises BackendError, also where the provider
+        was not taken.
+        """
         self.stream = Stream(device.cuda, urgent=not role.endswith("decoder"))
         self.pinned = device.pinned
         self._device = device
@@ -46,12 +50,12 @@ class OnnxCudaEngine:
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
         self._profiles = Profiles(role, self._record.inputs, identity.profiles, scale)
-        self._plain = self._open(path)
-        self._session = self._plain
-        self._adaptable: OnnxCudaSession | None = None
+        self._plain = self._open(path, target.prelude(role))
+        self._network = self._plain
+        self._adaptable: OnnxCudaNetwork | None = None
         self._variant: Variant = "matrices"
         self._writer = DeviceWeights(device.cuda, self.stream, device.pinned)
-        self._placed: dict[str, Placed] = {}
+        self._placed: dict[str, Place] = {}
         self._memory: list[DeviceMemory] = []
         self._replaced = ReplacedWeights(package, role)
 
@@ -70,18 +74,18 @@ class OnnxCudaEngine:
     def call(self, shapes: Mapping[str, Shape]) -> OnnxCudaCall:
         """The call at these shapes. Raises BackendError."""
         self.check(shapes)
-        return self._session.call(shapes, self._profiles.words(shapes))
+        return self._network.call(shapes, self._profiles.words(shapes))
 
     def replace_weights(self, weights: Weights) -> None:
         """As `Engine.replace_weights`. Waits for the device. Raises BackendError."""
         self.stream.synchronize()
         if not weights:
-            self._session = self._plain
+            self._network = self._plain
             return
         adaptable = self._adapted(
             variant_for(base_of(each).values.shape for each in weights.values())
         )
-        self._session = adaptable
+        self._network = adaptable
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
         self._placed |= placed
         if placed:
@@ -94,45 +98,48 @@ class OnnxCudaEngine:
 
     def close(self) -> None:
         """Give the device's memory back; the engine cannot be used afterwards."""
-        for session in (self._plain, self._adaptable):
-            if session is not None:
-                session.free()
+        for network in (self._plain, self._adaptable):
+            if network is not None:
+                network.free()
         while self._memory:
             self._device.cuda.free(self._memory.pop())
 
-    def _place(self, weights: Weights) -> dict[str, Placed]:
+    def _place(self, weights: Weights) -> dict[str, Place]:
         """Allocate one piece of memory for all of `weights`, which have no memory yet."""
         if not weights:
             return {}
         places, size = offsets(weights)
         memory = self._device.cuda.allocate(size, "LoRA weights")
         self._memory.append(memory)
+        bases = {name: base_of(weight) for name, weight in weights.items()}
         return {
-            name: Placed(base_of(weight), memory.address + places[name])
-            for name, weight in weights.items()
+            name: Place(ELEMENT_TYPES[base.dtype], base.values.shape, memory.address + places[name])
+            for name, base in bases.items()
         }
 
-    def _adapted(self, variant: Variant) -> OnnxCudaSession:
-        """The session of a variant in which the weights that `variant` names are inputs."""
+    def _adapted(self, variant: Variant) -> OnnxCudaNetwork:
+        """The graphs of a variant in which the weights that `variant` names are inputs."""
         if self._adaptable is not None:
             if variant in ("matrices", self._variant):
                 return self._adaptable
-            self._session = self._plain
+            self._network = self._plain
             self._adaptable.free()
             self._adaptable = None
-        # The second session has every weight once more.
+        # These sessions have every weight once more.
         size = device_bytes(self._target, self._package.manifest)[self._role]
         self._device.cuda.check_room({f"{self._role} with LoRAs": size})
-        session = self._open(self._target.variant(self._role, variant))
-        session.bind(self._placed)
-        self._adaptable, self._variant = session, variant
-        return session
+        network = self._open(
+            self._target.variant(self._role, variant), self._target.prelude(self._role, variant)
+        )
+        network.bind(self._placed)
+        self._adaptable, self._variant = network, variant
+        return network
 
-    def _open(self, path: Path) -> OnnxCudaSession:
+    def _open(self, step: Path, prelude: Path | None) -> OnnxCudaNetwork:
         engine = self._target.record.identity.engines[self._role]
-        session = OnnxCudaSession(self._device, self.stream, self._role, self._record, engine)
-        session.open(path, self._package.weights_folder(self._role))
-        return session
+        network = OnnxCudaNetwork(self._device, self.stream, self._role, self._record, engine)
+        network.open(NetworkFiles(step, prelude, self._package.weights_folder(self._role)))
+        return network
 
 
 class OnnxRuntimeCuda:

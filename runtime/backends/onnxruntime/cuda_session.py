@@ -1,22 +1,19 @@
-"""A graph open on the device by ONNX Runtime's CUDA provider: its session, and its calls by shape.
+"""A graph open on the device by ONNX Runtime's CUDA provider: its session, bound at many shapes.
 
 A session is opened as one whose runs can be captured, which the provider refuses where a network
-goes back and forth between device and host. The calls capture their runs themselves.
+goes back and forth between device and host. The graphs bound to it capture their runs themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.backends.device.calls import Calls
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.stream import Stream
-from runtime.backends.onnxruntime.cuda_call import OnnxCudaCall, Placed
+from runtime.backends.onnxruntime.cuda_bound import BoundGraph, Place
 from runtime.backends.onnxruntime.cuda_provider import Source, open_session, run
-from runtime.backends.profiles import Shape
 from runtime.errors import BackendError, DeviceError
-from runtime.package.manifest import RoleRecord
 from runtime.package.target import EngineIdentity
 
 if TYPE_CHECKING:
@@ -31,19 +28,19 @@ class OnnxCudaSession:
     """A compiled graph of a role on the device. For one thread at a time."""
 
     def __init__(
-        self, device: Device, stream: Stream, role: str, record: RoleRecord, engine: EngineIdentity
+        self, device: Device, stream: Stream, role: str, engine: EngineIdentity, *, captures: bool
     ) -> None:
-        """Call `open` before anything else. `engine` is how the graph was compiled."""
+        """Call `open` before anything else. `role` names the graph, for people; `engine` is how the
+        graph was compiled; without `captures` the session is for plain runs alone.
+        """
         self.graphs = Graphs(device, stream, role, NOISE)
         self._engine = engine
         self._device = device
         self._stream = stream
         self._role = role
-        self._record = record
-        self._calls: Calls[OnnxCudaCall] = Calls(stream)
-        self._unfinished: list[OnnxCudaCall] = []
-        """The call that is being made, which `_calls` does not have yet."""
-        self._placed: dict[str, Placed] = {}
+        self._captures = captures
+        self._bound: list[BoundGraph] = []
+        self._placed: dict[str, Place] = {}
 
     def open(self, path: Path, folder: Path) -> None:
         """Open the graph at `path`, whose weights lie in `folder`: they go onto the device.
@@ -53,29 +50,45 @@ class OnnxCudaSession:
         self._source = Source(path.read_bytes(), path, folder)
         cuda = self._device.cuda
         before, _ = cuda.memory()
-        self._open(captures=self._device.captures)
+        self._open(captures=self._captures)
         self._size_bytes = max(0, before - cuda.memory()[0])
         cuda.account("weights", self._size_bytes)
 
     def free(self) -> None:
-        """Give back the memory of the session and of all its calls, which end here."""
-        self._calls.free()
+        """Give back the memory of the session, to which no graph may be bound any more."""
         del self._session
         self._device.cuda.account("weights", -self._size_bytes)
 
-    def call(self, shapes: Mapping[str, Shape], at: str) -> OnnxCudaCall:
-        """The call at these shapes, made at the first use; `at` names the shapes, for people."""
-        return self._calls.at(shapes, lambda: self._made(shapes, at))
+    def bound(self, at: str) -> BoundGraph:
+        """A new graph bound to the session, which is not prepared; `at` names its shapes."""
+        made = BoundGraph(self, self._device, at)
+        self._bound.append(made)
+        for name, place in self._placed.items():
+            made.bind_weight(name, place)
+        return made
 
-    def bind(self, placed: Mapping[str, Placed]) -> None:
-        """Bind initializers that are inputs to their values' addresses, in later calls too."""
-        self._placed |= placed
-        for call in self._calls:
-            for name, each in placed.items():
-                call.bind_weight(name, each)
+    def forget(self, bound: BoundGraph) -> None:
+        """Let go of a graph that is bound to the session no more."""
+        self._bound.remove(bound)
+
+    def bind(self, placed: Mapping[str, Place]) -> None:
+        """Bind initializers that are inputs of this graph to their values' places, in graphs that
+        are bound later too.
+        """
+        weights = {each.name for each in self._session.get_overridable_initializers()}
+        own = {name: place for name, place in placed.items() if name in weights}
+        self._placed |= own
+        for bound in self._bound:
+            for name, place in own.items():
+                bound.bind_weight(name, place)
 
     @property
-    def outputs(self) -> list[str]:
+    def inputs(self) -> Sequence[str]:
+        """The names of the graph's inputs, without the weights that are inputs as well."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Sequence[str]:
         """The names of the graph's outputs."""
         return self._outputs
 
@@ -104,22 +117,21 @@ class OnnxCudaSession:
             self.open_again()
 
     def open_again(self) -> None:
-        """Open the session again for plain runs alone; its calls keep their buffers.
+        """Open the session again for plain runs alone; the graphs bound to it keep their buffers.
 
         Raises DeviceError: a session that is gone and cannot be opened again is the end of its
         process.
         """
         self.graphs.give_up_all()
-        calls = [*self._calls, *self._unfinished]
-        for call in calls:
-            call.release()
+        for bound in self._bound:
+            bound.release()
         del self._session
         try:
             self._open(captures=False)
         except BackendError as error:
             raise DeviceError(f"{self._role} cannot be opened again: {error}") from error
-        for call in calls:
-            call.rebind()
+        for bound in self._bound:
+            bound.rebind()
 
     def _open(self, *, captures: bool) -> None:
         source, address = self._source, self._stream.address
@@ -133,28 +145,13 @@ class OnnxCudaSession:
                 raise BackendError(words) from error
             refusal = _line(error)
         else:
+            self._inputs = [each.name for each in self._session.get_inputs()]
             self._outputs = [output.name for output in self._session.get_outputs()]
             self._opened_on = address
             return
         self._open(captures=False)
         self.graphs.give_up_all()
         self._device.shortfalls.add(f"{self._role} runs without CUDA graphs: {refusal}")
-
-    def _made(self, shapes: Mapping[str, Shape], at: str) -> OnnxCudaCall:
-        made = OnnxCudaCall(self, self._device, at)
-        self._unfinished.append(made)
-        try:
-            for name, placed in self._placed.items():
-                made.bind_weight(name, placed)
-            made.prepare(self._record, shapes)
-        except DeviceError:
-            raise
-        except BackendError:
-            made.free()
-            raise
-        finally:
-            self._unfinished.remove(made)
-        return made
 
 
 def _line(error: Exception) -> str:

@@ -1,10 +1,13 @@
 """Targets of a package as the runtime's tests need them: their engines are plans of the fake."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from runtime.package.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
 from runtime.package.target import (
@@ -13,12 +16,15 @@ from runtime.package.target import (
     EngineCheck,
     EngineIdentity,
     EngineRecord,
+    PreludeRecord,
     Profile,
     Range,
     StepTime,
     Target,
     TargetIdentity,
     TargetRecord,
+    Variant,
+    VariantRecord,
     graph_sha256,
     read_target,
     weights_sha256,
@@ -113,12 +119,7 @@ def _engine(
     package: Path, folder: Path, role: str, identity: EngineIdentity, made: Made
 ) -> EngineRecord:
     if made.backend == "onnxruntime-cuda":
-        # A compiled graph would be fused; the package's own computes the same.
-        path = folder / f"{role}.onnx"
-        path.write_bytes((package / f"{role}.onnx").read_bytes())
-        manifest, _ = read_manifest(package)
-        variants = write_variants(path, manifest.roles[role]) if identity.refittable else {}
-        return replace(_record(path, role, made), variants=variants)
+        return _compiled(package, folder, role, identity, made)
     path = folder / f"{role}.engine"
     plan = {
         "package": str(package),
@@ -134,6 +135,29 @@ def _engine(
     }
     path.write_text(json.dumps(plan))
     return _record(path, role, made)
+
+
+def _compiled(
+    package: Path, folder: Path, role: str, identity: EngineIdentity, made: Made
+) -> EngineRecord:
+    """A compiled graph would be fused; the package's own computes the same."""
+    manifest, _ = read_manifest(package)
+    record = manifest.roles[role]
+
+    def variants(graph: Path) -> Mapping[Variant, VariantRecord]:
+        return write_variants(graph, record) if identity.refittable else {}
+
+    path, beside = folder / f"{role}.onnx", folder / f"{role}.prelude.onnx"
+    model = ir.load(package / path.name)
+    prelude = split_conditioning(model, record)
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+    engine = replace(_record(path, role, made), variants=variants(path))
+    if prelude is None:
+        return engine
+    beside.write_bytes(ir.to_proto(prelude).SerializeToString())
+    return replace(
+        engine, prelude=PreludeRecord(beside.name, record_file(beside), variants(beside))
+    )
 
 
 def _record(path: Path, role: str, made: Made) -> EngineRecord:

@@ -9,7 +9,7 @@ import pytest
 
 from engine_build.target.capture import Call
 from engine_build.target.onnxruntime_cuda.check import check_compiled
-from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
 from engine_build.target.reference import Reference
 from runtime.errors import BuildError
 from runtime.package.manifest import ModelPackage, Precision, load_package
@@ -34,8 +34,9 @@ def test_every_role_of_the_demo_passes(
 ) -> None:
     for role, record in demo.manifest.roles.items():
         chosen: Precision = "fp32" if record.precision == "fp32" else precision
-        graph = compile_role(demo, role, chosen, tmp_path).path
-        check = check_compiled(demo, role, graph, chosen, demo_calls[role])
+        compile_role(demo, role, chosen, tmp_path)
+        graphs = compiled_graphs(tmp_path, role)
+        check = check_compiled(demo, role, graphs, chosen, demo_calls[role])
         assert check.passed, f"{role}: {check}"
 
 
@@ -48,8 +49,9 @@ def test_every_role_of_every_family_passes(
     calls = Reference(package, [(64, 96)]).calls
     for role, record in package.manifest.roles.items():
         if role in calls:
-            graph = compile_role(package, role, record.precision, tmp_path).path
-            check = check_compiled(package, role, graph, record.precision, calls[role])
+            compile_role(package, role, record.precision, tmp_path)
+            graphs = compiled_graphs(tmp_path, role)
+            check = check_compiled(package, role, graphs, record.precision, calls[role])
             assert check.passed, f"{role}: {check}"
 
 
@@ -103,7 +105,8 @@ def test_a_fusion_that_computes_something_else_does_not_pass(
     spoil([node for node in model.graph if node.op_type == operator][-1])
     graph = tmp_path / "spoilt.onnx"
     graph.write_bytes(ir.to_proto(model).SerializeToString())
-    check = check_compiled(demo, "denoiser", graph, "fp32", demo_calls["denoiser"][:1])
+    prelude, _ = compiled_graphs(fused_denoiser.parent, "denoiser")
+    check = check_compiled(demo, "denoiser", [prelude, graph], "fp32", demo_calls["denoiser"][:1])
     assert not check.passed
 
 
@@ -115,4 +118,4 @@ def test_a_graph_that_cannot_be_opened_is_named(
     next(iter(model.graph)).op_type = "Unheard"
     graph.write_bytes(ir.to_proto(model).SerializeToString())
     with pytest.raises(BuildError, match=r"^text_encoder: ONNX Runtime cannot open its graph: "):
-        check_compiled(demo, "text_encoder", graph, "fp32", demo_calls["text_encoder"])
+        check_compiled(demo, "text_encoder", [graph], "fp32", demo_calls["text_encoder"])

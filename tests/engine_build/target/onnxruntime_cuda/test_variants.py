@@ -7,16 +7,16 @@ import onnx
 import pytest
 
 from engine_build.target.onnxruntime_cuda.check import check_compiled
-from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.package.manifest import ModelPackage, load_package, record_file
-from runtime.package.target import Variant, VariantRecord, variant_for
+from runtime.package.target import Variant, variant_for
 from tests.places import ENGINES
 
 ROLE = "denoiser"
 
-Written = tuple[Path, dict[Variant, VariantRecord]]
+Written = tuple[list[Path], dict[Variant, list[Path]]]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,19 @@ def demo() -> ModelPackage:
 
 @pytest.fixture(scope="module")
 def written(demo: ModelPackage, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """The denoiser's compiled graph, and its variants."""
-    graph = compile_role(demo, ROLE, "fp32", tmp_path_factory.mktemp("compiled")).path
-    return graph, write_variants(graph, demo.manifest.roles[ROLE])
+    """The denoiser's prelude and its step, and the variants of both."""
+    folder = tmp_path_factory.mktemp("compiled")
+    compile_role(demo, ROLE, "fp32", folder)
+    graphs = compiled_graphs(folder, ROLE)
+    prelude, step = (write_variants(each, demo.manifest.roles[ROLE]) for each in graphs)
+    assert prelude.keys() == step.keys()
+    assert all(
+        record.content == record_file(folder / record.file)
+        for record in (*prelude.values(), *step.values())
+    )
+    return graphs, {
+        variant: [folder / each[variant].file for each in (prelude, step)] for variant in step
+    }
 
 
 def inputs_of(path: Path) -> list[str]:
@@ -42,34 +52,34 @@ def operators_of(path: Path) -> Counter[str]:
 def test_exactly_the_weights_that_it_is_for_are_inputs(
     demo: ModelPackage, written: Written
 ) -> None:
-    graph, variants = written
+    graphs, variants = written
     parameters = demo.manifest.roles[ROLE].parameters.values()
-    for variant, record in variants.items():
-        path = graph.with_name(record.file)
+    for variant, paths in variants.items():
         weights = {
             each.initializer
             for each in parameters
             if each.replaceable and variant_for([each.shape]) in {"matrices", variant}
         }
-        assert set(inputs_of(path)) - set(inputs_of(graph)) == weights
-        assert record.content == record_file(path)
+        found = [
+            set(inputs_of(path)) - set(inputs_of(graph))
+            for path, graph in zip(paths, graphs, strict=True)
+        ]
+        assert set().union(*found) == weights
+        assert all(found), "the prelude and the step have weights of their own"
     assert list(variants) == ["matrices", "weights"]
 
 
 def test_convolutions_are_slower_only_where_their_kernels_are_inputs(written: Written) -> None:
-    graph, variants = written
-    plain, matrices, weights = (
-        operators_of(path)
-        for path in (graph, *(graph.with_name(each.file) for each in variants.values()))
-    )
+    graphs, variants = written
+    plain, matrices, weights = (operators_of(paths[-1]) for paths in (graphs, *variants.values()))
     assert matrices == plain
     assert weights["NhwcConv"] == 0
     assert weights["Conv"] == plain["NhwcConv"] > 0
 
 
 def test_each_computes_what_the_package_s_graph_does(demo: ModelPackage, written: Written) -> None:
-    graph, variants = written
+    _, variants = written
     calls = Reference(demo, [(64, 64)]).calls[ROLE][:1]
-    for record in variants.values():
-        check = check_compiled(demo, ROLE, graph.with_name(record.file), "fp32", calls)
-        assert check.passed, f"{record.file}: {check}"
+    for variant, paths in variants.items():
+        check = check_compiled(demo, ROLE, paths, "fp32", calls)
+        assert check.passed, f"{variant}: {check}"

@@ -123,18 +123,21 @@ def test_convolutions_are_inputs_from_the_first_set_on_that_has_some(
         next(name for name, each in own.items() if each.values.ndim == axes) for axes in (2, 4)
     )
 
-    def inputs(content: bytes) -> tuple[bool, bool]:
-        names = {each.name for each in onnx.load_model_from_string(content).graph.input}
+    def inputs(pair: tuple[bytes, ...]) -> tuple[bool, bool]:
+        graphs = [onnx.load_model_from_string(content).graph for content in pair]
+        names = {each.name for graph in graphs for each in graph.input}
         return matrix in names, convolution in names
 
     taken = []
     for names in ([matrix], [convolution], [matrix], [matrix, convolution]):
         engine.replace_weights({name: own[name] for name in names})
         taken.append(machine.cuda.allocated_bytes)
-    # The second session's memory is given back before the third takes its own.
-    replaced, graphs = own[convolution].size_bytes, [len(content) for content in machine.models]
-    assert taken[1] - taken[0] < graphs[-1] - graphs[1] + 2 * replaced
-    assert [inputs(content) for content in machine.models] == [
+    # A step's graph, and its prelude's.
+    pairs = list(zip(machine.models[::2], machine.models[1::2], strict=True))
+    # The second pair's memory is given back before the third takes its own.
+    replaced, sizes = own[convolution].size_bytes, [sum(map(len, pair)) for pair in pairs]
+    assert taken[1] - taken[0] < sizes[-1] - sizes[1] + 2 * replaced
+    assert [inputs(pair) for pair in pairs] == [
         (False, False),
         (True, False),
         (True, True),
