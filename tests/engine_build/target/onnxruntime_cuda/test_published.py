@@ -1,4 +1,5 @@
-"""Graphs of published structure, of weights that take no room: nothing in them defies a capture.
+"""Graphs of published structure, of weights that take no room: nothing in them defies a capture,
+and in those of SDXL every fusion fits.
 
 CLIP and Qwen3 are as deep as published, since what picks one of their states grows with depth.
 Denoisers and T5, of which the last state is read, are as wide as published and have two blocks of
@@ -9,13 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 
+import onnx_ir as ir
 import pytest
 
 from benchmarks.published_graphs import compiled_graph, published_roles
 from benchmarks.real_size import write_hollow
 from engine_build.package.export.role import RoleExport
 from engine_build.quiet import quiet
+from engine_build.target.onnxruntime_cuda import counts
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
+from engine_build.target.onnxruntime_cuda.patterns import is_constant
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 
@@ -38,6 +42,14 @@ ATTENTIONS = {
     ("zimage", "text_encoder"): 35,
     ("zimage", "denoiser"): 6,
 }
+
+# Of SDXL alone. The first text encoder's GELU is the sigmoid's, which takes no bias; CLIP's first
+# norm reads a sum of fp32 tables, and the last norm of the second one is an answer in fp32.
+LEFT = {
+    "text_encoder": {"bias of a product": 12, "layer norm in fp32": 2},
+    "text_encoder_2": {"layer norm in fp32": 2},
+}
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +74,24 @@ def test_nothing_of_a_published_structure_defies_a_capture(
     operators = Counter(node.op_type for node in model.graph)
     assert operators["MultiHeadAttention"] == ATTENTIONS[name, role]
     assert operators["Softmax"] == 0
+    if name == "sdxl":
+        assert counts.left(model) == LEFT.get(role, {})
+
+
+def test_a_step_of_sdxl_casts_where_it_begins_and_ends_alone(roles: Roles) -> None:
+    with quiet():
+        model = compiled_graph(roles("sdxl")["denoiser"])
+    casts = [
+        node
+        for node in model.graph
+        if node.op_type == "Cast"
+        and node.inputs[0] is not None
+        and node.inputs[0].dtype in FLOATS
+        and not is_constant(node.inputs[0])
+    ]
+    # The text, the latents, the embeddings of the time, and of the pooled text with the sizes.
+    narrowed = [node for node in casts if node.outputs[0].dtype == ir.DataType.FLOAT16]
+    widened = [node for node in casts if node.outputs[0].dtype == ir.DataType.FLOAT]
+    assert len(narrowed) == 4
+    assert len(widened) == 1
+    assert len(casts) == 5
