@@ -123,6 +123,7 @@ def _unet_alone(
     parameters = {name: Parameter(name, shape, "F16") for name, shape in shapes.items()}
     role = replace(like.manifest.roles[ROLE], weights="unet.safetensors", parameters=parameters)
     manifest = replace(like.manifest, name="sdxl", roles={**like.manifest.roles, ROLE: role})
+    _link_graphs(like, folder)
     return ModelPackage(folder, manifest, digest="")
 
 
@@ -170,24 +171,40 @@ def _matrices(package: ModelPackage) -> dict[str, Any]:
 
 
 def _random_packs(package: ModelPackage, folder: Path, rank: int) -> list[LoraPack]:
-    return [_random_pack(package, folder, rank, seed) for seed in range(2)]
+    return [random_pack(package, folder, rank, seed) for seed in range(2)]
 
 
-def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> LoraPack:
-    """Random LoRA in diffusers' naming, in fp16 as most LoRAs are published."""
+def random_pack(
+    package: ModelPackage, folder: Path, rank: int, seed: int, *, kernels: bool = True
+) -> LoraPack:
+    """Random LoRA in diffusers' naming, in fp16 as most LoRAs are published.
+
+    The LoRA lies on every matrix of the denoiser, with `kernels` on those of convolutions too.
+    """
     chance = np.random.default_rng(seed)
     tensors = {}
     for name, parameter in _matrices(package).items():
         module = f"unet.{name.removesuffix('.weight')}"
         out, *inputs = parameter.shape
+        if len(inputs) > 1 and not kernels:
+            continue
         up = (out, rank, *[1] * (len(inputs) - 1))
         for factor, shape in (("A", (rank, *inputs)), ("B", up)):
             values = 0.01 * chance.standard_normal(shape, np.float32)
             tensors[f"{module}.lora_{factor}.weight"] = values.astype(np.float16)
     path = folder / f"random{seed}.safetensors"
     save_file(tensors, path)
+    _link_graphs(package, folder)
     apart = ModelPackage(folder, package.manifest, package.digest)
     return add_pack(apart, LoraRequest(path, path.name))
+
+
+def _link_graphs(package: ModelPackage, folder: Path) -> None:
+    """Give `folder` the package's graphs: with a pack come graphs that are made of them."""
+    for record in package.manifest.roles.values():
+        link = folder / record.graph
+        if not link.exists():
+            link.symlink_to(package.file(record.graph).resolve())
 
 
 def _changes(
