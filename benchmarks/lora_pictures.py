@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.lora import random_pack
 from benchmarks.machine import gpu, machine
 from benchmarks.pictures import Wanted, drawn, opened_generator
+from benchmarks.random_loras import random_pack
 from runtime.backends.catalog import WISHES
 from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet

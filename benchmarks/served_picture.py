@@ -23,15 +23,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tqdm import tqdm
 
 from benchmarks.closed_loop import closed_loop
 from benchmarks.machine import gpu, machine
 from benchmarks.memory import RESIDENT, held_gb
-from benchmarks.serving import COMPLETED, NEGATIVE, Followed, Server, ServerOptions, request_body
+from benchmarks.serving import (
+    COMPLETED,
+    NEGATIVE,
+    Followed,
+    Server,
+    ServerOptions,
+    ServingError,
+    request_body,
+)
 from runtime.backends.catalog import WISHES
 
 RESULTS = Path(__file__).parent / "results"
+LOG_LINES = 12
+"""Lines of the server's log that are shown when the server fails."""
 _COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_misses")
 
 
@@ -58,9 +69,13 @@ def main() -> int:
             flags=("--no-cuda-graphs",) if arguments.no_cuda_graphs else (),
             patience=arguments.patience,
         )
-        with Server(options) as server:
-            for result in measured(server, arguments):
-                output.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            with Server(options) as server:
+                for result in measured(server, arguments):
+                    output.write_text(json.dumps(result, indent=1) + "\n")
+        except (ServingError, httpx.HTTPError):
+            print(*options.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
+            raise
     _print(result)
     failed = [each for series in (*result["series"], *result["loops"]) for each in series["failed"]]
     for each in failed:

@@ -46,7 +46,7 @@ class Family:
     """Number of pictures in the closed loop."""
     lora_changes: int = 5
     """Number of changes between each two sets of LoRAs."""
-    patience: float = 300.0
+    patience: float = 120.0
     """Seconds that a server may take to be ready."""
 
     def rehearsed(self) -> Self:

@@ -25,7 +25,7 @@ RAN, FAILED, NOT_THERE = "ran", "failed", "not there"
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 10.0
 """Seconds between the request to end and the end of a part's processes."""
-KEPT_LINES = 20
+KEPT_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _loras(family: Family, drawn: Sequence[str]) -> Part:
     if not family.loras:
         return Part("loras", 0, (), f"{family.model} takes no LoRAs")
     repetitions = ("--repetitions", str(family.lora_changes))
-    return Part("loras", 150, ("benchmarks.lora_pictures", *drawn, *repetitions))
+    return Part("loras", 200, ("benchmarks.lora_pictures", *drawn, *repetitions))
 
 
 def _diffusers(family: Family, place: Place, drawn: Sequence[str]) -> Part:
