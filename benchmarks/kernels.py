@@ -153,16 +153,17 @@ def main() -> None:
         output.write_text(json.dumps(result, indent=1) + "\n")
 
     keep()
-    bodies = [wanted.body(model, number) for number in range(arguments.pictures)]
-    pictures = [drawn(generator, body) for body in bodies]
-    result["pictures"] = [times for times, _ in pictures]
-    result["last_latents"] = sampled(pictures[-1][1])
+    result["pictures"], result["with_previews"] = [], []
+    for number in range(arguments.pictures):
+        times, latents = drawn(generator, wanted.body(model, number))
+        result["pictures"].append(times)
+        result["last_latents"] = sampled(latents)
+        if arguments.previews:
+            # In turn, so that a machine that slows down slows both; and a prompt of its own, which
+            # is encoded as the other was.
+            body = wanted.body(model, arguments.pictures + number)
+            result["with_previews"].append(drawn_with_previews(generator, body))
     keep()
-    if arguments.previews:
-        # Other prompts, so that they are encoded as those before were.
-        others = [wanted.body(model, len(bodies) + number) for number in range(len(bodies))]
-        result["with_previews"] = [drawn_with_previews(generator, body) for body in others]
-        keep()
     _print_pictures(result)
     if arguments.profiled:
         body = {**wanted.body(model, 10**6), "steps": arguments.profiled}
@@ -220,7 +221,7 @@ def _print_pictures(result: Mapping[str, Any]) -> None:
     print(f"{result['note']}; opened in {result['open_seconds']} s")
     for sentence in result.get("shortfalls", ()):
         print(sentence)
-    for each in [*result["pictures"], *result.get("with_previews", ())]:
+    for each in [*result["pictures"], *result["with_previews"]]:
         print(" ".join(f"{name} {value}" for name, value in each.items()), flush=True)
 
 
