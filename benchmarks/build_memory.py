@@ -64,9 +64,9 @@ class Watch:
             self.steps.append(Step(title))
 
 
-def measure(source: Path, engines: Path, arguments: list[str]) -> list[Step]:
+def measure(source: Path, engines: Path, name: str, arguments: list[str]) -> list[Step]:
     """Build `source` in a process of its own; the steps. Raises SystemExit when the build fails."""
-    command = [sys.executable, "-m", "engine_build", "build", str(source), "--name", "measured"]
+    command = [sys.executable, "-m", "engine_build", "build", str(source), "--name", name]
     command += ["--engines", str(engines), *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     watch = Watch(process)
@@ -97,7 +97,7 @@ def main() -> None:
         source = arguments.source or write_model(arguments.model, Path(scratch) / arguments.model)
         size = sum(path.stat().st_size for path in source.rglob("*.safetensors"))
         flags = ["--in-place"] if arguments.in_place else []
-        steps = measure(source, arguments.engines or Path(scratch) / "engines", flags)
+        steps = measure(source, arguments.engines or Path(scratch) / "engines", "measured", flags)
     result = {
         "model": arguments.model,
         "weights_gb": round(size / 1e9, 2),

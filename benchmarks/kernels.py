@@ -2,12 +2,12 @@
 
     python -m benchmarks.kernels --model sdxl --engines engines --steps 30
 
-opens the engines in this process, times some pictures by the clock, and then runs a few steps under
-PyTorch's profiler. The profiler sees every kernel of the process, including those that a CUDA graph
-launches; `--no-cuda-graphs` launches every kernel by itself. A gap is time in which no kernel runs,
-between the first kernel of a step and the first kernel of the next. The profiler makes launches
-slower, so the share of gaps is stated twice: as the profiler saw the gaps, and as the time of an
-unprofiled step that its kernels leave.
+opens the engines in this process, times some pictures by the clock, with `--previews` also with a
+preview of every step, and then runs a few steps under PyTorch's profiler. The profiler sees every
+kernel of the process, including those that a CUDA graph launches; `--no-cuda-graphs` launches every
+kernel by itself. A gap is time in which no kernel runs, between the first kernel of a step and the
+first kernel of the next. The profiler makes launches slower, so the share of gaps is stated twice:
+as the profiler saw the gaps, and as the time of an unprofiled step that its kernels leave.
 
 PyTorch is needed for the profiler alone; `--profiled 0` does without.
 """
@@ -18,7 +18,6 @@ import os
 import re
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,16 +25,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.machine import gpu, machine
-from benchmarks.serving import NEGATIVE, request_body
-from runtime.backends.catalog import WISHES, choose, open_backend
-from runtime.backends.devices import find_devices
-from runtime.backends.protocol import Array, OnDevice
+from benchmarks.pictures import Wanted, drawn, drawn_with_previews, opened_generator, sampled
+from runtime.backends.catalog import WISHES
+from runtime.backends.protocol import OnDevice
 from runtime.draw.generate import Generator
-from runtime.plan.model import open_model
-from runtime.plan.served import served_by
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -132,7 +126,14 @@ def main() -> None:
     graphs = "without" if arguments.no_cuda_graphs else "with"
     output = arguments.output or RESULTS / f"kernels_{arguments.model}_{graphs}_graphs.json"
     output.parent.mkdir(exist_ok=True)
-    generator, opened = opened_generator(arguments)
+    wanted = Wanted(arguments.size, arguments.steps, arguments.sampler)
+    generator, opened = opened_generator(
+        arguments.engines,
+        arguments.model,
+        arguments.backend,
+        captures=not arguments.no_cuda_graphs,
+    )
+    model = generator.model
     result: dict[str, Any] = {
         "model": arguments.model,
         "size": arguments.size,
@@ -152,85 +153,27 @@ def main() -> None:
         output.write_text(json.dumps(result, indent=1) + "\n")
 
     keep()
-    drawn = [_picture(generator, arguments, number) for number in range(arguments.pictures)]
-    result["pictures"] = [times for times, _ in drawn]
-    result["last_latents"] = _sampled(drawn[-1][1])
+    result["pictures"], result["with_previews"] = [], []
+    for number in range(arguments.pictures):
+        times, latents = drawn(generator, wanted.body(model, number))
+        result["pictures"].append(times)
+        result["last_latents"] = sampled(latents)
+        if arguments.previews:
+            # In turn, so that a machine that slows down slows both; and a prompt of its own, which
+            # is encoded as the other was.
+            body = wanted.body(model, arguments.pictures + number)
+            result["with_previews"].append(drawn_with_previews(generator, body))
     keep()
     _print_pictures(result)
     if arguments.profiled:
-        kernels = profiled(generator, arguments)
+        body = {**wanted.body(model, 10**6), "steps": arguments.profiled}
+        kernels = profiled(generator, body)
         result["profiled"] = summary(kernels, arguments.profiled, _step(result))
         keep()
         _print_kernels(result["profiled"])
 
 
-def opened_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
-    """Generator opened and warmed up as a worker's; its backend and the seconds of each part."""
-    began = time.perf_counter()
-    model = open_model(arguments.engines.resolve(), arguments.model)
-    checked = time.perf_counter()
-    choice = choose(model.package, arguments.backend, find_devices())
-    backend = open_backend(model.package, choice, captures=not arguments.no_cuda_graphs)
-    served = served_by(choice.target, model.package.manifest)
-    generator = Generator(model, backend, served=served)
-    ready = time.perf_counter()
-    generator.warm_up()
-    return generator, {
-        "backend": choice.backend,
-        "target": choice.target_name,
-        "note": choice.note,
-        "check_files_seconds": round(checked - began, 2),
-        "open_seconds": round(ready - checked, 2),
-        "warm_up_seconds": round(time.perf_counter() - ready, 2),
-    }
-
-
-def _request(generator: Generator, arguments: argparse.Namespace, number: int) -> dict[str, Any]:
-    model = generator.model
-    negative = model.family.facts(model.package.manifest).negative_prompt
-    extra = {"negative_prompt": NEGATIVE} if negative else {}
-    if arguments.sampler:
-        extra["sampler"] = arguments.sampler
-    return request_body(arguments.size, arguments.steps, number, **extra)
-
-
-def _picture(
-    generator: Generator, arguments: argparse.Namespace, number: int
-) -> tuple[dict[str, float], Array]:
-    """Draw one picture alone, latents read back and decoded; milliseconds, and the latents."""
-    model = generator.model
-    began = time.perf_counter()
-    marks, latents = [], None
-    for event in generator.steps(model.plan(model.read(_request(generator, arguments, number)))):
-        marks.append(time.perf_counter())
-        if event.finished:
-            latents = generator.latents(event.sample)
-    denoised = time.perf_counter()
-    assert latents is not None
-    generator.decode(latents)
-    ended = time.perf_counter()
-    # The host runs one step ahead: its second mark is the end of the device's first step.
-    steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
-    found = {
-        "picture_ms": ended - began,
-        "to_latents_ms": denoised - began,
-        "first_step_ms": marks[0] - began,
-        "decode_ms": ended - denoised,
-        "step_ms": steps,
-    }
-    return {name: round(1e3 * seconds, 3) for name, seconds in found.items()}, latents
-
-
-def _sampled(latents: Array) -> dict[str, Any]:
-    """Sample of the latents, enough to see whether two runs drew the same picture."""
-    return {
-        "finite": bool(np.isfinite(latents).all()),
-        "deviation": float(latents.std()),
-        "values": [round(float(value), 5) for value in latents.flat[:: latents.size // 32]],
-    }
-
-
-def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel]:
+def profiled(generator: Generator, request: dict[str, Any]) -> list[Kernel]:
     """Kernels of one picture's steps, from the profiler; without encoding and decoding."""
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -238,7 +181,6 @@ def profiled(generator: Generator, arguments: argparse.Namespace) -> list[Kernel
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda")
     model = generator.model
-    request = {**_request(generator, arguments, 10**6), "steps": arguments.profiled}
     # Prompts are encoded beforehand, so that the profiler sees steps alone.
     generator.conditioning(model.plan(model.read(request)))
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
@@ -279,7 +221,7 @@ def _print_pictures(result: Mapping[str, Any]) -> None:
     print(f"{result['note']}; opened in {result['open_seconds']} s")
     for sentence in result.get("shortfalls", ()):
         print(sentence)
-    for each in result["pictures"]:
+    for each in [*result["pictures"], *result["with_previews"]]:
         print(" ".join(f"{name} {value}" for name, value in each.items()), flush=True)
 
 
@@ -304,6 +246,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=30, help="default: 30")
     parser.add_argument("--sampler", help="default: the model's own")
     parser.add_argument("--pictures", type=int, default=3, metavar="N", help="default: 3")
+    parser.add_argument(
+        "--previews", action="store_true", help="draw them again with a preview of every step"
+    )
     parser.add_argument(
         "--profiled", type=int, default=4, metavar="STEPS", help="0 for none; default: 4"
     )

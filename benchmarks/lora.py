@@ -34,10 +34,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from benchmarks.machine import machine
-from engine_build.lora.packs import LoraRequest, add_pack
+from benchmarks.random_loras import ROLE, link_graphs, matrices, random_pack
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.low_rank import Weights, base_of
@@ -53,7 +52,6 @@ from runtime.plan.served import served_by
 from runtime.wire.options import DrawOptions
 
 RESULTS = Path(__file__).parent / "results"
-ROLE = "denoiser"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +121,7 @@ def _unet_alone(
     parameters = {name: Parameter(name, shape, "F16") for name, shape in shapes.items()}
     role = replace(like.manifest.roles[ROLE], weights="unet.safetensors", parameters=parameters)
     manifest = replace(like.manifest, name="sdxl", roles={**like.manifest.roles, ROLE: role})
+    link_graphs(like, folder)
     return ModelPackage(folder, manifest, digest="")
 
 
@@ -157,37 +156,15 @@ def _shared(
 ) -> dict[str, Any]:
     """Figures that both kinds of results have."""
     return {
-        "parameters": sum(_size(each.shape) for each in _matrices(package).values()),
+        "parameters": sum(_size(each.shape) for each in matrices(package).values()),
         "targets": len(packs[0].record.targets),
         "first_lora_ever_ms": asdict(_median([opened])),
         "changes": [asdict(change) for change in changes],
     }
 
 
-def _matrices(package: ModelPackage) -> dict[str, Any]:
-    parameters = package.manifest.roles[ROLE].parameters
-    return {name: each for name, each in parameters.items() if each.replaceable}
-
-
 def _random_packs(package: ModelPackage, folder: Path, rank: int) -> list[LoraPack]:
-    return [_random_pack(package, folder, rank, seed) for seed in range(2)]
-
-
-def _random_pack(package: ModelPackage, folder: Path, rank: int, seed: int) -> LoraPack:
-    """Random LoRA in diffusers' naming, in fp16 as most LoRAs are published."""
-    chance = np.random.default_rng(seed)
-    tensors = {}
-    for name, parameter in _matrices(package).items():
-        module = f"unet.{name.removesuffix('.weight')}"
-        out, *inputs = parameter.shape
-        up = (out, rank, *[1] * (len(inputs) - 1))
-        for factor, shape in (("A", (rank, *inputs)), ("B", up)):
-            values = 0.01 * chance.standard_normal(shape, np.float32)
-            tensors[f"{module}.lora_{factor}.weight"] = values.astype(np.float16)
-    path = folder / f"random{seed}.safetensors"
-    save_file(tensors, path)
-    apart = ModelPackage(folder, package.manifest, package.digest)
-    return add_pack(apart, LoraRequest(path, path.name))
+    return [random_pack(package, folder, rank, seed) for seed in range(2)]
 
 
 def _changes(

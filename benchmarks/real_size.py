@@ -2,8 +2,9 @@
 
 The files around the networks (tokenizers, scheduler, model_index.json) come from the tests' tiny
 model of the family; each network's config.json and weights are then replaced. No network is ever in
-memory: random bits are written shard by shard. Where the numbers do not matter, sparse files are
-written instead: they have every tensor's name, dtype and shape, and take no room on disk.
+memory: random bits are written piece by piece (`benchmarks.random_weights`). Where the numbers do
+not matter, sparse files are written instead: they have every tensor's name, dtype and shape, and
+take no room on disk.
 """
 
 import json
@@ -14,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import numpy as np
 import transformers
 from accelerate import init_empty_weights
 from tqdm import tqdm
 
+from benchmarks.random_weights import (
+    fill,
+    fill_hollow,
+    numbers_bytes,
+    stretch,
+    weights_of,
+    write_header,
+)
 from tests.tiny import flow_models, models, zimage_models
 
 SHARD_BYTES = 4 * 10**9
-_PIECE = 2**24
-
-# Random signs and mantissas under one exponent, 2**-6: small finite numbers of both signs.
-_BITS = {"F16": (0x83FF, 0x2400), "BF16": (0x807F, 0x3C80)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +222,8 @@ def write_model(name: str, folder: Path) -> Path:
     model = MODELS[name]
     model.save_tiny(folder)
     for network in model.networks:
-        _write_network(network, folder, np.random.default_rng(0))
+        _write_network(network, folder)
+    fill_hollow(folder)
     return folder
 
 
@@ -231,7 +236,9 @@ def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
     model.save_tiny(folder)
     for network in model.networks:
         settings = {**network.settings, **(network.shallow if shallow else {})}
-        _write_network(replace(network, settings=settings), folder, None)
+        _write_network(replace(network, settings=settings), folder)
+    for path in weights_of(folder):
+        stretch(path)
     return folder
 
 
@@ -245,10 +252,10 @@ def write_weights(name: str, component: str, folder: Path) -> dict[str, tuple[in
     model.save_tiny(folder / "tiny")
     _configure(network, folder / "tiny")
     shapes = network.parameters(folder / "tiny")
-    total = 2 * sum(math.prod(shape) for shape in shapes.values())
     path = folder / f"{component}.safetensors"
-    with tqdm(total=total, unit="B", unit_scale=True, desc=component) as bar:
-        _write_shard(path, shapes, network.dtype, np.random.default_rng(0), bar.update)
+    write_header(path, shapes, network.dtype)
+    with tqdm(total=numbers_bytes(path), unit="B", unit_scale=True, desc=component) as bar:
+        fill(path, bar.update)
     return shapes
 
 
@@ -257,23 +264,20 @@ def _configure(network: Network, folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **network.settings}, indent=2))
 
 
-def _write_network(network: Network, folder: Path, random: np.random.Generator | None) -> None:
-    """Write one network; its weights are sparse files when `random` is None."""
+def _write_network(network: Network, folder: Path) -> None:
+    """Write one network's files; those of its weights are hollow."""
     directory = folder / network.name
     for old in directory.glob("*.safetensors*"):
         old.unlink()
     _configure(network, folder)
     stem = "diffusion_pytorch_model" if hasattr(diffusers, network.class_name) else "model"
     shards = list(_shards(network.parameters(folder)))
-    total = sum(math.prod(shape) for shard in shards for shape in shard.values()) * 2
     weight_map = {}
-    shown = random is not None
-    with tqdm(total=total, unit="B", unit_scale=True, desc=network.name, disable=not shown) as bar:
-        for index, shard in enumerate(shards, start=1):
-            file = f"{stem}-{index:05d}-of-{len(shards):05d}.safetensors"
-            file = file if len(shards) > 1 else f"{stem}.safetensors"
-            _write_shard(directory / file, shard, network.dtype, random, bar.update)
-            weight_map.update(dict.fromkeys(shard, file))
+    for index, shard in enumerate(shards, start=1):
+        file = f"{stem}-{index:05d}-of-{len(shards):05d}.safetensors"
+        file = file if len(shards) > 1 else f"{stem}.safetensors"
+        write_header(directory / file, shard, network.dtype)
+        weight_map.update(dict.fromkeys(shard, file))
     if len(shards) > 1:
         index_file = directory / f"{stem}.safetensors.index.json"
         index_file.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
@@ -289,31 +293,3 @@ def _shards(parameters: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, tup
         shard[name] = shape
         size += 2 * math.prod(shape)
     yield shard
-
-
-def _write_shard(
-    path: Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: str,
-    random: np.random.Generator | None,
-    advance: Callable[[int], object],
-) -> None:
-    header, position = {}, 0
-    for name, shape in shapes.items():
-        end = position + 2 * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
-        position = end
-    encoded = json.dumps(header).encode()
-    mask, exponent = _BITS[dtype]
-    with path.open("wb") as out:
-        out.write(len(encoded).to_bytes(8, "little") + encoded)
-        if random is None:
-            out.truncate(out.tell() + position)
-            return
-        left = position // 2
-        while left:
-            count = min(left, _PIECE)
-            bits = random.integers(0, 2**16, count, np.uint16)
-            out.write(((bits & np.uint16(mask)) | np.uint16(exponent)).data)
-            advance(2 * count)
-            left -= count

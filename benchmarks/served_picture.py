@@ -6,7 +6,9 @@ starts `calotype serve` and times the start until the server is ready, the first
 series of pictures one after the other, the first without previews and the second with a preview at
 every step. Each picture is followed over its event stream. Beside the client's times stand the
 server's for the same pictures: from lease to end, and the time of a step. The entry `engine` of
-/api/info is kept word for word.
+/api/info is kept word for word. With `--loop N`, N more pictures are then drawn for several clients
+at once, without previews and with, and pictures a second are counted. The result is written after
+each series.
 """
 
 import argparse
@@ -15,20 +17,32 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tqdm import tqdm
 
+from benchmarks.closed_loop import closed_loop
 from benchmarks.machine import gpu, machine
 from benchmarks.memory import RESIDENT, held_gb
-from benchmarks.serving import COMPLETED, NEGATIVE, Followed, Server, ServerOptions, request_body
+from benchmarks.serving import (
+    COMPLETED,
+    NEGATIVE,
+    Followed,
+    Server,
+    ServerOptions,
+    ServingError,
+    request_body,
+)
 from runtime.backends.catalog import WISHES
 
 RESULTS = Path(__file__).parent / "results"
+LOG_LINES = 12
+"""Lines of the server's log that are shown when the server fails."""
 _COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_misses")
 
 
@@ -55,18 +69,22 @@ def main() -> int:
             flags=("--no-cuda-graphs",) if arguments.no_cuda_graphs else (),
             patience=arguments.patience,
         )
-        with Server(options) as server:
-            result = measured(server, arguments)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            with Server(options) as server:
+                for result in measured(server, arguments):
+                    output.write_text(json.dumps(result, indent=1) + "\n")
+        except (ServingError, httpx.HTTPError):
+            print(*options.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
+            raise
     _print(result)
-    failed = [each for series in result["series"] for each in series["failed"]]
+    failed = [each for series in (*result["series"], *result["loops"]) for each in series["failed"]]
     for each in failed:
         print(each, file=sys.stderr)
     return 1 if failed else 0
 
 
-def measured(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Draw all series on a ready server and return the result."""
+def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Draw all series on a ready server; the result so far, after each of them."""
     at_ready = server.get("/api/info")["engine"]
     extra = {"sampler": arguments.sampler} if arguments.sampler else {}
     if "negative_prompt" in server.get("/api/info")["parameters"]["properties"]:
@@ -76,11 +94,7 @@ def measured(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
         Series("no previews", arguments.pictures, {**extra, "preview_every": 0}),
         Series("a preview a step", arguments.pictures, {**extra, "preview_every": 1}),
     )
-    drawn, number = [], 0
-    for each in series:
-        drawn.append(_series(server, each, arguments, number))
-        number += each.count
-    return {
+    result: dict[str, Any] = {
         "model": arguments.model,
         "size": arguments.size,
         "steps": arguments.steps,
@@ -88,10 +102,32 @@ def measured(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
         "api_seconds": round(server.api_seconds, 2),
         "ready_seconds": round(server.ready_seconds, 2),
         "engine_at_ready": at_ready,
+        "series": [],
+        "loops": [],
+    }
+    number = 0
+    for each in series:
+        result["series"].append(_series(server, each, arguments, number))
+        number += each.count
+        yield {**result, **_state(server)}
+    for every in (0, 1) if arguments.loop else ():
+        bodies = [
+            request_body(arguments.size, arguments.loop_steps, number + each, **extra)
+            for each in range(arguments.loop)
+        ]
+        number += arguments.loop
+        with_previews = [{**body, "preview_every": every} for body in bodies]
+        loop = closed_loop(server, with_previews, arguments.clients)
+        result["loops"].append({"steps": arguments.loop_steps, "preview_every": every, **loop})
+        yield {**result, **_state(server)}
+
+
+def _state(server: Server) -> dict[str, Any]:
+    """State of the server and the machine now."""
+    return {
         "engine_at_end": server.get("/api/info")["engine"],
         "worker_resident_gb": round(held_gb(server.worker, RESIDENT), 3),
         "metrics": server.metrics(),
-        "series": drawn,
         "load_average": [round(load, 1) for load in os.getloadavg()],
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {**machine(), "gpu": gpu()},
@@ -179,6 +215,11 @@ def _print(result: Mapping[str, Any]) -> None:
             f"lease to end {server['lease_to_end_ms']}, step {server['step_ms']} ms, "
             f"{sum(client['previews_seen'])} previews seen"
         )
+    for loop in result["loops"]:
+        print(
+            f"{loop['clients']} clients, {loop['steps']} steps, a preview every "
+            f"{loop['preview_every']}: {loop['in_a_row']} pictures a second"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -192,6 +233,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pictures", type=int, default=10, metavar="N", help="of each kind; default: 10"
     )
+    parser.add_argument(
+        "--loop", type=int, default=0, metavar="N", help="pictures of a closed loop; default: none"
+    )
+    parser.add_argument("--loop-steps", type=int, default=20, help="default: 20")
+    parser.add_argument("--clients", type=int, default=4, help="of the loop; default: 4")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 

@@ -44,6 +44,15 @@ class ServerOptions:
     patience: float = 180.0
     """Limit of every wait, in seconds."""
 
+    @property
+    def log(self) -> Path:
+        """File of all that the server and its workers print."""
+        return self.data / "server.log"
+
+    def log_lines(self) -> list[str]:
+        """Lines of the log, those of earlier servers on the same data included."""
+        return self.log.read_text().strip().splitlines() if self.log.is_file() else []
+
 
 @dataclass(frozen=True, slots=True)
 class Followed:
@@ -78,7 +87,7 @@ class Server:
         command += ["--engines", str(options.engines), "--data", str(options.data)]
         command += ["--backend", options.backend, "--port", str(self._port), *options.flags]
         began = time.perf_counter()
-        with (options.data / "server.log").open("a") as log:
+        with options.log.open("a") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -130,7 +139,7 @@ class Server:
             time.sleep(PAUSE)
 
     def _last_line(self) -> str:
-        lines = (self._options.data / "server.log").read_text().strip().splitlines()
+        lines = self._options.log_lines()
         return lines[-1] if lines else "it said nothing"
 
     def _answers(self, path: str) -> bool:

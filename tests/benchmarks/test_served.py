@@ -24,7 +24,7 @@ def run(module: str, folder: Path, *flags: str) -> dict[str, Any]:
 
 
 def test_pictures_are_timed_with_previews_and_without(tmp_path: Path) -> None:
-    result = run("served_picture", tmp_path, "--steps", "4", "--pictures", "2")
+    result = run("served_picture", tmp_path, "--steps", "4", "--pictures", "2", "--loop", "5")
     assert result["engine_at_end"]["backend"] == "onnxruntime-cpu"
     assert 0 < result["api_seconds"] <= result["ready_seconds"]
     first, without, previewed = result["series"]
@@ -38,6 +38,11 @@ def test_pictures_are_timed_with_previews_and_without(tmp_path: Path) -> None:
         assert bool(series["client"]["first_preview_ms"]) == bool(previews)
         lease, client = server["lease_to_end_ms"], series["client"]["picture_ms"]
         assert 0 < lease["median"] <= client["largest"]
+    assert [each["preview_every"] for each in result["loops"]] == [0, 1]
+    for loop in result["loops"]:
+        assert (loop["pictures"], loop["steps"], loop["failed"]) == (5, 20, [])
+        assert loop["pictures_a_second"] > 0
+        assert loop["in_a_row"] > 0
 
 
 def test_pictures_outlive_the_worker_that_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Measures pictures with LoRAs in this process: a change of LoRAs, and the steps after that.
+
+    python -m benchmarks.lora_pictures --model sdxl --size 1024
+
+draws pictures with one LoRA and another one in turn, each twice. The first of the two has the
+change in it and the second has not, so that the difference is the change as a picture meets it,
+with all that the device does. Their steps are held to those of pictures without a LoRA. The LoRAs
+are random, first on matrices alone, as most published LoRAs are, and then on the kernels of
+convolutions too. Nothing is written into the package, and weights are computed at every change.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import gpu, machine
+from benchmarks.pictures import Wanted, drawn, opened_generator
+from benchmarks.random_loras import random_pack
+from runtime.backends.catalog import WISHES
+from runtime.draw.generate import Generator
+from runtime.package.pack import LoraSet
+from runtime.wire.options import DrawOptions
+
+RESULTS = Path(__file__).parent / "results"
+KINDS = {"matrices": False, "matrices and kernels": True}
+"""Kinds of LoRAs; True for those that change the kernels of convolutions too."""
+
+
+def main() -> None:
+    """Measure, print, and write the result after each kind of LoRAs."""
+    arguments = _parser().parse_args()
+    output = arguments.output or RESULTS / f"lora_pictures_{arguments.model}.json"
+    output.parent.mkdir(exist_ok=True)
+    options = DrawOptions(lora_bytes=0)
+    generator, opened = opened_generator(
+        arguments.engines, arguments.model, arguments.backend, captures=True, options=options
+    )
+    result: dict[str, Any] = {
+        "model": arguments.model,
+        "size": arguments.size,
+        "steps": arguments.steps,
+        "rank": arguments.rank,
+        **opened,
+        "kinds": {},
+    }
+    wanted = Wanted(arguments.size, arguments.steps)
+    for title, kernels in KINDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            package = generator.model.package
+            pack = partial(random_pack, package, rank=arguments.rank, kernels=kernels)
+            sets: list[LoraSet] = [((pack(Path(folder), seed=seed), 1.0),) for seed in range(2)]
+            found = compared(generator, wanted, sets, arguments.repetitions)
+        result["kinds"][title] = found
+        result["load_average"] = [round(load, 1) for load in os.getloadavg()]
+        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        result["machine"] = {**machine(), "gpu": gpu()}
+        output.write_text(json.dumps(result, indent=1) + "\n")
+        print(title, " ".join(f"{name} {value}" for name, value in found.items()), flush=True)
+
+
+def compared(
+    generator: Generator, wanted: Wanted, sets: list[LoraSet], repetitions: int
+) -> dict[str, Any]:
+    """Figures of changes between LoRA sets, in milliseconds; `share` is of a step without LoRAs."""
+    body = wanted.body(generator.model, 0)
+    draw = partial(drawn, generator, body)
+    # The first pictures open what LoRAs need, and graphs of the device are captured.
+    none: LoraSet = ()
+    began = time.perf_counter()
+    draw(loras=sets[0])
+    opening = time.perf_counter() - began
+    for loras in (none, sets[0], sets[0], sets[1], none, none):
+        draw(loras=loras)
+    changed: list[Mapping[str, float]] = []
+    kept: list[Mapping[str, float]] = []
+    without: list[Mapping[str, float]] = []
+    for _ in range(repetitions):
+        for loras in sets:
+            changed.append(draw(loras=loras)[0])
+            kept.append(draw(loras=loras)[0])
+        draw(loras=none)
+        without.append(draw(loras=none)[0])
+    # Each pair is of the same LoRAs, but for the first change of a repetition, from none.
+    changes = [
+        after["to_latents_ms"] - again["to_latents_ms"]
+        for after, again in zip(changed, kept, strict=True)
+    ]
+    steps = {"with": kept, "without": without}
+    step_ms = {name: median(each["step_ms"] for each in those) for name, those in steps.items()}
+    return {
+        "first_picture_ever_ms": round(1e3 * opening, 1),
+        "change_ms": round(median(changes), 3),
+        "largest_change_ms": round(max(changes), 3),
+        "step_ms_with": round(step_ms["with"], 3),
+        "step_ms_without": round(step_ms["without"], 3),
+        "share": round(step_ms["with"] / step_ms["without"] - 1, 5),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="demo", help="a package's name; default: demo")
+    parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
+    parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
+    parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
+    parser.add_argument("--steps", type=int, default=10, help="default: 10")
+    parser.add_argument("--rank", type=int, default=16, help="of the LoRAs; default: 16")
+    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

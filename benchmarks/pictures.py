@@ -1,0 +1,155 @@
+"""Pictures drawn and timed in this process, by the runtime's own generator."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving import NEGATIVE, request_body
+from runtime.backends.catalog import BackendWish, choose, open_backend
+from runtime.backends.devices import find_devices
+from runtime.backends.protocol import Array
+from runtime.draw.denoise import StepEvent
+from runtime.draw.generate import Generator
+from runtime.package.pack import LoraSet
+from runtime.plan.model import Model, open_model
+from runtime.plan.served import served_by
+from runtime.wire.options import DrawOptions
+
+PREVIEWS_WAITING = 2
+"""Most previews that wait to be made, as in the worker; further steps have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Size of a side, steps and sampler of the pictures to draw."""
+
+    size: int
+    steps: int
+    sampler: str | None = None
+    """None for the model's own."""
+
+    def body(self, model: Model, number: int) -> dict[str, Any]:
+        """Request for the picture of this number; guided where the model takes guidance."""
+        negative = model.family.facts(model.package.manifest).negative_prompt
+        extra = {"negative_prompt": NEGATIVE} if negative else {}
+        if self.sampler:
+            extra["sampler"] = self.sampler
+        return request_body(self.size, self.steps, number, **extra)
+
+
+def opened_generator(
+    engines: Path,
+    name: str,
+    wish: BackendWish,
+    *,
+    captures: bool,
+    options: DrawOptions | None = None,
+) -> tuple[Generator, dict[str, Any]]:
+    """Generator opened and warmed up as a worker's; its backend and the seconds of each part."""
+    began = time.perf_counter()
+    model = open_model(engines.resolve(), name)
+    checked = time.perf_counter()
+    choice = choose(model.package, wish, find_devices())
+    backend = open_backend(model.package, choice, captures=captures)
+    served = served_by(choice.target, model.package.manifest)
+    generator = Generator(model, backend, options, served)
+    ready = time.perf_counter()
+    generator.warm_up()
+    return generator, {
+        "backend": choice.backend,
+        "target": choice.target_name,
+        "note": choice.note,
+        "check_files_seconds": round(checked - began, 2),
+        "open_seconds": round(ready - checked, 2),
+        "warm_up_seconds": round(time.perf_counter() - ready, 2),
+    }
+
+
+class Previews:
+    """Previews of a picture's steps, made by a thread of their own while further steps run."""
+
+    def __init__(self, generator: Generator, thread: ThreadPoolExecutor) -> None:
+        """`thread` has one thread, as the worker's reporter."""
+        self._generator = generator
+        self._thread = thread
+        self._room = threading.BoundedSemaphore(PREVIEWS_WAITING)
+        self._made: list[Future[bytes]] = []
+
+    def show(self, event: StepEvent) -> None:
+        """Begin the preview of a step, unless too many are waiting."""
+        if not self._room.acquire(blocking=False):
+            return
+        request, reading = (
+            event.sample.plan.request,
+            self._generator.reading_predicted(event.sample),
+        )
+
+        def jpeg() -> bytes:
+            try:
+                return self._generator.previewer.jpeg(reading(), request.width, request.height)
+            finally:
+                self._room.release()
+
+        self._made.append(self._thread.submit(jpeg))
+
+    def finished(self) -> int:
+        """Wait for all previews; how many there are. Raises what the making of one raised."""
+        return sum(len(future.result()) > 0 for future in self._made)
+
+
+def drawn(
+    generator: Generator,
+    body: dict[str, Any],
+    *,
+    loras: LoraSet = (),
+    previews: Previews | None = None,
+) -> tuple[dict[str, float], Array]:
+    """Draw one picture alone, latents read back and decoded; milliseconds, and the latents.
+
+    With `previews` the picture ends with the last of them.
+    """
+    model = generator.model
+    began = time.perf_counter()
+    plan = replace(model.plan(model.read(body)), loras=loras)
+    marks, latents = [], None
+    for event in generator.steps(plan):
+        marks.append(time.perf_counter())
+        if previews:
+            previews.show(event)
+        if event.finished:
+            latents = generator.latents(event.sample)
+    denoised = time.perf_counter()
+    assert latents is not None
+    generator.decode(latents)
+    counted = {"previews": float(previews.finished())} if previews else {}
+    ended = time.perf_counter()
+    # The host runs one step ahead: its second mark is the end of the device's first step.
+    steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
+    found = {
+        "picture_ms": ended - began,
+        "to_latents_ms": denoised - began,
+        "first_step_ms": marks[0] - began,
+        "decode_ms": ended - denoised,
+        "step_ms": steps,
+    }
+    return {name: round(1e3 * seconds, 3) for name, seconds in found.items()} | counted, latents
+
+
+def drawn_with_previews(generator: Generator, body: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of a picture with a preview of every step, as `drawn` has them."""
+    with ThreadPoolExecutor(1, "previews") as thread:
+        return drawn(generator, body, previews=Previews(generator, thread))[0]
+
+
+def sampled(latents: Array) -> dict[str, Any]:
+    """Sample of the latents, enough to see whether two runs drew the same picture."""
+    return {
+        "finite": bool(np.isfinite(latents).all()),
+        "deviation": float(latents.std()),
+        "values": [round(float(value), 5) for value in latents.flat[:: latents.size // 32]],
+    }

@@ -1,0 +1,204 @@
+"""Makes a package of published size with random weights, and its target, ready to be measured.
+
+    python -m benchmarks.published_package sdxl --work FOLDER
+
+writes a checkpoint into FOLDER/sources/, builds its package into FOLDER/engines/, compiles that for
+ONNX Runtime's CUDA provider and verifies it. What is there already is kept. Building takes minutes,
+so graphs may be made on another machine and travel without their weights:
+
+    python -m benchmarks.published_package sdxl --work FOLDER --gpu sm_90 --hollow
+
+drops all numbers at the end; without `--hollow` the same command writes them again, wherever FOLDER
+was carried, and goes on from there. Random weights may fail verification, or it takes too long: the
+target is then put into service for timing alone, and the result says so with the reason.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import gpu, machine
+from benchmarks.random_weights import empty, fill_hollow, weights_of
+from runtime.backends.devices import find_devices
+from runtime.package.target import (
+    EngineCheck,
+    Target,
+    read_target,
+    target_directories,
+    write_target,
+)
+
+BACKEND = "onnxruntime-cuda"
+VERIFY_SECONDS = 150.0
+"""Limit for the verification."""
+TRUSTED = EngineCheck(largest_error=0.0, tolerance=1.0, outputs={})
+
+
+def main() -> None:
+    """Make what is missing; the result is written after each step."""
+    arguments = _parser().parse_args()
+    if arguments.tiny and arguments.hollow:
+        raise SystemExit("--hollow: a tiny model's weights are not made of names; leave --tiny out")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    source = arguments.work / "sources" / arguments.model
+    engines = arguments.work / "engines"
+    result: dict[str, Any] = {"model": arguments.model, "tiny": arguments.tiny, "seconds": {}}
+
+    def keep() -> None:
+        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        result["machine"] = {**machine(), "gpu": gpu()}
+        if arguments.output:
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+    @contextmanager
+    def step(title: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        result["seconds"][title] = round(time.monotonic() - began, 1)
+        print(f"{title}: {result['seconds'][title]} s", flush=True)
+        keep()
+
+    with step("checkpoint"):
+        _write_source(source, arguments.model, tiny=arguments.tiny)
+        result["weights_gb"] = round(_size(source) / 1e9, 3)
+    with step("package"):
+        result["build"] = _build(source, engines, arguments.model)
+    if gpus := arguments.gpu or _gpu_here():
+        with step("target"):
+            result["target"] = _target(engines, arguments.model, gpus, arguments.size)
+    if arguments.hollow:
+        for path in (*weights_of(source), *weights_of(engines)):
+            empty(path)
+    keep()
+
+
+def _write_source(folder: Path, name: str, *, tiny: bool) -> None:
+    if (folder / "model_index.json").is_file():
+        fill_hollow(folder)
+        return
+    # Here, since a folder that is there is filled without PyTorch and diffusers.
+    from benchmarks.real_size import MODELS, write_model
+
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    if tiny:
+        MODELS[name].save_tiny(unfinished)
+    else:
+        write_model(name, unfinished)
+    unfinished.rename(folder)
+
+
+def _build(source: Path, engines: Path, name: str) -> list[dict[str, Any]] | None:
+    """Steps of the build, with seconds and memory; None where the package was there."""
+    if (engines / name / "manifest.json").is_file():
+        fill_hollow(engines / name)
+        return None
+    from benchmarks.build_memory import measure
+
+    steps = [asdict(each) for each in measure(source, engines, name, [])]
+    # LoRAs are drawn on the CPU by graphs of their own.
+    _engine_build("lora", "prepare", "--model", name, engines=engines)
+    return steps
+
+
+def _target(engines: Path, name: str, capability: str, size: int) -> dict[str, Any]:
+    """Compile and verify where that is still to be done; the state of the target."""
+    found = _found(engines / name, capability)
+    failed = ""
+    if found is None:
+        flags = ("--backend", BACKEND, "--sizes", f"{size}x{size}", "--gpu", capability)
+        failed = _tried(lambda: _engine_build("compile", name, *flags, engines=engines))
+        found = _found(engines / name, capability)
+        if found is None:
+            raise SystemExit(f"{name}: no target for {capability}: {failed}")
+    here = _gpu_here() == capability
+    if here and not found.record.verified and not failed:
+        arguments = ("verify", name, found.name)
+        failed = _tried(lambda: _engine_build(*arguments, engines=engines, seconds=VERIFY_SECONDS))
+        found = read_target(found.path)
+    state = {
+        "name": found.name,
+        "verified": found.record.verified,
+        "not_verified_because": failed,
+        "checks": {
+            role: None if each.check is None else asdict(each.check)
+            for role, each in found.record.engines.items()
+        },
+    }
+    if here and not found.record.verified:
+        print(f"{found.name}: not verified, in service for timing alone: {failed}", flush=True)
+        _put_into_service(found)
+    return state
+
+
+def _found(package: Path, capability: str) -> Target | None:
+    targets = map(read_target, target_directories(package))
+    return next(
+        (
+            each
+            for each in targets
+            if each.record.identity.compute_capability == capability
+            and each.record.identity.backend == BACKEND
+        ),
+        None,
+    )
+
+
+def _put_into_service(target: Target) -> None:
+    """Let a target that did not pass be served: its times are as good as those of another."""
+    engines = {
+        role: each if each.check and each.check.passed else replace(each, check=TRUSTED)
+        for role, each in target.record.engines.items()
+    }
+    write_target(target.path, replace(target.record, engines=engines))
+
+
+def _tried(work: Callable[[], None]) -> str:
+    """Reason why the work failed, or an empty string."""
+    try:
+        work()
+    except subprocess.SubprocessError as error:
+        return str(error)
+    return ""
+
+
+def _engine_build(*arguments: str, engines: Path, seconds: float | None = None) -> None:
+    command = [sys.executable, "-m", "engine_build", *arguments, "--engines", str(engines)]
+    subprocess.run(command, check=True, timeout=seconds)
+
+
+def _gpu_here() -> str | None:
+    first = find_devices().first
+    return None if first is None else first.compute_capability
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in weights_of(folder))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a name of benchmarks.real_size, which is the package's too")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
+    parser.add_argument("--gpu", metavar="sm_90", help="default: that of this machine, or none")
+    parser.add_argument("--tiny", action="store_true", help="the tests' tiny model of the family")
+    parser.add_argument("--hollow", action="store_true", help="drop all weights at the end")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: none")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
