@@ -9,6 +9,7 @@ applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx.
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -152,7 +153,7 @@ def _write(arguments: argparse.Namespace, stages: Mapping[str, list[Stage]]) -> 
     }
     path = arguments.output or RESULTS / f"roofline_{arguments.model}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(_rounded(result), indent=1) + "\n")
+    path.write_text(_written(result))
     title = (
         f"{arguments.model}, {arguments.size}x{arguments.size}, a guided step on {arguments.gpu}"
     )
@@ -186,6 +187,12 @@ def _stage(name: str, found: Prediction) -> dict[str, Any]:
         "gap_in_graph_ms": found.gap_in_graph_ms,
         "rows": [asdict(row) for row in found.rows],
     }
+
+
+def _written(result: Mapping[str, Any]) -> str:
+    """JSON with each innermost object in a line of its own."""
+    text = json.dumps(_rounded(result), indent=1)
+    return re.sub(r"{[^{}\[]*}", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def _rounded(value: Any) -> Any:

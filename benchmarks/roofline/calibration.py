@@ -12,6 +12,11 @@ Fitted to the row of its own name, and so no prediction there: the speeds of pro
 convolutions, the running mean of layer norms, the atomics of group norms, cuDNN's addition of a
 bias. Shared by rows: the fixed time of a kernel (Memset's row), the time of an access (Cast, Mul,
 Add), of a place by divisions (biases, Split). Not fitted: Gelu, by counting instructions.
+
+Never measured, and given a pessimistic time too: SkipLayerNormalization (taken for a kernel that is
+limited by its bytes; at worst as the measured layer norm), BiasSplitGelu (as Gelu's kernel with
+three accesses and the cheaper erff; at worst Gelu's function) and BiasAdd (as Mul's kernel with
+three operands; at worst with divisions). SkipGroupNorm is the measured group norm's code.
 """
 
 import argparse
