@@ -32,6 +32,7 @@ from engine_build.quiet import quiet
 RESULTS = Path(__file__).parent.parent / "results"
 MODELS = ("sdxl",)
 STEP = "denoiser"
+NARROW = ".fp16"
 SCALE = 8
 """Pixels of a latent's side."""
 NOTE = (
@@ -42,34 +43,47 @@ NOTE = (
 
 def main() -> None:
     arguments = _parser().parse_args()
+    size, gpus = arguments.size, GPUS.values()
     with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:
         folder = arguments.graphs or Path(scratch)
         graphs = unfused_graphs(arguments.model, folder)
     if arguments.before:
         graphs[STEP] = ir.load(arguments.before)
     stages = {
-        role: table(fused_in_turn(model), extents(role, arguments.size), GPUS.values())
+        role: table(fused_in_turn(model), extents(role, size), gpus)
         for role, model in graphs.items()
+        if not role.endswith(NARROW)
     }
+    for role in stages:
+        if role + NARROW in graphs:
+            *_, (_, fused) = fused_in_turn(graphs[role + NARROW])
+            stages[role] += table([("in fp16", fused)], extents(role, size), gpus)
     further = [(name, ir.load(path)) for name, path in arguments.stage]
-    stages[STEP] += table(further, extents(STEP, arguments.size), GPUS.values())
+    stages[STEP] += table(further, extents(STEP, size), gpus)
     kept = {role: that_matter(found) for role, found in stages.items()}
     print_tables(kept, arguments.gpu)
     _write(arguments, kept)
 
 
 def unfused_graphs(name: str, folder: Path) -> dict[str, ir.Model]:
-    """Graphs of a model's roles compiled with no fusions, kept in `folder` as ROLE.onnx."""
+    """Graphs of a model's roles compiled with no fusions, kept in `folder` as ROLE.onnx; those of
+    fp32, which are decoders, in fp16 too: ROLE.fp16.onnx.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = sorted(folder.glob("*.onnx"))
     if not kept:
         with tempfile.TemporaryDirectory(prefix="calotype-hollow-") as scratch, quiet():
             hollow = write_hollow(name, Path(scratch) / name, shallow=False)
             for role, export in published_roles(hollow).items():
-                compiled = ir.to_proto(compiled_graph(export, fusions=()))
-                (folder / f"{role}.onnx").write_bytes(compiled.SerializeToString())
+                _keep(compiled_graph(export, ()), folder / f"{role}.onnx")
+                if export.precision == "fp32":
+                    _keep(compiled_graph(export, (), "fp16"), folder / f"{role}{NARROW}.onnx")
         kept = sorted(folder.glob("*.onnx"))
     return {path.stem: ir.load(path) for path in kept}
+
+
+def _keep(model: ir.Model, path: Path) -> None:
+    path.write_bytes(ir.to_proto(model).SerializeToString())
 
 
 def extents(role: str, size: int) -> dict[str, int]:

@@ -10,20 +10,26 @@ import pytest
 from benchmarks.roofline.__main__ import main
 from benchmarks.roofline.gpus import GPUS
 from engine_build.target.onnxruntime_cuda.compiler import optimise
-from runtime.package.manifest import load_package
+from runtime.package.manifest import Precision, load_package
 from tests.tiny.lora_packs import ENGINES
 
 ROLES = ("denoiser", "text_encoder", "vae_decoder")
 
 
 def write_unfused(folder: Path) -> None:
-    package = load_package(ENGINES, "demo")
+    manifest = load_package(ENGINES, "demo").manifest
     for role in ROLES:
-        record = package.manifest.roles[role]
-        model = ir.load(package.file(record.graph))
-        parameters = [each.initializer for each in record.parameters.values()]
-        optimise(model, record.precision, parameters, fusions=())
-        (folder / f"{role}.onnx").write_bytes(ir.to_proto(model).SerializeToString())
+        write(role, manifest.roles[role].precision, folder / f"{role}.onnx")
+    write("vae_decoder", "fp16", folder / "vae_decoder.fp16.onnx")
+
+
+def write(role: str, precision: Precision, path: Path) -> None:
+    package = load_package(ENGINES, "demo")
+    record = package.manifest.roles[role]
+    model = ir.load(package.file(record.graph))
+    parameters = [each.initializer for each in record.parameters.values()]
+    optimise(model, precision, parameters, fusions=())
+    path.write_bytes(ir.to_proto(model).SerializeToString())
 
 
 def test_stages_of_every_role_are_printed_written_and_drawn(
@@ -46,4 +52,7 @@ def test_stages_of_every_role_are_printed_written_and_drawn(
         stages = found["roles"]["denoiser"]
         assert [stages[0]["stage"], stages[-1]["stage"]] == ["before", "again"]
         assert stages[-1]["ms"] == stages[0]["ms"] > stages[-2]["ms"]
+        wide, narrow = found["roles"]["vae_decoder"][-2:]
+        assert narrow["stage"] == "in fp16"
+        assert narrow["ms"] < wide["ms"]
     assert output.with_suffix(".svg").read_text().startswith("<svg")
