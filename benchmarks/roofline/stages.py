@@ -11,6 +11,8 @@ from benchmarks.roofline.prediction import Prediction, costs, predicted
 from benchmarks.roofline.shapes import input_shapes
 from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
 
+BEFORE = "before"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -26,7 +28,7 @@ def fused_in_turn(
     """The graph as compiled with no fusions, then after each one, by names; rewritten in place, so
     that each variant must be used before the next is asked for.
     """
-    yield "before", model
+    yield BEFORE, model
     for fuse in fusions:
         passes.RemoveUnusedNodesPass()(model)
         fuse(model)
