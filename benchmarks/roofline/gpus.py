@@ -1,9 +1,8 @@
 """Figures of GPUs: from data sheets, from sources, and fitted to measured kernels.
 
-Measured were the kernels of a guided SDXL step of 1024x1024 on an H200 (tools of this folder give
-the table: `benchmarks.roofline.calibration`). *Fitted* figures make the rows of that table come
-out; they are no prediction there. An H100 SXM has the H200's multiprocessors, clock and L2 cache,
-and a slower memory.
+`calibration.py` has the measured table, of a guided SDXL step of 1024x1024 on an H200. Fitted
+figures make rows of that table come out, and are no prediction there. An H100 SXM has the H200's
+multiprocessors, clock and L2 cache, and a slower memory.
 """
 
 from collections.abc import Mapping
@@ -24,8 +23,8 @@ class Gpu:
     l2_bytes: int = 50 * 2**20
     l2_bandwidth: float = 5.5e12
     """Published by others for the H100; no row of the table is limited by this figure."""
-    instructions: float = 132 * 128 * 1.755e9
-    """Of all lanes: 128 of a multiprocessor, at the data sheet's clock."""
+    instructions: float = 0.9 * 67e12 / 2
+    """Nine tenths of the data sheet's fp32, of which a multiplication and addition count two."""
     rates: Mapping[Rate, float] = field(
         default_factory=lambda: {
             "products": 700e12,
