@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ from engine_build.package.tracing import parameter_shapes, trace
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 from engine_build.target.onnxruntime_cuda.compiler import optimise
+from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
+from runtime.package.manifest import Precision
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,15 +65,19 @@ def published_roles(folder: Path) -> dict[str, RoleExport]:
     return {role.role: role for role in roles}
 
 
-def compiled_graph(role: RoleExport) -> ir.Model:
-    """Graph of a role as `compile_role` optimises it; weights stay in the checkpoint's files."""
+def compiled_graph(
+    role: RoleExport, fusions: Sequence[Fusion] = FUSIONS, precision: Precision | None = None
+) -> ir.Model:
+    """Graph of a role as `compile_role` optimises it, in the role's own precision where none is
+    named; weights stay in the checkpoint's files.
+    """
     found = match_parameters(
         parameter_shapes(role), role.parameter_names, role.component.checkpoint
     )
     placed, traced = in_place(found), trace(role)
     model = link(traced, placed.weights, placed.folder)
     parameters = [placed.weights[parameter][0] for parameter in traced.parameters]
-    optimise(model, role.precision, parameters)
+    optimise(model, precision or role.precision, parameters, fusions)
     return model
 
 

@@ -1,0 +1,154 @@
+"""Predicts a picture's time from its compiled graphs, before and after each fusion, with no GPU.
+
+    python -m benchmarks.roofline sdxl [--size 1024] [--gpu h200|h100] [--graphs FOLDER]
+                                       [--before GRAPH.onnx] [--stage NAME=GRAPH.onnx ...]
+
+Graphs are compiled of published structure with no fusions, which takes minutes, and the fusions are
+applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx.
+"""
+
+import argparse
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx_ir as ir
+
+from benchmarks.published_graphs import compiled_graph, published_roles
+from benchmarks.real_size import write_hollow
+from benchmarks.roofline.calibration import MEASURED_LAUNCHES, MEASURED_MS
+from benchmarks.roofline.chart import stacked_bars
+from benchmarks.roofline.gpus import GPUS
+from benchmarks.roofline.picture import STEP
+from benchmarks.roofline.report import Stages, print_tables, written
+from benchmarks.roofline.stages import fused_in_turn, table, that_matter
+from engine_build.quiet import quiet
+from engine_build.target.onnxruntime_cuda.prelude import split_prelude
+from runtime.package.step_graph import input_shapes as step_inputs
+
+RESULTS = Path(__file__).parent.parent / "results"
+MODELS = ("sdxl",)
+PRELUDE = f"{STEP}.prelude"
+NARROW = ".fp16"
+SCALE = 8
+"""Pixels of a latent's side."""
+NOTE = (
+    "Predictions from graphs by a calibrated model. Nothing here was measured but the table that "
+    "the model is calibrated on (benchmarks/roofline/calibration.py)."
+)
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    size, gpus = arguments.size, GPUS.values()
+    with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:
+        folder = arguments.graphs or Path(scratch)
+        graphs = unfused_graphs(arguments.model, folder)
+    if arguments.before:
+        graphs[STEP] = ir.load(arguments.before)
+    stages = {
+        role: table(fused_in_turn(model), extents(role, size), gpus)
+        for role, model in graphs.items()
+        if not role.endswith(NARROW)
+    }
+    for role in stages:
+        if role + NARROW in graphs:
+            *_, (_, fused) = fused_in_turn(graphs[role + NARROW])
+            stages[role] += table([("in fp16", fused)], extents(role, size), gpus)
+    prelude = split_prelude(graphs[STEP], conditioning(graphs[STEP]))
+    if prelude is not None:
+        stages[STEP] += table([("split_prelude", graphs[STEP])], extents(STEP, size), gpus)
+        stages[PRELUDE] = table([("once a picture", prelude)], extents(STEP, size), gpus)
+    further = [(name, ir.load(path)) for name, path in arguments.stage]
+    stages[STEP] += table(further, extents(STEP, size), gpus)
+    kept = {role: that_matter(found) for role, found in stages.items()}
+    print_tables(kept, arguments.gpu)
+    _write(arguments, kept)
+
+
+def unfused_graphs(name: str, folder: Path) -> dict[str, ir.Model]:
+    """Graphs of a model's roles compiled with no fusions, kept in `folder` as ROLE.onnx; those of
+    fp32, which are decoders, in fp16 too: ROLE.fp16.onnx.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = sorted(folder.glob("*.onnx"))
+    if not kept:
+        with tempfile.TemporaryDirectory(prefix="calotype-hollow-") as scratch, quiet():
+            hollow = write_hollow(name, Path(scratch) / name, shallow=False)
+            for role, export in published_roles(hollow).items():
+                _keep(compiled_graph(export, ()), folder / f"{role}.onnx")
+                if export.precision == "fp32":
+                    _keep(compiled_graph(export, (), "fp16"), folder / f"{role}{NARROW}.onnx")
+        kept = sorted(folder.glob("*.onnx"))
+    return {path.stem: ir.load(path) for path in kept}
+
+
+def _keep(model: ir.Model, path: Path) -> None:
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+
+
+def conditioning(step: ir.Model) -> set[str]:
+    """Inputs of a step's graph that no step changes."""
+    return {str(value.name) for value in step.graph.inputs} - step_inputs(channels=0).keys()
+
+
+def extents(role: str, size: int) -> dict[str, int]:
+    """Extents of a role's axes for one picture with guidance: two evaluations, two prompts."""
+    side = size // SCALE
+    return {
+        "batch": 2 if role.startswith("text_encoder") else 1,
+        "evaluations": 2,
+        "height": side,
+        "width": side,
+        "tokens": 77,
+    }
+
+
+def _write(arguments: argparse.Namespace, stages: Stages) -> None:
+    """Write the predictions for all GPUs, and the chart of a step on the GPU that was asked for."""
+    facts = {
+        "note": NOTE,
+        "model": arguments.model,
+        "size": arguments.size,
+        "measured_before": {"gpu": "h200", "ms": MEASURED_MS, "launches": MEASURED_LAUNCHES},
+        "predicted_at": datetime.now(UTC).date().isoformat(),
+    }
+    path = arguments.output or RESULTS / f"roofline_{arguments.model}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(written(facts, stages))
+    title = (
+        f"{arguments.model}, {arguments.size}x{arguments.size}, a guided step on {arguments.gpu}"
+    )
+    chart = stacked_bars(f"{title}: predicted ms of kernels", arguments.gpu, stages[STEP])
+    path.with_suffix(".svg").write_text(chart)
+    print(f"\nwritten: {path}, {path.with_suffix('.svg')}")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=GRAPH.onnx")
+    return name, Path(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
+    parser.add_argument("--gpu", choices=GPUS, default="h200", help="default: h200")
+    parser.add_argument("--graphs", type=Path, metavar="FOLDER", help="default: compiled anew")
+    parser.add_argument(
+        "--before", type=Path, metavar="GRAPH.onnx", help="a step's graph compiled with no fusions"
+    )
+    parser.add_argument(
+        "--stage", type=_named, action="append", default=[], metavar="NAME=GRAPH.onnx",
+        help="a further variant of the step's graph, in order",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

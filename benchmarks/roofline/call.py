@@ -1,0 +1,73 @@
+"""A node that runs with the facts of its inputs and outputs, its launches, and kinds of kernels."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from benchmarks.roofline.known import Known
+from benchmarks.roofline.launches import Launch
+from runtime.errors import BuildError
+
+PRODUCT = "matrix product"
+ATTENTION = "attention"
+CONVOLUTION = "convolution"
+BIAS = "Add of a bias"
+SPLIT = "Split"
+GELU = "Gelu"
+MUL = "Mul"
+LAYER_NORM = "layer norm"
+CAST = "Cast"
+ADD = "Add"
+CONVOLUTION_BIAS = "bias of a convolution"
+GROUP_NORM = "group norm"
+MEMSET = "Memset"
+GATED_GELU = "BiasSplitGelu"
+SKIP_NORM = "SkipLayerNormalization"
+BIAS_ADD = "BiasAdd"
+OTHER = "other"
+
+NECESSARY = (PRODUCT, ATTENTION, CONVOLUTION)
+"""Kinds that no fusion takes away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A node with the facts of its inputs and outputs; None for those that are absent or unread."""
+
+    node: ir.Node
+    operator: str
+    inputs: tuple[Known | None, ...]
+    constant: tuple[bool, ...]
+    outputs: tuple[Known | None, ...]
+
+    def given(self, index: int) -> Known:
+        """An input that must be there."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        if value is None:
+            raise BuildError(f"{self.operator} ({self.node.name}): input {index} is missing")
+        return value
+
+    @property
+    def result(self) -> Known:
+        """The first output."""
+        value = self.outputs[0]
+        assert value is not None
+        return value
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of inputs and outputs that are not small vectors."""
+        return sum(each.bytes for each in (*self.inputs, *self.outputs) if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Launches of a node, and the launches if a kernel that was never measured disappoints."""
+
+    launches: tuple[Launch, ...]
+    worst: tuple[Launch, ...] = ()
+
+    @property
+    def at_worst(self) -> tuple[Launch, ...]:
+        """The pessimistic launches, where there are such."""
+        return self.worst or self.launches

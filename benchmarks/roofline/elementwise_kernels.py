@@ -1,0 +1,114 @@
+"""Kernels that compute each element on its own."""
+
+from collections.abc import Callable
+
+from benchmarks.roofline.call import (
+    ADD,
+    BIAS,
+    BIAS_ADD,
+    GATED_GELU,
+    MUL,
+    OTHER,
+    SPLIT,
+    Call,
+    Cost,
+)
+from benchmarks.roofline.launches import Launch
+
+# Instructions of arithmetic for an element, counted in what nvrtc makes of them for sm_90.
+NORMAL_DISTRIBUTION = 58  # x * normcdff(x), as Gelu computes it
+ERROR_FUNCTION = 38  # erff and a division, as BiasSplitGelu computes it
+SIGMOID = 24  # expf and a division
+FEW = 4
+
+
+def unary(kind: str, instructions: int) -> Callable[[Call], Cost]:
+    """A kernel that loads an element, computes, and stores the result."""
+
+    def rule(call: Call) -> Cost:
+        elements = call.result.elements
+        return Cost(
+            (
+                Launch(
+                    kind,
+                    bytes=call.bytes,
+                    accesses=2 * elements,
+                    instructions=instructions * elements,
+                ),
+            )
+        )
+
+    return rule
+
+
+def binary(call: Call) -> Cost:
+    """Two operands of one shape, or a number; else the smaller operand is found by divisions, and
+    comes from a cache."""
+    elements = call.result.elements
+    full = sum(each is not None and each.elements == elements for each in call.inputs)
+    single = any(each is not None and each.elements == 1 for each in call.inputs)
+    indexed = full < len(call.inputs) and not single
+    return Cost(
+        (
+            Launch(
+                _kind_of_binary(call),
+                bytes=call.bytes,
+                accesses=(full + 1) * elements,
+                indices=elements if indexed else 0,
+            ),
+        )
+    )
+
+
+def _kind_of_binary(call: Call) -> str:
+    vector = any(
+        constant and each is not None and len(each.shape) == 1
+        for each, constant in zip(call.inputs, call.constant, strict=True)
+    )
+    if call.operator == "Add":
+        return BIAS if vector else ADD
+    return MUL if call.operator == "Mul" else OTHER
+
+
+def placed(kind: str) -> Callable[[Call], Cost]:
+    """A kernel that finds each element's place by divisions."""
+
+    def rule(call: Call) -> Cost:
+        elements = max(call.result.elements, call.given(0).elements if kind == SPLIT else 0)
+        return Cost(
+            (Launch(kind, bytes=2 * call.result.bytes, accesses=2 * elements, indices=elements),)
+        )
+
+    return rule
+
+
+def reduction(call: Call) -> Cost:
+    source = call.given(0)
+    return Cost((Launch(OTHER, bytes=source.bytes, accesses=source.elements),))
+
+
+def gated_gelu(call: Call) -> Cost:
+    """One kernel that loads two elements and stores one. Never measured; at worst its function
+    costs what Gelu's does."""
+    elements = call.result.elements
+    found = [
+        Launch(GATED_GELU, bytes=call.bytes, accesses=3 * elements, instructions=count * elements)
+        for count in (ERROR_FUNCTION, NORMAL_DISTRIBUTION)
+    ]
+    return Cost((found[0],), (found[1],))
+
+
+def bias_add(call: Call) -> Cost:
+    """Input, bias and residual in one kernel, an element at a time and without divisions; never
+    measured, and at worst with divisions."""
+    elements = call.result.elements
+    found = [
+        Launch(BIAS_ADD, bytes=call.bytes, accesses=3 * elements, indices=places)
+        for places in (0, elements)
+    ]
+    return Cost((found[0],), (found[1],))
+
+
+def softmax(call: Call) -> Cost:
+    source = call.given(0)
+    return Cost((Launch(OTHER, bytes=2 * source.bytes, accesses=3 * source.elements),))

@@ -1,0 +1,83 @@
+"""Kernels that ONNX Runtime's CUDA provider launches for a node, by operator.
+
+From the provider's sources (`onnxruntime/core/providers/cuda`, `contrib_ops/cuda`) and the symbols
+of its 1.31: which kernels there are, how often each reads and writes an element, and whether by
+vectors, one element at a time, or at a place that divisions find.
+"""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.roofline.call import CAST, GELU, OTHER, SPLIT, Call, Cost
+from benchmarks.roofline.elementwise_kernels import (
+    FEW,
+    NORMAL_DISTRIBUTION,
+    SIGMOID,
+    bias_add,
+    binary,
+    gated_gelu,
+    placed,
+    reduction,
+    softmax,
+    unary,
+)
+from benchmarks.roofline.norm_kernels import group_norm, layer_norm, skip_group_norm, skip_norm
+from benchmarks.roofline.product_kernels import attention, convolution, gemm, product
+from runtime.errors import BuildError
+
+Table = Callable[[Call], Cost]
+
+
+def cost_of(call: Call) -> Cost:
+    """Launches of a node. Raises BuildError for an operator that the table lacks."""
+    rule = KERNELS.get(call.operator)
+    if rule is None:
+        raise BuildError(
+            f"{call.operator} ({call.node.name}): its kernels are unknown; "
+            "add the operator to benchmarks/roofline/kernels.py"
+        )
+    return rule(call)
+
+
+_CHEAP = (
+    "Abs", "And", "Ceil", "Clip", "Equal", "Floor", "Greater", "GreaterOrEqual", "IsNaN", "Less",
+    "LessOrEqual", "Neg", "Not", "Or", "Reciprocal", "Relu", "Round", "Sign", "Sqrt",
+)  # fmt: skip
+
+_FUNCTIONS = ("Cos", "Elu", "Erf", "Exp", "Log", "Pow", "Sigmoid", "Sin", "Softplus", "Tanh")
+
+_PLACED = (
+    "ConstantOfShape", "CumSum", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Range",
+    "Concat", "Resize", "RotaryEmbedding", "ScatterElements", "ScatterND", "Slice", "Tile",
+    "Transpose", "Trilu", "Where",
+)  # fmt: skip
+
+_REDUCTIONS = (
+    "ArgMax", "ArgMin", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum",
+)  # fmt: skip
+
+KERNELS: Mapping[str, Table] = {
+    **dict.fromkeys(_CHEAP, unary(OTHER, FEW)),
+    **dict.fromkeys(_FUNCTIONS, unary(OTHER, SIGMOID)),
+    **dict.fromkeys(("Add", "Div", "Max", "Min", "Mod", "Mul", "Sub"), binary),
+    **dict.fromkeys(_PLACED, placed(OTHER)),
+    **dict.fromkeys(_REDUCTIONS, reduction),
+    **dict.fromkeys(("FusedMatMul", "MatMul"), product),
+    **dict.fromkeys(("Conv", "NhwcConv", "NhwcFusedConv"), convolution),
+    **dict.fromkeys(("LayerNormalization", "SimplifiedLayerNormalization"), layer_norm),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), skip_norm),
+    **dict.fromkeys(("GroupNorm", "InstanceNormalization"), group_norm),
+    "BiasAdd": bias_add,
+    "BiasGelu": unary(GELU, NORMAL_DISTRIBUTION),
+    "BiasSplitGelu": gated_gelu,
+    "Cast": unary(CAST, 0),
+    "FastGelu": unary(GELU, SIGMOID),
+    "Gelu": unary(GELU, NORMAL_DISTRIBUTION),
+    "Gemm": gemm,
+    "MultiHeadAttention": attention,
+    "QuickGelu": unary(OTHER, SIGMOID),
+    "SkipGroupNorm": skip_group_norm,
+    "Softmax": softmax,
+    "Split": placed(SPLIT),
+}
+"""The kernels of each operator that our graphs have."""

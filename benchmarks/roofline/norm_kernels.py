@@ -1,0 +1,71 @@
+"""Kernels of norms."""
+
+from benchmarks.roofline.call import GROUP_NORM, LAYER_NORM, MEMSET, SKIP_NORM, Call, Cost
+from benchmarks.roofline.elementwise_kernels import FEW, SIGMOID
+from benchmarks.roofline.known import Known
+from benchmarks.roofline.launches import Launch
+
+# Fitted to the row of layer norms, whose kernel updates a mean by a division for each element.
+_RUNNING_MEAN = 64
+
+# Fitted to the row of group norms, whose blocks add to few numbers by atomic operations.
+_ATOMICS = 3.9e-6
+
+
+def layer_norm(call: Call) -> Cost:
+    elements = call.result.elements
+    return Cost(
+        (
+            Launch(
+                LAYER_NORM,
+                bytes=call.bytes,
+                accesses=3 * elements,
+                instructions=_RUNNING_MEAN * elements,
+            ),
+        )
+    )
+
+
+def skip_norm(call: Call) -> Cost:
+    """One kernel by vectors of eight that keeps a row in registers. Never measured; at worst as the
+    measured layer norm, which reads its inputs twice."""
+    elements = call.result.elements
+    sums = sum(each is not None for each in call.outputs)
+    vectors = Launch(SKIP_NORM, bytes=call.bytes, instructions=FEW * elements)
+    measured = Launch(
+        SKIP_NORM,
+        bytes=call.bytes,
+        accesses=(4 + sums) * elements,
+        instructions=_RUNNING_MEAN * elements,
+    )
+    return Cost((vectors,), (measured,))
+
+
+def group_norm(call: Call) -> Cost:
+    """A Memset for the sums, a kernel that sums and a kernel that scales, both by pairs."""
+    source = call.given(0)
+    return Cost((Launch(MEMSET), *_summed_and_scaled(call, source, sums=1, scales=2)))
+
+
+def skip_group_norm(call: Call) -> Cost:
+    """As a group norm; the kernel that sums also adds, and writes that sum. Never measured itself;
+    its kernels are the group norm's own."""
+    source, skip = call.given(0), call.given(3)
+    whole = skip.elements == source.elements
+    return Cost((Launch(MEMSET), *_summed_and_scaled(call, source, sums=2 + whole, scales=2)))
+
+
+def _summed_and_scaled(call: Call, source: Known, sums: int, scales: int) -> tuple[Launch, Launch]:
+    """The two kernels, with how often each moves an element."""
+    elements = source.elements
+    pairs = elements // 2 if source.size == 2 else elements
+    silu = bool(call.node.attributes.get_int("activation", 0))
+    summed = Launch(GROUP_NORM, bytes=sums * source.bytes, accesses=sums * pairs, extra=_ATOMICS)
+    scaled = Launch(
+        GROUP_NORM,
+        bytes=scales * source.bytes,
+        accesses=scales * pairs,
+        instructions=(SIGMOID if silu else FEW) * elements,
+        extra=_ATOMICS,
+    )
+    return summed, scaled

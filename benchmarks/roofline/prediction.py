@@ -1,0 +1,115 @@
+"""Milliseconds and launches of a compiled graph by kind of kernel."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from benchmarks.roofline.call import NECESSARY, Call, Cost
+from benchmarks.roofline.gpus import Gpu
+from benchmarks.roofline.kernels import cost_of
+from benchmarks.roofline.known import Known, Shape
+from benchmarks.roofline.launches import Launch, seconds
+from benchmarks.roofline.session import FREE, Running, running_nodes
+from benchmarks.roofline.shapes import known_values
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Kernels of one kind in one call of a graph."""
+
+    kind: str
+    launches: float
+    ms: float
+    worst_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Predicted time of one call of a graph on a GPU."""
+
+    gpu: str
+    rows: tuple[Row, ...]
+    gap_ms: float
+    """Between kernels, launched one by one."""
+    gap_in_graph_ms: float
+    """Between kernels of a CUDA graph."""
+
+    @property
+    def ms(self) -> float:
+        """Kernels alone."""
+        return sum(row.ms for row in self.rows)
+
+    @property
+    def worst_ms(self) -> float:
+        """Kernels alone, if those that were never measured disappoint and L2 holds nothing."""
+        return sum(row.worst_ms for row in self.rows)
+
+    @property
+    def launches(self) -> float:
+        """Launches of kernels, copies and Memsets."""
+        return sum(row.launches for row in self.rows)
+
+    @property
+    def bound_ms(self) -> float:
+        """Products, attention and convolutions alone, as fast as they were measured."""
+        return sum(row.ms for row in self.rows if row.kind in NECESSARY)
+
+
+def predict(model: ir.Model, inputs: Mapping[str, Shape], gpu: Gpu) -> Prediction:
+    """Prediction for a graph at these shapes of its inputs.
+
+    Raises BuildError for an operator whose shapes or kernels are unknown.
+    """
+    return predicted(costs(model, inputs), gpu)
+
+
+def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
+    """Launches of every node that runs."""
+    known = known_values(model, inputs)
+    running = running_nodes(model, known)
+    read = {value for each in running for value in each.inputs if value is not None}
+    read.update(model.graph.outputs)
+    return [cost_of(_call(each, known, read)) for each in running if each.operator not in FREE]
+
+
+def predicted(found: Iterable[Cost], gpu: Gpu) -> Prediction:
+    """Sum of launches by kind, the longest first. At worst nothing is found in the L2 cache."""
+    cold = replace(gpu, l2_bytes=0)
+    ms: dict[str, float] = defaultdict(float)
+    worst: dict[str, float] = defaultdict(float)
+    count: dict[str, float] = defaultdict(float)
+    for cost in found:
+        for launch in cost.launches:
+            ms[launch.kind] += 1e3 * seconds(launch, gpu)
+            count[launch.kind] += launch.launches
+        for launch in cost.at_worst:
+            worst[launch.kind] += 1e3 * seconds(launch, cold)
+    rows = [Row(kind, count[kind], ms[kind], worst[kind]) for kind in ms]
+    launches = sum(count.values())
+    return Prediction(
+        gpu=gpu.name,
+        rows=tuple(sorted(rows, key=lambda row: -row.ms)),
+        gap_ms=1e3 * launches * gpu.gap,
+        gap_in_graph_ms=1e3 * launches * gpu.gap_in_graph,
+    )
+
+
+def launches_of(found: Sequence[Cost]) -> list[Launch]:
+    """All launches, one after another."""
+    return [launch for cost in found for launch in cost.launches]
+
+
+def _call(each: Running, known: Mapping[ir.Value, Known], read: set[ir.Value]) -> Call:
+    outputs = each.node.outputs
+    return Call(
+        node=each.node,
+        operator=each.operator,
+        inputs=tuple(None if value is None else known[value] for value in each.inputs),
+        constant=each.constant,
+        outputs=tuple(
+            known[value] if value in read or index == 0 else None
+            for index, value in enumerate(outputs)
+        ),
+    )

@@ -1,0 +1,56 @@
+"""Predictions for a graph before any fusion and after each one."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from benchmarks.roofline.gpus import Gpu
+from benchmarks.roofline.prediction import Prediction, costs, predicted
+from benchmarks.roofline.shapes import input_shapes
+from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
+
+BEFORE = "before"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Predictions for one variant of a graph, by the GPU's name."""
+
+    name: str
+    predictions: Mapping[str, Prediction]
+
+
+def fused_in_turn(
+    model: ir.Model, fusions: Iterable[Fusion] = FUSIONS
+) -> Iterator[tuple[str, ir.Model]]:
+    """The graph as compiled with no fusions, then after each one, by names; rewritten in place, so
+    that each variant must be used before the next is asked for.
+    """
+    yield BEFORE, model
+    for fuse in fusions:
+        passes.RemoveUnusedNodesPass()(model)
+        fuse(model)
+        passes.RemoveUnusedNodesPass()(model)
+        yield fuse.__name__, model
+
+
+def table(
+    variants: Iterable[tuple[str, ir.Model]], extents: Mapping[str, int], gpus: Collection[Gpu]
+) -> list[Stage]:
+    """Predictions for variants of a graph at these extents of its axes."""
+    stages = []
+    for name, model in variants:
+        found = costs(model, input_shapes(model, extents))
+        stages.append(Stage(name, {gpu.name: predicted(found, gpu) for gpu in gpus}))
+    return stages
+
+
+def that_matter(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages, without those that change nothing."""
+    kept: list[Stage] = []
+    for stage in stages:
+        if not kept or kept[-1].predictions != stage.predictions:
+            kept.append(stage)
+    return kept
