@@ -16,6 +16,8 @@ from benchmarks.real_size import write_hollow
 from engine_build.package.export.role import RoleExport
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
+from engine_build.target.onnxruntime_cuda.prelude import split_prelude
+from runtime.package.step_graph import input_shapes
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 
@@ -62,3 +64,8 @@ def test_nothing_of_a_published_structure_defies_a_capture(
     operators = Counter(node.op_type for node in model.graph)
     assert operators["MultiHeadAttention"] == ATTENTIONS[name, role]
     assert operators["Softmax"] == 0
+    if role == "denoiser":
+        inputs = {str(value.name) for value in model.graph.inputs}
+        prelude = split_prelude(model, inputs - input_shapes(channels=0).keys())
+        assert prelude is not None
+        assert uncapturable(model) == ()
