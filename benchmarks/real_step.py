@@ -30,7 +30,7 @@ from engine_build.package.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
 from runtime.backends.onnxruntime.cpu import open_session
-from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage
@@ -52,6 +52,11 @@ class FrugalEngine:
             package.file(record.graph), frugal_options(), package.weights_folder(role)
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def start(self, inputs: Mapping[str, Array]) -> Started:
+        """Run the graph at once."""
+        outputs = self.run(inputs)
+        return lambda: outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph on named arrays; its outputs by name."""

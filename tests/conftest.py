@@ -132,6 +132,28 @@ def tiny_half_package(tiny_half_source: Path, build_once: PackageBuilder) -> Pat
 
 
 @pytest.fixture(scope="session")
+def tiny_wide_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """fp16, v prediction, and a shallow UNet whose second level has the width of SDXL's first one:
+    every fusion of CUDA's graphs fits that width."""
+    options = SourceOptions(
+        dtype=torch.float16,
+        prediction_type="v_prediction",
+        preview_decoder=False,
+        shallow=True,
+        channels=(32, 320),
+        head_width=32,
+        seed=300,
+    )
+    return save_source(tmp_path_factory.mktemp("sources") / "tiny_wide", options)
+
+
+@pytest.fixture(scope="session")
+def tiny_wide_package(tiny_wide_source: Path, build_once: PackageBuilder) -> Path:
+    """An engines folder with the package `tiny_wide` of `tiny_wide_source`."""
+    return build_once(tiny_wide_source, "tiny_wide")
+
+
+@pytest.fixture(scope="session")
 def tiny_flux_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FLUX.1 dev: told its guidance, shifted by the picture's size."""
     return save_flow_source(tmp_path_factory.mktemp("sources") / "tiny_flux", flux_dev_pipeline())

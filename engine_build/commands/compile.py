@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     # Here, since --help needs no library of a build.
     from engine_build.target.compile import CompileRequest
     from engine_build.target.profiles import Tuning
-    from engine_build.target.report import uncaptured
+    from engine_build.target.report import narrowed, uncaptured
     from engine_build.target.targets import Wanted
 
     devices = find_devices()
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         verify = f"engine-build verify {options.name} {target.name}"
         state = "verified" if target.record.verified else f"not verified yet; on its GPU: {verify}"
         print(f"{target.name}: {state}")
-        for line in uncaptured(target):
+        for line in (*narrowed(target), *uncaptured(target)):
             print(line)
 
 

@@ -4,6 +4,7 @@ Flux, Chroma, Z-Image, T5 and Qwen were trained in bf16, whose range is fp32's. 
 checkpoint decide whether its activations stay within fp16's range, so each checkpoint is run.
 """
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from engine_build.target.precision import narrow_nodes
+from engine_build.target.precision import narrow_values
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted
 from engine_build.target.unfused import UnfusedSession, graph_file
@@ -27,6 +28,11 @@ _OUTPUT = "largest_activation"
 _MASK = 1e30
 
 
+def fits_fp16(largest: float) -> bool:
+    """True where fp16 holds an activation of this magnitude, with HEADROOM; False for NaN."""
+    return largest * HEADROOM <= LARGEST_FP16
+
+
 def check_range(reference: Reference, wanted: Wanted) -> None:
     """Refuse fp16 where a network that is usually in bf16 comes near the end of fp16's range.
 
@@ -37,8 +43,8 @@ def check_range(reference: Reference, wanted: Wanted) -> None:
     if wanted.precision != "fp16":
         return
     for role in asked:
-        largest = largest_activation(reference, role)
-        if not largest * HEADROOM <= LARGEST_FP16:
+        largest = max(largest_activations(reference, role).values())
+        if not fits_fp16(largest):
             raise BuildError(
                 f"--precision fp16: activations of {role} reach {largest:.3g} on a real picture, "
                 f"and fp16 holds {LARGEST_FP16:.3g}, of which a {HEADROOM:g}th is kept for other "
@@ -46,32 +52,26 @@ def check_range(reference: Reference, wanted: Wanted) -> None:
             )
 
 
-def largest_activation(reference: Reference, role: str) -> float:
-    """The largest magnitude of what fp16 would have to hold, over a role's calls.
+def largest_activations(reference: Reference, role: str) -> Mapping[str, float]:
+    """The largest magnitude of each value that fp16 would have to hold, over a role's calls.
 
-    Raises BackendError.
+    By the value's name in the package's graph. Raises BackendError.
     """
     package = reference.package
-    calls = reference.calls[role]
-    model = with_maximum(ir.load(graph_file(package, role)))
+    model = ir.load(graph_file(package, role))
+    names = add_maxima(model)
     folder = package.weights_folder(role)
     with closing(UnfusedSession(role, model, folder, reference.place)) as session:
-        return max(float(np.max(session.run(call.inputs)[_OUTPUT])) for call in calls)
+        found = [session.run(call.inputs)[_OUTPUT] for call in reference.calls[role]]
+    return dict(zip(names, np.max(found, axis=0).tolist(), strict=True))
 
 
-def with_maximum(model: ir.Model) -> ir.Model:
+def add_maxima(model: ir.Model) -> tuple[str, ...]:
     """Add the output `largest_activation [N]` to a graph, in place: the largest magnitude of each
-    of the N values that 16 bits would have to hold, without masks."""
+    of the N values that 16 bits would have to hold, without masks. Returns the values' names.
+    """
     graph = model.graph
-    nodes = list(graph)
-    narrow = narrow_nodes(nodes)
-    values = [
-        output
-        for node in nodes
-        if node in narrow
-        for output in node.outputs
-        if output.dtype == ir.DataType.FLOAT
-    ]
+    values = narrow_values(list(graph))
     one = _constant(graph, f"{_OUTPUT}.one", np.array([1], np.int64))
     mask = _constant(graph, f"{_OUTPUT}.mask", np.array(_MASK, np.float32))
     zero = _constant(graph, f"{_OUTPUT}.zero", np.array(0, np.float32))
@@ -91,7 +91,7 @@ def with_maximum(model: ir.Model) -> ir.Model:
     )
     graph.append(ir.node("Concat", maxima, {"axis": 0}, outputs=[found]))
     graph.outputs.append(found)
-    return model
+    return tuple(str(value.name) for value in reversed(values))
 
 
 def _constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:

@@ -134,19 +134,20 @@ def _engines(
     show_progress: bool,
 ) -> dict[str, EngineRecord]:
     """Every role's engine: the one that is kept in `staging`, or one that is compiled now."""
-    package = request.package
+    reference = request.reference
     engines = {role: kept for role in identity.engines if (kept := _kept(staging, role))}
     missing = [role for role in identity.engines if role not in engines]
-    check_room(package.manifest, missing, staging.parent)
+    check_room(reference.package.manifest, missing, staging.parent)
     with Progress(len(identity.engines), shown=show_progress) as progress:
         for role in identity.engines:
             with progress.step(f"{role}: compile" if role in missing else f"{role}: kept"):
                 if role in missing:
                     with Phases(role, shown=show_progress) as phases:
-                        engine = compiler.compile(package, identity, role, staging, phases)
+                        engine = compiler.compile(reference, identity, role, staging, phases)
                         # A graph of published size takes the CPU an hour, its GPU seconds.
                         if not request.verified_next:
-                            compiler.check(request.reference, identity, role, staging, phases)
+                            precision = engine.precision(identity.engines[role])
+                            compiler.check(reference, role, precision, staging, phases)
                     _keep(staging, role, engine)
                     engines[role] = engine
     return engines

@@ -13,7 +13,7 @@ from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.flags import cuda_flags
 from engine_build.target.reference import Reference
 from engine_build.target.tensorrt.flags import rtx_flags, tensorrt_flags
-from runtime.package.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import BackendName, EngineRecord, Target, TargetIdentity
 
 
@@ -37,26 +37,28 @@ class Compiler(Protocol):
 
     def compile(
         self,
-        package: ModelPackage,
-        identity: TargetIdentity,
-        role: str,
-        folder: Path,
-        phases: Phases,
-    ) -> EngineRecord:
-        """Write a role's engine into `folder`. Raises BuildError."""
-        ...
-
-    def check(
-        self,
         reference: Reference,
         identity: TargetIdentity,
         role: str,
         folder: Path,
         phases: Phases,
+    ) -> EngineRecord:
+        """Write a role's engine of the reference's package into `folder`. Raises BuildError, and
+        BackendError where the reference cannot be drawn."""
+        ...
+
+    def check(
+        self,
+        reference: Reference,
+        role: str,
+        precision: Precision,
+        folder: Path,
+        phases: Phases,
     ) -> None:
         """Hold the engine in `folder` to the reference, as far as no GPU is needed for that.
 
-        Raises BuildError for an engine that is further off than it may be.
+        `precision` is what the engine computes in. Raises BuildError for an engine that is further
+        off than it may be.
         """
         ...
 
@@ -91,6 +93,9 @@ class CompilerRow:
     compiler: str
     """The function that gives the installed compiler by the backend's name."""
     flags: EngineFlags
+    narrows: bool = False
+    """True for a compiler that takes fp16, where real activations allow that, for roles that the
+    package has in fp32 for their range."""
     fixed_compiler: str | None = None
     """The FixedTarget of a backend whose engines differ with whether weights can be replaced:
     they are held to their fixed form when they are verified."""
@@ -115,9 +120,9 @@ _TENSORRT_FIXED = "engine_build.target.tensorrt.engine:fixed_target"
 _ONNXRUNTIME = "engine_build.target.onnxruntime_cuda.engine:OnnxRuntimeCudaCompiler.installed"
 
 _ROWS = (
-    CompilerRow("tensorrt", _TENSORRT, tensorrt_flags, _TENSORRT_FIXED),
-    CompilerRow("tensorrt-rtx", _TENSORRT, rtx_flags, _TENSORRT_FIXED),
-    CompilerRow("onnxruntime-cuda", _ONNXRUNTIME, cuda_flags),
+    CompilerRow("tensorrt", _TENSORRT, tensorrt_flags, fixed_compiler=_TENSORRT_FIXED),
+    CompilerRow("tensorrt-rtx", _TENSORRT, rtx_flags, fixed_compiler=_TENSORRT_FIXED),
+    CompilerRow("onnxruntime-cuda", _ONNXRUNTIME, cuda_flags, narrows=True),
 )
 COMPILERS: Mapping[str, CompilerRow] = {row.name: row for row in _ROWS}
 """A row for each of `runtime.backends.rows.TARGET_BACKENDS`, by its name."""

@@ -92,6 +92,17 @@ def narrow_nodes(nodes: Collection[ir.Node]) -> frozenset[ir.Node]:
     return frozenset(narrow)
 
 
+def narrow_values(nodes: Collection[ir.Node]) -> list[ir.Value]:
+    """The values that 16 bits would have to hold: fp32 values that narrow nodes make, or read and
+    that are no constants; in the order in which they are made. `nodes` is in topological order.
+    """
+    narrow = narrow_nodes(nodes)
+    read = {value: None for node in nodes if node in narrow for value in _activations(node)}
+    made = [value for node in nodes for value in node.outputs if node in narrow or value in read]
+    given = [value for value in read if value.producer() is None]
+    return [value for value in (*given, *made) if value.dtype == ir.DataType.FLOAT]
+
+
 def _with_product(
     nodes: Iterable[ir.Node], neighbours: Callable[[ir.Node], Iterable[ir.Node]]
 ) -> set[ir.Node]:

@@ -1,6 +1,6 @@
 """The text that the commands `targets` and `inspect NAME TARGET` print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine_build.columns import columns, size_text
 from runtime.backends.rows import row_of
@@ -9,6 +9,7 @@ from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import (
     FOLDER,
     EngineRecord,
+    Narrowing,
     Profile,
     Range,
     Target,
@@ -61,11 +62,43 @@ def describe_target(package: ModelPackage, target: Target) -> str:
             "",
             *(line for role in record.engines for line in _profiles(target, role)),
             *(line for role, engine in record.engines.items() for line in _times(role, engine)),
+            *fusions(target),
+            *narrowed(target),
             *uncaptured(target),
             "",
             f"every engine is as it was compiled; identity {record.identity.digest}",
         ]
     )
+
+
+def fusions(target: Target) -> Iterator[str]:
+    """A sentence for each role with the operators that others were fused into, and what was left
+    that no fusion fitted."""
+    for role, engine in target.record.engines.items():
+        if engine.fused or engine.left:
+            left = f"; left as they were: {_counted(engine.left)}" if engine.left else ""
+            yield f"{role}: fused into {_counted(engine.fused) or 'nothing'}{left}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def narrowed(target: Target) -> Iterator[str]:
+    """A sentence for each role whose activations decided its precision, with their magnitude."""
+    for role, engine in target.record.engines.items():
+        if engine.narrowing is not None:
+            yield f"{role}: {narrowing_text(engine.narrowing)}"
+
+
+def narrowing_text(found: Narrowing) -> str:
+    """A sentence on the precision that activations decided."""
+    seen = f"the largest activations seen are {found.in_stream:.3g} in the stream of residuals, "
+    seen += f"{found.elsewhere:.3g} elsewhere"
+    if found.precision == "fp32":
+        return f"fp32, since fp16 cannot hold the activations, even with a scaled stream; {seen}"
+    scale = f"with the stream scaled by 2^-{found.exponent}" if found.exponent else "unscaled"
+    return f"{found.precision}, {scale}; {seen}"
 
 
 def uncaptured(target: Target) -> Iterator[str]:
@@ -125,7 +158,7 @@ def _engine(target: Target, role: str) -> tuple[str, ...]:
     check = engine.check
     return (
         role,
-        identity.precision,
+        engine.precision(identity),
         size_text(engine.graph_bytes),
         f"{len(identity.refittable)} weights" if identity.refittable else "-",
         "-" if check is None else f"{check.largest_error:.1e}",

@@ -64,19 +64,21 @@ def _engine(role: str, manifest: Manifest, wanted: Wanted) -> EngineIdentity:
     if takes_loras(role, manifest) and not wanted.fixed_weights:
         matrices = [each for each in record.parameters.values() if each.replaceable]
         refittable = tuple(sorted(each.initializer for each in matrices))
-    precision = _precision(record.precision, wanted.precision)
+    compiler = COMPILERS[wanted.backend]
     # A role that is in fp32 for its range alone loses nothing by TF32's shorter mantissa.
-    tf32 = precision == "fp32" and wanted.precision != "fp32"
+    tf32 = record.precision == "fp32" and wanted.precision != "fp32"
     return EngineIdentity(
         graph_sha256=graph_sha256(record, manifest),
         weights_sha256=weights_sha256(record, manifest),
-        precision=precision,
+        precision=_precision(record.precision, wanted.precision, narrows=compiler.narrows),
         profiles=profiles_of(role, manifest, wanted.served),
         refittable=refittable,
-        flags=COMPILERS[wanted.backend].flags(refittable=bool(refittable), tf32=tf32),
+        flags=compiler.flags(refittable=bool(refittable), tf32=tf32),
     )
 
 
-def _precision(usual: Precision, asked: Precision | None) -> Precision:
-    """A role that must be in fp32, whose range 16 bits do not hold, stays there."""
-    return usual if asked is None or usual == "fp32" else asked
+def _precision(usual: Precision, asked: Precision | None, *, narrows: bool) -> Precision:
+    """A role that is in fp32 for its range stays there, unless its compiler looks at what fits."""
+    if usual == "fp32":
+        return "fp16" if narrows and asked != "fp32" else "fp32"
+    return usual if asked is None else asked

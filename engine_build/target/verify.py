@@ -92,7 +92,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
             checked[role] = verified(
                 manifest.roles[role],
                 engine,
-                identity.precision,
+                engine.precision(identity),
                 calls[role],
                 opened=opened,
                 fixed=fixed,

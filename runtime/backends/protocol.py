@@ -14,12 +14,25 @@ Array = NDArray[Any]
 Reading = Callable[[], NDArray[np.float32]]
 """Waits for an array on its way from a device, and returns it. To be called once, in any thread."""
 
+Started = Callable[[], dict[str, Array]]
+"""Waits for a run's outputs, and returns them as named host arrays. To be called once, in the
+engine's thread. Raises BackendError.
+"""
+
 
 class Engine(Protocol):
-    """One network of a model (a role), opened and ready."""
+    """One network of a model (a role), opened and ready. For one thread at a time."""
+
+    def start(self, inputs: Mapping[str, Array]) -> Started:
+        """Begin a run on named host arrays, which may be changed on return.
+
+        An engine on a device enqueues the run there, beside what other engines have enqueued; an
+        engine on the CPU computes at once. Raises BackendError.
+        """
+        ...
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named host arrays in, named host arrays out. Raises BackendError."""
+        """As `start`, and wait for the outputs. Raises BackendError."""
         ...
 
     def replace_weights(self, weights: Weights) -> None:

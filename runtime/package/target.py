@@ -75,7 +75,8 @@ class EngineIdentity:
     weights_sha256: str
     """One hash for all files that hold the role's weights: see `weights_sha256`."""
     precision: Precision
-    """The precision of matrix products and convolutions."""
+    """The precision of matrix products and convolutions; where the engine's record has a Narrowing,
+    the precision that was wished for."""
     profiles: tuple[Profile, ...]
     refittable: tuple[str, ...]
     """The initializers that can be given other values while the engine is open, sorted."""
@@ -152,6 +153,20 @@ class VariantRecord:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class Narrowing:
+    """The precision that an engine got by its activations while real pictures were made."""
+
+    precision: Precision
+    """fp32 where fp16 cannot hold the activations."""
+    exponent: int
+    """The stream of residuals is multiplied by `2**-exponent`."""
+    in_stream: float
+    """The largest magnitude in the stream, before the multiplication."""
+    elsewhere: float
+    """The largest magnitude outside of the stream."""
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class PreludeRecord:
     """The part of an engine's graph that depends on the conditioning alone, a graph of its own.
 
@@ -183,12 +198,22 @@ class EngineRecord:
     check: EngineCheck | None = None
     """None until the engine ran on a device."""
     step_times: tuple[StepTime, ...] = ()
+    fused: Mapping[str, int] = field(default_factory=dict)
+    """The number of operators that the compiler fused others into, by the operator's name."""
+    left: Mapping[str, int] = field(default_factory=dict)
+    """The number of places that no fusion of the compiler's fitted, by what they are."""
     uncaptured: tuple[str, ...] = ()
     """The reasons, by node, why no CUDA graph can hold the engine; empty where none is known."""
     variants: Mapping[Variant, VariantRecord] = field(default_factory=dict)
     """For ONNX Runtime's CUDA provider alone, which takes the replaced weights as inputs."""
     prelude: PreludeRecord | None = None
     """For ONNX Runtime's CUDA provider alone; None where nothing of the graph was split off."""
+    narrowing: Narrowing | None = None
+    """None where the engine's precision is that of its identity, whatever its activations are."""
+
+    def precision(self, identity: EngineIdentity) -> Precision:
+        """The precision that the engine computes in; `identity` is the engine's."""
+        return identity.precision if self.narrowing is None else self.narrowing.precision
 
     @property
     def files(self) -> dict[str, FileRecord]:

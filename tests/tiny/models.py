@@ -59,6 +59,10 @@ class SourceOptions:
     timestep_spacing: str = "leading"
     shallow: bool = False
     """Two levels and one layer a block in the UNet: built in a third of the time."""
+    channels: tuple[int, ...] = (16, 32, 32)
+    """Of the UNet's levels; a shallow one has the first two."""
+    head_width: int = 16
+    """The width of a head of the UNet's attentions."""
     seed: int = 0
 
 
@@ -92,7 +96,7 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
         ),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
-        unet=shallow_unet(options.seed) if options.shallow else unet(options.seed),
+        unet=_unet(options),
         scheduler=_scheduler(options),
         add_watermarker=False,
     )
@@ -102,24 +106,27 @@ def sdxl_pipeline(options: SourceOptions | None = None) -> StableDiffusionXLPipe
 
 def unet(seed: int = 0) -> UNet2DConditionModel:
     """SDXL's UNet with its three levels and two layers a block, 3,800 times smaller."""
-    return _unet(levels=3, layers=2, seed=seed)
+    return _unet(SourceOptions(seed=seed))
 
 
 def shallow_unet(seed: int = 0) -> UNet2DConditionModel:
     """The same with two levels and one layer a block, for tests of what is around it."""
-    return _unet(levels=2, layers=1, seed=seed)
+    return _unet(SourceOptions(shallow=True, seed=seed))
 
 
-def _unet(levels: int, layers: int, seed: int) -> UNet2DConditionModel:
+def _unet(options: SourceOptions) -> UNet2DConditionModel:
+    levels, layers = (2, 1) if options.shallow else (3, 2)
+    channels = options.channels[:levels]
     network = UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(16, 32, 32)[:levels],
+        block_out_channels=channels,
         layers_per_block=layers,
         down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (levels - 1)),
         up_block_types=(*["CrossAttnUpBlock2D"] * (levels - 1), "UpBlock2D"),
-        attention_head_dim=(1, 2, 2)[:levels],
+        # The number of heads, by its name in SDXL's own configuration.
+        attention_head_dim=tuple(width // options.head_width for width in channels),
         transformer_layers_per_block=1,
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
@@ -128,7 +135,7 @@ def _unet(levels: int, layers: int, seed: int) -> UNet2DConditionModel:
         projection_class_embeddings_input_dim=6 * 8 + PROJECTION,
         norm_num_groups=8,
     )
-    return randomise(network, seed + 3)
+    return randomise(network, options.seed + 3)
 
 
 def autoencoder(seed: int = 0) -> AutoencoderKL:

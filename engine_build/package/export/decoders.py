@@ -73,7 +73,8 @@ def picture_decoder(
         wrap=wrap,
         inputs=(GraphInput("latents", {0: batch, 2: height, 3: width}, latents),),
         outputs=("image",),
-        # The VAE of SDXL overflows fp16, and small decoders cost little in fp32.
+        # The VAE of SDXL overflows fp16, and small decoders cost little in fp32. A compiler may
+        # take fp16 where it has seen what fits: `engine_build.target.onnxruntime_cuda.narrowing`.
         precision="fp32",
         traced_at={BATCH: 2, HEIGHT: 8, WIDTH: 12},
         checked_at=(

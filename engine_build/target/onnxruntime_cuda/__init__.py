@@ -8,6 +8,6 @@ own graph on the CPU. What ONNX Runtime does well when it opens a graph is left 
 constants, and fusing SiLU, GELU and the norms of rows.
 """
 
-VERSION = 4
+VERSION = 5
 """The version of the optimisations of a graph, and a part of a target's identity: after a change of
 the version, `engine-build compile` makes another target."""

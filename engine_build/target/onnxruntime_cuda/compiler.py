@@ -7,34 +7,33 @@ initializer that the manifest names keeps its name, shape and dtype, so that LoR
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from engine_build.target.onnxruntime_cuda import counts
 from engine_build.target.onnxruntime_cuda.attention import fuse_attention
 from engine_build.target.onnxruntime_cuda.capturable import Refusal, uncapturable
 from engine_build.target.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
 from engine_build.target.onnxruntime_cuda.concat import split_concats
-from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN, fuse_group_norms
+from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
+from engine_build.target.onnxruntime_cuda.group_norm import fuse_group_norms
 from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
 from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
+from engine_build.target.onnxruntime_cuda.scaled import scale_stream
 from engine_build.target.precision import typed_graph
 from runtime.errors import BuildError
 from runtime.files import write_whole
 from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import Binding
 
-FUSIONS = "calotype.fusions"
+COUNTS = "calotype.fusions"
 """The key of a graph's metadata that holds the counts and refusals of `CompiledGraph`, as JSON."""
-
-FUSED = ("MultiHeadAttention", "GroupNorm", "NhwcConv")
-PLAIN = ("Softmax", "InstanceNormalization", "Conv")
-"""The operator that each of FUSED is made of, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +46,27 @@ class CompiledGraph:
     inputs: Mapping[str, Binding]
     outputs: Mapping[str, Binding]
     fused: Mapping[str, int]
-    """The number of nodes of each operator of FUSED."""
+    """The number of nodes of each of ONNX Runtime's own operators."""
     left: Mapping[str, int]
-    """The number of nodes that are left of each operator of PLAIN."""
+    """The number of places that no fusion fitted, by what they are."""
     uncaptured: tuple[Refusal, ...]
     """The nodes that no CUDA graph can hold; with any of them, the graph runs without one."""
 
 
 def compile_role(
-    package: ModelPackage, role: str, precision: Precision, folder: Path
+    package: ModelPackage, role: str, precision: Precision, folder: Path, exponent: int = 0
 ) -> CompiledGraph:
-    """Write `folder/ROLE.onnx`, and `folder/ROLE.prelude.onnx` where the role has a prelude, each
-    in one step. Raises BuildError for a graph that cannot be read.
+    """Write `folder/ROLE.onnx`, its stream scaled by `2**-exponent` (`scaled`), and
+    `folder/ROLE.prelude.onnx` where the role has a prelude, each in one step.
+
+    Raises BuildError for a graph that cannot be read.
     """
     record = package.manifest.roles[role]
     parameters = [each.initializer for each in record.parameters.values()]
     model = ir.load(package.file(record.graph))
+    scale_stream(model, exponent)
     optimise(model, precision, parameters)
-    fused, left = (_counts(model, operators) for operators in (FUSED, PLAIN))
+    fused, left = counts.fused(model), counts.left(model)
     inputs = _bindings(model.graph.inputs)
     prelude = split_conditioning(model, record)
     parts = [model] if prelude is None else [model, prelude]
@@ -72,7 +74,7 @@ def compile_role(
     if missing:
         raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
     refusals = uncapturable(model)
-    model.metadata_props[FUSIONS] = json.dumps(
+    model.metadata_props[COUNTS] = json.dumps(
         {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
     )
     path, beside = folder / f"{role}.onnx", _prelude_file(folder, role)
@@ -97,8 +99,16 @@ def compiled_graphs(folder: Path, role: str) -> list[Path]:
     return [*([prelude] if prelude.exists() else []), folder / f"{role}.onnx"]
 
 
-def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> None:
-    """Type a graph in a precision and fuse its operators, in place."""
+def optimise(
+    model: ir.Model,
+    precision: Precision,
+    parameters: list[str],
+    fusions: Sequence[Fusion] = FUSIONS,
+) -> None:
+    """Type a graph in a precision and fuse its operators, in place.
+
+    A part of FUSIONS shows what each of them is worth.
+    """
     split_concats(model)
     # The rules for attention know no Casts, so attention is fused before the graph is typed. The
     # operator for group norms takes fp16 and sums in fp32, so group norms are fused after that.
@@ -109,19 +119,18 @@ def optimise(model: ir.Model, precision: Precision, parameters: list[str]) -> No
     widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
-    put_numbers_on_device(model)
     model.opset_imports[DOMAIN] = 1
+    for fuse in fusions:
+        # What a fusion replaced would still be a reader to the next fusion.
+        passes.RemoveUnusedNodesPass()(model)
+        fuse(model)
+    put_numbers_on_device(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
 
 
 def _prelude_file(folder: Path, role: str) -> Path:
     return folder / f"{role}.prelude.onnx"
-
-
-def _counts(model: ir.Model, operators: tuple[str, ...]) -> dict[str, int]:
-    found = Counter(node.op_type for node in model.graph)
-    return {operator: found[operator] for operator in operators}
 
 
 def _bindings(values: Iterable[ir.Value]) -> dict[str, Binding]:

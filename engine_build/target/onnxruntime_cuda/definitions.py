@@ -4,10 +4,11 @@ They follow the published documentation, so that a graph with these operators ca
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
+import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
 
 # A domain of ours: in ONNX Runtime's own domain these names stand for its kernels, which the CPU
 # provider lacks.
@@ -64,15 +65,108 @@ NhwcConv <auto_pad, dilations, group, kernel_shape, pads, strides> (x, w, b) => 
 """
 
 
+SKIP_GROUP_NORM = """
+<domain: "calotype.defined", opset_import: ["" : 20, "calotype.defined" : 1]>
+SkipGroupNorm <activation, channels_last, epsilon, groups>
+    (x, gamma, beta, skip, bias) => (y, total)
+{
+    shifted = Add (x, bias)
+    total = Add (shifted, skip)
+    y = calotype.defined.GroupNorm <
+        activation: int = @activation, channels_last: int = @channels_last,
+        epsilon: float = @epsilon, groups: int = @groups
+    > (total, gamma, beta)
+}
+"""
+
+SKIP_LAYER_NORM = """
+<domain: "calotype.defined", opset_import: ["" : 20]>
+SkipLayerNormalization <epsilon> (x, skip, gamma, beta, bias) => (y, mean, inverse, total)
+{
+    shifted = Add (x, bias)
+    total = Add (shifted, skip)
+    wide = Cast <to = 1> (total)
+    last = Constant <value_ints = [-1]> ()
+    mean = ReduceMean <keepdims = 1> (wide, last)
+    centred = Sub (wide, mean)
+    squared = Mul (centred, centred)
+    variance = ReduceMean <keepdims = 1> (squared, last)
+    least = Constant <value_float: float = @epsilon> ()
+    steady = Add (variance, least)
+    deviation = Sqrt (steady)
+    inverse = Reciprocal (deviation)
+    normal = Mul (centred, inverse)
+    scale = Cast <to = 1> (gamma)
+    scaled = Mul (normal, scale)
+    offset = Cast <to = 1> (beta)
+    moved = Add (scaled, offset)
+    y = CastLike (moved, x)
+}
+"""
+
+BIAS_SPLIT_GELU = """
+<domain: "calotype.defined", opset_import: ["" : 20]>
+BiasSplitGelu (x, bias) => (y)
+{
+    shifted = Add (x, bias)
+    wide = Cast <to = 1> (shifted)
+    hidden, gate = Split <axis = -1, num_outputs = 2> (wide)
+    open = Gelu (gate)
+    product = Mul (hidden, open)
+    y = CastLike (product, x)
+}
+"""
+
+BIAS_ADD = """
+<domain: "calotype.defined", opset_import: ["" : 20]>
+BiasAdd (x, bias, skip) => (y)
+{
+    shifted = Add (x, bias)
+    y = Add (shifted, skip)
+}
+"""
+
+_DEFINITIONS = (
+    BIAS_ADD,
+    BIAS_SPLIT_GELU,
+    GROUP_NORM,
+    NHWC_CONV,
+    SKIP_GROUP_NORM,
+    SKIP_LAYER_NORM,
+)
+
+# Inputs that a node may leave out, and its function adds: by operator, their positions.
+_ZERO = {"SkipGroupNorm": (4,), "SkipLayerNormalization": (3, 4)}
+
+
 def define_operators(model: ir.Model) -> None:
     """Let a graph call the functions instead of the operators, in place."""
     functions = [
-        ir.serde.deserialize_function(onnx.parser.parse_function(text))
-        for text in (GROUP_NORM, NHWC_CONV)
+        ir.serde.deserialize_function(onnx.parser.parse_function(text)) for text in _DEFINITIONS
     ]
     names = {function.name for function in functions}
     for node in model.graph:
         if node.domain == DOMAIN and node.op_type in names:
             node.domain = _DEFINED
+            for index in _ZERO.get(node.op_type, ()):
+                _fill(node, index, model.graph)
     model.functions.update({function.identifier(): function for function in functions})
     model.opset_imports[_DEFINED] = 1
+
+
+def _fill(node: ir.Node, index: int, graph: ir.Graph) -> None:
+    """Give a node a zero in the place of an input that the node leaves out."""
+    if index < len(node.inputs) and node.inputs[index] is not None:
+        return
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    source = node.inputs[0]
+    assert source is not None
+    assert source.dtype is not None
+    name = f"{node.outputs[0].name}.zero.{index}"
+    zero = ir.tensor(np.zeros((), source.dtype.numpy()), dtype=source.dtype, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape([]), type=ir.TensorType(source.dtype), const_value=zero
+    )
+    graph.register_initializer(value)
+    node.replace_input_with(index, value)

@@ -16,10 +16,11 @@ from typing import Self
 from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.check import check_compiled
 from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
+from engine_build.target.onnxruntime_cuda.narrowing import narrowing
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
-from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.manifest import Precision, record_file
 from runtime.package.target import (
     BackendName,
     EngineRecord,
@@ -53,22 +54,30 @@ class OnnxRuntimeCudaCompiler:
 
     def compile(
         self,
-        package: ModelPackage,
+        reference: Reference,
         identity: TargetIdentity,
         role: str,
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
         """Write `folder/ROLE.onnx`, its prelude where it has one, and the variants of both where
-        the role's weights can be replaced. Raises BuildError.
+        the role's weights can be replaced.
+
+        Raises BuildError, and BackendError where the reference cannot be drawn.
         """
+        package = reference.package
+        wanted, record = identity.engines[role], package.manifest.roles[role]
+        narrowed = None
+        if (record.precision, wanted.precision) == ("fp32", "fp16"):
+            narrowed = narrowing(reference, role)
         started = time.monotonic()
-        wanted = identity.engines[role]
         phases.show("optimising", 0, 1)
-        compiled = compile_role(package, role, wanted.precision, folder)
+        precision = narrowed.precision if narrowed else wanted.precision
+        exponent = narrowed.exponent if narrowed else 0
+        compiled = compile_role(package, role, precision, folder, exponent)
 
         def variants(graph: Path) -> dict[Variant, VariantRecord]:
-            return write_variants(graph, package.manifest.roles[role]) if wanted.refittable else {}
+            return write_variants(graph, record) if wanted.refittable else {}
 
         prelude = None
         if (path := compiled.prelude) is not None:
@@ -80,23 +89,25 @@ class OnnxRuntimeCudaCompiler:
             outputs=compiled.outputs,
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+            fused=compiled.fused,
+            left=compiled.left,
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
             variants=variants(compiled.path),
             prelude=prelude,
+            narrowing=narrowed,
         )
 
     def check(
         self,
         reference: Reference,
-        identity: TargetIdentity,
         role: str,
+        precision: Precision,
         folder: Path,
         phases: Phases,
     ) -> None:
         """Run the graph on the CPU. Raises BuildError where its results are not the package's."""
         calls = reference.calls[role]
         phases.show("checking on the CPU", 0, 1)
-        precision = identity.engines[role].precision
         graphs = compiled_graphs(folder, role)
         check = check_compiled(reference.package, role, graphs, precision, calls)
         if not check.passed:

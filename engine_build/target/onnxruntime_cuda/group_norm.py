@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-DOMAIN = "com.microsoft"
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, only_reader, producer
 
 # The CUDA kernel takes groups of an even number of channels, at most so many, and no bf16.
 _LARGEST_GROUP = 512
@@ -45,10 +45,10 @@ def fuse_group_norms(model: ir.Model) -> None:
 
 
 def _found(norm: ir.Node) -> _GroupNorm | None:
-    reshape = _producer(_before_cast(norm.inputs[0]), "Reshape")
-    back = _only_reader(norm.outputs[0], "Reshape")
-    scaled = _only_reader(back, "Mul")
-    shifted = _only_reader(scaled, "Add")
+    reshape = producer(_before_cast(norm.inputs[0]), "Reshape")
+    back = only_reader(norm.outputs[0], "Reshape")
+    scaled = only_reader(back, "Mul")
+    shifted = only_reader(scaled, "Add")
     if reshape is None or back is None or scaled is None or shifted is None:
         return None
     gamma, beta = _per_channel(scaled, back), _per_channel(shifted, scaled)
@@ -118,7 +118,7 @@ def _plain_groups(norm: ir.Node) -> int | None:
 def _per_channel(node: ir.Node, other: ir.Node) -> ir.Value | None:
     """The vector `[C]` that `node` spreads over the pictures that `other` made."""
     values = [value for value in node.inputs if value is not other.outputs[0]]
-    spread = _producer(values[0], "Unsqueeze") if len(values) == 1 else None
+    spread = producer(values[0], "Unsqueeze") if len(values) == 1 else None
     return spread.inputs[0] if spread is not None else None
 
 
@@ -133,25 +133,12 @@ def _silu(node: ir.Node) -> ir.Node | None:
     return product if both else None
 
 
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    producer = value.producer() if value is not None else None
-    return producer if producer is not None and producer.op_type == op_type else None
-
-
-def _only_reader(made: ir.Value | ir.Node | None, op_type: str) -> ir.Node | None:
-    value = made.outputs[0] if isinstance(made, ir.Node) else made
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    (reader,) = (use.node for use in value.uses())
-    return reader if reader.op_type == op_type else None
-
-
 def _before_cast(value: ir.Value | None) -> ir.Value | None:
-    cast = _producer(value, "Cast")
+    cast = producer(value, "Cast")
     return value if cast is None else cast.inputs[0]
 
 
 def _after_cast(value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
     """The value's Cast to `dtype`, where only that Cast reads the value; else the value."""
-    cast = _only_reader(value, "Cast")
+    cast = only_reader(value, "Cast")
     return cast.outputs[0] if cast is not None and cast.outputs[0].dtype == dtype else value

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.group_norm import DOMAIN
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 """The orders of axes that put a picture's channels last, and back to where they were."""
@@ -133,13 +133,18 @@ class _ChannelsLast:
         """Let a Shape read the rearranged picture: no Transpose is made for a shape alone."""
         twin = self._twins.get(node.inputs[0]) if node.inputs[0] is not None else None
         output = node.outputs[0]
-        if twin is None or not _is_whole(node) or output.is_graph_output():
+        axes = _axes(node)
+        if twin is None or len(axes) not in (1, 4) or output.is_graph_output():
             return
-        found = ir.node("Shape", [twin], name=_name(node))
+        place = LAST.index(axes[0]) if len(axes) == 1 else None
+        part = {} if place is None else {"start": place, "end": place + 1}
+        found = ir.node("Shape", [twin], part, name=_name(node))
         shape = found.outputs[0]
         shape.name, shape.type, shape.shape = f"{output.name}.last", output.type, output.shape
         self._graph.insert_before(node, found)
-        output.replace_all_uses_with(self._gathered(shape, FIRST, node))
+        if place is None:
+            shape = self._gathered(shape, FIRST, node)
+        output.replace_all_uses_with(shape)
 
     def _move(self, node: ir.Node) -> None:
         """Take twins for Transposes: the input of a Transpose that puts channels first is its
@@ -215,9 +220,11 @@ def _is_single(value: ir.Value) -> bool:
     return value.shape is not None and all(extent == 1 for extent in value.shape)
 
 
-def _is_whole(shape: ir.Node) -> bool:
-    start = shape.attributes.get("start")
-    return "end" not in shape.attributes and (start is None or start.as_int() == 0)
+def _axes(shape: ir.Node) -> range:
+    """The axes of a picture that a Shape tells."""
+    start, end = shape.attributes.get("start"), shape.attributes.get("end")
+    part = slice(start.as_int() if start else None, end.as_int() if end else None)
+    return range(4)[part]
 
 
 def _name(node: ir.Node) -> str:

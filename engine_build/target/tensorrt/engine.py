@@ -10,7 +10,7 @@ from engine_build.target.tensorrt.flags import REFIT
 from engine_build.target.tensorrt.job import EngineJob
 from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
-from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.manifest import ModelPackage, Precision, record_file
 from runtime.package.target import BackendName, EngineRecord, Target, TargetIdentity
 
 
@@ -42,14 +42,14 @@ class TensorRtCompiler:
 
     def compile(
         self,
-        package: ModelPackage,
+        reference: Reference,
         identity: TargetIdentity,
         role: str,
         folder: Path,
         phases: Phases,
     ) -> EngineRecord:
         """Write `folder/ROLE.engine`. Raises BuildError."""
-        job = engine_job(package, identity, role, folder)
+        job = engine_job(reference.package, identity, role, folder)
         compiled = run_job(job, lambda phase: phases.show(phase.name, phase.step, phase.steps))
         path = Path(job.engine)
         return EngineRecord(
@@ -64,8 +64,8 @@ class TensorRtCompiler:
     def check(
         self,
         reference: Reference,
-        identity: TargetIdentity,
         role: str,
+        precision: Precision,
         folder: Path,
         phases: Phases,
     ) -> None:

@@ -10,7 +10,7 @@ from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import Weights
 from runtime.backends.profiles import Shape
-from runtime.backends.protocol import Array
+from runtime.backends.protocol import Array, Started
 from runtime.package.manifest import BATCH, InputRecord
 
 
@@ -94,10 +94,19 @@ class HostArrayEngine:
         self.close = close
         self._uploads = Uploads(engine.pinned, engine.stream)
 
+    def start(self, inputs: Mapping[str, Array]) -> Started:
+        """Enqueue a run, in pieces for a batch larger than any profile's. Raises BackendError."""
+        started = [self._start(piece) for piece in self._pieces(inputs)]
+
+        def read() -> dict[str, Array]:
+            made = [each() for each in started]
+            return {name: np.concatenate([outputs[name] for outputs in made]) for name in made[0]}
+
+        return read
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the engine, in pieces for a batch larger than any profile's. Raises BackendError."""
-        made = [self._run(piece) for piece in self._pieces(inputs)]
-        return {name: np.concatenate([outputs[name] for outputs in made]) for name in made[0]}
+        """As `start`, and wait for the outputs. Raises BackendError."""
+        return self.start(inputs)()
 
     def replace_weights(self, weights: Weights) -> None:
         """As `Engine.replace_weights`. Raises BackendError."""
@@ -107,7 +116,7 @@ class HostArrayEngine:
         """Milliseconds of a call on the device, without copies and without what depends on the
         conditioning alone; an untimed call comes first.
         """
-        self._run(inputs)
+        self.run(inputs)
         call = self._engine.call({name: array.shape for name, array in inputs.items()})
         began = perf_counter()
         call.run()
@@ -126,7 +135,7 @@ class HostArrayEngine:
                 for name, array in inputs.items()
             }
 
-    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _start(self, inputs: Mapping[str, Array]) -> Started:
         call = self._engine.call({name: array.shape for name, array in inputs.items()})
         for name, array in inputs.items():
             buffer = call.inputs[name]
@@ -138,4 +147,4 @@ class HostArrayEngine:
             name: reading(self._engine.pinned, self._engine.stream, buffer)
             for name, buffer in call.outputs.items()
         }
-        return {name: read() for name, read in readings.items()}
+        return lambda: {name: read() for name, read in readings.items()}

@@ -66,12 +66,14 @@ class Flux:
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
         """Every token's hidden state by T5, its padding included, and CLIP's pooled text."""
         (pooled,), (read,) = prompt.of("tokenizer"), prompt.of("tokenizer_2")
-        clip = engines["text_encoder"].run({"input_ids": np.array([pooled.ids], np.int64)})
-        t5 = engines["text_encoder_2"].run({"input_ids": np.array([read.ids], np.int64)})
+        # Both are under way before the first is waited for.
+        clip = engines["text_encoder"].start({"input_ids": np.array([pooled.ids], np.int64)})
+        t5 = engines["text_encoder_2"].start({"input_ids": np.array([read.ids], np.int64)})
+        pooled_text = clip()["pooled_text"]
         weights = np.array([read.weights], np.float32)
         return {
-            "encoder_hidden_states": emphasise(t5["hidden_states"], weights),
-            "pooled_projections": clip["pooled_text"],
+            "encoder_hidden_states": emphasise(t5()["hidden_states"], weights),
+            "pooled_projections": pooled_text,
         }
 
     def settings(self, request: GenerateRequest) -> Conditioning:

@@ -86,18 +86,22 @@ class Sdxl:
 
     def encode(self, prompt: Prompt, engines: Mapping[str, Engine]) -> Conditioning:
         """Both encoders over every chunk, side by side; pooled text from the first chunk."""
-        hidden_states = []
-        for role, tokenizer in ENCODERS:
-            chunks = prompt.of(tokenizer)
-            outputs = engines[role].run(
-                {
-                    "input_ids": np.array([chunk.ids for chunk in chunks], np.int64),
-                    "layer": np.array([prompt.layer], np.int64),
-                }
+        read, layer = [prompt.of(name) for _, name in ENCODERS], np.array([prompt.layer], np.int64)
+        started = [
+            engines[role].start(
+                {"input_ids": np.array([chunk.ids for chunk in chunks], np.int64), "layer": layer}
             )
-            weights = np.array([chunk.weights for chunk in chunks], np.float32)
-            hidden_states.append(emphasise(outputs["hidden_states"], weights))
-        pooled = outputs["text_embeds"][:1]
+            for (role, _), chunks in zip(ENCODERS, read, strict=True)
+        ]
+        # Both are under way before the first is waited for.
+        answers = [outputs() for outputs in started]
+        hidden_states = [
+            emphasise(
+                answer["hidden_states"], np.array([chunk.weights for chunk in chunks], np.float32)
+            )
+            for answer, chunks in zip(answers, read, strict=True)
+        ]
+        pooled = answers[-1]["text_embeds"][:1]
         context = np.concatenate(hidden_states, axis=-1)
         context = context.reshape(1, -1, context.shape[-1])
         conditioning = {"encoder_hidden_states": context, "text_embeds": pooled}

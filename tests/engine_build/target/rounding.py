@@ -1,34 +1,38 @@
-"""A graph in bf16 as a CPU runs it: in fp32, with every value rounded to bf16 where it is made.
+"""A graph in 16 bits as a CPU runs it: in fp32, with every value rounded where it is made.
 
-ONNX Runtime's CPU provider computes nothing in bf16, and converts to it. A GPU rounds less often,
-since what it computes in one kernel is not rounded in between.
+ONNX Runtime's CPU provider computes nothing in bf16, and converts to it; of fp16 it computes
+little, and keeps fp32 between two nodes where it can, so that nothing overflows. A GPU rounds less
+often, since what it computes in one kernel is not rounded in between.
 """
 
 import onnx_ir as ir
 
-_NARROW, _WIDE = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+_WIDE = ir.DataType.FLOAT
 
 
-def rounded(model: ir.Model) -> ir.Model:
-    """Rewrite the graph in place; returns it. Its inputs and outputs are in fp32 already."""
+def rounded(model: ir.Model, dtype: ir.DataType = ir.DataType.BFLOAT16) -> ir.Model:
+    """Rewrite a graph whose 16 bits are of `dtype`, in place; returns it.
+
+    Its inputs and outputs are in fp32 already, or whole numbers.
+    """
     graph = model.graph
     for stored in list(graph.initializers.values()):
-        if stored.dtype == _NARROW:
+        if stored.dtype == dtype:
             _read_wide(graph, stored, graph[0], before=True)
     for node in list(graph):
         for value in node.outputs:
-            if value.dtype == _NARROW:
-                _round(graph, node, value)
+            if value.dtype == dtype:
+                _round(graph, node, value, dtype)
     return model
 
 
-def _round(graph: ir.Graph, node: ir.Node, made: ir.Value) -> None:
+def _round(graph: ir.Graph, node: ir.Node, made: ir.Value, dtype: ir.DataType) -> None:
     if node.op_type == "Cast":
         _read_wide(graph, made, node)
         return
     made.dtype = _WIDE
     uses = list(made.uses())
-    narrow = _cast(made, _NARROW)
+    narrow = _cast(made, dtype)
     wide = _cast(narrow.outputs[0], _WIDE)
     graph.insert_after(node, [narrow, wide])
     for use in uses:

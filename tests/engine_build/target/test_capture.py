@@ -14,7 +14,7 @@ from engine_build.target.capture import Call, RoleByRole, captured_calls, plans_
 from engine_build.target.unfused import CPU
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.protocol import Array, Denoiser, Engine
+from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage, load_package
@@ -47,6 +47,10 @@ class Recording:
 
         class Recorder:
             replace_weights = staticmethod(real.replace_weights)
+
+            def start(self, inputs: dict[str, Array]) -> Started:
+                outputs = self.run(inputs)
+                return lambda: outputs
 
             def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
                 calls.append(Call(dict(inputs), real.run(inputs)))

@@ -12,6 +12,7 @@ from runtime.draw.generate import Generator
 from runtime.plan.model import Model, open_model
 from runtime.plan.plan import Plan
 from runtime.wire.options import DrawOptions
+from tests.fakes.deferred import DeferringCpu
 
 BODY = {"prompt": "a (red:1.2) heart", "negative_prompt": "blue", "seed": 3, "steps": 1}
 
@@ -101,3 +102,16 @@ def test_nobody_can_write_what_is_kept(model: Model) -> None:
     kept = opened(model).conditioning(plan(model))[0]["encoder_hidden_states"]
     with pytest.raises(ValueError, match="read-only"):
         kept[:] = 0
+
+
+@pytest.mark.parametrize("lora", [None, "lora3"])
+def test_both_encoders_are_under_way_before_the_first_is_read(
+    model: Model, lora: str | None
+) -> None:
+    drawn = plan(model, loras=[] if lora is None else [{"id": lora}])
+    backend = DeferringCpu(model.package)
+    found = Generator(model, backend).conditioning(drawn)
+    first, second = model.family.text_roles
+    for_a_prompt = [("start", first), ("start", second), ("read", first), ("read", second)]
+    assert backend.said == 2 * for_a_prompt
+    same(found, opened(model).conditioning(drawn))

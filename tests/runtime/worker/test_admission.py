@@ -46,12 +46,12 @@ class AtTheGate:
     def __init__(self, engine):
         self._engine, self.replace_weights = engine, engine.replace_weights
 
-    def run(self, inputs):
+    def start(self, inputs):
         if drawing.is_set() and not encoding.is_set():
             encoding.set()
             if error := gate.read_text():
                 raise BackendError(error)
-        return self._engine.run(inputs)
+        return self._engine.start(inputs)
 
 def open_at_the_gate(self, role):
     engine = opened(self, role)

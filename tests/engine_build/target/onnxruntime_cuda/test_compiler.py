@@ -12,13 +12,12 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from engine_build.target.onnxruntime_cuda.compiler import (
-    FUSED,
-    FUSIONS,
-    PLAIN,
+    COUNTS,
     CompiledGraph,
     compile_role,
     compiled_graphs,
 )
+from engine_build.target.onnxruntime_cuda.definitions import define_operators
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from runtime.backends.onnxruntime.cpu import OnnxEngine, open_session
 from runtime.package.manifest import ModelPackage, Precision, load_package
@@ -28,6 +27,14 @@ from tests.tiny.lora_packs import ENGINES
 Compiled = dict[str, CompiledGraph]
 
 ROLES = ("denoiser", "text_encoder", "text_encoder_2", "vae_decoder", "preview_decoder")
+
+# The demo's transformers are narrower than any that CUDA's kernel of GEGLU takes. CLIP's first norm
+# reads the sum of fp32 tables, and its last one is an answer in fp32.
+LEFT = {
+    "denoiser": {"GEGLU": 11, "bias of a product": 11},
+    "text_encoder": {"bias of a product": 3, "layer norm in fp32": 1},
+    "text_encoder_2": {"bias of a product": 3, "layer norm in fp32": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +62,12 @@ def test_all_that_can_be_fused_is_fused_counted_and_recorded(
 ) -> None:
     plain = counts(demo.file(demo.manifest.roles[role].graph))
     found = compiled[role]
-    assert dict(found.fused) == {
-        operator: plain[origin] for operator, origin in zip(FUSED, PLAIN, strict=True)
-    }
-    assert set(found.left.values()) == {0}
-    assert json.loads(ir.load(found.path).metadata_props[FUSIONS]) == {
+    fused = Counter(found.fused)
+    assert fused["MultiHeadAttention"] == plain["Softmax"]
+    assert fused["GroupNorm"] + fused["SkipGroupNorm"] == plain["InstanceNormalization"]
+    assert fused["NhwcConv"] == plain["Conv"]
+    assert dict(found.left) == LEFT.get(role, {})
+    assert json.loads(ir.load(found.path).metadata_props[COUNTS]) == {
         "fused": found.fused,
         "left": found.left,
         "uncaptured": [],
@@ -88,7 +96,7 @@ def test_a_transformer_s_attention_is_fused(
     plain = counts(package.file(package.manifest.roles["denoiser"].graph))
     compiled = compile_role(package, "denoiser", precision, tmp_path)
     assert compiled.fused["MultiHeadAttention"] == plain["Softmax"] > 0
-    assert compiled.left["Softmax"] == 0
+    assert "attention" not in compiled.left
     attended = {
         value.dtype
         for node in ir.load(compiled.path).graph
@@ -109,8 +117,8 @@ def test_what_has_no_kernel_for_bf16_stays_as_it_was(demo: ModelPackage, tmp_pat
     plain = counts(demo.file(demo.manifest.roles["denoiser"].graph))
     compiled = compile_role(demo, "denoiser", "bf16", tmp_path)
     assert compiled.fused["MultiHeadAttention"] == plain["Softmax"]
-    assert compiled.left["InstanceNormalization"] == plain["InstanceNormalization"]
-    assert compiled.left["Conv"] == plain["Conv"]
+    assert compiled.left["group norm"] == plain["InstanceNormalization"]
+    assert compiled.left["convolution"] == plain["Conv"]
     resized = [node for node in ir.load(compiled.path).graph if node.op_type == "Resize"]
     assert [node.inputs[0].dtype for node in resized if node.inputs[0]] == [ir.DataType.FLOAT] * 2
 
@@ -207,8 +215,10 @@ def run_with(
 ) -> dict[str, np.ndarray]:
     variants = write_variants(compiled.path, package.manifest.roles["text_encoder"])
     assert list(variants) == ["matrices"]
-    graph = compiled.path.with_name(variants["matrices"].file)
+    model = ir.load(compiled.path.with_name(variants["matrices"].file))
+    define_operators(model)
     folder = package.weights_folder("text_encoder")
-    session = open_session(graph, onnxruntime.SessionOptions(), folder)
+    content = ir.to_proto(model).SerializeToString()
+    session = open_session(content, onnxruntime.SessionOptions(), folder)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {**inputs, **weights}), strict=True))

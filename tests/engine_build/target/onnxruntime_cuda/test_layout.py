@@ -31,6 +31,9 @@ BODIES = {
     "y = CONV (u, w, b)",
     "a shape": "c = CONV (x, w, b) n = Shape (c) r = Reshape (c, rows) q = Reshape (r, n) "
     "y = Add (q, c)",
+    "an axis of a shape": "c = CONV (x, w, b) n = Shape <start = 1, end = 2> (c) "
+    "k = Cast <to = 1> (n) d = Mul (c, k) m = Shape <start = -1> (d) j = Cast <to = 1> (m) "
+    "y = Mul (d, j)",
     "attention's rows": "c = CONV (x, w, b) t = Transpose <perm = [0, 2, 3, 1]> (c) "
     "g = Sigmoid (t) p = Transpose <perm = [0, 3, 1, 2]> (g) y = Add (p, c)",
     "channels last as output": "c = CONV (x, w, b) y = Transpose <perm = [0, 2, 3, 1]> (c)",

@@ -22,7 +22,7 @@ from runtime.backends.device import calls
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.devices import find_devices
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.protocol import OnDevice
+from runtime.backends.protocol import OnDevice, Started
 from runtime.backends.tensorrt import refit
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
@@ -396,6 +396,27 @@ def test_a_shape_that_makes_room_gives_its_memory_back_at_once(
     finally:
         gc.enable()
     assert sizes[2:] == sizes[:2]
+
+
+def test_engines_run_beside_each_other_until_they_are_read(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    machine = Machine()
+    backend = machine.backend(model, targets(SMALL))
+    engines = [backend.open(role) for role in model.family.text_roles]
+    ids, layer = np.arange(32)[np.newaxis], np.array([-2])
+    expected = [engine.run({"input_ids": ids, "layer": layer}) for engine in engines]
+    started: list[Started] = []
+
+    def start_all() -> None:
+        started.extend(engine.start({"input_ids": ids, "layer": layer}) for engine in engines)
+
+    streams = streams_used(machine.cuda, start_all)
+    assert [bool(stream.waiting) for stream in streams.values()] == [True, True]
+    ids[:] = 0
+    for read, outputs in zip(started, expected, strict=True):
+        for name, array in read().items():
+            np.testing.assert_array_equal(array, outputs[name])
 
 
 def test_an_engine_that_is_closed_leaves_nothing_on_the_device(

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from runtime.draw.generate import Generator
 from runtime.errors import RequestError
 from runtime.plan.model import Model
+from tests.fakes.deferred import DeferringCpu
 from tests.parity import (
     assert_changed,
     assert_refused,
@@ -176,3 +178,17 @@ def test_the_models_have_their_own_defaults(dev: Generator, schnell: Generator) 
     assert defaults(dev.model) == (50, 3.5, "euler", 64, 96)
     assert defaults(schnell.model) == (4, None, "euler", 64, 96)
     assert schnell.model.tokenizers["tokenizer_2"].spec.max_length == SCHNELL_TOKENS
+
+
+def test_both_encoders_are_under_way_before_the_first_is_read(dev: Generator) -> None:
+    plan = dev.model.plan(dev.model.read(body_of(PROMPTS[1])))
+    backend = DeferringCpu(dev.model.package)
+    (found,), (expected,) = (
+        each.conditioning(plan) for each in (Generator(dev.model, backend), dev)
+    )
+    first, second = dev.model.family.text_roles
+    asked = [("start", first), ("start", second), ("read", first), ("read", second)]
+    assert backend.said == asked
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from runtime.backends.low_rank import Weights
+from runtime.backends.protocol import Started
 from runtime.draw.generate import Generator
 from runtime.errors import RequestError
 from runtime.plan.model import Model, open_model
@@ -105,6 +106,9 @@ def test_the_encoder_is_run_at_few_lengths_and_what_fills_a_caption_is_dropped(
     read: list[tuple[int, ...]] = []
 
     class Encoder:
+        def start(self, inputs: Mapping[str, np.ndarray]) -> Started:
+            raise AssertionError(inputs)
+
         def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             read.append(inputs["input_ids"].shape)
             return {"hidden_states": np.ones((*read[-1], 4), np.float32)}

@@ -1,0 +1,36 @@
+"""The fusions of a typed graph with channels last, in their order."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.attention_biases import fuse_attention_biases
+from engine_build.target.onnxruntime_cuda.bias_gelu import fuse_bias_gelus
+from engine_build.target.onnxruntime_cuda.convolution_biases import put_biases_behind
+from engine_build.target.onnxruntime_cuda.geglu import fuse_geglus
+from engine_build.target.onnxruntime_cuda.identities import remove_identities
+from engine_build.target.onnxruntime_cuda.joined import join_products
+from engine_build.target.onnxruntime_cuda.layer_norm import narrow_layer_norms
+from engine_build.target.onnxruntime_cuda.skip_group_norms import (
+    fuse_picture_sums,
+    fuse_skip_group_norms,
+)
+from engine_build.target.onnxruntime_cuda.skip_norms import fuse_bias_adds, fuse_skip_norms
+
+Fusion = Callable[[ir.Model], None]
+"""Rewrites a typed graph, channels last, in place."""
+
+FUSIONS: tuple[Fusion, ...] = (
+    remove_identities,
+    fuse_geglus,
+    fuse_bias_gelus,
+    fuse_attention_biases,
+    narrow_layer_norms,
+    fuse_skip_norms,
+    fuse_bias_adds,
+    fuse_skip_group_norms,
+    fuse_picture_sums,
+    join_products,
+    put_biases_behind,
+)
+"""In their order: each finds its pattern in what the ones before it left."""

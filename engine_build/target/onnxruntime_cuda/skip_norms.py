@@ -1,0 +1,176 @@
+"""Residual sums of rows: with the layer norm behind them as `SkipLayerNormalization`, else as
+`BiasAdd`; each takes the bias of the product before the sum.
+
+A block of a transformer ends its products so:
+
+    product -> Add bias -> Add residual -> LayerNormalization
+                                       `-> the next residual
+
+`SkipLayerNormalization` is one kernel for all of it: it reads the product and the residual once,
+sums and norms in fp32, and writes the norm and the sum. A sum without a norm is a `BiasAdd`.
+
+A bias whose sum is normed without a residual is deferred: `norm(p + b)` is the norm of `p + p + 2b`
+with four times the epsilon, to the bit in real numbers, and the residual's readers add `b` to a
+bias of their own.
+
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.SkipLayerNormalization
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BiasAdd
+"""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from engine_build.target.onnxruntime_cuda.biases import Biased, biased, biased_product
+from engine_build.target.onnxruntime_cuda.patterns import (
+    DOMAIN,
+    constant_sum,
+    is_constant,
+    like,
+    producer,
+    rank,
+    readers,
+    same_shape,
+    width,
+)
+
+# There is no kernel for bf16.
+_BIAS_ADD_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
+
+
+def fuse_skip_norms(model: ir.Model) -> None:
+    """Fuse the layer norms of residual sums `[B, S, C]`, in place."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type == "LayerNormalization" and _is_of_rows(node):
+            _defer_bias(node, graph)
+            _fuse_norm(node, graph)
+
+
+def fuse_bias_adds(model: ir.Model) -> None:
+    """Fuse residual sums `[B, S, C]` of a product with a bias that no norm follows, in place."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type == "Add" and rank(node.outputs[0]) == 3 and is_residual(node):
+            found = _biased_input(node)
+            if found is not None and takes_bias_add(found[0].raw):
+                product, skip = found
+                replace(node, bias_add(product.raw, product.bias, skip, node), graph)
+
+
+def is_residual(add: ir.Node) -> bool:
+    """True for an Add of two values of one shape, none of them a constant."""
+    first, second = add.inputs
+    constant = is_constant(first) or is_constant(second)
+    return not constant and same_shape(first, second) and not add.outputs[0].is_graph_output()
+
+
+def takes_bias_add(value: ir.Value) -> bool:
+    """True where `BiasAdd` has a kernel for a value's dtype; it takes any width."""
+    return value.dtype in _BIAS_ADD_DTYPES
+
+
+def bias_add(raw: ir.Value, bias: ir.Value, skip: ir.Value, add: ir.Node) -> ir.Node:
+    """The BiasAdd of `raw + bias + skip` that takes the place of an Add."""
+    output = like(raw, f"{add.outputs[0].name}.fused")
+    return ir.node(
+        "BiasAdd",
+        [raw, bias, skip],
+        domain=DOMAIN,
+        outputs=[output],
+        name=f"{output.name}.node",
+    )
+
+
+def replace(add: ir.Node, node: ir.Node, graph: ir.Graph) -> None:
+    """Put a node in an Add's place: all that read the sum read the node's last output."""
+    graph.insert_before(add, node)
+    add.outputs[0].replace_all_uses_with(node.outputs[-1])
+
+
+def _is_of_rows(norm: ir.Node) -> bool:
+    source, axis = norm.inputs[0], norm.attributes.get("axis")
+    last = axis is None or axis.as_int() in (-1, 2)
+    return rank(source) == 3 and last and not norm.outputs[0].is_graph_output()
+
+
+def _fuse_norm(norm: ir.Node, graph: ir.Graph) -> None:
+    add = producer(norm.inputs[0], "Add")
+    if add is None or rank(add.outputs[0]) != 3 or not is_residual(add):
+        return
+    found = _biased_input(add)
+    if found is not None:
+        product, skip = found
+        node = _skip_norm(norm, product.raw, skip, product.bias)
+    else:
+        first, second = add.inputs
+        assert first is not None
+        assert second is not None
+        node = _skip_norm(norm, first, second, None)
+    norm.outputs[0].replace_all_uses_with(node.outputs[0])
+    add.outputs[0].replace_all_uses_with(node.outputs[3])
+    graph.insert_before(add, node)
+
+
+def _biased_input(add: ir.Node) -> tuple[Biased, ir.Value] | None:
+    """The summand that is a product with a bias, and the other summand."""
+    first, second = add.inputs
+    for one, other in ((first, second), (second, first)):
+        product = biased(one)
+        if product is not None and other is not None:
+            return product, other
+    return None
+
+
+def _skip_norm(
+    norm: ir.Node, raw: ir.Value, skip: ir.Value, bias: ir.Value | None, scale: float = 1.0
+) -> ir.Node:
+    """The norm of `raw + skip + bias`; its output 3 is the sum. `scale`: of the sum, whose square
+    multiplies the epsilon."""
+    name = norm.outputs[0].name
+    _, gamma, *beta = norm.inputs
+    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    normed = like(norm.outputs[0], f"{name}.fused")
+    total = like(raw, f"{name}.sum")
+    return ir.node(
+        "SkipLayerNormalization",
+        [raw, skip, gamma, beta[0] if beta else None, bias],
+        {"epsilon": epsilon * scale**2},
+        domain=DOMAIN,
+        outputs=[normed, ir.Value(name=""), ir.Value(name=""), total],
+        name=f"{name}.skip_norm",
+    )
+
+
+def _defer_bias(norm: ir.Node, graph: ir.Graph) -> None:
+    """Take the bias from the sum of a product and a bias that a norm reads, where all other readers
+    are residual sums with a bias of their own."""
+    product = biased_product(producer(norm.inputs[0], "Add"))
+    total = norm.inputs[0]
+    if product is None or total is None or total.is_graph_output():
+        return
+    others = [each for each in readers(total) if each is not norm]
+    deferred = _deferred(total, others)
+    if deferred is None or width(total) is None:
+        return
+    for add, own in deferred:
+        place = list(own.add.inputs).index(own.bias)
+        own.add.replace_input_with(place, constant_sum(own.bias, product.bias, graph))
+        add.replace_input_with(list(add.inputs).index(total), product.raw)
+    twice = constant_sum(product.bias, product.bias, graph)
+    node = _skip_norm(norm, product.raw, product.raw, twice, scale=2.0)
+    graph.insert_before(norm, node)
+    norm.outputs[0].replace_all_uses_with(node.outputs[0])
+
+
+def _deferred(total: ir.Value, adds: Sequence[ir.Node]) -> list[tuple[ir.Node, Biased]] | None:
+    """The residual sums that read `total`, each with the product that it adds to it; None where
+    something else reads `total`."""
+    found = []
+    for add in adds:
+        other = [value for value in add.inputs if value is not total]
+        product = biased(other[0]) if add.op_type == "Add" and len(other) == 1 else None
+        if product is None or not is_residual(add):
+            return None
+        found.append((add, product))
+    return found

@@ -1,0 +1,87 @@
+"""Nodes that change no number, and ones like them that do."""
+
+import numpy as np
+import onnx_ir.passes.common as passes
+import pytest
+
+from engine_build.target.onnxruntime_cuda.identities import remove_identities
+from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
+
+HEADS = """
+heads (float[B, S, 6] x, int64[4] split, int64[3] joined) => (float[B, S, 6] y)
+<float[B, S, 3, 2] a, float[B, 3, S, 2] b, float[B, S, 3, 2] c, float[B, S, 6] d>
+{
+    a = Reshape (x, split)
+    b = Transpose <perm = [0, 2, 1, 3]> (a)
+    c = Transpose <perm = [0, 2, 1, 3]> (b)
+    d = Reshape (c, joined)
+    y = Neg (d)
+}
+"""
+
+SCALED = """
+scaled (float[B, 3] x, float{shape} one) => (float[B, 3] y)
+<float[B, 3] scaled>
+{{
+    scaled = {operator} (x, one)
+    y = Neg (scaled)
+}}
+"""
+
+
+def test_heads_that_are_split_off_and_put_back_are_left_together() -> None:
+    model = graph(HEADS, split=np.array([0, 0, 3, 2]), joined=np.array([0, 0, 6]))
+    x = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    (expected,) = run(model, x)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Neg"]
+    np.testing.assert_array_equal(run(model, x)[0], expected)
+
+
+@pytest.mark.parametrize("operator", ["Div", "Mul"])
+def test_a_scale_of_one_goes(operator: str) -> None:
+    text = SCALED.format(operator=operator, shape="")
+    model = graph(text, one=np.array(1, np.float32))
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Neg"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "one"),
+    [
+        ("Div", "", np.array(2, np.float32)),
+        ("Div", "[1, 1, 1]", np.ones((1, 1, 1), np.float32)),
+        ("Mul", "[3]", np.ones(3, np.float32)),
+    ],
+    ids=["two", "a one that adds an axis", "several numbers"],
+)
+def test_any_other_scale_stays(operator: str, shape: str, one: np.ndarray) -> None:
+    model = graph(SCALED.format(operator=operator, shape=shape), one=one)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == [operator, "Neg"]
+
+
+def test_transposes_that_do_not_cancel_stay() -> None:
+    text = HEADS.replace("float[B, S, 3, 2] c", "float[3, B, S, 2] c").replace(
+        "c = Transpose <perm = [0, 2, 1, 3]>", "c = Transpose <perm = [1, 0, 2, 3]>"
+    )
+    model = graph(text, split=np.array([0, 0, 3, 2]), joined=np.array([0, 0, 6]))
+    remove_identities(model)
+    assert operators(model).count("Transpose") == 2
+
+
+def test_a_shape_is_read_of_what_was_cast() -> None:
+    model = graph("""
+shape (float16[B, 3] x) => (int64[2] y)
+<float[B, 3] wide>
+{
+    wide = Cast <to = 1> (x)
+    y = Shape (wide)
+}
+""")
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Shape"]

@@ -1,0 +1,128 @@
+"""The precision that a decoder's own activations allow."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine_build.cli import run
+from engine_build.target import activations
+from engine_build.target.capture import Call
+from engine_build.target.onnxruntime_cuda import narrowing as module
+from engine_build.target.onnxruntime_cuda.narrowing import narrowing
+from engine_build.target.reference import Reference
+from engine_build.target.report import narrowing_text
+from engine_build.target.unfused import CPU, UnfusedSession
+from runtime.package.manifest import load_package
+from runtime.package.target import FOLDER, Narrowing, read_target
+from tests.engine_build.target.onnxruntime_cuda.loud import VAE, loud
+from tests.tiny.lora_packs import ENGINES
+
+SIZES = [(64, 64)]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Reference:
+    reference = Reference(load_package(ENGINES, "demo"), SIZES)
+    assert set(reference.calls) > {VAE}
+    return reference
+
+
+def louder(demo: Reference, times: float, folder: Path) -> Reference:
+    """The same latents for a VAE with a larger stream."""
+    package = loud(demo.package, times, folder)
+    session = UnfusedSession.of_role(package, VAE, CPU)
+    reference = Reference(package, SIZES)
+    calls = [Call(call.inputs, session.run(call.inputs)) for call in demo.calls[VAE]]
+    reference.calls = {VAE: calls}  # type: ignore[misc]
+    return reference
+
+
+def test_decoders_that_fit_are_in_fp16_as_they_are(demo: Reference) -> None:
+    for role in (VAE, "preview_decoder"):
+        found = narrowing(demo, role)
+        assert (found.precision, found.exponent) == ("fp16", 0)
+    assert found.in_stream == 0, "a decoder without norms has no stream"
+    assert found.elsewhere > 1
+
+
+@pytest.mark.parametrize("times", [2**9, 2**10, 2**13])
+def test_a_stream_beyond_fp16_is_scaled_by_the_smallest_power_that_leaves_room(
+    demo: Reference, times: float, tmp_path: Path
+) -> None:
+    plain, found = narrowing(demo, VAE), narrowing(louder(demo, times, tmp_path), VAE)
+    assert found.precision == "fp16"
+    assert found.in_stream == pytest.approx(plain.in_stream * times, rel=0.02)
+    assert found.elsewhere == pytest.approx(plain.elsewhere, rel=0.02)
+    in_the_end = found.in_stream * 2.0**-found.exponent * activations.HEADROOM
+    assert activations.LARGEST_FP16 / 2 < in_the_end <= activations.LARGEST_FP16
+
+
+def test_a_stream_beyond_every_scale_stays_in_fp32(
+    demo: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_EXPONENT", 3)
+    found = narrowing(louder(demo, 2**12, tmp_path), VAE)
+    assert (found.precision, found.exponent) == ("fp32", 0)
+
+
+def test_activations_that_no_scale_reaches_keep_a_decoder_in_fp32(
+    demo: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if fp16 ended between what the VAE's norms make and its stream."""
+    found = narrowing(demo, VAE)
+    assert found.elsewhere < found.in_stream / 4
+    monkeypatch.setattr(activations, "LARGEST_FP16", found.elsewhere * 3)
+    assert narrowing(demo, VAE).precision == "fp32"
+    monkeypatch.setattr(activations, "LARGEST_FP16", found.elsewhere * 5)
+    assert narrowing(demo, VAE).precision == "fp16"
+
+
+def compiled(demo: Path, *flags: str) -> tuple[dict[str, Narrowing | None], str, str]:
+    """The narrowing of each role; and the name of the target, and its decoder's precision."""
+    asked = ["compile", "demo", "--backend", "onnxruntime-cuda", "--gpu", "sm_90", "--quiet"]
+    assert run([*asked, "--sizes", "64x64", "--engines", str(demo), *flags]) == 0
+    (folder,) = (each for each in (demo / "demo" / FOLDER).iterdir() if each.is_dir())
+    record = read_target(folder).record
+    return (
+        {role: engine.narrowing for role, engine in record.engines.items()},
+        folder.name,
+        record.identity.engines[VAE].precision,
+    )
+
+
+def test_a_target_tells_what_its_decoders_compute_in_and_why(
+    demo_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, name, wished = compiled(demo_copy)
+    assert wished == "fp16"
+    assert {role for role, each in found.items() if each} == {VAE, "preview_decoder"}
+    expected = f"{VAE}: fp16, unscaled; the largest activations seen are 1"
+    assert expected in capsys.readouterr().out
+    assert run(["inspect", "demo", name, "--engines", str(demo_copy)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(expected) for line in told)
+    assert any(line.split()[:2] == [VAE, "fp16"] for line in told)
+
+
+def test_fp32_is_what_it_says(demo_copy: Path) -> None:
+    found, _, wished = compiled(demo_copy, "--precision", "fp32")
+    assert set(found.values()) == {None}
+    assert wished == "fp32"
+
+
+@pytest.fixture
+def demo_copy(tmp_path: Path) -> Path:
+    """An engines folder with a copy of the demo, without targets."""
+    ignored = shutil.ignore_patterns(FOLDER)
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=ignored)
+    return tmp_path
+
+
+def test_a_sentence_names_the_scale_or_why_there_is_none() -> None:
+    scaled = narrowing_text(Narrowing("fp16", 3, 1.2e5, 870.0))
+    assert scaled.startswith("fp16, with the stream scaled by 2^-3; ")
+    assert "1.2e+05 in the stream" in scaled
+    wide = narrowing_text(Narrowing("fp32", 0, 1.2e5, 3e4))
+    assert wide.startswith("fp32, since fp16 cannot hold")
+    assert "3e+04 elsewhere" in wide
