@@ -17,6 +17,7 @@ Writes what came of it as JSON.
 import json
 import sys
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,17 +45,32 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     from runtime.backends.device.cuda import Cuda
     from runtime.backends.device.device import Device
     from runtime.backends.device.stream import Stream
+    from runtime.backends.onnxruntime.cuda_bound import BoundGraph, Place
     from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
 
     graph, how = rehearsal.graph, rehearsal.how
-    record: Any = SimpleNamespace(inputs=_inputs(graph))
     device = Device(Cuda(machine.ours, machine.ours))
     stream = Stream(device.cuda, urgent=True)
     engine: Any = SimpleNamespace(precision="fp16", flags=())
-    session = OnnxCudaSession(device, stream, graph.stem, record, engine)
-    session.open(graph, rehearsal.weights)
-    shapes = {name: _shape(each.shape, rehearsal.latents) for name, each in record.inputs.items()}
-    call = session.call(shapes, "these shapes")
+    places: dict[str, Place] = {}
+
+    def prepared(path: Path, *, captures: bool) -> BoundGraph:
+        for name, (element, axes) in _inputs(path).items():
+            shape = _shape(axes, rehearsal.latents)
+            if name not in places:
+                memory = device.cuda.allocate(8 * prod(shape), "buffers")
+                places[name] = Place(element, shape, memory.address)
+        session = OnnxCudaSession(device, stream, path.stem, engine, captures=captures)
+        session.open(path, rehearsal.weights)
+        bound = session.bound("these shapes")
+        bound.prepare(places)
+        places.update(bound.made)
+        return bound
+
+    prelude = graph.with_suffix(".prelude.onnx")
+    if prelude.exists():
+        prepared(prelude, captures=False).run_plainly()
+    call = prepared(graph, captures=True)
     if how in {"served", "waited-for"}:
         return _served(machine, device, call, stream, wait=how == "waited-for")
     return _by_hand(machine, stream, call, how)
@@ -111,13 +127,14 @@ def _tried(work: Any) -> str:
     return "ran"
 
 
-def _inputs(graph: Path) -> dict[str, Any]:
+def _inputs(graph: Path) -> dict[str, tuple[int, tuple[int | str, ...]]]:
+    """ONNX's number of the type of each input, and the input's axes."""
     inputs = {}
     for value in ir.load(graph).graph.inputs:
         assert value.dtype is not None
         assert value.shape is not None
         axes = tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape)
-        inputs[str(value.name)] = SimpleNamespace(dtype=str(value.dtype.numpy()), shape=axes)
+        inputs[str(value.name)] = value.dtype.value, axes
     return inputs
 
 

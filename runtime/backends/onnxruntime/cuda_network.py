@@ -61,9 +61,18 @@ class OnnxCudaNetwork:
         return self._calls.at(shapes, lambda: self._made(shapes, at))
 
     def bind(self, placed: Mapping[str, Place]) -> None:
-        """Bind initializers that are inputs to their values' places, in later calls too."""
-        for session in self._sessions():
-            session.bind(placed)
+        """Bind initializers that are inputs to their values' places, in later calls too.
+
+        Raises BackendError for one that is an input of no graph.
+        """
+        unknown = placed.keys() - {
+            name for session in self._sessions() for name in session.bind(placed)
+        }
+        if unknown:
+            raise BackendError(
+                f"{self._role}: {min(unknown)} cannot be replaced, since it is no input of the "
+                "graphs that run with LoRAs; compile the target again"
+            )
 
     def free(self) -> None:
         """Give back the memory of the sessions and of all calls, which end here."""

@@ -4,7 +4,7 @@ A session is opened as one whose runs can be captured, which the provider refuse
 goes back and forth between device and host. The graphs bound to it capture their runs themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,9 @@ class OnnxCudaSession:
         """Let go of a graph that is bound to the session no more."""
         self._bound.remove(bound)
 
-    def bind(self, placed: Mapping[str, Place]) -> None:
+    def bind(self, placed: Mapping[str, Place]) -> Collection[str]:
         """Bind initializers that are inputs of this graph to their values' places, in graphs that
-        are bound later too.
+        are bound later too. Returns their names: the others are left out.
         """
         weights = {each.name for each in self._session.get_overridable_initializers()}
         own = {name: place for name, place in placed.items() if name in weights}
@@ -81,6 +81,7 @@ class OnnxCudaSession:
         for bound in self._bound:
             for name, place in own.items():
                 bound.bind_weight(name, place)
+        return own.keys()
 
     @property
     def inputs(self) -> Sequence[str]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,7 @@ from runtime.package.target import (
     EngineRecord,
     Target,
     TargetIdentity,
+    Variant,
     read_target,
 )
 from tests.places import ENGINES
@@ -101,6 +103,15 @@ VARIANTS = {
 }
 """Of those roles that LoRAs lie on; text encoders have no convolutions."""
 
+PRELUDES = {
+    "denoiser": {
+        "denoiser.prelude.onnx",
+        "denoiser.prelude.matrices.onnx",
+        "denoiser.prelude.weights.onnx",
+    }
+}
+VARIANTS_OF: tuple[Variant | None, ...] = (None, "matrices", "weights")
+
 
 def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path) -> None:
     """Written and held to the package's own on the CPU; LoRAs find their weights in it."""
@@ -117,6 +128,8 @@ def test_graphs_for_onnx_runtime_on_cuda_are_a_target_like_the_others(demo: Path
         written = {variant: target.variant(role, variant).name for variant in engine.variants}
         assert written == VARIANTS.get(role, {})
         assert target.fault(role) is None
+        beside = {each and each.name for each in map(partial(target.prelude, role), VARIANTS_OF)}
+        assert beside == PRELUDES.get(role, {None})
     identity = target.record.identity.engines["denoiser"]
     assert len(identity.refittable) > 100
     assert identity.flags == ("fusions 4",)

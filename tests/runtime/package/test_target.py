@@ -19,6 +19,7 @@ from runtime.package.target import (
     Range,
     Target,
     TargetIdentity,
+    Variant,
     differences,
     read_target,
     stale_parts,
@@ -125,11 +126,11 @@ def test_a_target_that_lacks_its_variants_is_stale_by_name(tmp_path: Path) -> No
 
 
 def test_a_record_without_variants_reads_as_it_did(target: Target) -> None:
-    """As an older version wrote every record."""
+    """As an older version wrote every record, with no prelude either."""
     path = target.path / TARGET_NAME
     content = json.loads(path.read_bytes())
     for engine in content["engines"].values():
-        del engine["variants"]
+        del engine["variants"], engine["prelude"]
     del content["digest"]
     path.write_bytes(seal(TypeAdapter(dict[str, Any]), content))
     assert read_target(target.path).record == target.record
@@ -143,6 +144,17 @@ def test_every_file_of_an_engine_is_checked(tmp_path: Path) -> None:
     assert "denoiser.weights.onnx: 7 bytes, expected" in (target.fault("denoiser") or "")
     target.engine("denoiser").unlink()
     assert "denoiser.onnx: gone" in (target.fault("denoiser") or "")
+
+
+@pytest.mark.parametrize("variant", [None, "matrices", "weights"])
+def test_every_file_of_a_prelude_is_checked(variant: Variant | None, tmp_path: Path) -> None:
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo")
+    target = add_target(tmp_path / "demo", Made(backend="onnxruntime-cuda"))
+    path = target.prelude("denoiser", variant)
+    assert path is not None
+    path.unlink()
+    assert f"{path.name}: gone" in (target.fault("denoiser") or "")
+    assert target.prelude("vae_decoder", variant) is None
 
 
 def test_weights_that_were_left_in_place_are_known_by_all_their_files() -> None:

@@ -20,6 +20,8 @@ from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda import counts
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 from engine_build.target.onnxruntime_cuda.patterns import is_constant
+from engine_build.target.onnxruntime_cuda.prelude import split_prelude
+from runtime.package.step_graph import input_shapes
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 
@@ -95,3 +97,8 @@ def test_a_step_of_sdxl_casts_where_it_begins_and_ends_alone(roles: Roles) -> No
     assert len(narrowed) == 4
     assert len(widened) == 1
     assert len(casts) == 5
+    if role == "denoiser":
+        inputs = {str(value.name) for value in model.graph.inputs}
+        prelude = split_prelude(model, inputs - input_shapes(channels=0).keys())
+        assert prelude is not None
+        assert uncapturable(model) == ()

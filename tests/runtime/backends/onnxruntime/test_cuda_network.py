@@ -194,6 +194,16 @@ def test_an_engine_over_host_arrays_reads_the_conditioning_of_every_run(
     assert not np.allclose(found[1], found[4], atol=1e-3)
 
 
+def test_a_weight_that_no_graph_takes_is_refused_by_its_name(
+    machine: Machine, model: Model, target: Target
+) -> None:
+    record = model.package.manifest.roles["denoiser"]
+    fixed = next(each.initializer for each in record.parameters.values() if not each.replaceable)
+    engine = machine.backend(model, target).open("denoiser")
+    with pytest.raises(BackendError, match=f"denoiser: {fixed} cannot be replaced"):
+        engine.replace_weights({fixed: model.package.tensors("denoiser")[fixed]})
+
+
 def test_a_call_that_could_not_be_conditioned_is_conditioned_the_next_time(
     machine: Machine, model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
