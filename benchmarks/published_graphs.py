@@ -61,7 +61,8 @@ def published_roles(folder: Path) -> dict[str, RoleExport]:
     if (folder / "preview_decoder").is_dir():
         decoder = open_preview_decoder(folder / "preview_decoder")
         largest = model.limits.max_size // model.latents.scale_factor
-        roles.append(preview_decoder(decoder, model.latents.channels, largest))
+        longest = max(model.defaults.width, model.defaults.height)
+        roles.append(preview_decoder(decoder, model.latents.channels, largest, longest))
     return {role.role: role for role in roles}
 
 

@@ -140,7 +140,8 @@ def _preview_role(
         return None
     component = open_preview_decoder(path)
     largest = model.limits.max_size // model.latents.scale_factor
-    return preview_decoder(component, model.latents.channels, largest)
+    longest = max(model.defaults.width, model.defaults.height)
+    return preview_decoder(component, model.latents.channels, largest, longest)
 
 
 def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:

@@ -1,16 +1,19 @@
 """Decoders of latents, made traceable: the VAE's, and small ones for previews."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import nn
+from torch.nn import functional
 
 from engine_build.checkpoint.sources import Component
 from engine_build.package.export.latents import LatentScaling
 from engine_build.package.export.networks import load_network, network_skeleton
 from engine_build.package.export.role import Axis, GraphInput, RoleExport, Sizes
+from runtime.draw.preview import LONGEST_SIDE
 from runtime.errors import SourceError
 from runtime.package.manifest import BATCH, HEIGHT, WIDTH
 
@@ -43,6 +46,56 @@ class VaeDecoder(PictureDecoder):
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:
         """Undo the scaling."""
         return self.scaling.to_autoencoder(latents)
+
+
+class PreviewDecoder(PictureDecoder):
+    """AutoencoderTiny's decoder, whose last doublings of the size may be left out.
+
+    The layers behind a doubling then see a quarter of the pixels. The convolution right behind is
+    replaced by the mean of what it would make of the four equal pixels.
+    """
+
+    def __init__(self, network: nn.Module, halvings: int) -> None:
+        """`halvings` of the network's doublings are left out, the last ones, in place."""
+        super().__init__(network)
+        layers: nn.Sequential = self.network.decoder.layers
+        doublings = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
+        for at in doublings[len(doublings) - halvings :]:
+            convolution = layers[at + 1]
+            assert isinstance(convolution, nn.Conv2d)
+            layers[at] = nn.Identity()
+            layers[at + 1] = AveragedConvolution(convolution)
+
+
+class AveragedConvolution(nn.Module):
+    """A 3x3 convolution behind a doubling of nearest neighbours, and the mean of 2x2 pixels behind
+    the convolution, as one 3x3 convolution of the smaller picture.
+
+    Of two neighbours along an axis that one pixel became, the first sees the pixel before by its
+    first weight, and the second sees the pixel behind by its last one.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        """Parameters keep their names, and are the checkpoint's own."""
+        super().__init__()
+        self.weight: torch.Tensor = convolution.weight
+        self.bias = convolution.bias
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """From pictures `[B, C, h, w]` to pictures of the same size."""
+        weight = self.weight
+        for axis in (2, 3):
+            first, middle, last = weight.unbind(axis)
+            whole = first / 2 + middle + last / 2
+            weight = torch.stack((first / 2, whole, last / 2), axis)
+        return functional.conv2d(picture, weight, self.bias, padding=1)
+
+
+def halvings_of_previews(longest: int) -> int:
+    """The number of doublings that previews do without, of pictures with a longest side of so many
+    pixels: no preview is decoded smaller than it is shown, or twice as large.
+    """
+    return max(0, int(math.log2(longest / LONGEST_SIDE)))
 
 
 def picture_decoder(
@@ -94,15 +147,23 @@ def vae_decoder(
     )
 
 
-def preview_decoder(component: Component, channels: int, max_size: int) -> RoleExport:
-    """Export a small decoder of the denoiser's latents, such as TAESDXL."""
+def preview_decoder(component: Component, channels: int, max_size: int, longest: int) -> RoleExport:
+    """Export a small decoder of the denoiser's latents, such as TAESDXL.
+
+    Of pictures with a `longest` side of 1024 pixels or more, it makes smaller ones.
+    """
     found = component.config.get("latent_channels", 4)
     if component.class_name != "AutoencoderTiny" or found != channels:
         raise SourceError(
             f"{component.path}: class {component.class_name} with {found} latent channels, "
             f"expected AutoencoderTiny with {channels}"
         )
-    return picture_decoder("preview_decoder", component, PictureDecoder, channels, max_size)
+    halvings = halvings_of_previews(longest)
+
+    def wrap(network: nn.Module) -> PreviewDecoder:
+        return PreviewDecoder(network, halvings)
+
+    return picture_decoder("preview_decoder", component, wrap, channels, max_size)
 
 
 # Attention blocks of the VAE were spelled so before diffusers 0.15.

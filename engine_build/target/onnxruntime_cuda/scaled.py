@@ -149,7 +149,8 @@ class _Scaling:
 
     def _product(self, value: ir.Value, before: ir.Node) -> ir.Value:
         name = f"{value.name}.scaled"
-        output = ir.Value(name=name, shape=value.shape, type=value.type)
+        wide = ir.TensorType(ir.DataType.FLOAT)
+        output = ir.Value(name=name, shape=value.shape, type=wide)
         node = ir.node("Mul", [value, self._factor], outputs=[output], name=f"{name}.mul")
         self._graph.insert_before(before, node)
         return output

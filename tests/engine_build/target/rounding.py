@@ -30,7 +30,7 @@ def _round(graph: ir.Graph, node: ir.Node, made: ir.Value, dtype: ir.DataType) -
     if node.op_type == "Cast":
         _read_wide(graph, made, node)
         return
-    made.dtype = _WIDE
+    made.type = ir.TensorType(_WIDE)  # its own: types are shared between values
     uses = list(made.uses())
     narrow = _cast(made, dtype)
     wide = _cast(narrow.outputs[0], _WIDE)
