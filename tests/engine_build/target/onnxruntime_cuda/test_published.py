@@ -78,6 +78,11 @@ def test_nothing_of_a_published_structure_defies_a_capture(
     assert operators["Softmax"] == 0
     if name == "sdxl":
         assert counts.left(model) == LEFT.get(role, {})
+    if role == "denoiser":
+        inputs = {str(value.name) for value in model.graph.inputs}
+        prelude = split_prelude(model, inputs - input_shapes(channels=0).keys())
+        assert prelude is not None
+        assert uncapturable(model) == ()
 
 
 def test_a_step_of_sdxl_casts_where_it_begins_and_ends_alone(roles: Roles) -> None:
@@ -97,8 +102,3 @@ def test_a_step_of_sdxl_casts_where_it_begins_and_ends_alone(roles: Roles) -> No
     assert len(narrowed) == 4
     assert len(widened) == 1
     assert len(casts) == 5
-    if role == "denoiser":
-        inputs = {str(value.name) for value in model.graph.inputs}
-        prelude = split_prelude(model, inputs - input_shapes(channels=0).keys())
-        assert prelude is not None
-        assert uncapturable(model) == ()
