@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.attention_biases import fuse_attention_biases
 from engine_build.target.onnxruntime_cuda.bias_gelu import fuse_bias_gelus
+from engine_build.target.onnxruntime_cuda.columns import split_columns
 from engine_build.target.onnxruntime_cuda.convolution_biases import put_biases_behind
 from engine_build.target.onnxruntime_cuda.geglu import fuse_geglus
 from engine_build.target.onnxruntime_cuda.identities import remove_identities
@@ -32,5 +33,6 @@ FUSIONS: tuple[Fusion, ...] = (
     fuse_picture_sums,
     join_products,
     put_biases_behind,
+    split_columns,
 )
 """In their order: each finds its pattern in what the ones before it left."""

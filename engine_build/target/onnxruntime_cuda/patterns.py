@@ -77,11 +77,19 @@ def width(value: ir.Value) -> int | None:
     return last if isinstance(last, int) else None
 
 
+def extents(value: ir.Value | None) -> tuple[int | str, ...] | None:
+    """The extents of a value's axes, those of dynamic axes by their names; None where one of them
+    is unknown."""
+    if value is None or value.shape is None:
+        return None
+    found = [each if isinstance(each, int) else each.value for each in value.shape]
+    known = tuple(each for each in found if each is not None)
+    return known if len(known) == len(found) else None
+
+
 def same_shape(one: ir.Value | None, other: ir.Value | None) -> bool:
     """True where two values have the same known axes; dynamic axes of one name are the same."""
-    if one is None or other is None or one.shape is None or other.shape is None:
-        return False
-    return list(map(str, one.shape)) == list(map(str, other.shape))
+    return extents(one) is not None and extents(one) == extents(other)
 
 
 def like(value: ir.Value, name: str) -> ir.Value:

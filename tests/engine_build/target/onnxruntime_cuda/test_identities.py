@@ -85,3 +85,31 @@ shape (float16[B, 3] x) => (int64[2] y)
     remove_identities(model)
     passes.RemoveUnusedNodesPass()(model)
     assert operators(model) == ["Shape"]
+
+
+SWAPPED = """
+swapped (float[B, 3] x) => (float[B, 6] y)
+<float[B, 3] sine, float[B, 3] cosine, float[B, 6] joined, float[B, 3] second, float[B, 3] first>
+{{
+    sine = Sin (x)
+    cosine = Cos (x)
+    joined = Concat <axis = 1> (sine, cosine)
+    second = Slice (joined, {begin}, large, one, one)
+    first = Slice (joined, zero, {begin}, one, one)
+    y = Concat <axis = 1> (second, first)
+}}
+"""
+
+
+@pytest.mark.parametrize(("begin", "swaps"), [("three", True), ("two", False)])
+def test_joined_values_that_are_swapped_are_joined_the_other_way(begin: str, swaps: bool) -> None:
+    numbers = {"zero": 0, "one": 1, "two": 2, "three": 3, "large": 2**62}
+    header = ", ".join(f"int64[1] {name}" for name in numbers)
+    text = SWAPPED.format(begin=begin).replace("(float[B, 3] x)", f"(float[B, 3] x, {header})", 1)
+    model = graph(text, **{name: np.array([value]) for name, value in numbers.items()})
+    x = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+    (expected,) = run(model, x)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model).count("Slice") == (0 if swaps else 2)
+    np.testing.assert_array_equal(run(model, x)[0], expected)
