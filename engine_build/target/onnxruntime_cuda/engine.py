@@ -69,6 +69,7 @@ class OnnxRuntimeCudaCompiler:
         wanted, record = identity.engines[role], package.manifest.roles[role]
         narrowed = None
         if (record.precision, wanted.precision) == ("fp32", "fp16"):
+            phases.show("measuring its activations", 0, 1)
             narrowed = narrowing(reference, role)
         started = time.monotonic()
         phases.show("optimising", 0, 1)

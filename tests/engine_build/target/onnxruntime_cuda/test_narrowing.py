@@ -3,18 +3,23 @@
 import shutil
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from engine_build.cli import run
+from engine_build.progress import Phases
 from engine_build.target import activations
 from engine_build.target.capture import Call
 from engine_build.target.onnxruntime_cuda import narrowing as module
+from engine_build.target.onnxruntime_cuda.engine import OnnxRuntimeCudaCompiler
 from engine_build.target.onnxruntime_cuda.narrowing import narrowing
+from engine_build.target.profiles import Tuning
 from engine_build.target.reference import Reference
 from engine_build.target.report import narrowing_text
+from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.unfused import CPU, UnfusedSession
-from runtime.package.manifest import load_package
-from runtime.package.target import FOLDER, Narrowing, read_target
+from runtime.package.manifest import Precision, load_package
+from runtime.package.target import FOLDER, TF32, BackendName, Narrowing, read_target
 from tests.engine_build.target.onnxruntime_cuda.loud import VAE, loud
 from tests.tiny.lora_packs import ENGINES
 
@@ -76,6 +81,43 @@ def test_activations_that_no_scale_reaches_keep_a_decoder_in_fp32(
     assert narrowing(demo, VAE).precision == "fp32"
     monkeypatch.setattr(activations, "LARGEST_FP16", found.elsewhere * 5)
     assert narrowing(demo, VAE).precision == "fp16"
+
+
+def test_a_decoder_is_compiled_and_checked_as_it_was_narrowed(
+    demo: Reference, tmp_path: Path
+) -> None:
+    reference = louder(demo, 2**10, tmp_path)
+    wanted = Wanted("onnxruntime-cuda", "sm_90", Tuning(((64, 64),), 1))
+    identity = target_identity(demo.package.manifest, wanted, "1")
+    compiler, phases = OnnxRuntimeCudaCompiler.installed(wanted.backend), Phases(VAE, shown=False)
+    folder = tmp_path / "target"
+    folder.mkdir()
+    record = compiler.compile(reference, identity, VAE, folder, phases)
+    assert record.narrowing == narrowing(reference, VAE)
+    assert record.narrowing.exponent > 0
+    assert record.precision(identity.engines[VAE]) == "fp16"
+    compiler.check(reference, VAE, "fp16", folder, phases)
+    (epsilon,) = {
+        node.attributes["epsilon"].as_float()
+        for node in ir.load(folder / record.file).graph
+        if node.op_type == "GroupNorm"
+    }
+    assert epsilon == pytest.approx(1e-6 * 4.0**-record.narrowing.exponent)
+
+
+@pytest.mark.parametrize("asked", [None, "fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("backend", ["onnxruntime-cuda", "tensorrt", "tensorrt-rtx"])
+def test_decoders_are_wished_in_fp16_where_a_compiler_looks_at_what_fits(
+    demo: Reference, backend: BackendName, asked: Precision | None
+) -> None:
+    """CUDA's provider has no convolution for bf16 that takes channels last."""
+    wanted = Wanted(backend, "sm_90", Tuning(((64, 64),), 1), precision=asked)
+    engines = target_identity(demo.package.manifest, wanted, "1").engines
+    narrows = backend == "onnxruntime-cuda" and asked != "fp32"
+    for role in (VAE, "preview_decoder"):
+        assert engines[role].precision == ("fp16" if narrows else "fp32")
+        assert (TF32 in engines[role].flags) == (asked != "fp32")
+    assert engines["denoiser"].precision == (asked or "fp16")
 
 
 def compiled(demo: Path, *flags: str) -> tuple[dict[str, Narrowing | None], str, str]:
