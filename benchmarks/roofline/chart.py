@@ -9,6 +9,7 @@ from benchmarks.roofline.stages import Stage
 _COLOURS = (
     "#4e79a7", "#59a14f", "#9c755f", "#f28e2b", "#e15759", "#76b7b2", "#edc948", "#b07aa1",
     "#ff9da7", "#bab0ac", "#86bcb6", "#d37295", "#8cd17d", "#b6992d", "#499894", "#79706e",
+    "#1f1f1f", "#d7b5a6", "#5f3a73", "#0b6623",
 )  # fmt: skip
 _FONT = 'font-family="sans-serif" font-size="12"'
 _LEFT, _WIDTH, _BAR, _STEP, _TOP = 190, 620, 22, 30, 40

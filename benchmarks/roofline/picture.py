@@ -13,9 +13,9 @@ STEP, _DECODER, _PREVIEW = "denoiser", "vae_decoder", "preview_decoder"
 ASSUMED = (
     f"{STEPS} steps one after another; both prompts in one call of each text encoder, and the "
     "step's prelude beside them; the VAE once; previews, if any, at every step, on the same GPU at "
-    "the full size, their kernels added to those of the steps; gaps between kernels as of CUDA "
-    "graphs (assumed) or of a session (measured); no copies to the host, no sampling or encoding "
-    "there."
+    "the size that they are shown, their kernels added to those of the steps; gaps between kernels "
+    "as of CUDA graphs (assumed) or of a session (measured); no copies to the host, no sampling or "
+    "encoding there."
 )
 
 
