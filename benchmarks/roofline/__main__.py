@@ -24,7 +24,7 @@ from benchmarks.roofline.report import Stages, print_tables, written
 from benchmarks.roofline.stages import fused_in_turn, table, that_matter
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.prelude import split_prelude
-from runtime.package.step_graph import input_shapes as step_inputs
+from runtime.package.step_graph import conditioning_of
 
 RESULTS = Path(__file__).parent.parent / "results"
 MODELS = ("sdxl",)
@@ -55,7 +55,8 @@ def main() -> None:
         if role + NARROW in graphs:
             *_, (_, fused) = fused_in_turn(graphs[role + NARROW])
             stages[role] += table([("in fp16", fused)], extents(role, size), gpus)
-    prelude = split_prelude(graphs[STEP], conditioning(graphs[STEP]))
+    inputs = [str(value.name) for value in graphs[STEP].graph.inputs]
+    prelude = split_prelude(graphs[STEP], conditioning_of(inputs))
     if prelude is not None:
         stages[STEP] += table([("split_prelude", graphs[STEP])], extents(STEP, size), gpus)
         stages[PRELUDE] = table([("once a picture", prelude)], extents(STEP, size), gpus)
@@ -85,11 +86,6 @@ def unfused_graphs(name: str, folder: Path) -> dict[str, ir.Model]:
 
 def _keep(model: ir.Model, path: Path) -> None:
     path.write_bytes(ir.to_proto(model).SerializeToString())
-
-
-def conditioning(step: ir.Model) -> set[str]:
-    """Inputs of a step's graph that no step changes."""
-    return {str(value.name) for value in step.graph.inputs} - step_inputs(channels=0).keys()
 
 
 def extents(role: str, size: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ sample's evaluations. The conditioning of a family follows these inputs, `[R, ..
 are int64, everything else is fp32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH
@@ -83,6 +83,11 @@ def input_shapes(channels: int) -> dict[str, Shape]:
         GUIDANCE_RESCALE: (BATCH,),
         POSITIVE_EVALUATION: (BATCH,),
     }
+
+
+def conditioning_of(names: Iterable[str]) -> frozenset[str]:
+    """The inputs that are conditioning, of all the inputs of a step graph."""
+    return frozenset(names) - input_shapes(channels=0).keys()
 
 
 def sized(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     from runtime.backends.device.cuda import Cuda
     from runtime.backends.device.device import Device
     from runtime.backends.device.stream import Stream
-    from runtime.backends.onnxruntime.cuda_bound import BoundGraph, Place
+    from runtime.backends.onnxruntime.cuda_bound import BoundSession, Place
     from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
 
     graph, how = rehearsal.graph, rehearsal.how
@@ -54,7 +54,7 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     engine: Any = SimpleNamespace(precision="fp16", flags=())
     places: dict[str, Place] = {}
 
-    def prepared(path: Path, *, captures: bool) -> BoundGraph:
+    def prepared(path: Path, *, captures: bool) -> BoundSession:
         for name, (element, axes) in _inputs(path).items():
             shape = _shape(axes, rehearsal.latents)
             if name not in places:

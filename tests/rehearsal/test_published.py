@@ -11,14 +11,12 @@ from benchmarks.published_graphs import compiled_graph, published_roles
 from benchmarks.real_size import write_hollow
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.prelude import split_prelude
-from runtime.package.step_graph import input_shapes
+from runtime.package.step_graph import conditioning_of
 from tests.rehearsal.build import build
 from tests.rehearsal.stage import Stage, behind, needs_library
 
 WEIGHTS = {"text_encoder_2": "text_encoder_2", "denoiser": "unet"}
 """The folders of the checkpoint."""
-
-STEP = input_shapes(channels=0).keys()
 
 pytestmark = needs_library
 
@@ -36,7 +34,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Stage:
         for role in WEIGHTS:
             model = compiled_graph(roles[role])
             names = {str(value.name) for value in model.graph.inputs}
-            prelude = split_prelude(model, names - STEP) if role == "denoiser" else None
+            prelude = split_prelude(model, conditioning_of(names)) if role == "denoiser" else None
             for graph, end in ((model, "onnx"), (prelude, "prelude.onnx")):
                 if graph is not None:
                     content = ir.to_proto(graph).SerializeToString()

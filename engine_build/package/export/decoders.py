@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,11 +56,20 @@ class PreviewDecoder(PictureDecoder):
     replaced by the mean of what it would make of the four equal pixels.
     """
 
-    def __init__(self, network: nn.Module, halvings: int) -> None:
-        """`halvings` of the network's doublings are left out, the last ones, in place."""
+    def __init__(self, network: nn.Module, halvings: int, path: Path) -> None:
+        """`halvings` of the network's doublings are left out, the last ones, in place.
+
+        `path` has the checkpoint. Raises SourceError for a network with fewer doublings.
+        """
         super().__init__(network)
         layers: nn.Sequential = self.network.decoder.layers
         doublings = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
+        if halvings > len(doublings):
+            raise SourceError(
+                f"{path}: a preview decoder with {len(doublings)} doublings of the size, expected "
+                f"at least {halvings}, which previews of {LONGEST_SIDE} pixels do without; take "
+                "another decoder, or a smaller size for the package"
+            )
         for at in doublings[len(doublings) - halvings :]:
             convolution = layers[at + 1]
             assert isinstance(convolution, nn.Conv2d)
@@ -93,7 +103,10 @@ class AveragedConvolution(nn.Module):
 
 def halvings_of_previews(longest: int) -> int:
     """The number of doublings that previews do without, of pictures with a longest side of so many
-    pixels: no preview is decoded smaller than it is shown, or twice as large.
+    pixels: their previews are decoded no smaller than shown, and less than twice as large.
+
+    So for pictures of the package's own size; the preview of a smaller picture may be enlarged
+    (512x512 from 256x256).
     """
     return max(0, int(math.log2(longest / LONGEST_SIDE)))
 
@@ -161,7 +174,7 @@ def preview_decoder(component: Component, channels: int, max_size: int, longest:
     halvings = halvings_of_previews(longest)
 
     def wrap(network: nn.Module) -> PreviewDecoder:
-        return PreviewDecoder(network, halvings)
+        return PreviewDecoder(network, halvings, component.path)
 
     return picture_decoder("preview_decoder", component, wrap, channels, max_size)
 

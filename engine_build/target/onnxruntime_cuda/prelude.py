@@ -12,7 +12,7 @@ import onnx_ir.passes.common as passes
 
 from engine_build.target.onnxruntime_cuda.host import Placement
 from runtime.package.manifest import RoleRecord
-from runtime.package.step_graph import TIMESTEP, input_shapes
+from runtime.package.step_graph import TIMESTEP, conditioning_of
 
 PRODUCTS = frozenset({"Conv", "FusedMatMul", "Gemm", "MatMul", "MultiHeadAttention", "NhwcConv"})
 """The operators that make a prelude worth its run."""
@@ -22,7 +22,7 @@ def split_conditioning(model: ir.Model, role: RoleRecord) -> ir.Model | None:
     """The prelude of a step graph, as `split_prelude`; None for a role of another kind."""
     if TIMESTEP not in role.inputs:
         return None
-    return split_prelude(model, role.inputs.keys() - input_shapes(channels=0).keys())
+    return split_prelude(model, conditioning_of(role.inputs))
 
 
 def split_prelude(model: ir.Model, names: Collection[str]) -> ir.Model | None:

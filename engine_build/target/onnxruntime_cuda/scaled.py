@@ -126,7 +126,7 @@ class _Scaling:
             if node.outputs[0] in self._stream:
                 self._scale(node, self._added(node))
             elif node.op_type == _NORM and node.inputs[0] in self._stream:
-                self._lower_epsilon(node)
+                self._scale_epsilon(node)
 
     def _added(self, node: ir.Node) -> Iterable[int]:
         """The inputs of a node that are to be scaled, so that its output is."""
@@ -155,7 +155,7 @@ class _Scaling:
         self._graph.insert_before(before, node)
         return output
 
-    def _lower_epsilon(self, norm: ir.Node) -> None:
+    def _scale_epsilon(self, norm: ir.Node) -> None:
         stated = norm.attributes.get("epsilon")
         epsilon = _EPSILON if stated is None else stated.as_float()
         lowered = epsilon * 4.0**-self._exponent

@@ -135,10 +135,10 @@ class OnnxCudaEngine:
         self._adaptable, self._variant = network, variant
         return network
 
-    def _open(self, step: Path, prelude: Path | None) -> OnnxCudaNetwork:
+    def _open(self, main: Path, prelude: Path | None) -> OnnxCudaNetwork:
         engine = self._target.record.identity.engines[self._role]
         network = OnnxCudaNetwork(self._device, self.stream, self._role, self._record, engine)
-        network.open(NetworkFiles(step, prelude, self._package.weights_folder(self._role)))
+        network.open(NetworkFiles(main, prelude, self._package.weights_folder(self._role)))
         return network
 
 

@@ -47,7 +47,7 @@ class Session(Protocol):
         """Open the session again for plain runs alone. Raises DeviceError."""
         ...
 
-    def forget(self, bound: "BoundGraph") -> None:
+    def forget(self, bound: "BoundSession") -> None:
         """Let go of a graph that is bound to the session no more."""
         ...
 
@@ -62,7 +62,7 @@ class Place:
     address: int
 
 
-class BoundGraph:
+class BoundSession:
     """A session at one shape. For one thread at a time."""
 
     def __init__(self, session: Session, device: Device, at: str) -> None:
@@ -136,7 +136,7 @@ class BoundGraph:
     def release(self) -> None:
         """Let go of the session, which is about to be opened again.
 
-        A CUDA graph of this call reads and writes memory that goes with the session.
+        A CUDA graph of this session reads and writes memory that goes with the session.
         """
         self._replay.forget()
         del self._binding

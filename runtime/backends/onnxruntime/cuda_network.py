@@ -20,7 +20,8 @@ from runtime.package.target import EngineIdentity
 class NetworkFiles:
     """The files that a network is opened from."""
 
-    step: Path
+    main: Path
+    """The graph that a call runs."""
     prelude: Path | None
     """The graph that depends on the conditioning alone; None where there is no such graph."""
     weights: Path
@@ -28,7 +29,7 @@ class NetworkFiles:
 
 
 class OnnxCudaNetwork:
-    """The session of a role's step, and that of its prelude. For one thread at a time.
+    """The session of a role's main graph, and that of its prelude. For one thread at a time.
 
     The prelude runs once for a picture, plainly: a CUDA graph of it would not pay for its capture.
     """
@@ -42,18 +43,18 @@ class OnnxCudaNetwork:
         self._role = role
         self._record = record
         self._engine = engine
-        self._step = OnnxCudaSession(device, stream, role, engine, captures=device.captures)
+        self._main = OnnxCudaSession(device, stream, role, engine, captures=device.captures)
         self._prelude: OnnxCudaSession | None = None
         self._calls: Calls[OnnxCudaCall] = Calls(stream)
 
     def open(self, files: NetworkFiles) -> None:
         """Open the graphs. Raises BackendError, also where the provider was not taken."""
-        self._step.open(files.step, files.weights)
+        self._main.open(files.main, files.weights)
         if files.prelude is not None:
             try:
                 self._prelude = self._opened(files.prelude, files.weights)
             except BackendError:
-                self._step.free()
+                self._main.free()
                 raise
 
     def call(self, shapes: Mapping[str, Shape], at: str) -> OnnxCudaCall:
@@ -81,19 +82,19 @@ class OnnxCudaNetwork:
             session.free()
 
     def _opened(self, prelude: Path, weights: Path) -> OnnxCudaSession:
-        name = f"{self._role}'s prelude"
-        made = OnnxCudaSession(self._device, self._stream, name, self._engine, captures=False)
+        title = f"{self._role}'s prelude"
+        made = OnnxCudaSession(self._device, self._stream, title, self._engine, captures=False)
         made.open(prelude, weights)
         return made
 
     def _sessions(self) -> Iterator[OnnxCudaSession]:
-        yield self._step
+        yield self._main
         if self._prelude is not None:
             yield self._prelude
 
     def _made(self, shapes: Mapping[str, Shape], at: str) -> OnnxCudaCall:
         prelude = None if self._prelude is None else self._prelude.bound(at)
-        made = OnnxCudaCall(self._device, self._stream, self._step.bound(at), prelude)
+        made = OnnxCudaCall(self._device, self._stream, self._main.bound(at), prelude)
         try:
             made.prepare(self._record, shapes)
         except DeviceError:

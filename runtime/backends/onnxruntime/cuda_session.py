@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.stream import Stream
-from runtime.backends.onnxruntime.cuda_bound import BoundGraph, Place
+from runtime.backends.onnxruntime.cuda_bound import BoundSession, Place
 from runtime.backends.onnxruntime.cuda_provider import Source, open_session, run
 from runtime.errors import BackendError, DeviceError
 from runtime.package.target import EngineIdentity
@@ -28,18 +28,18 @@ class OnnxCudaSession:
     """A compiled graph of a role on the device. For one thread at a time."""
 
     def __init__(
-        self, device: Device, stream: Stream, role: str, engine: EngineIdentity, *, captures: bool
+        self, device: Device, stream: Stream, title: str, engine: EngineIdentity, *, captures: bool
     ) -> None:
-        """Call `open` before anything else. `role` names the graph, for people; `engine` is how the
-        graph was compiled; without `captures` the session is for plain runs alone.
+        """Call `open` before anything else. `title` names the graph, for people; `engine` is how
+        the graph was compiled; without `captures` the session is for plain runs alone.
         """
-        self.graphs = Graphs(device, stream, role, NOISE)
+        self.graphs = Graphs(device, stream, title, NOISE)
         self._engine = engine
         self._device = device
         self._stream = stream
-        self._role = role
+        self._title = title
         self._captures = captures
-        self._bound: list[BoundGraph] = []
+        self._bound: list[BoundSession] = []
         self._placed: dict[str, Place] = {}
 
     def open(self, path: Path, folder: Path) -> None:
@@ -59,15 +59,15 @@ class OnnxCudaSession:
         del self._session
         self._device.cuda.account("weights", -self._size_bytes)
 
-    def bound(self, at: str) -> BoundGraph:
+    def bound(self, at: str) -> BoundSession:
         """A new graph bound to the session, which is not prepared; `at` names its shapes."""
-        made = BoundGraph(self, self._device, at)
+        made = BoundSession(self, self._device, at)
         self._bound.append(made)
         for name, place in self._placed.items():
             made.bind_weight(name, place)
         return made
 
-    def forget(self, bound: BoundGraph) -> None:
+    def forget(self, bound: BoundSession) -> None:
         """Let go of a graph that is bound to the session no more."""
         self._bound.remove(bound)
 
@@ -102,7 +102,7 @@ class OnnxCudaSession:
         try:
             run(self._session, binding, capturing=capturing)
         except Exception as error:
-            raise DeviceError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
+            raise DeviceError(f"{self._title}: ONNX Runtime failed: {_line(error)}") from error
 
     def follow_stream(self) -> None:
         """Open the session again where a capture on its stream could not be ended, so that another
@@ -112,7 +112,7 @@ class OnnxCudaSession:
         """
         if self._opened_on != self._stream.address:
             self._device.shortfalls.add(
-                f"{self._role} was opened again and runs without CUDA graphs, since a capture on "
+                f"{self._title} was opened again and runs without CUDA graphs, since a capture on "
                 "its stream could not be ended"
             )
             self.open_again()
@@ -130,7 +130,7 @@ class OnnxCudaSession:
         try:
             self._open(captures=False)
         except BackendError as error:
-            raise DeviceError(f"{self._role} cannot be opened again: {error}") from error
+            raise DeviceError(f"{self._title} cannot be opened again: {error}") from error
         for bound in self._bound:
             bound.rebind()
 
@@ -152,7 +152,7 @@ class OnnxCudaSession:
             return
         self._open(captures=False)
         self.graphs.give_up_all()
-        self._device.shortfalls.add(f"{self._role} runs without CUDA graphs: {refusal}")
+        self._device.shortfalls.add(f"{self._title} runs without CUDA graphs: {refusal}")
 
 
 def _line(error: Exception) -> str:

@@ -22,6 +22,7 @@ from examples.demo_model.models import build_preview_decoder
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import Array
 from runtime.draw.generate import Generator
+from runtime.errors import SourceError
 from runtime.package.manifest import ModelPackage, load_package
 from runtime.plan.model import model_of
 from tests.engine_build.package.roles import export
@@ -31,7 +32,9 @@ from tests.tiny.lora_packs import ENGINES
 @pytest.mark.parametrize(
     ("longest", "expected"), [(64, 0), (512, 0), (768, 0), (1024, 1), (1216, 1), (2048, 2)]
 )
-def test_no_preview_is_decoded_smaller_than_it_is_shown(longest: int, expected: int) -> None:
+def test_previews_of_the_package_s_own_size_are_decoded_no_smaller_than_shown(
+    longest: int, expected: int
+) -> None:
     assert halvings_of_previews(longest) == expected
 
 
@@ -98,6 +101,16 @@ def test_halved_previews_are_like_larger_ones_made_smaller(
         assert half.shape == averaged.shape
         ratio = 255**2 / np.mean((half - averaged) ** 2)
         assert 10 * np.log10(ratio) > 25
+
+
+def test_a_decoder_with_fewer_doublings_than_previews_do_without_is_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    doublings = len(build_preview_decoder().config["decoder_block_out_channels"]) - 1
+    exported(trained, 512 * 2**doublings, tmp_path / "none")
+    told = rf"{trained}: .* {doublings} doublings .* at least {doublings + 1},"
+    with pytest.raises(SourceError, match=told):
+        exported(trained, 512 * 2 ** (doublings + 1), tmp_path / "fewer")
 
 
 @pytest.mark.parametrize("longest", [1024, 2048])

@@ -59,7 +59,7 @@ def test_a_stream_beyond_fp16_is_scaled_by_the_smallest_power_that_leaves_room(
     assert found.precision == "fp16"
     assert found.in_stream == pytest.approx(plain.in_stream * times, rel=0.02)
     assert found.elsewhere == pytest.approx(plain.elsewhere, rel=0.02)
-    in_the_end = found.in_stream * 2.0**-found.exponent * activations.HEADROOM
+    in_the_end = found.in_stream * 2.0**-found.exponent * activations.HEADROOM_FACTOR
     assert activations.LARGEST_FP16 / 2 < in_the_end <= activations.LARGEST_FP16
 
 

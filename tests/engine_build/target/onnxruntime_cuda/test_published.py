@@ -21,7 +21,7 @@ from engine_build.target.onnxruntime_cuda import counts
 from engine_build.target.onnxruntime_cuda.capturable import uncapturable
 from engine_build.target.onnxruntime_cuda.patterns import is_constant
 from engine_build.target.onnxruntime_cuda.prelude import split_prelude
-from runtime.package.step_graph import input_shapes
+from runtime.package.step_graph import conditioning_of
 
 Roles = Callable[[str], Mapping[str, RoleExport]]
 
@@ -80,7 +80,7 @@ def test_nothing_of_a_published_structure_defies_a_capture(
         assert counts.left(model) == LEFT.get(role, {})
     if role == "denoiser":
         inputs = {str(value.name) for value in model.graph.inputs}
-        prelude = split_prelude(model, inputs - input_shapes(channels=0).keys())
+        prelude = split_prelude(model, conditioning_of(inputs))
         assert prelude is not None
         assert uncapturable(model) == ()
 
