@@ -29,13 +29,8 @@ from typing import Any
 from benchmarks.machine import gpu, machine
 from benchmarks.random_weights import empty, fill_hollow, weights_of
 from runtime.backends.devices import find_devices
-from runtime.package.target import (
-    EngineCheck,
-    Target,
-    read_target,
-    target_directories,
-    write_target,
-)
+from runtime.package.engine_record import EngineCheck
+from runtime.package.target import Target, read_target, target_directories, write_target
 
 BACKEND = "onnxruntime-cuda"
 VERIFY_SECONDS = 150.0

@@ -32,6 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "engine-build compile demo --backend tensorrt-rtx --gpu sm_86,sm_89 --fixed-weights",
     )
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
+    _add_device(parser)
+    _add_choices(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_engines(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the backend and the GPUs."""
     parser.add_argument(
         "--backend",
         choices=[row.name for row in TARGET_BACKENDS],
@@ -44,6 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="auto|sm_86,sm_89,...",
         help="the compute capabilities to compile for; default: auto, this machine's GPU",
     )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how to compile."""
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),
@@ -65,8 +77,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="compile weights in that cannot be replaced: such a target refuses LoRAs; the only "
         "kind of SDXL that tensorrt-rtx makes with no GPU at hand",
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    add_engines(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -22,16 +22,15 @@ from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
 from runtime.files import put_in_place, remove_unfinished, write_whole
+from runtime.package.engine_record import EngineRecord, files_fault
 from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
     FOLDER,
-    EngineRecord,
     Target,
     TargetIdentity,
     TargetRecord,
     differences,
-    files_fault,
     read_target,
     target_directories,
     write_target,
@@ -146,7 +145,7 @@ def _engines(
                         engine = compiler.compile(reference, identity, role, staging, phases)
                         # A graph of published size takes the CPU an hour, its GPU seconds.
                         if not request.verified_next:
-                            precision = engine.precision(identity.engines[role])
+                            precision = engine.precision(identity.engines[role].precision)
                             compiler.check(reference, role, precision, staging, phases)
                     _keep(staging, role, engine)
                     engines[role] = engine

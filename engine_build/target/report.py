@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from engine_build.columns import columns, size_text
 from runtime.backends.rows import row_of
 from runtime.errors import PackageError
+from runtime.package.engine_record import EngineRecord, Narrowing
 from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import (
     FOLDER,
-    EngineRecord,
-    Narrowing,
     Profile,
     Range,
     Target,
@@ -72,11 +71,11 @@ def describe_target(package: ModelPackage, target: Target) -> str:
 
 
 def fusions(target: Target) -> Iterator[str]:
-    """A sentence for each role with the operators that others were fused into, and what was left
-    that no fusion fitted."""
+    """A sentence for each role with the operators that others were fused into, and what no
+    fusion fitted."""
     for role, engine in target.record.engines.items():
-        if engine.fused or engine.left:
-            left = f"; left as they were: {_counted(engine.left)}" if engine.left else ""
+        if engine.fused or engine.unfused:
+            left = f"; left as they were: {_counted(engine.unfused)}" if engine.unfused else ""
             yield f"{role}: fused into {_counted(engine.fused) or 'nothing'}{left}"
 
 
@@ -93,12 +92,17 @@ def narrowed(target: Target) -> Iterator[str]:
 
 def narrowing_text(found: Narrowing) -> str:
     """A sentence on the precision that activations decided."""
-    seen = f"the largest activations seen are {found.in_stream:.3g} in the stream of residuals, "
-    seen += f"{found.elsewhere:.3g} elsewhere"
+    in_stream, elsewhere = _magnitude(found.in_stream), _magnitude(found.elsewhere)
+    seen = f"the largest activations seen are {in_stream} in the stream of residuals, "
+    seen += f"{elsewhere} elsewhere"
     if found.precision == "fp32":
         return f"fp32, since fp16 cannot hold the activations, even with a scaled stream; {seen}"
     scale = f"with the stream scaled by 2^-{found.exponent}" if found.exponent else "unscaled"
     return f"{found.precision}, {scale}; {seen}"
+
+
+def _magnitude(found: float | None) -> str:
+    return "infinite or NaN" if found is None else f"{found:.3g}"
 
 
 def uncaptured(target: Target) -> Iterator[str]:
@@ -158,7 +162,7 @@ def _engine(target: Target, role: str) -> tuple[str, ...]:
     check = engine.check
     return (
         role,
-        engine.precision(identity),
+        engine.precision(identity.precision),
         size_text(engine.graph_bytes),
         f"{len(identity.refittable)} weights" if identity.refittable else "-",
         "-" if check is None else f"{check.largest_error:.1e}",

@@ -24,6 +24,7 @@ from engine_build.target.reference import Reference
 from engine_build.target.stacking import stacked
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
+from runtime.package.engine_record import EngineCheck, EngineRecord, StepTime
 from runtime.package.manifest import (
     BATCH,
     EVALUATIONS,
@@ -31,16 +32,7 @@ from runtime.package.manifest import (
     Precision,
     RoleRecord,
 )
-from runtime.package.target import (
-    EngineCheck,
-    EngineRecord,
-    StepTime,
-    Target,
-    read_target,
-    stale_parts,
-    tuned_sizes,
-    write_target,
-)
+from runtime.package.target import Target, read_target, stale_parts, tuned_sizes, write_target
 
 UNUSABLE = 1e9
 """The error of an answer that cannot even be compared; JSON has no infinity."""
@@ -92,7 +84,7 @@ def verify_target(reference: Reference, target: Target, open_engine: Opener) -> 
             checked[role] = verified(
                 manifest.roles[role],
                 engine,
-                engine.precision(identity),
+                engine.precision(identity.precision),
                 calls[role],
                 opened=opened,
                 fixed=fixed,

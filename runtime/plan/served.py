@@ -12,8 +12,9 @@ from pydantic import TypeAdapter
 
 from runtime.backends.rows import CPU
 from runtime.errors import Fault, RequestError
+from runtime.package.engine_record import StepTime
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
-from runtime.package.target import Profile, StepTime, Target, tuned_sizes
+from runtime.package.target import Profile, Target, tuned_sizes
 from runtime.plan.families.family import Prompt
 from runtime.plan.plan import Plan
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import published_package
-from runtime.package.target import EngineCheck, Target, read_target
+from runtime.package.engine_record import EngineCheck
+from runtime.package.target import Target, read_target
 from tests.places import ENGINES
 from tests.runtime.package.targets import PASSED, Made, add_target
 

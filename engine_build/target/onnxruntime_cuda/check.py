@@ -17,8 +17,8 @@ from engine_build.target.verify import check_engine
 from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
+from runtime.package.engine_record import EngineCheck
 from runtime.package.manifest import ModelPackage, Precision
-from runtime.package.target import EngineCheck
 
 FP32_TOLERANCE = 1e-4
 """The tolerance of a graph in fp32, where only the order of sums differs."""

@@ -29,8 +29,8 @@ from engine_build.target.onnxruntime_cuda.scaled import scale_stream
 from engine_build.target.precision import typed_graph
 from runtime.errors import BuildError
 from runtime.files import write_whole
+from runtime.package.engine_record import Binding
 from runtime.package.manifest import ModelPackage, Precision
-from runtime.package.target import Binding
 
 COUNTS = "calotype.fusions"
 """The key of a graph's metadata that holds the counts and refusals of `CompiledGraph`, as JSON."""

@@ -8,27 +8,26 @@ the inputs of a real picture.
 
 import resource
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
 from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.check import check_compiled
-from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled_graphs
+from engine_build.target.onnxruntime_cuda.compiler import (
+    CompiledGraph,
+    compile_role,
+    compiled_graphs,
+)
 from engine_build.target.onnxruntime_cuda.narrowing import narrowing
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
-from runtime.package.manifest import Precision, record_file
-from runtime.package.target import (
-    BackendName,
-    EngineRecord,
-    PreludeRecord,
-    TargetIdentity,
-    Variant,
-    VariantRecord,
-)
+from runtime.package.engine_record import EngineRecord, PreludeRecord, Variant, VariantRecord
+from runtime.package.manifest import Precision, RoleRecord, record_file
+from runtime.package.target import BackendName, TargetIdentity
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
@@ -76,27 +75,8 @@ class OnnxRuntimeCudaCompiler:
         precision = narrowed.precision if narrowed else wanted.precision
         exponent = narrowed.exponent if narrowed else 0
         compiled = compile_role(package, role, precision, folder, exponent)
-
-        def variants(graph: Path) -> dict[Variant, VariantRecord]:
-            return write_variants(graph, record) if wanted.refittable else {}
-
-        prelude = None
-        if (path := compiled.prelude) is not None:
-            prelude = PreludeRecord(path.name, record_file(path), variants(path))
-        return EngineRecord(
-            file=compiled.path.name,
-            content=record_file(compiled.path),
-            inputs=compiled.inputs,
-            outputs=compiled.outputs,
-            build_seconds=round(time.monotonic() - started, 1),
-            build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
-            fused=compiled.fused,
-            left=compiled.left,
-            uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
-            variants=variants(compiled.path),
-            prelude=prelude,
-            narrowing=narrowed,
-        )
+        engine = _engine_record(compiled, record if wanted.refittable else None, started)
+        return replace(engine, narrowing=narrowed)
 
     def check(
         self,
@@ -116,3 +96,33 @@ class OnnxRuntimeCudaCompiler:
                 f"{role}: optimising its graph changed what it computes: it is off by "
                 f"{check.largest_error:.1e}, allowed is {check.tolerance:.1e}"
             )
+
+
+def _engine_record(
+    compiled: CompiledGraph, adaptable: RoleRecord | None, started: float
+) -> EngineRecord:
+    """The record of compiled graphs, begun at `started` on the monotonic clock.
+
+    Writes the variants of each graph where `adaptable` is the graphs' role; None stands for weights
+    that cannot be replaced.
+    """
+
+    def variants(graph: Path) -> Mapping[Variant, VariantRecord]:
+        return {} if adaptable is None else write_variants(graph, adaptable)
+
+    prelude = None
+    if (path := compiled.prelude) is not None:
+        prelude = PreludeRecord(path.name, record_file(path), variants(path))
+    return EngineRecord(
+        file=compiled.path.name,
+        content=record_file(compiled.path),
+        inputs=compiled.inputs,
+        outputs=compiled.outputs,
+        build_seconds=round(time.monotonic() - started, 1),
+        build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+        fused=compiled.fused,
+        unfused=compiled.left,
+        uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
+        variants=variants(compiled.path),
+        prelude=prelude,
+    )

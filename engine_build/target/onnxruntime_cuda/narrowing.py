@@ -14,7 +14,7 @@ from engine_build.target.activations import fits_fp16, largest_activations
 from engine_build.target.onnxruntime_cuda.scaled import stream
 from engine_build.target.reference import Reference
 from engine_build.target.unfused import graph_file
-from runtime.package.target import Narrowing
+from runtime.package.engine_record import Narrowing
 
 LARGEST_EXPONENT = 8
 """Scaled weights that are subnormal in fp16 lose digits. Those of the demo's VAE change by 4e-7 of
@@ -33,5 +33,9 @@ def narrowing(reference: Reference, role: str) -> Narrowing:
     exponents = range(LARGEST_EXPONENT + 1)
     fitting = [each for each in exponents if fits_fp16(math.ldexp(in_stream, -each))]
     if not fitting or not fits_fp16(elsewhere):
-        return Narrowing("fp32", 0, in_stream, elsewhere)
+        return Narrowing("fp32", 0, _if_finite(in_stream), _if_finite(elsewhere))
     return Narrowing("fp16", fitting[0], in_stream, elsewhere)
+
+
+def _if_finite(magnitude: float) -> float | None:
+    return magnitude if math.isfinite(magnitude) else None

@@ -14,8 +14,9 @@ from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError
 from runtime.files import write_whole
+from runtime.package.engine_record import Binding
 from runtime.package.manifest import InputRecord
-from runtime.package.target import Binding, Profile
+from runtime.package.target import Profile
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt

@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from runtime.package.engine_record import Binding
 from runtime.package.manifest import InputRecord, Precision
-from runtime.package.target import BackendName, Binding, Profile
+from runtime.package.target import BackendName, Profile
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
 from runtime.backends.rows import Opening
+from runtime.package.engine_record import Variant, variant_for
 from runtime.package.manifest import BATCH, ModelPackage
-from runtime.package.target import Target, Variant, variant_for
+from runtime.package.target import Target
 
 
 class OnnxCudaEngine:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from engine_build.target import activations
@@ -42,6 +44,24 @@ def test_only_fp16_in_place_of_bf16_is_a_question() -> None:
     package = replace(load_package(ENGINES, "demo"), path=Path("nowhere"))
     check_range(Reference(package, [(64, 64)]), WANTED)
     check_range(Reference(package, [(64, 64)]), replace(WANTED, precision="bf16"))
+
+
+def test_a_mask_is_no_activation_and_an_infinity_or_a_nan_is_beyond_all() -> None:
+    rows = np.array([[1, -2], [0, np.finfo(np.float32).min], [np.inf, 0], [3, np.nan], [np.nan, 3]])
+    value = ir.val("rows", ir.DataType.FLOAT, [2])
+    weight = ir.tensor(np.eye(2, dtype=np.float32), name="weight")
+    given = ir.Value(name="weight", shape=weight.shape, type=value.type, const_value=weight)
+    product = ir.node("MatMul", [value, given])
+    product.outputs[0].shape, product.outputs[0].type = value.shape, value.type
+    graph = ir.Graph(
+        [value], product.outputs, nodes=[product], initializers=[given], opset_imports={"": 20}
+    )
+    model = ir.Model(graph, ir_version=10)
+    names = add_maxima(model)
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    at = names.index("rows")
+    found = [session.run(None, {"rows": row.astype(np.float32)})[-1][at] for row in rows]
+    assert found == [2, 0, np.inf, np.inf, np.inf]
 
 
 def test_a_maximum_is_taken_right_behind_its_value(

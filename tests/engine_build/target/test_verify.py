@@ -28,10 +28,10 @@ from engine_build.target.verify import (
 from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
+from runtime.package.engine_record import EngineRecord
 from runtime.package.manifest import FileRecord, ModelPackage, Precision, load_package
 from runtime.package.target import (
     FOLDER,
-    EngineRecord,
     Target,
     TargetRecord,
     read_target,

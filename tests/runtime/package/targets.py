@@ -9,22 +9,24 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
 from engine_build.target.onnxruntime_cuda.variants import write_variants
+from runtime.package.engine_record import (
+    EngineCheck,
+    EngineRecord,
+    PreludeRecord,
+    StepTime,
+    Variant,
+    VariantRecord,
+)
 from runtime.package.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
 from runtime.package.target import (
     FOLDER,
     BackendName,
-    EngineCheck,
     EngineIdentity,
-    EngineRecord,
-    PreludeRecord,
     Profile,
     Range,
-    StepTime,
     Target,
     TargetIdentity,
     TargetRecord,
-    Variant,
-    VariantRecord,
     graph_sha256,
     read_target,
     weights_sha256,

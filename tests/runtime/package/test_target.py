@@ -10,16 +10,15 @@ import pytest
 from pydantic import TypeAdapter
 
 from runtime.errors import PackageError
+from runtime.package.engine_record import EngineCheck, Variant
 from runtime.package.manifest import FileRecord, read_manifest
 from runtime.package.sealed import seal
 from runtime.package.target import (
     FOLDER,
     TARGET_NAME,
-    EngineCheck,
     Range,
     Target,
     TargetIdentity,
-    Variant,
     differences,
     read_target,
     stale_parts,

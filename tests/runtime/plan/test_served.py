@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from runtime.backends.profiles import Profiles
 from runtime.errors import BackendError, RequestError
+from runtime.package.engine_record import StepTime
 from runtime.package.manifest import InputRecord, read_manifest
-from runtime.package.target import Profile, Range, StepTime, Target
+from runtime.package.target import Profile, Range, Target
 from runtime.plan.model import Model, open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import BatchLimits, Served, SizeRange, served_by

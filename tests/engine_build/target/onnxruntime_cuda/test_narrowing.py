@@ -1,14 +1,18 @@
 """The precision that a decoder's own activations allow."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
+from pydantic import TypeAdapter
 
 from engine_build.cli import run
 from engine_build.progress import Phases
 from engine_build.target import activations
+from engine_build.target.activations import check_range
 from engine_build.target.capture import Call
 from engine_build.target.onnxruntime_cuda import narrowing as module
 from engine_build.target.onnxruntime_cuda.engine import OnnxRuntimeCudaCompiler
@@ -18,8 +22,11 @@ from engine_build.target.reference import Reference
 from engine_build.target.report import narrowing_text
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.unfused import CPU, UnfusedSession
+from runtime.errors import BuildError
+from runtime.package.engine_record import Narrowing
 from runtime.package.manifest import Precision, load_package
-from runtime.package.target import FOLDER, TF32, BackendName, Narrowing, read_target
+from runtime.package.sealed import seal
+from runtime.package.target import FOLDER, TF32, BackendName, read_target
 from tests.engine_build.target.onnxruntime_cuda.loud import VAE, loud
 from tests.tiny.lora_packs import ENGINES
 
@@ -95,7 +102,7 @@ def test_a_decoder_is_compiled_and_checked_as_it_was_narrowed(
     record = compiler.compile(reference, identity, VAE, folder, phases)
     assert record.narrowing == narrowing(reference, VAE)
     assert record.narrowing.exponent > 0
-    assert record.precision(identity.engines[VAE]) == "fp16"
+    assert record.precision(identity.engines[VAE].precision) == "fp16"
     compiler.check(reference, VAE, "fp16", folder, phases)
     (epsilon,) = {
         node.attributes["epsilon"].as_float()
@@ -103,6 +110,31 @@ def test_a_decoder_is_compiled_and_checked_as_it_was_narrowed(
         if node.op_type == "GroupNorm"
     }
     assert epsilon == pytest.approx(1e-6 * 4.0**-record.narrowing.exponent)
+
+
+@pytest.fixture(params=[np.nan, 1e30])
+def broken(demo: Reference, request: pytest.FixtureRequest, tmp_path: Path) -> Reference:
+    """Pictures of a VAE with weights that are NaN, or infinite, since fp16 stores no 1e30."""
+    with np.errstate(over="ignore"):
+        return louder(demo, request.param, tmp_path)
+
+
+def test_a_decoder_with_activations_that_are_infinite_or_nan_stays_in_fp32(
+    broken: Reference,
+) -> None:
+    found = narrowing(broken, VAE)
+    assert (found.precision, found.exponent, found.in_stream) == ("fp32", 0, None)
+    assert "seen are infinite or NaN in the stream" in narrowing_text(found)
+    assert b'"in_stream": null' in seal(TypeAdapter(Narrowing), found)
+
+
+def test_fp16_is_refused_for_activations_that_are_infinite_or_nan(broken: Reference) -> None:
+    manifest = broken.package.manifest
+    trained_in_bf16 = {VAE: replace(manifest.roles[VAE], precision="bf16")}
+    broken.package = replace(broken.package, manifest=replace(manifest, roles=trained_in_bf16))
+    wanted = Wanted("tensorrt", "sm_90", Tuning(((64, 64),), 1), precision="fp16")
+    with pytest.raises(BuildError, match=f"activations of {VAE} reach inf on a real picture"):
+        check_range(broken, wanted)
 
 
 @pytest.mark.parametrize("asked", [None, "fp16", "bf16", "fp32"])
