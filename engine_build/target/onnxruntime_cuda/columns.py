@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import constant, is_constant, number
+from engine_build.target.onnxruntime_cuda.patterns import is_constant, number
+from engine_build.target.onnxruntime_cuda.values import constant
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

@@ -91,7 +91,7 @@ class OnnxRuntimeCudaCompiler:
             build_seconds=round(time.monotonic() - started, 1),
             build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
             fused=compiled.fused,
-            left=compiled.left,
+            left=compiled.unfused,
             uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
             variants=variants(compiled.path),
             prelude=prelude,

@@ -1,9 +1,11 @@
-"""Removes nodes that leave every number as it is, which stand between what fusions look for, and
-Casts of which only the shape is read.
+"""Removes nodes that change no number, which stand between what fusions look for.
 
-PyTorch's exporter writes the divisions by one of diffusers' output scales. Sines and cosines of a
-time are joined, and swapped in nodes of their own. The rules for attention
-leave heads that are split off and put back: a Reshape and a Transpose, and the same in return.
+These are divisions by 1, pairs of Transposes and of Reshapes, Slices of a whole input of a Concat,
+and Expands that repeat nothing. Equal Shapes become one, and are read before Casts.
+
+PyTorch's exporter writes the divisions by one of diffusers' output scales; sines and cosines of a
+time are joined, and swapped in nodes of their own. The rules for attention leave heads that are
+split off and put back: a Reshape and a Transpose, and the same in return.
 """
 
 import onnx_ir as ir
@@ -14,6 +16,7 @@ from engine_build.target.onnxruntime_cuda.patterns import (
     producer,
     rank,
     same_shape,
+    shape_part,
 )
 
 _SPREADING = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Where")
@@ -40,9 +43,7 @@ def remove_identities(model: ir.Model) -> None:
 def _told(shape: ir.Node) -> tuple[int | str, ...] | None:
     """The extents that a Shape tells; None where they are unknown."""
     found = extents(shape.inputs[0])
-    start, end = shape.attributes.get("start"), shape.attributes.get("end")
-    part = slice(start.as_int() if start else None, end.as_int() if end else None)
-    return None if found is None else found[part]
+    return None if found is None else found[shape_part(shape)]
 
 
 def _same_numbers(node: ir.Node) -> ir.Value | None:
@@ -64,8 +65,11 @@ def _sliced_from(node: ir.Node) -> ir.Value | None:
     """The value that a Slice takes from a Concat as a whole: diffusers joins the sines and cosines
     of a time, and swaps them in another node."""
     concat = producer(node.inputs[0], "Concat")
-    begin, end, axis, step = (number(value) for value in (*node.inputs[1:], *[None] * 4)[:4])
-    if concat is None or begin is None or end is None or axis is None or step not in (None, 1):
+    if concat is None or len(node.inputs) < 4:
+        return None
+    begin, end, axis = (number(value) for value in node.inputs[1:4])
+    step = number(node.inputs[4]) if len(node.inputs) > 4 else 1
+    if begin is None or end is None or axis is None or step != 1:
         return None
     axes = len(concat.outputs[0].shape or ())
     if not axes or axis % axes != concat.attributes["axis"].as_int() % axes:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.kernels import LARGEST_CONCAT
-from engine_build.target.onnxruntime_cuda.patterns import constant, is_constant, is_vector
+from engine_build.target.onnxruntime_cuda.patterns import is_constant, is_vector
+from engine_build.target.onnxruntime_cuda.values import constant
 
 _LARGEST = 2**25
 """The most elements of a joined matrix, which is copied when the graph is opened: enough for the

@@ -18,20 +18,20 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import biased
+from engine_build.target.onnxruntime_cuda.kernels import takes
 from engine_build.target.onnxruntime_cuda.patterns import (
     DOMAIN,
-    constant,
-    constant_sum,
     has_one_reader,
-    like,
+    is_residual,
     producer,
     rank,
     width,
 )
-from engine_build.target.onnxruntime_cuda.skip_norms import (
-    bias_add,
-    is_residual,
-    takes_bias_add,
+from engine_build.target.onnxruntime_cuda.values import (
+    constant,
+    constant_sum,
+    like,
+    own_operator,
 )
 
 _MOVES = ("Reshape", "Transpose", "Unsqueeze")
@@ -101,12 +101,13 @@ def _fuse_sum(add: ir.Node, graph: ir.Graph) -> None:
     first, second = add.inputs
     assert first is not None
     assert second is not None
-    if not takes_bias_add(first) or not any(_bias(each) for each in (first, second)):
+    if not takes("BiasAdd", first.dtype) or not any(map(_bias, (first, second))):
         return
     one, other = _without_bias(first), _without_bias(second)
     bias = constant_sum(one.bias, other.bias, graph)
     assert bias is not None
-    node = bias_add(_rows(one.raw, graph), bias, _rows(other.raw, graph), add)
+    inputs = [_rows(one.raw, graph), bias, _rows(other.raw, graph)]
+    node = own_operator("BiasAdd", inputs, inputs[0])
     shape = ir.Value(
         name=f"{node.name}.shape", shape=ir.Shape([4]), type=ir.TensorType(ir.DataType.INT64)
     )
