@@ -124,7 +124,19 @@ def optimise(
         pass
     put_numbers_on_device(model)
     passes.RemoveUnusedNodesPass()(model)
+    # Fused nodes stand where the first of theirs stood, maybe before constants that they read.
+    model.graph.sort()
     passes.NameFixPass()(model)
+    _omit_what_none_reads(model)
+
+
+def _omit_what_none_reads(model: ir.Model) -> None:
+    """Leave out the outputs of ONNX Runtime's own operators that none reads: their kernels write
+    what has a name."""
+    for node in model.graph:
+        for output in node.outputs[1:] if node.domain == DOMAIN else ():
+            if not output.uses() and not output.is_graph_output():
+                output.name = ""
 
 
 def _prelude_file(folder: Path, role: str) -> Path:

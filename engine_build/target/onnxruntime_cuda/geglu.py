@@ -37,7 +37,7 @@ def geglu_of(split: ir.Node) -> ir.Node | None:
     source = split.inputs[0]
     if len(split.outputs) != 2 or rank(source) != 3 or "num_outputs" not in split.attributes:
         return None
-    if split.attributes["axis"].as_int() not in (2, -1):
+    if "axis" not in split.attributes or split.attributes["axis"].as_int() not in (2, -1):
         return None
     hidden, gate = split.outputs
     gelu = only_reader(gate, "Gelu")

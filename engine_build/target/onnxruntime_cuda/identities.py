@@ -75,11 +75,11 @@ def _sliced_from(node: ir.Node) -> ir.Value | None:
     if not axes or axis % axes != concat.attributes["axis"].as_int() % axes:
         return None
     place = 0
-    for value in concat.inputs:
+    for index, value in enumerate(concat.inputs):
         extent = value.shape[int(axis)] if value is not None and value.shape else None
         if not isinstance(extent, int):
             return None
-        last = value is concat.inputs[-1]
+        last = index == len(concat.inputs) - 1
         if place == begin and (place + extent == end or (last and place + extent < end)):
             return value
         place += extent
@@ -88,16 +88,29 @@ def _sliced_from(node: ir.Node) -> ir.Value | None:
 
 def _unscaled(node: ir.Node) -> ir.Value | None:
     first, second = node.inputs
-    if number(second) == 1 and rank(first) and (rank(second) or 0) <= (rank(first) or 0):
+    if (
+        not _is_stored(second)
+        and number(second) == 1
+        and rank(first)
+        and (rank(second) or 0) <= (rank(first) or 0)
+    ):
         return first
     return None
+
+
+def _is_stored(value: ir.Value | None) -> bool:
+    """True for a weight of the package, which keeps its place in the graph whatever its number."""
+    return value is not None and isinstance(value.const_value, ir.ExternalTensor)
 
 
 def _untransposed(node: ir.Node) -> ir.Value | None:
     before = producer(node.inputs[0], "Transpose")
     if before is None:
         return None
-    first, second = (tuple(each.attributes["perm"].as_ints()) for each in (before, node))
+    orders = [each.attributes.get("perm") for each in (before, node)]
+    if None in orders:
+        return None
+    first, second = (tuple(order.as_ints()) for order in orders if order is not None)
     back = tuple(first[axis] for axis in second)
     return before.inputs[0] if back == tuple(range(len(back))) else None
 

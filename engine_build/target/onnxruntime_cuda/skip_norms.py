@@ -27,6 +27,7 @@ from engine_build.target.onnxruntime_cuda.biases import Biased, biased, biased_p
 from engine_build.target.onnxruntime_cuda.kernels import takes
 from engine_build.target.onnxruntime_cuda.patterns import (
     DOMAIN,
+    is_constant,
     is_residual,
     producer,
     rank,
@@ -63,6 +64,9 @@ def fuse_bias_adds(model: ir.Model) -> None:
 
 
 def _is_of_rows(norm: ir.Node) -> bool:
+    """True for a norm of the last of three axes, by constants: its node may stand before them."""
+    if not all(map(is_constant, norm.inputs[1:])):
+        return False
     source, axis = norm.inputs[0], norm.attributes.get("axis")
     last = axis is None or axis.as_int() in (-1, 2)
     return rank(source) == 3 and last and not norm.outputs[0].is_graph_output()
