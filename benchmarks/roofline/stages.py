@@ -8,7 +8,7 @@ import onnx_ir.passes.common as passes
 
 from benchmarks.roofline.gpus import Gpu
 from benchmarks.roofline.prediction import Prediction, costs, predicted
-from benchmarks.roofline.shapes import input_shapes
+from benchmarks.roofline.shapes import shapes_at
 from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
 
 BEFORE = "before"
@@ -42,7 +42,7 @@ def table(
     """Predictions for variants of a graph at these extents of its axes."""
     stages = []
     for name, model in variants:
-        found = costs(model, input_shapes(model, extents))
+        found = costs(model, shapes_at(model, extents))
         stages.append(Stage(name, {gpu.name: predicted(found, gpu) for gpu in gpus}))
     return stages
 
