@@ -24,7 +24,7 @@ from benchmarks.roofline.report import Stages, print_tables, written
 from benchmarks.roofline.stages import fused_in_turn, table, that_matter
 from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.prelude import split_prelude
-from runtime.package.step_graph import input_shapes as step_inputs
+from runtime.package.step_graph import input_shapes
 
 RESULTS = Path(__file__).parent.parent / "results"
 MODELS = ("sdxl",)
@@ -39,6 +39,7 @@ NOTE = (
 
 
 def main() -> None:
+    """Predict all stages of each role, print the tables, and write the result and its chart."""
     arguments = _parser().parse_args()
     size, gpus = arguments.size, GPUS.values()
     with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:
@@ -89,7 +90,7 @@ def _keep(model: ir.Model, path: Path) -> None:
 
 def conditioning(step: ir.Model) -> set[str]:
     """Inputs of a step's graph that no step changes."""
-    return {str(value.name) for value in step.graph.inputs} - step_inputs(channels=0).keys()
+    return {str(value.name) for value in step.graph.inputs} - input_shapes(channels=0).keys()
 
 
 def extents(role: str, size: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from benchmarks.roofline.gpus import Gpu
 from benchmarks.roofline.prediction import Prediction, costs, predicted
-from benchmarks.roofline.shapes import input_shapes
+from benchmarks.roofline.shapes import shapes_at
 from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
 from engine_build.target.onnxruntime_cuda.fusions import fused_in_turn as fusions_in_turn
 
@@ -39,7 +39,7 @@ def table(
     """Predictions for variants of a graph at these extents of its axes."""
     stages = []
     for name, model in variants:
-        found = costs(model, input_shapes(model, extents))
+        found = costs(model, shapes_at(model, extents))
         stages.append(Stage(name, {gpu.name: predicted(found, gpu) for gpu in gpus}))
     return stages
 
