@@ -9,8 +9,6 @@ unless --in-place is given.
 """
 
 import argparse
-import json
-import os
 import re
 import subprocess
 import sys
@@ -18,10 +16,9 @@ import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.machine import machine
+from benchmarks.machine import write
 from benchmarks.memory import held_gb
 from benchmarks.real_size import MODELS, write_model
 
@@ -108,16 +105,12 @@ def main() -> None:
             {**asdict(step), "seconds": round(step.seconds, 1), "peak_gb": round(step.peak_gb, 2)}
             for step in steps
         ],
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
     }
     for step in steps:
         print(f"{step.title:<40} {step.seconds:8.1f} s {step.peak_gb:6.2f} GB")
     print(f"{result['weights_gb']} GB of weights: at most {result['peak_gb']} GB of memory")
     output = arguments.output or RESULTS / f"build_memory_{arguments.model}.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, output)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ import argparse
 import json
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
 
-from benchmarks.machine import machine
+from benchmarks.machine import write
 from engine_build.target.profiles import Tuning
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.tensorrt.engine import engine_job
@@ -105,13 +104,10 @@ def main() -> None:
         "peak_anonymous_gb": round(watch.anonymous_gb, 2),
         "engine_gb": round(size / 1e9, 2),
         "phases_begun_at_seconds": heard,
-        "measured": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
     }
-    print(json.dumps({name: result[name] for name in result if name != "machine"}, indent=1))
+    print(json.dumps(result, indent=1))
     output = arguments.output or RESULTS / f"compile_{package.manifest.family}_{arguments.gpu}.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, output)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,7 @@ median. A mode that fails is recorded with its reason.
 """
 
 import argparse
-import json
-import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +18,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from benchmarks.machine import gpu, machine
+from benchmarks.machine import write
 from benchmarks.serving import NEGATIVE, PROMPT
 
 WARM = 2
@@ -47,11 +44,8 @@ def main() -> None:
     }
 
     def keep() -> None:
-        result["load_average"] = [round(load, 1) for load in os.getloadavg()]
-        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-        result["machine"] = {**machine(), "gpu": gpu()}
         if arguments.output:
-            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+            write(result, arguments.output)
 
     result["eager"] = tried(pipeline, arguments)
     print("eager", result["eager"], flush=True)

@@ -14,19 +14,17 @@ PyTorch is needed for the profiler alone; `--profiled 0` does without.
 
 import argparse
 import json
-import os
 import re
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import gpu, machine
-from benchmarks.pictures import Wanted, drawn, drawn_with_previews, opened_generator, sampled
+from benchmarks.machine import write
+from benchmarks.pictures import Wanted, draw, draw_with_previews, opened_generator, sampled
 from runtime.backends.catalog import WISHES
 from runtime.backends.protocol import OnDevice
 from runtime.draw.generate import Generator
@@ -125,15 +123,12 @@ def main() -> None:
     arguments = _parser().parse_args()
     graphs = "without" if arguments.no_cuda_graphs else "with"
     output = arguments.output or RESULTS / f"kernels_{arguments.model}_{graphs}_graphs.json"
-    output.parent.mkdir(exist_ok=True)
-    wanted = Wanted(arguments.size, arguments.steps, arguments.sampler)
     generator, opened = opened_generator(
         arguments.engines,
         arguments.model,
         arguments.backend,
         captures=not arguments.no_cuda_graphs,
     )
-    model = generator.model
     result: dict[str, Any] = {
         "model": arguments.model,
         "size": arguments.size,
@@ -141,36 +136,41 @@ def main() -> None:
         "cuda_graphs": not arguments.no_cuda_graphs,
         **opened,
     }
-
-    def keep() -> None:
-        backend = generator.backend
-        if isinstance(backend, OnDevice):
-            result["shortfalls"] = list(backend.shortfalls)
-            result["device_memory"] = dict(backend.device_memory())
-        result["load_average"] = [round(load, 1) for load in os.getloadavg()]
-        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-        result["machine"] = {**machine(), "gpu": gpu()}
-        output.write_text(json.dumps(result, indent=1) + "\n")
-
-    keep()
-    result["pictures"], result["with_previews"] = [], []
-    for number in range(arguments.pictures):
-        times, latents = drawn(generator, wanted.body(model, number))
-        result["pictures"].append(times)
-        result["last_latents"] = sampled(latents)
-        if arguments.previews:
-            # In turn, so that a machine that slows down slows both; and a prompt of its own, which
-            # is encoded as the other was.
-            body = wanted.body(model, arguments.pictures + number)
-            result["with_previews"].append(drawn_with_previews(generator, body))
-    keep()
+    _keep(result, generator, output)
+    wanted = Wanted(arguments.size, arguments.steps, arguments.sampler)
+    result |= pictures(generator, wanted, arguments.pictures, previews=arguments.previews)
+    _keep(result, generator, output)
     _print_pictures(result)
     if arguments.profiled:
-        body = {**wanted.body(model, 10**6), "steps": arguments.profiled}
+        body = {**wanted.body(generator.model, 10**6), "steps": arguments.profiled}
         kernels = profiled(generator, body)
         result["profiled"] = summary(kernels, arguments.profiled, _step(result))
-        keep()
+        _keep(result, generator, output)
         _print_kernels(result["profiled"])
+
+
+def _keep(result: dict[str, Any], generator: Generator, output: Path) -> None:
+    """Add the state of the device now to the result, and write the result so far."""
+    backend = generator.backend
+    if isinstance(backend, OnDevice):
+        result["shortfalls"] = list(backend.shortfalls)
+        result["device_memory"] = dict(backend.device_memory())
+    write(result, output)
+
+
+def pictures(generator: Generator, wanted: Wanted, count: int, *, previews: bool) -> dict[str, Any]:
+    """Times of so many pictures, and with `previews` of as many more with a preview a step."""
+    drawn, with_previews, last = [], [], {}
+    for number in range(count):
+        times, latents = draw(generator, wanted.body(generator.model, number))
+        drawn.append(times)
+        last = {"last_latents": sampled(latents)}
+        if previews:
+            # In turn, so that a machine that slows down slows both; and a prompt of its own, which
+            # is encoded as the other was.
+            body = wanted.body(generator.model, count + number)
+            with_previews.append(draw_with_previews(generator, body))
+    return {"pictures": drawn, "with_previews": with_previews, **last}
 
 
 def profiled(generator: Generator, request: dict[str, Any]) -> list[Kernel]:

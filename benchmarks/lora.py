@@ -21,13 +21,10 @@ itself.
 """
 
 import argparse
-import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,10 +32,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import write
+from benchmarks.pictures import generator_on
 from benchmarks.random_loras import ROLE, link_graphs, matrices, random_pack
-from runtime.backends.catalog import WISHES, choose, open_backend
-from runtime.backends.devices import find_devices
+from runtime.backends.catalog import WISHES
 from runtime.backends.low_rank import Weights, base_of
 from runtime.backends.rows import CPU
 from runtime.draw.generate import Generator
@@ -48,7 +45,6 @@ from runtime.package.manifest import ModelPackage, Parameter, read_package
 from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
-from runtime.plan.served import served_by
 from runtime.wire.options import DrawOptions
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,14 +81,10 @@ def main() -> None:
     result = {
         **measured,
         "rank": arguments.rank,
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
     }
     _print(result)
     output = arguments.output or RESULTS / f"lora_{result['model']}.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, output)
 
 
 class _Holder:
@@ -126,13 +118,14 @@ def _unet_alone(
 
 
 def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    package = read_package(arguments.engines, arguments.model)
-    packs = _random_packs(package, folder, arguments.rank)
     model = open_model(arguments.engines, arguments.model)
-    choice = choose(package, arguments.backend, find_devices())
-    backend = open_backend(package, choice, arguments.threads)
-    served = served_by(choice.target, package.manifest)
-    generator = Generator(model, backend, DrawOptions(lora_bytes=0), served)
+    package = model.package
+    packs = _random_packs(package, folder, arguments.rank)
+    options = DrawOptions(lora_bytes=0)
+    generator, choice = generator_on(
+        model, arguments.backend, threads=arguments.threads, options=options
+    )
+    backend = generator.backend
     effective = EffectiveWeights(package, 0, factored=backend.multiplies_updates)
     opened, changes = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
     steps = _steps(generator, packs[0], arguments.repetitions)

@@ -10,19 +10,16 @@ convolutions too. Nothing is written into the package, and weights are computed 
 """
 
 import argparse
-import json
-import os
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import gpu, machine
-from benchmarks.pictures import Wanted, drawn, opened_generator
+from benchmarks.machine import write
+from benchmarks.pictures import Wanted, draw, opened_generator
 from benchmarks.random_loras import random_pack
 from runtime.backends.catalog import WISHES
 from runtime.draw.generate import Generator
@@ -38,7 +35,6 @@ def main() -> None:
     """Measure, print, and write the result after each kind of LoRAs."""
     arguments = _parser().parse_args()
     output = arguments.output or RESULTS / f"lora_pictures_{arguments.model}.json"
-    output.parent.mkdir(exist_ok=True)
     options = DrawOptions(lora_bytes=0)
     generator, opened = opened_generator(
         arguments.engines, arguments.model, arguments.backend, captures=True, options=options
@@ -59,10 +55,7 @@ def main() -> None:
             sets: list[LoraSet] = [((pack(Path(folder), seed=seed), 1.0),) for seed in range(2)]
             found = compared(generator, wanted, sets, arguments.repetitions)
         result["kinds"][title] = found
-        result["load_average"] = [round(load, 1) for load in os.getloadavg()]
-        result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-        result["machine"] = {**machine(), "gpu": gpu()}
-        output.write_text(json.dumps(result, indent=1) + "\n")
+        write(result, output)
         print(title, " ".join(f"{name} {value}" for name, value in found.items()), flush=True)
 
 
@@ -71,23 +64,23 @@ def compared(
 ) -> dict[str, Any]:
     """Figures of changes between LoRA sets, in milliseconds; `share` is of a step without LoRAs."""
     body = wanted.body(generator.model, 0)
-    draw = partial(drawn, generator, body)
+    picture = partial(draw, generator, body)
     # The first pictures open what LoRAs need, and graphs of the device are captured.
     none: LoraSet = ()
     began = time.perf_counter()
-    draw(loras=sets[0])
+    picture(loras=sets[0])
     opening = time.perf_counter() - began
     for loras in (none, sets[0], sets[0], sets[1], none, none):
-        draw(loras=loras)
+        picture(loras=loras)
     changed: list[Mapping[str, float]] = []
     kept: list[Mapping[str, float]] = []
     without: list[Mapping[str, float]] = []
     for _ in range(repetitions):
         for loras in sets:
-            changed.append(draw(loras=loras)[0])
-            kept.append(draw(loras=loras)[0])
-        draw(loras=none)
-        without.append(draw(loras=none)[0])
+            changed.append(picture(loras=loras)[0])
+            kept.append(picture(loras=loras)[0])
+        picture(loras=none)
+        without.append(picture(loras=none)[0])
     # Each pair is of the same LoRAs, but for the first change of a repetition, from none.
     changes = [
         after["to_latents_ms"] - again["to_latents_ms"]

@@ -1,9 +1,12 @@
-"""Facts about the machine that a result was measured on."""
+"""Facts about the machine that a result was measured on, and the file of a result with them."""
 
+import json
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,22 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name))},
     }
+
+
+def stamped(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with the time, the machine and its load now."""
+    return {
+        **result,
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "gpu": gpu()},
+    }
+
+
+def write(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result, stamped, as JSON; the folder is made where that is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(stamped(result), indent=1) + "\n")
 
 
 def gpu() -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving import NEGATIVE, request_body
-from runtime.backends.catalog import BackendWish, choose, open_backend
+from runtime.backends.catalog import BackendWish, Choice, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Array
 from runtime.draw.denoise import StepEvent
@@ -42,6 +42,21 @@ class Wanted:
         return request_body(self.size, self.steps, number, **extra)
 
 
+def generator_on(
+    model: Model,
+    wish: BackendWish,
+    *,
+    threads: int | None = None,
+    captures: bool = True,
+    options: DrawOptions | None = None,
+) -> tuple[Generator, Choice]:
+    """Generator of a model on the backend that is chosen here, not warmed up; and the choice."""
+    choice = choose(model.package, wish, find_devices())
+    backend = open_backend(model.package, choice, threads, captures=captures)
+    served = served_by(choice.target, model.package.manifest)
+    return Generator(model, backend, options, served), choice
+
+
 def opened_generator(
     engines: Path,
     name: str,
@@ -54,10 +69,7 @@ def opened_generator(
     began = time.perf_counter()
     model = open_model(engines.resolve(), name)
     checked = time.perf_counter()
-    choice = choose(model.package, wish, find_devices())
-    backend = open_backend(model.package, choice, captures=captures)
-    served = served_by(choice.target, model.package.manifest)
-    generator = Generator(model, backend, options, served)
+    generator, choice = generator_on(model, wish, captures=captures, options=options)
     ready = time.perf_counter()
     generator.warm_up()
     return generator, {
@@ -102,7 +114,7 @@ class Previews:
         return sum(len(future.result()) > 0 for future in self._made)
 
 
-def drawn(
+def draw(
     generator: Generator,
     body: dict[str, Any],
     *,
@@ -140,10 +152,10 @@ def drawn(
     return {name: round(1e3 * seconds, 3) for name, seconds in found.items()} | counted, latents
 
 
-def drawn_with_previews(generator: Generator, body: dict[str, Any]) -> dict[str, float]:
-    """Milliseconds of a picture with a preview of every step, as `drawn` has them."""
+def draw_with_previews(generator: Generator, body: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of a picture with a preview of every step, as `draw` has them."""
     with ThreadPoolExecutor(1, "previews") as thread:
-        return drawn(generator, body, previews=Previews(generator, thread))[0]
+        return draw(generator, body, previews=Previews(generator, thread))[0]
 
 
 def sampled(latents: Array) -> dict[str, Any]:

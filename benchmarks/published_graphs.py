@@ -7,25 +7,22 @@ reads no weights, so there are none: sparse files have the tensors' names, dtype
 """
 
 import argparse
-import json
-import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx_ir as ir
 from tqdm import tqdm
 
-from benchmarks.machine import machine
+from benchmarks.machine import write
 from benchmarks.real_size import MODELS, write_hollow
 from engine_build.checkpoint.single_file.open import open_source
 from engine_build.checkpoint.sources import open_preview_decoder
 from engine_build.checkpoint.weights import match_parameters
-from engine_build.package.export.decoders import preview_decoder
+from engine_build.package.export.decoders import preview_role
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, RoleExport
 from engine_build.package.linking import link
@@ -59,10 +56,7 @@ def published_roles(folder: Path) -> dict[str, RoleExport]:
     model = exporter_for(source).read(source, Choices())
     roles = list(model.roles)
     if (folder / "preview_decoder").is_dir():
-        decoder = open_preview_decoder(folder / "preview_decoder")
-        largest = model.limits.max_size // model.latents.scale_factor
-        longest = max(model.defaults.width, model.defaults.height)
-        roles.append(preview_decoder(decoder, model.latents.channels, largest, longest))
+        roles.append(preview_role(open_preview_decoder(folder / "preview_decoder"), model))
     return {role.role: role for role in roles}
 
 
@@ -117,13 +111,7 @@ def main() -> None:
                 )
                 for refusal in last.uncaptured:
                     tqdm.write(f"    {refusal}")
-    result = {
-        "graphs": [asdict(each) for each in found],
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-    }
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    write({"graphs": [asdict(each) for each in found]}, arguments.output)
 
 
 if __name__ == "__main__":

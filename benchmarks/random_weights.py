@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from engine_build.checkpoint.weights import raw_header
+
 _LENGTH = 8
 """Bytes that hold the length of a header."""
 _PIECE = 2**24
@@ -112,9 +114,7 @@ def _random(seed: int, size: int) -> Iterator[NDArray[np.uint16]]:
 
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
     """Tensors of the header, without metadata; where the numbers begin; how many bytes they are."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH), "little")
-        content = json.loads(file.read(length))
+    content, begin = raw_header(path)
     content.pop("__metadata__", None)
     ends = [tensor["data_offsets"][1] for tensor in content.values()]
-    return content, _LENGTH + length, max(ends, default=0)
+    return content, begin, max(ends, default=0)

@@ -11,20 +11,17 @@ weights in memory in fp32 for as long as they are open.
 """
 
 import argparse
-import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
 from engine_build.package.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
@@ -161,13 +158,9 @@ def main() -> None:
         "picture": {"shape": picture.shape, **_spread(picture)},
         "peak_gb": round(max(part.peak_gb for part in watch.parts), 2),
         "parts": [_rounded(part) for part in watch.parts],
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
     }
     output = arguments.output or RESULTS / f"real_step_{result['family']}.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, output)
     print(f"finite: {result['finite']}; at most {result['peak_gb']} GB beside the page cache")
     if not result["finite"]:
         raise SystemExit(f"{arguments.model}: the first step's latents are not finite")

@@ -9,7 +9,6 @@ interrupted jobs again, and in the end every picture must exist.
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -18,13 +17,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import gpu, machine
+from benchmarks.machine import write
 from benchmarks.memory import BESIDE_PAGE_CACHE, RESIDENT, held_gb
 from benchmarks.served_picture import RESULTS, add_server_flags
 from benchmarks.serving import COMPLETED, Server, ServerOptions, request_body
@@ -58,7 +56,6 @@ def main() -> int:
     """Draw, print, and write the result; 1 when a picture is missing, 0 otherwise."""
     arguments = _parser().parse_args()
     output = arguments.output or RESULTS / f"served_many_{arguments.model}.json"
-    output.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         options = ServerOptions(
             engines=arguments.engines.resolve(),
@@ -72,13 +69,13 @@ def main() -> int:
             patience=arguments.patience,
         )
         with Server(options) as server:
-            result = drawn(server, arguments)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+            result = draw(server, arguments)
+    write(result, output)
     _print(result)
     return 0 if result["there"] == result["pictures"] else 1
 
 
-def drawn(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
+def draw(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
     """Draw all lots on a ready server and return the result."""
     held, lots = [_held(server, 0)], []
     jobs: list[dict[str, Any]] = []
@@ -108,9 +105,6 @@ def drawn(server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
         "held": [asdict(each) for each in held],
         "engine": server.get("/api/info")["engine"],
         "metrics": server.metrics(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {**machine(), "gpu": gpu()},
     }
 
 

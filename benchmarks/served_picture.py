@@ -12,14 +12,12 @@ each series.
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ import httpx
 from tqdm import tqdm
 
 from benchmarks.closed_loop import closed_loop
-from benchmarks.machine import gpu, machine
+from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
 from benchmarks.serving import (
     COMPLETED,
@@ -41,6 +39,8 @@ from benchmarks.serving import (
 from runtime.backends.catalog import WISHES
 
 RESULTS = Path(__file__).parent / "results"
+FIRST, PLAIN, PREVIEWED = "first", "no previews", "a preview a step"
+"""Titles of the series: the very first picture, and pictures without previews and with."""
 LOG_LINES = 12
 """Lines of the server's log that are shown when the server fails."""
 _COUNTED = ("steps", "step_seconds", "job_seconds", "previews", "conditioning_misses")
@@ -59,7 +59,6 @@ def main() -> int:
     """Measure, print, and write the result; 1 when a picture failed, 0 otherwise."""
     arguments = _parser().parse_args()
     output = arguments.output or RESULTS / f"served_{arguments.model}.json"
-    output.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         options = ServerOptions(
             engines=arguments.engines.resolve(),
@@ -72,7 +71,7 @@ def main() -> int:
         try:
             with Server(options) as server:
                 for result in measured(server, arguments):
-                    output.write_text(json.dumps(result, indent=1) + "\n")
+                    write(result, output)
         except (ServingError, httpx.HTTPError):
             print(*options.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
             raise
@@ -90,9 +89,9 @@ def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str
     if "negative_prompt" in server.get("/api/info")["parameters"]["properties"]:
         extra["negative_prompt"] = NEGATIVE
     series = (
-        Series("first", 1, {**extra, "preview_every": 0}),
-        Series("no previews", arguments.pictures, {**extra, "preview_every": 0}),
-        Series("a preview a step", arguments.pictures, {**extra, "preview_every": 1}),
+        Series(FIRST, 1, {**extra, "preview_every": 0}),
+        Series(PLAIN, arguments.pictures, {**extra, "preview_every": 0}),
+        Series(PREVIEWED, arguments.pictures, {**extra, "preview_every": 1}),
     )
     result: dict[str, Any] = {
         "model": arguments.model,
@@ -123,14 +122,11 @@ def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str
 
 
 def _state(server: Server) -> dict[str, Any]:
-    """State of the server and the machine now."""
+    """State of the server now."""
     return {
         "engine_at_end": server.get("/api/info")["engine"],
         "worker_resident_gb": round(held_gb(server.worker, RESIDENT), 3),
         "metrics": server.metrics(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {**machine(), "gpu": gpu()},
     }
 
 

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,12 @@ from benchmarks.gpu.families import FAMILIES, Family
 from benchmarks.gpu.figures import figures
 from benchmarks.gpu.parts import FAILED, Outcome, Part, Place, parts_of, run
 from benchmarks.gpu.table import printed, verdicts
-from benchmarks.machine import gpu, machine
+from benchmarks.machine import stamped, write
+from benchmarks.published_package import BACKEND
 from runtime.backends.catalog import WISHES
 from runtime.backends.rows import CPU
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-BACKEND = "onnxruntime-cuda"
 REHEARSED_GPU = "sm_90"
 """GPU for which a rehearsal compiles its target."""
 
@@ -64,7 +63,7 @@ def main() -> int:
         print(f"    {outcome.outcome} {outcome.reason}", flush=True)
         result["parts"][part.name] = outcome.as_json()
         _write(result, family, output)
-    print(printed(result))
+    print(printed(stamped(result)))
     print(output)
     return int(any(part["outcome"] == FAILED for part in result["parts"].values()))
 
@@ -88,7 +87,7 @@ def _making(family: Family, arguments: argparse.Namespace) -> Sequence[str] | No
 
 
 def _begun(arguments: argparse.Namespace, earlier: Path | None) -> dict[str, Any]:
-    """Result to be completed: of an earlier call where only some parts are measured now."""
+    """The result to add to: empty, or with `--only` that of an earlier call."""
     result: dict[str, Any] = {"parts": {}}
     if earlier and earlier.is_file():
         result = json.loads(earlier.read_text())
@@ -120,10 +119,7 @@ def _write(result: dict[str, Any], family: Family, output: Path) -> None:
     found = figures({name: part["result"] for name, part in result["parts"].items()})
     result["figures"] = found
     result["aims"] = verdicts(family.aims, found)
-    result["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    result["machine"] = {**machine(), "gpu": gpu()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, output)
 
 
 def _absolute(text: str) -> Path:

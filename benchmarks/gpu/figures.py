@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from benchmarks.served_picture import FIRST, PLAIN, PREVIEWED
+
 Results = Mapping[str, Any]
 """Results of the parts, by the part's name."""
 
@@ -21,13 +23,13 @@ def _served(results: Results, title: str) -> Any:
 
 def _first_to_tenth(results: Results) -> float:
     # The very first picture after ready is a series of its own.
-    (first,) = _served(results, "first")["client"]["each_ms"]
-    tenth = _served(results, "no previews")["client"]["each_ms"][_TENTH - 1]
+    (first,) = _served(results, FIRST)["client"]["each_ms"]
+    tenth = _served(results, PLAIN)["client"]["each_ms"][_TENTH - 1]
     return float(first / tenth - 1)
 
 
 def _share_of_previews(results: Results) -> float:
-    with_previews, without = (_picture(title)(results) for title in ("a preview a step", PLAIN))
+    with_previews, without = (_picture(title)(results) for title in (PREVIEWED, PLAIN))
     return with_previews / without - 1
 
 
@@ -65,19 +67,18 @@ def _lora(kind: str, figure: str) -> Callable[[Results], float]:
 
 
 def _compiled(results: Results) -> float:
-    """Seconds of the best mode of torch.compile that ran."""
+    """Seconds of the best mode of torch.compile that ran. Raises LookupError where none ran."""
     modes = results["diffusers"]["compiled"].values()
-    return min(float(mode["picture_s"]) for mode in modes if "picture_s" in mode)
+    ran = sorted(float(mode["picture_s"]) for mode in modes if "picture_s" in mode)
+    return ran[0]
 
 
 def _profiled(part: str, figure: str) -> Callable[[Results], float]:
     return lambda results: results[part]["profiled"][figure]
 
 
-PLAIN = "no previews"
-
 FIGURES: Mapping[str, Callable[[Results], float]] = {
-    "picture with previews, s": _picture("a preview a step"),
+    "picture with previews, s": _picture(PREVIEWED),
     "picture, s": _picture(PLAIN),
     "previews, share": _share_of_previews,
     "first to tenth, share": _first_to_tenth,
@@ -114,12 +115,13 @@ FIGURES: Mapping[str, Callable[[Results], float]] = {
 
 def figures(results: Results) -> dict[str, float]:
     """Those figures that the results have, by name; a part that is missing gives none."""
+    there = {name: result for name, result in results.items() if result is not None}
     found = {}
     for name, read in FIGURES.items():
         try:
-            value = read(results)
-        except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
-            # A part that failed leaves its result out, or in the middle of it.
+            value = read(there)
+        except LookupError:
+            # A part that failed leaves its result out, or entries and pictures of it.
             continue
         if value is not None:
             found[name] = round(float(value), 5)

@@ -47,9 +47,9 @@ class Part:
     seconds: float
     """Limit of its time."""
     command: Sequence[str]
-    """Module and arguments for Python; an empty command is of a part that is not there."""
+    """Module and arguments for Python; empty where the part cannot run."""
     reason: str = ""
-    """Reason why the part is not there."""
+    """Reason why the part cannot run."""
 
 
 @dataclass(frozen=True, slots=True)

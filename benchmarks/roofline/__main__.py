@@ -39,6 +39,7 @@ NOTE = (
 
 
 def main() -> None:
+    """Predict all stages of each role, print the tables, and write the result and its chart."""
     arguments = _parser().parse_args()
     size, gpus = arguments.size, GPUS.values()
     with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:

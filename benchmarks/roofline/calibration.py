@@ -33,7 +33,7 @@ from benchmarks.roofline.call import Cost
 from benchmarks.roofline.gpus import GPUS
 from benchmarks.roofline.launches import Launch, Product
 from benchmarks.roofline.prediction import Prediction, costs, launches_of, predicted
-from benchmarks.roofline.shapes import input_shapes
+from benchmarks.roofline.shapes import shapes_at
 
 MEASURED: Mapping[str, tuple[float, int]] = {
     call.PRODUCT: (13.8, 754),
@@ -110,6 +110,7 @@ def read(text: str) -> list[Launch]:
 
 
 def main() -> None:
+    """Print measured beside predicted rows; with a graph, write its launches first."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -117,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.graph:
         model = ir.load(arguments.graph)
-        STEP.write_text(written(launches_of(costs(model, input_shapes(model, EXTENTS)))))
+        STEP.write_text(written(launches_of(costs(model, shapes_at(model, EXTENTS)))))
     found = predicted([Cost(tuple(read(STEP.read_text())))], GPUS["h200"])
     for fit in fits(found):
         print(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from benchmarks.roofline.known import Known
 from benchmarks.roofline.launches import Launch
+from benchmarks.roofline.value_facts import ValueFacts
 from runtime.errors import BuildError
 
 PRODUCT = "matrix product"
@@ -31,16 +31,16 @@ NECESSARY = (PRODUCT, ATTENTION, CONVOLUTION)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class NodeCall:
     """A node with the facts of its inputs and outputs; None for those that are absent or unread."""
 
     node: ir.Node
     operator: str
-    inputs: tuple[Known | None, ...]
+    inputs: tuple[ValueFacts | None, ...]
     constant: tuple[bool, ...]
-    outputs: tuple[Known | None, ...]
+    outputs: tuple[ValueFacts | None, ...]
 
-    def given(self, index: int) -> Known:
+    def given(self, index: int) -> ValueFacts:
         """An input that must be there."""
         value = self.inputs[index] if index < len(self.inputs) else None
         if value is None:
@@ -48,7 +48,7 @@ class Call:
         return value
 
     @property
-    def result(self) -> Known:
+    def result(self) -> ValueFacts:
         """The first output."""
         value = self.outputs[0]
         assert value is not None

@@ -10,8 +10,8 @@ from benchmarks.roofline.call import (
     MUL,
     OTHER,
     SPLIT,
-    Call,
     Cost,
+    NodeCall,
 )
 from benchmarks.roofline.launches import Launch
 
@@ -22,10 +22,10 @@ SIGMOID = 24  # expf and a division
 FEW = 4
 
 
-def unary(kind: str, instructions: int) -> Callable[[Call], Cost]:
+def unary(kind: str, instructions: int) -> Callable[[NodeCall], Cost]:
     """A kernel that loads an element, computes, and stores the result."""
 
-    def rule(call: Call) -> Cost:
+    def rule(call: NodeCall) -> Cost:
         elements = call.result.elements
         return Cost(
             (
@@ -41,7 +41,7 @@ def unary(kind: str, instructions: int) -> Callable[[Call], Cost]:
     return rule
 
 
-def binary(call: Call) -> Cost:
+def binary(call: NodeCall) -> Cost:
     """Two operands of one shape, or a number; else the smaller operand is found by divisions, and
     comes from a cache."""
     elements = call.result.elements
@@ -60,7 +60,7 @@ def binary(call: Call) -> Cost:
     )
 
 
-def _kind_of_binary(call: Call) -> str:
+def _kind_of_binary(call: NodeCall) -> str:
     vector = any(
         constant and each is not None and len(each.shape) == 1
         for each, constant in zip(call.inputs, call.constant, strict=True)
@@ -70,10 +70,10 @@ def _kind_of_binary(call: Call) -> str:
     return MUL if call.operator == "Mul" else OTHER
 
 
-def placed(kind: str) -> Callable[[Call], Cost]:
+def placed(kind: str) -> Callable[[NodeCall], Cost]:
     """A kernel that finds each element's place by divisions."""
 
-    def rule(call: Call) -> Cost:
+    def rule(call: NodeCall) -> Cost:
         elements = max(call.result.elements, call.given(0).elements if kind == SPLIT else 0)
         return Cost(
             (Launch(kind, bytes=2 * call.result.bytes, accesses=2 * elements, indices=elements),)
@@ -82,12 +82,13 @@ def placed(kind: str) -> Callable[[Call], Cost]:
     return rule
 
 
-def reduction(call: Call) -> Cost:
+def reduction(call: NodeCall) -> Cost:
+    """A kernel that loads each element once; its result is small."""
     source = call.given(0)
     return Cost((Launch(OTHER, bytes=source.bytes, accesses=source.elements),))
 
 
-def gated_gelu(call: Call) -> Cost:
+def gated_gelu(call: NodeCall) -> Cost:
     """One kernel that loads two elements and stores one. Never measured; at worst its function
     costs what Gelu's does."""
     elements = call.result.elements
@@ -98,7 +99,7 @@ def gated_gelu(call: Call) -> Cost:
     return Cost((found[0],), (found[1],))
 
 
-def bias_add(call: Call) -> Cost:
+def bias_add(call: NodeCall) -> Cost:
     """Input, bias and residual in one kernel, an element at a time and without divisions; never
     measured, and at worst with divisions."""
     elements = call.result.elements
@@ -109,6 +110,7 @@ def bias_add(call: Call) -> Cost:
     return Cost((found[0],), (found[1],))
 
 
-def softmax(call: Call) -> Cost:
+def softmax(call: NodeCall) -> Cost:
+    """A kernel that loads each element twice, for the sum and for the quotient, and stores it."""
     source = call.given(0)
     return Cost((Launch(OTHER, bytes=2 * source.bytes, accesses=3 * source.elements),))

@@ -7,7 +7,7 @@ vectors, one element at a time, or at a place that divisions find.
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.roofline.call import CAST, GELU, OTHER, SPLIT, Call, Cost
+from benchmarks.roofline.call import CAST, GELU, OTHER, SPLIT, Cost, NodeCall
 from benchmarks.roofline.elementwise_kernels import (
     FEW,
     NORMAL_DISTRIBUTION,
@@ -24,10 +24,10 @@ from benchmarks.roofline.norm_kernels import group_norm, layer_norm, skip_group_
 from benchmarks.roofline.product_kernels import attention, convolution, gemm, product
 from runtime.errors import BuildError
 
-Table = Callable[[Call], Cost]
+Rule = Callable[[NodeCall], Cost]
 
 
-def cost_of(call: Call) -> Cost:
+def cost_of(call: NodeCall) -> Cost:
     """Launches of a node. Raises BuildError for an operator that the table lacks."""
     rule = KERNELS.get(call.operator)
     if rule is None:
@@ -56,7 +56,7 @@ _REDUCTIONS = (
     "ReduceSum",
 )  # fmt: skip
 
-KERNELS: Mapping[str, Table] = {
+KERNELS: Mapping[str, Rule] = {
     **dict.fromkeys(_CHEAP, unary(OTHER, FEW)),
     **dict.fromkeys(_FUNCTIONS, unary(OTHER, SIGMOID)),
     **dict.fromkeys(("Add", "Div", "Max", "Min", "Mod", "Mul", "Sub"), binary),
@@ -80,4 +80,5 @@ KERNELS: Mapping[str, Table] = {
     "Softmax": softmax,
     "Split": placed(SPLIT),
 }
-"""The kernels of each operator that our graphs have."""
+"""Rules of the operators that are known, by name: those of our graphs, and further ones that the
+provider has a kernel for."""

@@ -1,9 +1,9 @@
 """Kernels of norms."""
 
-from benchmarks.roofline.call import GROUP_NORM, LAYER_NORM, MEMSET, SKIP_NORM, Call, Cost
+from benchmarks.roofline.call import GROUP_NORM, LAYER_NORM, MEMSET, SKIP_NORM, Cost, NodeCall
 from benchmarks.roofline.elementwise_kernels import FEW, SIGMOID
-from benchmarks.roofline.known import Known
 from benchmarks.roofline.launches import Launch
+from benchmarks.roofline.value_facts import ValueFacts
 
 # Fitted to the row of layer norms, whose kernel updates a mean by a division for each element.
 _RUNNING_MEAN = 64
@@ -12,7 +12,8 @@ _RUNNING_MEAN = 64
 _ATOMICS = 3.9e-6
 
 
-def layer_norm(call: Call) -> Cost:
+def layer_norm(call: NodeCall) -> Cost:
+    """A kernel that loads each element twice, once for a running mean, and stores the result."""
     elements = call.result.elements
     return Cost(
         (
@@ -26,7 +27,7 @@ def layer_norm(call: Call) -> Cost:
     )
 
 
-def skip_norm(call: Call) -> Cost:
+def skip_norm(call: NodeCall) -> Cost:
     """One kernel by vectors of eight that keeps a row in registers. Never measured; at worst as the
     measured layer norm, which reads its inputs twice."""
     elements = call.result.elements
@@ -41,13 +42,13 @@ def skip_norm(call: Call) -> Cost:
     return Cost((vectors,), (measured,))
 
 
-def group_norm(call: Call) -> Cost:
+def group_norm(call: NodeCall) -> Cost:
     """A Memset for the sums, a kernel that sums and a kernel that scales, both by pairs."""
     source = call.given(0)
     return Cost((Launch(MEMSET), *_summed_and_scaled(call, source, sums=1, scales=2)))
 
 
-def skip_group_norm(call: Call) -> Cost:
+def skip_group_norm(call: NodeCall) -> Cost:
     """As a group norm; the kernel that sums also adds, and writes that sum. Never measured itself;
     its kernels are the group norm's own."""
     source, skip = call.given(0), call.given(3)
@@ -55,7 +56,9 @@ def skip_group_norm(call: Call) -> Cost:
     return Cost((Launch(MEMSET), *_summed_and_scaled(call, source, sums=2 + whole, scales=2)))
 
 
-def _summed_and_scaled(call: Call, source: Known, sums: int, scales: int) -> tuple[Launch, Launch]:
+def _summed_and_scaled(
+    call: NodeCall, source: ValueFacts, sums: int, scales: int
+) -> tuple[Launch, Launch]:
     """The two kernels, with how often each moves an element."""
     elements = source.elements
     pairs = elements // 2 if source.size == 2 else elements

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from benchmarks.roofline.call import NECESSARY, Call, Cost
+from benchmarks.roofline.call import NECESSARY, Cost, NodeCall
 from benchmarks.roofline.gpus import Gpu
 from benchmarks.roofline.kernels import cost_of
-from benchmarks.roofline.known import Known, Shape
 from benchmarks.roofline.launches import Launch, seconds
 from benchmarks.roofline.session import FREE, Running, running_nodes
 from benchmarks.roofline.shapes import known_values
+from benchmarks.roofline.value_facts import Shape, ValueFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,11 @@ class Prediction:
         return sum(row.ms for row in self.rows if row.kind in NECESSARY)
 
 
-def predict(model: ir.Model, inputs: Mapping[str, Shape], gpu: Gpu) -> Prediction:
-    """Prediction for a graph at these shapes of its inputs.
+def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
+    """Launches of every node that runs, at these shapes of the graph's inputs.
 
     Raises BuildError for an operator whose shapes or kernels are unknown.
     """
-    return predicted(costs(model, inputs), gpu)
-
-
-def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
-    """Launches of every node that runs."""
     known = known_values(model, inputs)
     running = running_nodes(model, known)
     read = {value for each in running for value in each.inputs if value is not None}
@@ -101,9 +96,9 @@ def launches_of(found: Sequence[Cost]) -> list[Launch]:
     return [launch for cost in found for launch in cost.launches]
 
 
-def _call(each: Running, known: Mapping[ir.Value, Known], read: set[ir.Value]) -> Call:
+def _call(each: Running, known: Mapping[ir.Value, ValueFacts], read: set[ir.Value]) -> NodeCall:
     outputs = each.node.outputs
-    return Call(
+    return NodeCall(
         node=each.node,
         operator=each.operator,
         inputs=tuple(None if value is None else known[value] for value in each.inputs),

@@ -10,8 +10,8 @@ from benchmarks.roofline.call import (
     MEMSET,
     OTHER,
     PRODUCT,
-    Call,
     Cost,
+    NodeCall,
 )
 from benchmarks.roofline.launches import Launch, Product
 
@@ -25,11 +25,12 @@ _FUSED_HEAD = 256
 """The widest head that a fused attention takes."""
 
 
-def product(call: Call) -> Cost:
+def product(call: NodeCall) -> Cost:
+    """A product by cuBLAS, and the Memset before some products."""
     return Cost((_multiplied(call), Launch(MEMSET, launches=_MEMSETS_OF_A_PRODUCT)))
 
 
-def _multiplied(call: Call) -> Launch:
+def _multiplied(call: NodeCall) -> Launch:
     left, right, result = call.given(0), call.given(1), call.result
     transposed = call.node.attributes.get_int("transA", 0)
     inner = left.shape[-2] if transposed else left.shape[-1]
@@ -46,7 +47,7 @@ def _multiplied(call: Call) -> Launch:
     return Launch(PRODUCT, product=shape, bytes=left.bytes + right.bytes + result.bytes)
 
 
-def gemm(call: Call) -> Cost:
+def gemm(call: NodeCall) -> Cost:
     """With a vector as bias, a product of cuBLAS fills the output with that bias (K = 1), and the
     next product adds to what it reads there."""
     plain = product(call)
@@ -58,7 +59,7 @@ def gemm(call: Call) -> Cost:
     return Cost((filled, replace(first, bytes=first.bytes + result.bytes), *rest))
 
 
-def convolution(call: Call) -> Cost:
+def convolution(call: NodeCall) -> Cost:
     """A product over windows, and the bias added in place by a kernel of its own."""
     picture, kernels, result = call.given(0), call.given(1), call.result
     channels = kernels.shape[0]
@@ -81,7 +82,7 @@ def convolution(call: Call) -> Cost:
     return Cost((convolved, added))
 
 
-def attention(call: Call) -> Cost:
+def attention(call: NodeCall) -> Cost:
     """cuDNN's fused attention of queries `[B, S, C]` with `L` keys. Biases of queries, keys and
     values are added by a kernel each before; packed ones are copied apart. Heads that are too wide,
     and fp32, are computed by products and a softmax."""
@@ -107,7 +108,7 @@ def attention(call: Call) -> Cost:
     return Cost((apart, fused))
 
 
-def _unfused(call: Call, heads: int, rows: int, columns: int) -> Cost:
+def _unfused(call: NodeCall, heads: int, rows: int, columns: int) -> Cost:
     result, size = call.result, call.given(0).size
     batch, width = result.shape[0] * heads, result.shape[2] // heads
     scores = batch * rows * columns

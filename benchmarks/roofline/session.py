@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from benchmarks.roofline.known import Known
+from benchmarks.roofline.value_facts import ValueFacts
 from engine_build.target.onnxruntime_cuda.host import Placement
 
 FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -40,7 +40,7 @@ class Running:
     """True for each input that is a constant, a weight among them."""
 
 
-def running_nodes(model: ir.Model, known: Mapping[ir.Value, Known]) -> list[Running]:
+def running_nodes(model: ir.Model, known: Mapping[ir.Value, ValueFacts]) -> list[Running]:
     """Nodes that run on the device at each call, in the graph's order."""
     session = _Session(model.graph, known)
     for node in model.graph:
@@ -53,7 +53,7 @@ class _Session:
     """The nodes left of a graph. `_standing` has the value that stands for each value that is gone,
     `_moved` the source and the order of axes behind each Transpose."""
 
-    def __init__(self, graph: ir.Graph, known: Mapping[ir.Value, Known]) -> None:
+    def __init__(self, graph: ir.Graph, known: Mapping[ir.Value, ValueFacts]) -> None:
         self.found: list[Running] = []
         self._known = known
         self._placement = Placement(graph)

@@ -10,53 +10,53 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.roofline.given import Given
-from benchmarks.roofline.known import Shape
+from benchmarks.roofline.node_inputs import NodeInputs
 from benchmarks.roofline.product_shapes import PRODUCT_RULES
+from benchmarks.roofline.value_facts import Shape
 
-Rule = Callable[[Given], list[Shape]]
+Rule = Callable[[NodeInputs], list[Shape]]
 
 
-def _same(given: Given) -> list[Shape]:
+def _same(given: NodeInputs) -> list[Shape]:
     return [given.shape(0)]
 
 
-def _broadcast(given: Given) -> list[Shape]:
+def _broadcast(given: NodeInputs) -> list[Shape]:
     shapes = [each.shape for each in given.inputs if each is not None]
     return [np.broadcast_shapes(*shapes)]
 
 
-def _constant(given: Given) -> list[Shape]:
+def _constant(given: NodeInputs) -> list[Shape]:
     ((name, attribute),) = given.node.attributes.items()
     if name == "value":
         return [attribute.as_tensor().numpy().shape]
     return [(len(attribute.value),) if name.endswith("s") else ()]
 
 
-def _shape(given: Given) -> list[Shape]:
+def _shape(given: NodeInputs) -> list[Shape]:
     rank = len(given.shape(0))
     bounds = slice(given.integer("start", 0), given.node.attributes.get_int("end"))
     start, end, _ = bounds.indices(rank)
     return [(max(end - start, 0),)]
 
 
-def _gather(given: Given) -> list[Shape]:
+def _gather(given: NodeInputs) -> list[Shape]:
     source, places = given.shape(0), given.shape(1)
     axis = given.integer("axis", 0) % len(source)
     return [(*source[:axis], *places, *source[axis + 1 :])]
 
 
-def _gather_nd(given: Given) -> list[Shape]:
+def _gather_nd(given: NodeInputs) -> list[Shape]:
     source, places = given.shape(0), given.shape(1)
     batch = given.integer("batch_dims", 0)
     return [(*places[:-1], *source[batch + places[-1] :])]
 
 
-def _second(given: Given) -> list[Shape]:
+def _second(given: NodeInputs) -> list[Shape]:
     return [given.shape(1)]
 
 
-def _concat(given: Given) -> list[Shape]:
+def _concat(given: NodeInputs) -> list[Shape]:
     shapes = [each.shape for each in given.inputs if each is not None]
     axis = given.integer("axis", 0) % len(shapes[0])
     whole = list(shapes[0])
@@ -64,7 +64,7 @@ def _concat(given: Given) -> list[Shape]:
     return [tuple(whole)]
 
 
-def _split(given: Given) -> list[Shape]:
+def _split(given: NodeInputs) -> list[Shape]:
     source, count = given.shape(0), len(given.node.outputs)
     axis = given.integer("axis", 0) % len(source)
     largest = -(-source[axis] // count)
@@ -75,7 +75,7 @@ def _split(given: Given) -> list[Shape]:
     return [(*source[:axis], size, *source[axis + 1 :]) for size in sizes]
 
 
-def _slice(given: Given) -> list[Shape]:
+def _slice(given: NodeInputs) -> list[Shape]:
     whole = list(given.shape(0))
     starts, ends = given.needed_numbers(1), given.needed_numbers(2)
     axes = given.numbers(3) or list(range(len(starts)))
@@ -87,7 +87,7 @@ def _slice(given: Given) -> list[Shape]:
     return [tuple(whole)]
 
 
-def _reshape(given: Given) -> list[Shape]:
+def _reshape(given: NodeInputs) -> list[Shape]:
     source, target = given.shape(0), given.needed_numbers(1)
     if not given.integer("allowzero", 0):
         target = [source[place] if extent == 0 else extent for place, extent in enumerate(target)]
@@ -99,19 +99,19 @@ def _reshape(given: Given) -> list[Shape]:
     return [found]
 
 
-def _flatten(given: Given) -> list[Shape]:
+def _flatten(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     axis = given.integer("axis", 1)
     return [(math.prod(source[:axis]), math.prod(source[axis:]))]
 
 
-def _transpose(given: Given) -> list[Shape]:
+def _transpose(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     order = given.integers("perm", range(len(source))[::-1])
     return [tuple(source[axis] for axis in order)]
 
 
-def _squeeze(given: Given) -> list[Shape]:
+def _squeeze(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     axes = given.numbers(1)
     if axes is None:
@@ -120,7 +120,7 @@ def _squeeze(given: Given) -> list[Shape]:
     return [tuple(extent for axis, extent in enumerate(source) if axis not in gone)]
 
 
-def _unsqueeze(given: Given) -> list[Shape]:
+def _unsqueeze(given: NodeInputs) -> list[Shape]:
     source, axes = given.shape(0), given.needed_numbers(1)
     rank = len(source) + len(axes)
     new = {axis % rank for axis in axes}
@@ -128,25 +128,25 @@ def _unsqueeze(given: Given) -> list[Shape]:
     return [tuple(1 if axis in new else next(rest) for axis in range(rank))]
 
 
-def _expand(given: Given) -> list[Shape]:
+def _expand(given: NodeInputs) -> list[Shape]:
     return [np.broadcast_shapes(given.shape(0), tuple(given.needed_numbers(1)))]
 
 
-def _tile(given: Given) -> list[Shape]:
+def _tile(given: NodeInputs) -> list[Shape]:
     source, times = given.shape(0), given.needed_numbers(1)
     return [tuple(extent * count for extent, count in zip(source, times, strict=True))]
 
 
-def _range(given: Given) -> list[Shape]:
+def _range(given: NodeInputs) -> list[Shape]:
     start, end, step = (float(given.needed_data(index).item()) for index in range(3))
     return [(max(math.ceil((end - start) / step), 0),)]
 
 
-def _filled(given: Given) -> list[Shape]:
+def _filled(given: NodeInputs) -> list[Shape]:
     return [tuple(given.needed_numbers(0))]
 
 
-def _resize(given: Given) -> list[Shape]:
+def _resize(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     sizes = given.numbers(3)
     if sizes is not None:
@@ -163,7 +163,7 @@ def _resize(given: Given) -> list[Shape]:
     ]
 
 
-def _pad(given: Given) -> list[Shape]:
+def _pad(given: NodeInputs) -> list[Shape]:
     source, pads = given.shape(0), given.needed_numbers(1)
     axes = given.numbers(3) or list(range(len(source)))
     whole = list(source)
@@ -172,7 +172,7 @@ def _pad(given: Given) -> list[Shape]:
     return [tuple(whole)]
 
 
-def _reduce(given: Given) -> list[Shape]:
+def _reduce(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     axes = given.numbers(1)
     if axes is None:
@@ -180,7 +180,7 @@ def _reduce(given: Given) -> list[Shape]:
     return [_without(source, axes, keeps=bool(given.integer("keepdims", 1)))]
 
 
-def _arg(given: Given) -> list[Shape]:
+def _arg(given: NodeInputs) -> list[Shape]:
     keeps = bool(given.integer("keepdims", 1))
     return [_without(given.shape(0), [given.integer("axis", 0)], keeps=keeps)]
 
@@ -234,5 +234,5 @@ RULES: Mapping[str, Rule] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
-"""The rule of each operator that our graphs have; operators of ONNX and of ONNX Runtime have no
-name in common here."""
+"""Rules of the operators that are known, by name: those of our graphs, and further ones. Operators
+of ONNX and of ONNX Runtime have no name in common here."""

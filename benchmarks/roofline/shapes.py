@@ -12,9 +12,9 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from benchmarks.roofline.given import Given
-from benchmarks.roofline.known import Known, Shape
+from benchmarks.roofline.node_inputs import NodeInputs
 from benchmarks.roofline.shape_rules import RULES
+from benchmarks.roofline.value_facts import Shape, ValueFacts
 from runtime.errors import BuildError
 
 _LARGEST_DATA = 4096
@@ -29,7 +29,7 @@ _TRUTHS = frozenset(
 )
 
 
-def input_shapes(model: ir.Model, extents: Mapping[str, int]) -> dict[str, Shape]:
+def shapes_at(model: ir.Model, extents: Mapping[str, int]) -> dict[str, Shape]:
     """Shapes of a graph's inputs by name, from the extents of its named axes.
 
     Raises BuildError for an axis that `extents` lacks.
@@ -37,20 +37,22 @@ def input_shapes(model: ir.Model, extents: Mapping[str, int]) -> dict[str, Shape
     return {str(value.name): _shape(value, extents) for value in model.graph.inputs}
 
 
-def known_values(model: ir.Model, inputs: Mapping[str, Shape]) -> dict[ir.Value, Known]:
+def known_values(model: ir.Model, inputs: Mapping[str, Shape]) -> dict[ir.Value, ValueFacts]:
     """Facts of every value of a graph at these shapes of its inputs.
 
     Raises BuildError for an operator without a rule, and for a node whose shape cannot be told.
     """
-    known = {value: Known(inputs[str(value.name)], _dtype(value)) for value in model.graph.inputs}
+    known = {
+        value: ValueFacts(inputs[str(value.name)], _dtype(value)) for value in model.graph.inputs
+    }
     for value in model.graph.initializers.values():
         if value not in known:
-            known[value] = Known(_shape(value, {}), _dtype(value), _stored(value))
+            known[value] = ValueFacts(_shape(value, {}), _dtype(value), _stored(value))
     for node in model.graph:
         given = [None if value is None else known[value] for value in node.inputs]
         shapes = _shapes_of(node, given)
         for value, shape in zip(node.outputs, shapes, strict=False):
-            known[value] = Known(shape, _output_dtype(value, given))
+            known[value] = ValueFacts(shape, _output_dtype(value, given))
         lacking = [value.name for value in node.outputs if value not in known and value.uses()]
         if lacking:
             raise BuildError(f"{node.op_type} ({node.name}): its rule gives no shape for {lacking}")
@@ -59,7 +61,7 @@ def known_values(model: ir.Model, inputs: Mapping[str, Shape]) -> dict[ir.Value,
     return known
 
 
-def _shapes_of(node: ir.Node, given: Sequence[Known | None]) -> list[Shape]:
+def _shapes_of(node: ir.Node, given: Sequence[ValueFacts | None]) -> list[Shape]:
     rule = RULES.get(node.op_type)
     if rule is None:
         raise BuildError(
@@ -67,7 +69,7 @@ def _shapes_of(node: ir.Node, given: Sequence[Known | None]) -> list[Shape]:
             "add a rule to benchmarks/roofline/shape_rules.py"
         )
     try:
-        return [tuple(int(extent) for extent in shape) for shape in rule(Given(node, given))]
+        return [tuple(int(extent) for extent in shape) for shape in rule(NodeInputs(node, given))]
     except (AssertionError, IndexError, ValueError) as error:
         shapes = [None if each is None else each.shape for each in given]
         raise BuildError(
@@ -77,8 +79,8 @@ def _shapes_of(node: ir.Node, given: Sequence[Known | None]) -> list[Shape]:
 
 def _compute(
     node: ir.Node,
-    given: Sequence[Known | None],
-    known: dict[ir.Value, Known],
+    given: Sequence[ValueFacts | None],
+    known: dict[ir.Value, ValueFacts],
     opsets: Mapping[str, int],
 ) -> None:
     """Add the numbers of a node's outputs, where all numbers that they are computed from are known.
@@ -94,7 +96,7 @@ def _compute(
     if node.domain or lacking:
         return
     for value, data in zip(node.outputs, _evaluated(node, numbers, opsets), strict=False):
-        known[value] = Known(known[value].shape, known[value].dtype, data)
+        known[value] = ValueFacts(known[value].shape, known[value].dtype, data)
 
 
 def _evaluated(
@@ -150,7 +152,7 @@ def _dtype(value: ir.Value) -> ir.DataType:
     return value.dtype
 
 
-def _output_dtype(value: ir.Value, given: Sequence[Known | None]) -> ir.DataType:
+def _output_dtype(value: ir.Value, given: Sequence[ValueFacts | None]) -> ir.DataType:
     """Dtype of an output: the graph's, else by the operator."""
     producer = value.producer()
     assert producer is not None

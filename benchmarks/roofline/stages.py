@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from benchmarks.roofline.gpus import Gpu
 from benchmarks.roofline.prediction import Prediction, costs, predicted
-from benchmarks.roofline.shapes import input_shapes
+from benchmarks.roofline.shapes import shapes_at
 from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
+from engine_build.target.onnxruntime_cuda.fusions import fused_in_turn as fusions_in_turn
 
 BEFORE = "before"
 
@@ -29,11 +29,8 @@ def fused_in_turn(
     that each variant must be used before the next is asked for.
     """
     yield BEFORE, model
-    for fuse in fusions:
-        passes.RemoveUnusedNodesPass()(model)
-        fuse(model)
-        passes.RemoveUnusedNodesPass()(model)
-        yield fuse.__name__, model
+    for name in fusions_in_turn(model, fusions):
+        yield name, model
 
 
 def table(
@@ -42,7 +39,7 @@ def table(
     """Predictions for variants of a graph at these extents of its axes."""
     stages = []
     for name, model in variants:
-        found = costs(model, input_shapes(model, extents))
+        found = costs(model, shapes_at(model, extents))
         stages.append(Stage(name, {gpu.name: predicted(found, gpu) for gpu in gpus}))
     return stages
 

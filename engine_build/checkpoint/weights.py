@@ -88,7 +88,7 @@ def read_checkpoint(files: Iterable[Path]) -> Checkpoint:
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Read one file's header. Raises SourceError where the file is cut off or something else."""
-    header, data = _header(path)
+    header, data = raw_header(path)
     header.pop("__metadata__", None)
     try:
         tensors = {name: _stored_tensor(path, data, entry) for name, entry in header.items()}
@@ -103,12 +103,12 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file: names and texts, often none. Raises SourceError."""
-    metadata = _header(path)[0].get("__metadata__")
+    metadata = raw_header(path)[0].get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header as it stands in the file, and where the tensors begin."""
+def raw_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands in the file, and where the tensors begin. Raises SourceError."""
     size = path.stat().st_size
     try:
         with path.open("rb") as stream:

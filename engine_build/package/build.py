@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine_build.checkpoint.single_file.open import open_source
 from engine_build.checkpoint.sources import ModelSource, open_preview_decoder
-from engine_build.package.export.decoders import preview_decoder
+from engine_build.package.export.decoders import preview_role
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, ModelExport, RoleExport
 from engine_build.package.placing import (
@@ -138,10 +138,7 @@ def _preview_role(
     path = request.preview_decoder or (beside if beside.is_dir() else None)
     if path is None:
         return None
-    component = open_preview_decoder(path)
-    largest = model.limits.max_size // model.latents.scale_factor
-    longest = max(model.defaults.width, model.defaults.height)
-    return preview_decoder(component, model.latents.channels, largest, longest)
+    return preview_role(open_preview_decoder(path), model)
 
 
 def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:

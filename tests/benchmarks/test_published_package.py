@@ -89,8 +89,25 @@ def test_a_target_that_did_not_pass_serves_for_times_and_the_result_says_so(
     assert [command for command, *_ in workplace.asked] == ["compile" if compiled else "verify"]
     assert not found["verified"]
     assert "returned non-zero exit status 1" in found["not_verified_because"]
+    record = read_target(workplace.package / "targets" / found["name"]).record
+    assert record.verified
+    assert found["timing_alone"] == [*record.engines]
+    assert {each.check.largest_error for each in record.engines.values() if each.check} == {0.5}
     assert found["checks"]["text_encoder"]["largest_error"] == 0.5
-    assert read_target(workplace.package / "targets" / found["name"]).record.verified
+
+
+def test_a_target_that_was_never_checked_serves_with_an_error_of_no_measurement(
+    workplace: Workplace,
+) -> None:
+    target = workplace.add_target(None)
+    workplace.after = OFF
+    first, again = (workplace.made()["target"] for _ in range(2))
+    assert [command for command, *_ in workplace.asked] == ["verify"]
+    for found in first, again:
+        assert not found["verified"]
+        assert found["timing_alone"] == [*target.record.engines]
+        assert {check["largest_error"] for check in found["checks"].values()} == {-1}
+    assert "an earlier call" in again["not_verified_because"]
 
 
 def test_a_target_for_another_gpu_is_left_as_it_is(

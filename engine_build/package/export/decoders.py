@@ -13,7 +13,7 @@ from torch.nn import functional
 from engine_build.checkpoint.sources import Component
 from engine_build.package.export.latents import LatentScaling
 from engine_build.package.export.networks import load_network, network_skeleton
-from engine_build.package.export.role import Axis, GraphInput, RoleExport, Sizes
+from engine_build.package.export.role import Axis, GraphInput, ModelExport, RoleExport, Sizes
 from runtime.draw.preview import LONGEST_SIDE
 from runtime.errors import SourceError
 from runtime.package.manifest import BATCH, HEIGHT, WIDTH
@@ -158,6 +158,13 @@ def vae_decoder(
     return picture_decoder(
         "vae_decoder", component, lambda network: VaeDecoder(network, scaling), channels, max_size
     )
+
+
+def preview_role(component: Component, model: ModelExport) -> RoleExport:
+    """Export a model's small decoder, for all sizes that the model draws. Raises SourceError."""
+    largest = model.limits.max_size // model.latents.scale_factor
+    longest = max(model.defaults.width, model.defaults.height)
+    return preview_decoder(component, model.latents.channels, largest, longest)
 
 
 def preview_decoder(component: Component, channels: int, max_size: int, longest: int) -> RoleExport:

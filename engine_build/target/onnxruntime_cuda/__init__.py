@@ -1,11 +1,10 @@
-"""From a package's graph to one that is optimised, offline, for ONNX Runtime's CUDA provider.
+"""From a package's graph to ones that are optimised, offline, for ONNX Runtime's CUDA provider.
 
-`compiler.compile_role(package, role, precision, folder)` writes `ROLE.onnx`, typed and fused, with
-what `capturable.uncapturable(model)` says that no CUDA graph can hold.
-`variants.write_variants(graph, record)` writes the graphs that run while LoRAs act, and
-`check.check_compiled(package, role, graph, precision, calls)` holds `ROLE.onnx` to the package's
-own graph on the CPU. What ONNX Runtime does well when it opens a graph is left to it: folding
-constants, and fusing SiLU, GELU and the norms of rows.
+`compiler.compile_role` writes `ROLE.onnx`, typed and fused, and `ROLE.prelude.onnx` where a part of
+it depends on the conditioning alone; `capturable.uncapturable` names what no CUDA graph can hold.
+`variants.write_variants` writes the graphs that run while LoRAs act, and `check.check_compiled`
+holds a role's graphs to the package's own on the CPU. Folding constants, and the sigmoid's GELU,
+are left to ONNX Runtime, which does both when it opens a graph.
 """
 
 VERSION = 5

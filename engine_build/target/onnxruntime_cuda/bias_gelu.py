@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import biased
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, like
+from engine_build.target.onnxruntime_cuda.values import own_operator, put_in_place
 
 
 def fuse_bias_gelus(model: ir.Model) -> None:
@@ -14,16 +14,8 @@ def fuse_bias_gelus(model: ir.Model) -> None:
             continue
         product = biased(node.inputs[0])
         if product is not None:
-            output = like(node.outputs[0], f"{node.outputs[0].name}.fused")
-            made = ir.node(
-                "BiasGelu",
-                [product.raw, product.bias],
-                domain=DOMAIN,
-                outputs=[output],
-                name=f"{output.name}.node",
-            )
-            graph.insert_before(node, made)
-            node.outputs[0].replace_all_uses_with(output)
+            made = own_operator("BiasGelu", [product.raw, product.bias], node.outputs[0])
+            put_in_place(made, node, graph)
 
 
 def is_exact(gelu: ir.Node) -> bool:

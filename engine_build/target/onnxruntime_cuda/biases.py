@@ -1,7 +1,8 @@
 """Biases behind matrix products, which have no epilogue in ONNX Runtime's CUDA provider.
 
 A bias is an Add of its own there, and so is that of a Gemm: a kernel writes the bias over the
-output, and the product reads it. An operator behind the product that takes a bias costs nothing.
+output, and the product reads it. An operator behind the product adds the bias without a launch of
+its own.
 """
 
 from dataclasses import dataclass
@@ -48,8 +49,3 @@ def biased_product(add: ir.Node | None) -> Biased | None:
     if product is None or extent is None or bias.shape != ir.Shape([extent]):
         return None
     return Biased(add, raw, bias, extent) if has_one_reader(raw) else None
-
-
-def biases_left(model: ir.Model) -> int:
-    """The number of Adds of a bias behind a matrix product."""
-    return sum(biased_product(node) is not None for node in model.graph)

@@ -6,8 +6,9 @@ nodes that CUDA's kernels do not take in bf16 get Casts around them.
 
 import onnx_ir as ir
 
+from engine_build.target.onnxruntime_cuda.patterns import NARROW
+
 _MOVES = ("Reshape", "Transpose")
-_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 # Of the operators that our graphs compute in bf16, ONNX Runtime 1.31 lacks kernels for these.
 _NOT_IN_BF16 = ("Resize",)
@@ -18,7 +19,7 @@ def narrow_early(model: ir.Model) -> None:
     changes.
     """
     for cast in reversed(list(model.graph)):
-        if cast.op_type == "Cast" and cast.outputs[0].dtype in _NARROW:
+        if cast.op_type == "Cast" and cast.outputs[0].dtype in NARROW:
             _put_early(cast, model.graph)
 
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import constant, is_constant, number
+from engine_build.target.onnxruntime_cuda.patterns import is_constant, number
+from engine_build.target.onnxruntime_cuda.values import constant
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def split_columns(model: ir.Model) -> None:
-    """Let one Split take the columns of each value that several Gathers take, in place."""
+    """Let one Split take the columns of each value of which Gathers take most, in place."""
     graph = model.graph
     groups: dict[tuple[ir.Value, int], list[ir.Node]] = defaultdict(list)
     for node in graph:
@@ -22,7 +23,9 @@ def split_columns(model: ir.Model) -> None:
         if source is not None and _takes_column(node):
             groups[source, node.attributes["axis"].as_int()].append(node)
     for (source, axis), nodes in groups.items():
-        if len(nodes) > 1:
+        assert source.shape is not None
+        taken, there = len(nodes), source.shape[axis]
+        if taken > 1 and isinstance(there, int) and 2 * taken > there:
             _split(source, axis, nodes, graph)
 
 

@@ -19,7 +19,7 @@ from engine_build.target.onnxruntime_cuda.attention import fuse_attention
 from engine_build.target.onnxruntime_cuda.capturable import Refusal, uncapturable
 from engine_build.target.onnxruntime_cuda.casts import narrow_early, widen_what_has_no_kernel
 from engine_build.target.onnxruntime_cuda.concat import split_concats
-from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion
+from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion, fused_in_turn
 from engine_build.target.onnxruntime_cuda.group_norm import fuse_group_norms
 from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
@@ -47,7 +47,7 @@ class CompiledGraph:
     outputs: Mapping[str, Binding]
     fused: Mapping[str, int]
     """The number of nodes of each of ONNX Runtime's own operators."""
-    left: Mapping[str, int]
+    unfused: Mapping[str, int]
     """The number of places that no fusion fitted, by what they are."""
     uncaptured: tuple[Refusal, ...]
     """The nodes that no CUDA graph can hold; with any of them, the graph runs without one."""
@@ -66,7 +66,7 @@ def compile_role(
     model = ir.load(package.file(record.graph))
     scale_stream(model, exponent)
     optimise(model, precision, parameters)
-    fused, left = counts.fused(model), counts.left(model)
+    fused, unfused = counts.fused(model), counts.unfused(model)
     inputs = _bindings(model.graph.inputs)
     prelude = split_conditioning(model, record)
     parts = [model] if prelude is None else [model, prelude]
@@ -75,7 +75,7 @@ def compile_role(
         raise BuildError(f"{role}: optimising its graph lost {', '.join(sorted(missing))}")
     refusals = uncapturable(model)
     model.metadata_props[COUNTS] = json.dumps(
-        {"fused": fused, "left": left, "uncaptured": [asdict(each) for each in refusals]}
+        {"fused": fused, "unfused": unfused, "uncaptured": [asdict(each) for each in refusals]}
     )
     path, beside = folder / f"{role}.onnx", _prelude_file(folder, role)
     beside.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def compile_role(
         inputs=inputs,
         outputs=_bindings(model.graph.outputs),
         fused=fused,
-        left=left,
+        unfused=unfused,
         uncaptured=refusals,
     )
 
@@ -120,13 +120,23 @@ def optimise(
     fuse_group_norms(model)
     put_channels_last(model)
     model.opset_imports[DOMAIN] = 1
-    for fuse in fusions:
-        # What a fusion replaced would still be a reader to the next fusion.
-        passes.RemoveUnusedNodesPass()(model)
-        fuse(model)
+    for _ in fused_in_turn(model, fusions):
+        pass
     put_numbers_on_device(model)
     passes.RemoveUnusedNodesPass()(model)
+    # Fused nodes stand where the first of theirs stood, maybe before constants that they read.
+    model.graph.sort()
     passes.NameFixPass()(model)
+    _omit_what_none_reads(model)
+
+
+def _omit_what_none_reads(model: ir.Model) -> None:
+    """Leave out the outputs of ONNX Runtime's own operators that none reads: their kernels write
+    what has a name."""
+    for node in model.graph:
+        for output in node.outputs[1:] if node.domain == DOMAIN else ():
+            if not output.uses() and not output.is_graph_output():
+                output.name = ""
 
 
 def _prelude_file(folder: Path, role: str) -> Path:

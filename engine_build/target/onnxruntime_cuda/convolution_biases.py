@@ -1,12 +1,12 @@
 """Biases of convolutions that nothing behind takes, as Adds.
 
-CUDA's provider adds a convolution's bias by cuDNN's addition of a tensor, which took 3.8 ps an
-element on an H200; ONNX Runtime's own Add of a vector took half as long.
+CUDA's provider adds a convolution's bias by cuDNN's addition of a tensor, which took 3.6 ps an
+element on an H200; ONNX Runtime's own Add of a vector is predicted to take half as long.
 """
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import like
+from engine_build.target.onnxruntime_cuda.values import like
 
 _BIAS = 2
 """The position of the bias among a convolution's inputs."""

@@ -7,10 +7,9 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import biased_product
 from engine_build.target.onnxruntime_cuda.geglu import geglu_of
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, NARROW, producer
-from engine_build.target.onnxruntime_cuda.skip_norms import is_residual
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, NARROW, is_residual, producer
 
-_UNFUSED: Mapping[str, str] = {
+_WITH_A_FUSION: Mapping[str, str] = {
     "Conv": "convolution",
     "InstanceNormalization": "group norm",
     "Softmax": "attention",
@@ -24,17 +23,17 @@ def fused(model: ir.Model) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def left(model: ir.Model) -> dict[str, int]:
+def unfused(model: ir.Model) -> dict[str, int]:
     """The number of places that no fusion fitted, by what they are; only those that there are."""
     narrow = any(value.dtype in NARROW for node in model.graph for value in node.outputs)
-    found = Counter(name for node in model.graph if (name := _left(node, narrow=narrow)))
+    found = Counter(name for node in model.graph if (name := _unfused(node, narrow=narrow)))
     return dict(sorted(found.items()))
 
 
-def _left(node: ir.Node, *, narrow: bool) -> str | None:
+def _unfused(node: ir.Node, *, narrow: bool) -> str | None:
     """The name of what a node should have become part of; `narrow`: the graph is of 16 bits."""
-    if node.op_type in _UNFUSED:
-        return _UNFUSED[node.op_type]
+    if node.op_type in _WITH_A_FUSION:
+        return _WITH_A_FUSION[node.op_type]
     if node.op_type == "Split" and geglu_of(node) is not None:
         return "GEGLU"
     if node.op_type == "Add" and biased_product(node) is not None:

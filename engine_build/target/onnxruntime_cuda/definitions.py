@@ -4,11 +4,11 @@ They follow the published documentation, so that a graph with these operators ca
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
-import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.values import constant
 
 # A domain of ours: in ONNX Runtime's own domain these names stand for its kernels, which the CPU
 # provider lacks.
@@ -163,10 +163,5 @@ def _fill(node: ir.Node, index: int, graph: ir.Graph) -> None:
     source = node.inputs[0]
     assert source is not None
     assert source.dtype is not None
-    name = f"{node.outputs[0].name}.zero.{index}"
-    zero = ir.tensor(np.zeros((), source.dtype.numpy()), dtype=source.dtype, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape([]), type=ir.TensorType(source.dtype), const_value=zero
-    )
-    graph.register_initializer(value)
-    node.replace_input_with(index, value)
+    zero = constant(graph, f"{node.outputs[0].name}.zero.{index}", 0.0, source.dtype)
+    node.replace_input_with(index, zero)

@@ -121,7 +121,7 @@ def _engine_record(
         build_seconds=round(time.monotonic() - started, 1),
         build_peak_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
         fused=compiled.fused,
-        unfused=compiled.left,
+        unfused=compiled.unfused,
         uncaptured=tuple(str(refusal) for refusal in compiled.uncaptured),
         variants=variants(compiled.path),
         prelude=prelude,

@@ -1,10 +1,10 @@
 """The fusions of a typed graph with channels last, in their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
-from engine_build.target.onnxruntime_cuda.attention_biases import fuse_attention_biases
 from engine_build.target.onnxruntime_cuda.bias_gelu import fuse_bias_gelus
 from engine_build.target.onnxruntime_cuda.columns import split_columns
 from engine_build.target.onnxruntime_cuda.convolution_biases import put_biases_behind
@@ -25,7 +25,6 @@ FUSIONS: tuple[Fusion, ...] = (
     remove_identities,
     fuse_geglus,
     fuse_bias_gelus,
-    fuse_attention_biases,
     narrow_layer_norms,
     fuse_skip_norms,
     fuse_bias_adds,
@@ -36,3 +35,13 @@ FUSIONS: tuple[Fusion, ...] = (
     split_columns,
 )
 """In their order: each finds its pattern in what the ones before it left."""
+
+
+def fused_in_turn(model: ir.Model, fusions: Iterable[Fusion] = FUSIONS) -> Iterator[str]:
+    """Apply fusions in place, one after another; gives the name of each when it is done."""
+    for fuse in fusions:
+        # What a fusion replaced would still be a reader to the next fusion.
+        passes.RemoveUnusedNodesPass()(model)
+        fuse(model)
+        passes.RemoveUnusedNodesPass()(model)
+        yield fuse.__name__

@@ -11,12 +11,12 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.bias_gelu import is_exact
 from engine_build.target.onnxruntime_cuda.biases import Biased, biased
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, like, only_reader, rank
+from engine_build.target.onnxruntime_cuda.kernels import takes
+from engine_build.target.onnxruntime_cuda.patterns import only_reader, rank
+from engine_build.target.onnxruntime_cuda.values import own_operator, put_in_place
 
 WIDTHS = (2560, 5120, 6144, 10240, 12288)
 """Widths of x, hidden and gate together, that the kernel takes."""
-
-_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
 
 def fuse_geglus(model: ir.Model) -> None:
@@ -28,16 +28,8 @@ def fuse_geglus(model: ir.Model) -> None:
         product = geglu_of(split)
         x = biased(split.inputs[0])
         if product is not None and x is not None and _taken(x):
-            output = like(product.outputs[0], f"{product.outputs[0].name}.fused")
-            node = ir.node(
-                "BiasSplitGelu",
-                [x.raw, x.bias],
-                domain=DOMAIN,
-                outputs=[output],
-                name=f"{output.name}.node",
-            )
-            graph.insert_before(product, node)
-            product.outputs[0].replace_all_uses_with(output)
+            made = own_operator("BiasSplitGelu", [x.raw, x.bias], product.outputs[0])
+            put_in_place(made, product, graph)
 
 
 def geglu_of(split: ir.Node) -> ir.Node | None:
@@ -45,7 +37,7 @@ def geglu_of(split: ir.Node) -> ir.Node | None:
     source = split.inputs[0]
     if len(split.outputs) != 2 or rank(source) != 3 or "num_outputs" not in split.attributes:
         return None
-    if split.attributes["axis"].as_int() not in (2, -1):
+    if "axis" not in split.attributes or split.attributes["axis"].as_int() not in (2, -1):
         return None
     hidden, gate = split.outputs
     gelu = only_reader(gate, "Gelu")
@@ -58,4 +50,4 @@ def geglu_of(split: ir.Node) -> ir.Node | None:
 
 
 def _taken(x: Biased) -> bool:
-    return x.width in WIDTHS and x.raw.dtype in _DTYPES
+    return x.width in WIDTHS and takes("BiasSplitGelu", x.raw.dtype)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from engine_build.target.onnxruntime_cuda.kernels import takes
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, only_reader, producer
 
-# The CUDA kernel takes groups of an even number of channels, at most so many, and no bf16.
+# The CUDA kernel takes groups of an even number of channels, at most so many.
 _LARGEST_GROUP = 512
-_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _found(norm: ir.Node) -> _GroupNorm | None:
 def _taken(norm: _GroupNorm) -> bool:
     """True where the operator computes exactly this group norm."""
     shape = norm.source.shape
-    if shape is None or len(shape) != 4 or norm.source.dtype not in _DTYPES:
+    if shape is None or len(shape) != 4 or not takes("GroupNorm", norm.source.dtype):
         return False
     channels = shape[1]
     if not isinstance(channels, int) or channels % norm.groups:

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.kernels import MADE_ON_HOST, READ_ON_HOST, has_kernel
+from engine_build.target.onnxruntime_cuda.patterns import NARROW
+from engine_build.target.onnxruntime_cuda.values import constant
 
 _SMALL = 100
 """The most elements of a constant that lets the node that reads it fall to the host."""
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
-_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def put_numbers_on_device(model: ir.Model) -> None:
@@ -93,7 +94,7 @@ class Placement:
         ):
             return False  # Its kernel takes it from there.
         return any(value in self.on_host for value in inputs) and all(
-            value.dtype not in _NARROW and (value in self.on_host or self._follows(value))
+            value.dtype not in NARROW and (value in self.on_host or self._follows(value))
             for value in inputs
         )
 
@@ -137,8 +138,8 @@ class _Numbers:
         """The Range from a number to the next number: the number itself, on the device."""
         number, name = value.type, f"{value.name}.device"
         assert value.dtype is not None
-        one = _constant(self._graph, f"{name}.one", 1, value.dtype)
-        axis = _constant(self._graph, f"{name}.axis", [0], ir.DataType.INT64)
+        one = constant(self._graph, f"{name}.one", 1, value.dtype)
+        axis = constant(self._graph, f"{name}.axis", [0])
         end = ir.Value(name=f"{name}.end", shape=ir.Shape([]), type=number)
         row = ir.Value(name=f"{name}.row", shape=ir.Shape([1]), type=number)
         twin = ir.Value(name=name, shape=ir.Shape([]), type=number)
@@ -181,9 +182,9 @@ def _find_maxima_by_kernels(graph: ir.Graph) -> None:
 def _replace_argmax(node: ir.Node, source: ir.Value, extent: int, graph: ir.Graph) -> None:
     output = node.outputs[0]
     name = str(output.name)
-    axis = _constant(graph, f"{name}.axis", [-1], ir.DataType.INT64)
-    places = _constant(graph, f"{name}.places", list(range(extent)), ir.DataType.INT64)
-    behind = _constant(graph, f"{name}.behind", [extent], ir.DataType.INT64)
+    axis = constant(graph, f"{name}.axis", [-1])
+    places = constant(graph, f"{name}.places", range(extent))
+    behind = constant(graph, f"{name}.behind", [extent])
     largest = ir.Value(name=f"{name}.largest", type=source.type)
     is_there = ir.Value(
         name=f"{name}.is_there", shape=source.shape, type=ir.TensorType(ir.DataType.BOOL)
@@ -216,11 +217,3 @@ def _is_constant(value: ir.Value) -> bool:
 def _is_small_constant(value: ir.Value) -> bool:
     constant = value.const_value
     return constant is not None and constant.size <= _SMALL
-
-
-def _constant(graph: ir.Graph, name: str, numbers: int | list[int], dtype: ir.DataType) -> ir.Value:
-    content = ir.tensor(numbers, dtype=dtype, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(content.numpy().shape), type=ir.TensorType(dtype))
-    value.const_value = content
-    graph.register_initializer(value)
-    return value

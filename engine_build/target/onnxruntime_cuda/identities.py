@@ -1,9 +1,11 @@
-"""Removes nodes that leave every number as it is, which stand between what fusions look for, and
-Casts of which only the shape is read.
+"""Removes nodes that change no number, which stand between what fusions look for.
 
-PyTorch's exporter writes the divisions by one of diffusers' output scales. Sines and cosines of a
-time are joined, and swapped in nodes of their own. The rules for attention
-leave heads that are split off and put back: a Reshape and a Transpose, and the same in return.
+These are divisions by 1, pairs of Transposes and of Reshapes, Slices of a whole input of a Concat,
+and Expands that repeat nothing. Equal Shapes become one, and are read before Casts.
+
+PyTorch's exporter writes the divisions by one of diffusers' output scales; sines and cosines of a
+time are joined, and swapped in nodes of their own. The rules for attention leave heads that are
+split off and put back: a Reshape and a Transpose, and the same in return.
 """
 
 import onnx_ir as ir
@@ -14,6 +16,7 @@ from engine_build.target.onnxruntime_cuda.patterns import (
     producer,
     rank,
     same_shape,
+    shape_part,
 )
 
 _SPREADING = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Where")
@@ -40,9 +43,7 @@ def remove_identities(model: ir.Model) -> None:
 def _told(shape: ir.Node) -> tuple[int | str, ...] | None:
     """The extents that a Shape tells; None where they are unknown."""
     found = extents(shape.inputs[0])
-    start, end = shape.attributes.get("start"), shape.attributes.get("end")
-    part = slice(start.as_int() if start else None, end.as_int() if end else None)
-    return None if found is None else found[part]
+    return None if found is None else found[shape_part(shape)]
 
 
 def _same_numbers(node: ir.Node) -> ir.Value | None:
@@ -64,18 +65,21 @@ def _sliced_from(node: ir.Node) -> ir.Value | None:
     """The value that a Slice takes from a Concat as a whole: diffusers joins the sines and cosines
     of a time, and swaps them in another node."""
     concat = producer(node.inputs[0], "Concat")
-    begin, end, axis, step = (number(value) for value in (*node.inputs[1:], *[None] * 4)[:4])
-    if concat is None or begin is None or end is None or axis is None or step not in (None, 1):
+    if concat is None or len(node.inputs) < 4:
+        return None
+    begin, end, axis = (number(value) for value in node.inputs[1:4])
+    step = number(node.inputs[4]) if len(node.inputs) > 4 else 1
+    if begin is None or end is None or axis is None or step != 1:
         return None
     axes = len(concat.outputs[0].shape or ())
     if not axes or axis % axes != concat.attributes["axis"].as_int() % axes:
         return None
     place = 0
-    for value in concat.inputs:
+    for index, value in enumerate(concat.inputs):
         extent = value.shape[int(axis)] if value is not None and value.shape else None
         if not isinstance(extent, int):
             return None
-        last = value is concat.inputs[-1]
+        last = index == len(concat.inputs) - 1
         if place == begin and (place + extent == end or (last and place + extent < end)):
             return value
         place += extent
@@ -84,16 +88,29 @@ def _sliced_from(node: ir.Node) -> ir.Value | None:
 
 def _unscaled(node: ir.Node) -> ir.Value | None:
     first, second = node.inputs
-    if number(second) == 1 and rank(first) and (rank(second) or 0) <= (rank(first) or 0):
+    if (
+        not _is_stored(second)
+        and number(second) == 1
+        and rank(first)
+        and (rank(second) or 0) <= (rank(first) or 0)
+    ):
         return first
     return None
+
+
+def _is_stored(value: ir.Value | None) -> bool:
+    """True for a weight of the package, which keeps its place in the graph whatever its number."""
+    return value is not None and isinstance(value.const_value, ir.ExternalTensor)
 
 
 def _untransposed(node: ir.Node) -> ir.Value | None:
     before = producer(node.inputs[0], "Transpose")
     if before is None:
         return None
-    first, second = (tuple(each.attributes["perm"].as_ints()) for each in (before, node))
+    orders = [each.attributes.get("perm") for each in (before, node)]
+    if None in orders:
+        return None
+    first, second = (tuple(order.as_ints()) for order in orders if order is not None)
     back = tuple(first[axis] for axis in second)
     return before.inputs[0] if back == tuple(range(len(back))) else None
 

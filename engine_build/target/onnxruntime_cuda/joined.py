@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.kernels import LARGEST_CONCAT
-from engine_build.target.onnxruntime_cuda.patterns import constant, is_constant, is_vector
+from engine_build.target.onnxruntime_cuda.patterns import extents, is_constant, is_vector
+from engine_build.target.onnxruntime_cuda.values import constant
 
 _LARGEST = 2**25
 """The most elements of a joined matrix, which is copied when the graph is opened: enough for the
@@ -39,8 +40,10 @@ def _is_plain(gemm: ir.Node) -> bool:
     transposed = "transB" in attributes and attributes["transB"].as_int() == 1
     straight = "transA" not in attributes or attributes["transA"].as_int() == 0
     scales = [attributes[name].as_float() for name in ("alpha", "beta") if name in attributes]
+    weight, bias = extents(gemm.inputs[1]), extents(gemm.inputs[2])
     constant = is_constant(gemm.inputs[1]) and is_vector(gemm.inputs[2])
-    return transposed and straight and constant and all(scale == 1 for scale in scales)
+    fits = weight is not None and bias == weight[:1] and extents(gemm.inputs[0]) is not None
+    return transposed and straight and constant and fits and all(scale == 1 for scale in scales)
 
 
 def _elements(gemm: ir.Node) -> int:

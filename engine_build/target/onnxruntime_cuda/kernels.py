@@ -122,6 +122,11 @@ def has_kernel(node: ir.Node) -> bool:
     return dtypes is None or dtype is None or dtype in dtypes
 
 
+def takes(op_type: str, dtype: ir.DataType | None) -> bool:
+    """True where one of ONNX Runtime's own operators has a kernel for a dtype."""
+    return dtype in _KERNELS[DOMAIN][op_type]
+
+
 def keyed_by(node: ir.Node) -> ir.DataType | None:
     """The dtype that decides which kernel a node takes."""
     index = _KEYED_BY.get(node.op_type, 0)

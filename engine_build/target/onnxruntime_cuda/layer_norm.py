@@ -7,7 +7,8 @@ rounding that the Casts made: the norm reads and writes half as many bytes, and 
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import NARROW, in_dtype, producer, readers
+from engine_build.target.onnxruntime_cuda.patterns import NARROW, producer, readers
+from engine_build.target.onnxruntime_cuda.values import in_dtype
 
 
 def narrow_layer_norms(model: ir.Model) -> None:

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.kernels import takes
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, shape_part
+from engine_build.target.onnxruntime_cuda.values import constant
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 """The orders of axes that put a picture's channels last, and back to where they were."""
-
-# NhwcConv has no kernel for bf16.
-_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 
 _ELEMENTWISE = frozenset(
     {
@@ -82,7 +81,7 @@ class _ChannelsLast:
         picture, weight, *bias = node.inputs
         assert picture is not None
         assert weight is not None
-        if not _is_picture(picture) or picture.dtype not in _DTYPES:
+        if not _is_picture(picture) or not takes("NhwcConv", picture.dtype):
             return None
         arranged = self._transposed(
             weight, LAST, node, f"{weight.name}.{node.outputs[0].name}.last"
@@ -133,7 +132,7 @@ class _ChannelsLast:
         """Let a Shape read the rearranged picture: no Transpose is made for a shape alone."""
         twin = self._twins.get(node.inputs[0]) if node.inputs[0] is not None else None
         output = node.outputs[0]
-        axes = _axes(node)
+        axes = range(4)[shape_part(node)]
         if twin is None or len(axes) not in (1, 4) or output.is_graph_output():
             return
         place = LAST.index(axes[0]) if len(axes) == 1 else None
@@ -190,20 +189,14 @@ class _ChannelsLast:
         """The numbers of a shape, in another order; constants stay constants."""
         name = f"{value.name}.{before.outputs[0].name}.order"
         if value.const_value is not None:
-            numbers = value.const_value.numpy()[list(order)]
-            return self._constant(ir.tensor(numbers, dtype=value.dtype, name=name))
-        indices = ir.tensor(list(order), dtype=ir.DataType.INT64, name=f"{name}.indices")
-        inputs = [value, self._constant(indices)]
+            assert value.dtype is not None
+            numbers = value.const_value.numpy()[list(order)].tolist()
+            return constant(self._graph, name, numbers, value.dtype)
+        inputs = [value, constant(self._graph, f"{name}.indices", order)]
         output = ir.Value(name=name, shape=ir.Shape([4]), type=value.type)
         node = ir.node("Gather", inputs, {"axis": 0}, outputs=[output], name=name)
         self._graph.insert_before(before, node)
         return output
-
-    def _constant(self, content: ir.TensorProtocol) -> ir.Value:
-        value = ir.Value(name=content.name, shape=ir.Shape([4]), type=ir.TensorType(content.dtype))
-        value.const_value = content
-        self._graph.register_initializer(value)
-        return value
 
 
 def permuted(shape: ir.Shape | None, order: Sequence[int]) -> ir.Shape | None:
@@ -218,13 +211,6 @@ def _is_picture(value: ir.Value) -> bool:
 def _is_single(value: ir.Value) -> bool:
     """True for a single number, of whatever number of axes."""
     return value.shape is not None and all(extent == 1 for extent in value.shape)
-
-
-def _axes(shape: ir.Node) -> range:
-    """The axes of a picture that a Shape tells."""
-    start, end = shape.attributes.get("start"), shape.attributes.get("end")
-    part = slice(start.as_int() if start else None, end.as_int() if end else None)
-    return range(4)[part]
 
 
 def _name(node: ir.Node) -> str:

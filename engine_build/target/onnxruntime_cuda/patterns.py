@@ -1,7 +1,5 @@
 """Questions that fusions ask of a graph: the producer and the readers of a value, and constants."""
 
-from collections.abc import Sequence
-
 import onnx_ir as ir
 
 DOMAIN = "com.microsoft"
@@ -40,8 +38,8 @@ def readers(value: ir.Value) -> list[ir.Node]:
 
 
 def is_constant(value: ir.Value | None) -> bool:
-    """True for an initializer, what is cast, moved or reshaped of one, and a sum of constant
-    vectors."""
+    """True for an initializer, for a Cast, Reshape, Transpose or Unsqueeze of one, for a sum of
+    constant vectors, and for an absent input."""
     if value is None:
         return True
     made = value.producer()
@@ -92,57 +90,14 @@ def same_shape(one: ir.Value | None, other: ir.Value | None) -> bool:
     return extents(one) is not None and extents(one) == extents(other)
 
 
-def like(value: ir.Value, name: str) -> ir.Value:
-    """A new value of another's shape and dtype."""
-    return ir.Value(name=name, shape=value.shape, type=value.type)
+def is_residual(add: ir.Node) -> bool:
+    """True for an Add of two values of one shape, none of them a constant."""
+    first, second = add.inputs
+    constant = is_constant(first) or is_constant(second)
+    return not constant and same_shape(first, second) and not add.outputs[0].is_graph_output()
 
 
-def constant(graph: ir.Graph, name: str, numbers: Sequence[int]) -> ir.Value:
-    """A new initializer of whole numbers."""
-    content = ir.tensor(list(numbers), dtype=ir.DataType.INT64, name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape([len(numbers)]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=content,
-    )
-    graph.register_initializer(value)
-    return value
-
-
-def constant_sum(one: ir.Value | None, other: ir.Value | None, graph: ir.Graph) -> ir.Value | None:
-    """The sum of two constant vectors, where None is zero; ONNX Runtime folds the Add."""
-    if one is None or other is None:
-        return other if one is None else one
-    name = f"{one.name}+{other.name}"
-    total = like(one, name)
-    node = ir.node("Add", [one, other], outputs=[total], name=f"{name}.node")
-    _put_behind_constants(node, graph)
-    return total
-
-
-def in_dtype(value: ir.Value, dtype: ir.DataType, graph: ir.Graph) -> ir.Value:
-    """A constant in a dtype: what was stored, where it was widened from that dtype."""
-    if value.dtype == dtype:
-        return value
-    cast = producer(value, "Cast")
-    stored = cast.inputs[0] if cast is not None else value
-    assert stored is not None
-    if stored.dtype == dtype:
-        return stored
-    name = f"{stored.name}.as.{dtype.name.lower()}"
-    output = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
-    node = ir.node("Cast", [stored], {"to": dtype.value}, outputs=[output], name=f"{name}.node")
-    _put_behind_constants(node, graph)
-    return output
-
-
-def _put_behind_constants(node: ir.Node, graph: ir.Graph) -> None:
-    """Put a node of constants behind what makes them: at the front, or right behind the last."""
-    made = [value.producer() for value in node.inputs if value is not None]
-    before = [each for each in made if each is not None]
-    if not before:
-        graph.insert_before(graph[0], node)
-        return
-    order = {each: index for index, each in enumerate(graph)}
-    graph.insert_after(max(before, key=lambda each: order[each]), node)
+def shape_part(shape: ir.Node) -> slice:
+    """The axes that a Shape tells."""
+    start, end = shape.attributes.get("start"), shape.attributes.get("end")
+    return slice(start.as_int() if start else None, end.as_int() if end else None)

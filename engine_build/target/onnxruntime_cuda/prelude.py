@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from engine_build.target.onnxruntime_cuda.host import Placement
+from engine_build.target.onnxruntime_cuda.patterns import shape_part
 from runtime.package.manifest import RoleRecord
 from runtime.package.step_graph import TIMESTEP, conditioning_of
 
@@ -71,20 +72,10 @@ def _sizes(graph: ir.Graph, names: Collection[str]) -> Mapping[str, tuple[str, i
         source = node.inputs[0] if node.op_type == "Shape" else None
         if source is None or not source.is_graph_input() or source.shape is None:
             continue
-        read = source.shape[_first(node) : _end(node)]
+        read = source.shape[shape_part(node)]
         if len(read) == 1 and read[0] in axes and source.name not in names:
             found[str(node.outputs[0].name)] = axes[read[0]]
     return found
-
-
-def _first(node: ir.Node) -> int:
-    attribute = node.attributes.get("start")
-    return 0 if attribute is None else attribute.as_int()
-
-
-def _end(node: ir.Node) -> int | None:
-    attribute = node.attributes.get("end")
-    return None if attribute is None else attribute.as_int()
 
 
 def _made_by_prelude(

@@ -18,20 +18,21 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import biased
+from engine_build.target.onnxruntime_cuda.kernels import takes
 from engine_build.target.onnxruntime_cuda.patterns import (
     DOMAIN,
-    constant,
-    constant_sum,
+    extents,
     has_one_reader,
-    like,
+    is_residual,
     producer,
     rank,
     width,
 )
-from engine_build.target.onnxruntime_cuda.skip_norms import (
-    bias_add,
-    is_residual,
-    takes_bias_add,
+from engine_build.target.onnxruntime_cuda.values import (
+    constant,
+    constant_sum,
+    like,
+    own_operator,
 )
 
 _MOVES = ("Reshape", "Transpose", "Unsqueeze")
@@ -51,7 +52,8 @@ def fuse_skip_group_norms(model: ir.Model) -> None:
     for node in list(graph):
         if node.op_type == "GroupNorm":
             add = producer(node.inputs[0], "Add")
-            if add is not None and not add.outputs[0].is_graph_output():
+            answers = (node.outputs[0], *(add.outputs if add is not None else ()))
+            if add is not None and not any(value.is_graph_output() for value in answers):
                 _fuse_norm(node, add, graph)
 
 
@@ -67,8 +69,8 @@ def _fuse_norm(norm: ir.Node, add: ir.Node, graph: ir.Graph) -> None:
     first, second = add.inputs
     assert first is not None
     assert second is not None
-    of_first = _embedding(first, second, graph)
-    of_second = None if of_first is not None else _embedding(second, first, graph)
+    of_first = _embedding(first, second, add, graph)
+    of_second = None if of_first is not None else _embedding(second, first, add, graph)
     embedding, picture = (of_first, second) if of_first is not None else (of_second, first)
     if embedding is not None:
         summand = _without_bias(picture)
@@ -101,12 +103,13 @@ def _fuse_sum(add: ir.Node, graph: ir.Graph) -> None:
     first, second = add.inputs
     assert first is not None
     assert second is not None
-    if not takes_bias_add(first) or not any(_bias(each) for each in (first, second)):
+    if not takes("BiasAdd", first.dtype) or not any(map(_bias, (first, second))):
         return
     one, other = _without_bias(first), _without_bias(second)
     bias = constant_sum(one.bias, other.bias, graph)
     assert bias is not None
-    node = bias_add(_rows(one.raw, graph), bias, _rows(other.raw, graph), add)
+    inputs = [_rows(one.raw, add, graph), bias, _rows(other.raw, add, graph)]
+    node = own_operator("BiasAdd", inputs, inputs[0])
     shape = ir.Value(
         name=f"{node.name}.shape", shape=ir.Shape([4]), type=ir.TensorType(ir.DataType.INT64)
     )
@@ -126,8 +129,8 @@ def _bias(value: ir.Value) -> ir.Value | None:
     convolution = producer(value, "NhwcConv")
     if convolution is not None:
         return convolution.inputs[2] if len(convolution.inputs) == 3 else None
-    reshape = producer(value, "Reshape")
-    product = biased(reshape.inputs[0]) if reshape is not None else None
+    rows = _reshaped_rows(value)
+    product = biased(rows)
     return product.bias if product is not None else None
 
 
@@ -145,18 +148,28 @@ def _without_bias(value: ir.Value) -> _Summand:
     return _Summand(value, bias)
 
 
-def _embedding(value: ir.Value, picture: ir.Value, graph: ir.Graph) -> ir.Value | None:
+def _reshaped_rows(picture: ir.Value) -> ir.Value | None:
+    """The rows `[N, H * W, C]` that a picture was until a Reshape; None for another picture."""
+    reshape = producer(picture, "Reshape")
+    rows = reshape.inputs[0] if reshape is not None else None
+    before, behind = extents(rows), extents(picture)
+    if before is None or behind is None or len(before) != 3:
+        return None
+    return rows if (before[0], before[2]) == (behind[0], behind[3]) else None
+
+
+def _embedding(
+    value: ir.Value, picture: ir.Value, add: ir.Node, graph: ir.Graph
+) -> ir.Value | None:
     """The vectors `[N, 1, 1, C]` that a value adds to every pixel of a picture; None for another
     value. Transposes of vectors are left out: each would be a copy of its own."""
-    if rank(value) != 4 or rank(picture) != 4 or width(value) != width(picture):
-        return None
-    assert value.shape is not None
-    if list(value.shape[1:3]) != [1, 1]:
+    own, whole = extents(value), extents(picture)
+    if own is None or whole is None or len(whole) != 4 or own != (whole[0], 1, 1, whole[3]):
         return None
     vectors = _vectors(value)
     if vectors is None:
         return value
-    name = f"{value.name}.vectors"
+    name = f"{add.outputs[0].name}.vectors"
     axes = constant(graph, f"{name}.axes", [1, 2])
     spread = like(value, name)
     made = ir.node("Unsqueeze", [vectors, axes], outputs=[spread], name=f"{name}.node")
@@ -167,9 +180,9 @@ def _embedding(value: ir.Value, picture: ir.Value, graph: ir.Graph) -> ir.Value 
 
 
 def _vectors(value: ir.Value) -> ir.Value | None:
-    """The vectors `[N, C]` that nodes without a number of their own made `[N, 1, 1, C]` of."""
+    """The vectors `[N, C]` that nodes made `[N, 1, 1, C]` of, each number in its order."""
     made = producer(value, *_MOVES)
-    while made is not None:
+    while made is not None and _keeps_order(made):
         source = made.inputs[0]
         if source is not None and rank(source) == 2 and width(source) == width(value):
             return source
@@ -177,13 +190,24 @@ def _vectors(value: ir.Value) -> ir.Value | None:
     return None
 
 
-def _rows(picture: ir.Value, graph: ir.Graph) -> ir.Value:
-    """A picture `[N, H, W, C]` as rows `[N, H * W, C]`."""
-    made = producer(picture, "Reshape")
-    if made is not None and made.inputs[0] is not None and rank(made.inputs[0]) == 3:
-        return made.inputs[0]
+def _keeps_order(node: ir.Node) -> bool:
+    """True where a node moves no axis but those of a single element."""
+    if node.op_type != "Transpose":
+        return True
+    shape, order = extents(node.inputs[0]), node.attributes.get("perm")
+    if shape is None or order is None:
+        return False
+    moved = [axis for axis in order.as_ints() if shape[axis] != 1]
+    return moved == sorted(moved)
+
+
+def _rows(picture: ir.Value, add: ir.Node, graph: ir.Graph) -> ir.Value:
+    """A picture `[N, H, W, C]`, a summand of an Add, as rows `[N, H * W, C]`."""
+    reshaped = _reshaped_rows(picture)
+    if reshaped is not None:
+        return reshaped
     assert picture.shape is not None
-    name = f"{picture.name}.rows"
+    name = f"{add.outputs[0].name}.{picture.name}.rows"
     rows = ir.Value(
         name=name, shape=ir.Shape([picture.shape[0], None, picture.shape[3]]), type=picture.type
     )

@@ -7,14 +7,16 @@ A block of a transformer ends its products so:
                                        `-> the next residual
 
 `SkipLayerNormalization` is one kernel for all of it: it reads the product and the residual once,
-sums and norms in fp32, and writes the norm and the sum. A sum without a norm is a `BiasAdd`.
+and writes the norm and the sum. Its mean and variance are in fp32 from ONNX Runtime 1.31 on, the
+least that `cuda` takes. A sum without a norm is a `BiasAdd`.
 
-A bias whose sum is normed without a residual is deferred: `norm(p + b)` is the norm of `p + p + 2b`
-with four times the epsilon, to the bit in real numbers, and the residual's readers add `b` to a
-bias of their own.
+A bias whose sum is normed without a residual is deferred: in real numbers `norm(p + b)` is the norm
+of `p + p + 2b` with four times the epsilon, and the residual's readers add `b` to a bias of their
+own. The doubled sum has half of fp16's room.
 
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.SkipLayerNormalization
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BiasAdd
+https://github.com/microsoft/onnxruntime/pull/28682
 """
 
 from collections.abc import Sequence
@@ -22,20 +24,22 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import Biased, biased, biased_product
+from engine_build.target.onnxruntime_cuda.kernels import takes
 from engine_build.target.onnxruntime_cuda.patterns import (
     DOMAIN,
-    constant_sum,
     is_constant,
-    like,
+    is_residual,
     producer,
     rank,
     readers,
-    same_shape,
     width,
 )
-
-# There is no kernel for bf16.
-_BIAS_ADD_DTYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
+from engine_build.target.onnxruntime_cuda.values import (
+    constant_sum,
+    like,
+    own_operator,
+    put_in_place,
+)
 
 
 def fuse_skip_norms(model: ir.Model) -> None:
@@ -53,42 +57,16 @@ def fuse_bias_adds(model: ir.Model) -> None:
     for node in list(graph):
         if node.op_type == "Add" and rank(node.outputs[0]) == 3 and is_residual(node):
             found = _biased_input(node)
-            if found is not None and takes_bias_add(found[0].raw):
+            if found is not None and takes("BiasAdd", node.outputs[0].dtype):
                 product, skip = found
-                replace(node, bias_add(product.raw, product.bias, skip, node), graph)
-
-
-def is_residual(add: ir.Node) -> bool:
-    """True for an Add of two values of one shape, none of them a constant."""
-    first, second = add.inputs
-    constant = is_constant(first) or is_constant(second)
-    return not constant and same_shape(first, second) and not add.outputs[0].is_graph_output()
-
-
-def takes_bias_add(value: ir.Value) -> bool:
-    """True where `BiasAdd` has a kernel for a value's dtype; it takes any width."""
-    return value.dtype in _BIAS_ADD_DTYPES
-
-
-def bias_add(raw: ir.Value, bias: ir.Value, skip: ir.Value, add: ir.Node) -> ir.Node:
-    """The BiasAdd of `raw + bias + skip` that takes the place of an Add."""
-    output = like(raw, f"{add.outputs[0].name}.fused")
-    return ir.node(
-        "BiasAdd",
-        [raw, bias, skip],
-        domain=DOMAIN,
-        outputs=[output],
-        name=f"{output.name}.node",
-    )
-
-
-def replace(add: ir.Node, node: ir.Node, graph: ir.Graph) -> None:
-    """Put a node in an Add's place: all that read the sum read the node's last output."""
-    graph.insert_before(add, node)
-    add.outputs[0].replace_all_uses_with(node.outputs[-1])
+                made = own_operator("BiasAdd", [product.raw, product.bias, skip], node.outputs[0])
+                put_in_place(made, node, graph)
 
 
 def _is_of_rows(norm: ir.Node) -> bool:
+    """True for a norm of the last of three axes, by constants: its node may stand before them."""
+    if not all(map(is_constant, norm.inputs[1:])):
+        return False
     source, axis = norm.inputs[0], norm.attributes.get("axis")
     last = axis is None or axis.as_int() in (-1, 2)
     return rank(source) == 3 and last and not norm.outputs[0].is_graph_output()

@@ -108,6 +108,17 @@ def test_what_a_part_did_not_find_has_no_figure() -> None:
     }
 
 
+def test_a_compiler_that_never_ran_has_no_figure() -> None:
+    broken = {**DIFFUSERS, "compiled": {"default": {"failed": "no compiler"}}}
+    found = figures({**RESULTS, "diffusers": broken})
+    assert FIGURES.keys() - found.keys() == {"diffusers, torch.compile: picture, s"}
+
+
+def test_a_result_of_another_form_is_no_missing_figure() -> None:
+    with pytest.raises(TypeError):
+        figures({**RESULTS, "served": {**SERVED, "loops": [[0, 2.5]]}})
+
+
 def test_aims_are_met_or_missed() -> None:
     aims = FAMILIES["sdxl"].aims
     assert {row["figure"]: row["is"] for row in verdicts(aims, figures(RESULTS))} == {

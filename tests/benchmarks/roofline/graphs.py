@@ -4,9 +4,9 @@ import onnx.parser
 import onnx_ir as ir
 
 from benchmarks.roofline.call import Cost
-from benchmarks.roofline.known import Shape
 from benchmarks.roofline.prediction import costs
-from benchmarks.roofline.shapes import input_shapes, known_values
+from benchmarks.roofline.shapes import known_values, shapes_at
+from benchmarks.roofline.value_facts import Shape
 
 
 def graph(text: str) -> ir.Model:
@@ -18,14 +18,14 @@ def graph(text: str) -> ir.Model:
 def shapes(text: str, **extents: int) -> dict[str, Shape]:
     """Shapes of all values by name."""
     model = graph(text)
-    known = known_values(model, input_shapes(model, extents))
+    known = known_values(model, shapes_at(model, extents))
     return {str(value.name): facts.shape for value, facts in known.items()}
 
 
 def found(text: str, **extents: int) -> list[Cost]:
     """Launches of the nodes that run."""
     model = graph(text)
-    return costs(model, input_shapes(model, extents))
+    return costs(model, shapes_at(model, extents))
 
 
 def kinds(text: str, **extents: int) -> list[str]:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from benchmarks.roofline.shapes import input_shapes, known_values
+from benchmarks.roofline.shapes import known_values, shapes_at
 from engine_build.target.onnxruntime_cuda.compiler import optimise
 from engine_build.target.onnxruntime_cuda.definitions import define_operators
 from runtime.backends.onnxruntime.cpu import open_session
@@ -23,7 +23,7 @@ EXTENTS = {
 
 def outputs_by_onnxruntime(model: ir.Model, folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all values that the CPU's provider computes, at EXTENTS."""
-    given = input_shapes(model, EXTENTS)
+    given = shapes_at(model, EXTENTS)
     define_operators(model)
     model.graph.outputs[:] = [
         value for node in model.graph for value in node.outputs if value.uses() or node.outputs
@@ -46,7 +46,7 @@ def _zeros(shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 def agrees(model: ir.Model, folder: Path) -> int:
     """Number of values of a graph, after asserting that all have the shapes of ONNX Runtime."""
-    known = known_values(model, input_shapes(model, EXTENTS))
+    known = known_values(model, shapes_at(model, EXTENTS))
     mine = {str(value.name): facts.shape for value, facts in known.items()}
     theirs = outputs_by_onnxruntime(model, folder)
     assert {name: mine[name] for name in theirs} == theirs
@@ -131,11 +131,11 @@ def test_numbers_are_followed_through_the_arithmetic_of_shapes() -> None:
 def test_an_extent_of_multiples_is_the_axis_itself() -> None:
     model = graph("g (float[batch] x) => (y) { y = Relu (x) }")
     model.graph.inputs[0].shape = ir.Shape(["batch", "4*height_4"])
-    assert input_shapes(model, {"batch": 1, "height": 12}) == {"x": (1, 12)}
+    assert shapes_at(model, {"batch": 1, "height": 12}) == {"x": (1, 12)}
     with pytest.raises(BuildError, match="height = 10: expected a multiple of 4"):
-        input_shapes(model, {"batch": 1, "height": 10})
+        shapes_at(model, {"batch": 1, "height": 10})
     with pytest.raises(BuildError, match="give one for 'height'"):
-        input_shapes(model, {"batch": 1})
+        shapes_at(model, {"batch": 1})
 
 
 def test_an_operator_without_a_rule_is_named_with_its_node() -> None:

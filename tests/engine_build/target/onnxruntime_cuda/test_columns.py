@@ -43,3 +43,9 @@ def test_what_is_no_column_of_a_known_number_stays(model) -> None:
     before = operators(model)
     split_columns(model)
     assert operators(model) == before
+
+
+def test_a_few_columns_of_many_stay_by_themselves() -> None:
+    model = columns(extent="8")
+    split_columns(model)
+    assert "Split" not in operators(model)

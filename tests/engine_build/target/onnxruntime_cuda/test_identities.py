@@ -113,3 +113,24 @@ def test_joined_values_that_are_swapped_are_joined_the_other_way(begin: str, swa
     passes.RemoveUnusedNodesPass()(model)
     assert operators(model).count("Slice") == (0 if swaps else 2)
     np.testing.assert_array_equal(run(model, x)[0], expected)
+
+
+TWICE = """
+twice (float[B, 2] x, float[B, 3] z, int64[1] zero, int64[1] end, int64[1] one)
+    => (float[B, 7] y)
+<float[B, 7] joined, float[B, 7] taken>
+{
+    joined = Concat <axis = -1> (x, z, x)
+    taken = Slice (joined, zero, end, one)
+    y = Neg (taken)
+}
+"""
+
+
+def test_a_value_that_is_joined_twice_is_not_taken_for_the_whole() -> None:
+    model = graph(TWICE, zero=np.array([0]), end=np.array([7]), one=np.array([1]))
+    x, z = (np.random.default_rng(1).normal(size=(4, n)).astype(np.float32) for n in (2, 3))
+    (expected,) = run(model, x, z)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    np.testing.assert_array_equal(run(model, x, z)[0], expected)

@@ -59,3 +59,16 @@ def test_matrices_too_large_to_be_copied_stay_apart(monkeypatch: pytest.MonkeyPa
     model = products()
     join_products(model)
     assert operators(model).count("Gemm") == 2
+
+
+def test_a_bias_of_one_number_for_all_is_not_joined() -> None:
+    text = PRODUCTS.format(more="", other="x").replace("float[5] bias2", "float[1] bias2")
+    model = graph(
+        text,
+        weight=np.ones((3, 4), np.float32),
+        bias=np.ones(3, np.float32),
+        weight2=np.ones((5, 4), np.float32),
+        bias2=np.ones(1, np.float32),
+    )
+    join_products(model)
+    assert operators(model).count("Gemm") == 2

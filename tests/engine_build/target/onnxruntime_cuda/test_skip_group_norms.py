@@ -156,3 +156,105 @@ def test_rows_are_summed_with_a_picture_as_rows() -> None:
     assert first is not None
     assert first.name == "product"
     np.testing.assert_allclose(run(model, *inputs)[0], expected, atol=1e-6)
+
+
+def both(model) -> None:
+    fuse_skip_group_norms(model)
+    fuse_picture_sums(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+SHARED = f"""
+shared (float[N, H, W, 4] x, float[N, 8] time, float[8, 1, 1, 4] kernel, float[8] bias,
+        float[8] gamma, float[8] beta, int64[2] axes) => (float[N, H, W, 8] y)
+<float[N, H, W, 8] one, float[N, H, W, 8] two, float[N, 1, 1, 8] spread, float[N, H, W, 8] a,
+ float[N, H, W, 8] b, float[N, H, W, 8] c, float[N, H, W, 8] d>
+{{
+    one = com.microsoft.NhwcConv <{CONV}> (x, kernel, bias)
+    two = com.microsoft.NhwcConv <{CONV}> (x, kernel, bias)
+    spread = Unsqueeze (time, axes)
+    a = Add (one, spread)
+    b = Add (two, spread)
+    c = com.microsoft.GroupNorm <{NORM}> (a, gamma, beta)
+    d = com.microsoft.GroupNorm <{NORM}> (b, gamma, beta)
+    y = Sub (c, d)
+}}
+"""
+
+
+def test_two_pictures_share_an_embedding() -> None:
+    model = graph(
+        SHARED,
+        kernel=numbers(8, 1, 1, 4),
+        bias=numbers(8),
+        gamma=numbers(8),
+        beta=numbers(8),
+        axes=np.array([1, 2]),
+    )
+    inputs = numbers(2, 3, 5, 4), numbers(2, 8)
+    (expected,) = run(model, *inputs)
+    both(model)
+    assert operators(model).count("SkipGroupNorm") == 2
+    np.testing.assert_allclose(run(model, *inputs)[0], expected, atol=1e-5)
+
+
+DENSE = f"""
+dense (float[N, H, W, 8] r, float[8, 1, 1, 8] kernel, float[8] bias) => (float[N, H, W, 8] y)
+<float[N, H, W, 8] a, float[N, H, W, 8] b, float[N, H, W, 8] c, float[N, H, W, 8] d,
+ float[N, H, W, 8] e>
+{{
+    a = com.microsoft.NhwcConv <{CONV}> (r, kernel, bias)
+    b = Add (a, r)
+    c = Relu (b)
+    d = com.microsoft.NhwcConv <{CONV}> (c, kernel, bias)
+    e = Add (d, r)
+    y = Neg (e)
+}}
+"""
+
+
+def test_a_picture_is_a_residual_twice() -> None:
+    model = graph(DENSE, kernel=numbers(8, 1, 1, 8), bias=numbers(8))
+    r = numbers(2, 3, 5, 8)
+    (expected,) = run(model, r)
+    both(model)
+    assert operators(model).count("BiasAdd") == 2
+    np.testing.assert_allclose(run(model, r)[0], expected, atol=1e-5)
+
+
+def test_vectors_whose_numbers_are_rearranged_are_not_read_before() -> None:
+    text = TIMED.format(summands="picture, last")
+    text = text.replace("one = Unsqueeze (time, two)", "one = Transpose <perm = [1, 0]> (time)")
+    text = text.replace("float[N, 8, 1] one", "float[8, N] one")
+    text = text.replace("both = Unsqueeze (one, three)", "both = Reshape (one, shape)")
+    text = text.replace("int64[1] two, int64[1] three", "int64[4] shape")
+    weights = {"kernel": (8, 1, 1, 4), "bias": (8,), "gamma": (8,), "beta": (8,)}
+    constants = {name: numbers(*shape) for name, shape in weights.items()}
+    model = graph(text, **constants, shape=np.array([-1, 8, 1, 1]))
+    inputs = numbers(3, 3, 5, 4), numbers(3, 8)
+    (expected,) = run(model, *inputs)
+    both(model)
+    np.testing.assert_allclose(run(model, *inputs)[0], expected, atol=1e-5)
+
+
+def test_rows_of_another_width_keep_their_bias() -> None:
+    """Heads that are split off behind a product: its bias is no vector of the picture's."""
+    text = ROWS.replace("float[N, H, W, 8]", "float[N, H, W, 4]")
+    model = graph(text, weight=numbers(4, 8), bias=numbers(8), shape=np.array([0, 3, 10, 4]))
+    inputs = numbers(2, 15, 4), numbers(2, 3, 10, 4)
+    (expected,) = run(model, *inputs)
+    both(model)
+    assert "BiasAdd" not in operators(model)
+    np.testing.assert_allclose(run(model, *inputs)[0], expected, atol=1e-6)
+
+
+def test_vectors_of_another_batch_are_no_embedding() -> None:
+    text = TIMED.format(summands="picture, last").replace(
+        "float[N, H, W, 4] x", "float[1, H, W, 4] x"
+    )
+    text = text.replace("float[N, H, W, 8] picture", "float[1, H, W, 8] picture")
+    weights = {"kernel": (8, 1, 1, 4), "bias": (8,), "gamma": (8,), "beta": (8,)}
+    constants = {name: numbers(*shape) for name, shape in weights.items()}
+    model = graph(text, **constants, two=np.array([2]), three=np.array([3]))
+    both(model)
+    assert "SkipGroupNorm" not in operators(model)

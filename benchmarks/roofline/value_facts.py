@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ValueFacts:
     """Shape and dtype of a value, and its numbers where they are few and known."""
 
     shape: Shape

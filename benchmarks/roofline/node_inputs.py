@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from benchmarks.roofline.known import Known, Shape
+from benchmarks.roofline.value_facts import Shape, ValueFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class NodeInputs:
     """A node and its inputs; None for an absent one. Methods raise ValueError for unknowns."""
 
     node: ir.Node
-    inputs: Sequence[Known | None]
+    inputs: Sequence[ValueFacts | None]
 
     def shape(self, index: int) -> Shape:
         """Shape of an input that must be there."""
@@ -50,5 +50,5 @@ class Given:
         found = self.node.attributes.get_ints(name)
         return list(default if found is None else found)
 
-    def _at(self, index: int) -> Known | None:
+    def _at(self, index: int) -> ValueFacts | None:
         return self.inputs[index] if index < len(self.inputs) else None
