@@ -144,14 +144,23 @@ def define_operators(model: ir.Model) -> None:
     functions = [
         ir.serde.deserialize_function(onnx.parser.parse_function(text)) for text in _DEFINITIONS
     ]
-    names = {function.name for function in functions}
+    by_name = {function.name: function for function in functions}
     for node in model.graph:
-        if node.domain == DOMAIN and node.op_type in names:
+        if node.domain == DOMAIN and node.op_type in by_name:
             node.domain = _DEFINED
             for index in _ZERO.get(node.op_type, ()):
                 _fill(node, index, model.graph)
+            _name_outputs(node, len(by_name[node.op_type].outputs))
     model.functions.update({function.identifier(): function for function in functions})
     model.opset_imports[_DEFINED] = 1
+
+
+def _name_outputs(node: ir.Node, count: int) -> None:
+    """Give a node all outputs of its function, those too that it leaves out as an operator."""
+    node.resize_outputs(count)
+    for index, output in enumerate(node.outputs):
+        if not output.name:
+            output.name = f"{node.outputs[0].name}.unread.{index}"
 
 
 def _fill(node: ir.Node, index: int, graph: ir.Graph) -> None:

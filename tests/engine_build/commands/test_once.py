@@ -106,9 +106,12 @@ class Machine:
     @staticmethod
     def _opener(package: ModelPackage, _: Gpu) -> Any:
         def opened(target: Target, role: str) -> OpenEngine:
-            model = ir.load(target.engine(role))
-            define_operators(model)
-            engine: Any = Engine(_Runner(role, model, package.weights_folder(role)))
+            prelude = target.prelude(role)
+            paths = [*([prelude] if prelude else []), target.engine(role)]
+            models = [ir.load(path) for path in paths]
+            for model in models:
+                define_operators(model)
+            engine: Any = Engine(_Runner(role, models, package.weights_folder(role)))
             found: OpenEngine = engine
             return found
 

@@ -47,10 +47,12 @@ ATTENTIONS = {
 
 # Of SDXL alone. Queries, keys and values of CLIP have biases, for each of which the attention would
 # launch a kernel as well; the first encoder's GELU is the sigmoid's, which takes no bias. The first
-# norm reads a sum of fp32 tables, and the last one is an answer in fp32.
+# norm reads a sum of fp32 tables, and the last one of the second encoder is an answer in fp32. The
+# VAE's attention norms rows, for which the operator of group norms takes no bias either.
 UNFUSED = {
-    "text_encoder": {"bias of a product": 48, "layer norm in fp32": 2},
+    "text_encoder": {"bias of a product": 48, "layer norm in fp32": 1},
     "text_encoder_2": {"bias of a product": 96, "layer norm in fp32": 2},
+    "vae_decoder": {"bias of a product": 4, "group norm": 1},
 }
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
