@@ -122,10 +122,10 @@ def optimise(
     model.opset_imports[DOMAIN] = 1
     for _ in fused_in_turn(model, fusions):
         pass
-    put_numbers_on_device(model)
-    passes.RemoveUnusedNodesPass()(model)
     # Fused nodes stand where the first of theirs stood, maybe before constants that they read.
     model.graph.sort()
+    put_numbers_on_device(model)
+    passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
     _omit_what_none_reads(model)
 
