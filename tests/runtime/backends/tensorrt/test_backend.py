@@ -27,7 +27,7 @@ from runtime.backends.tensorrt import refit
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
-from runtime.package import target as target_files
+from runtime.package import engine_record
 from runtime.package.manifest import FileRecord, file_fault
 from runtime.package.target import BackendName, Target
 from runtime.package.tensors import map_tensors
@@ -297,7 +297,7 @@ def test_files_are_checked_while_other_engines_open_each_of_them_once(
             release.wait()
         return file_fault(path, expected, remedy)
 
-    monkeypatch.setattr(target_files, "file_fault", fault)
+    monkeypatch.setattr(engine_record, "file_fault", fault)
     try:
         backend = Machine().backend(model, target)
         backend.open("vae_decoder")
