@@ -8,14 +8,14 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.patterns import NARROW
 
-_MOVES = ("Reshape", "Transpose")
+_MOVES = ("Expand", "Reshape", "Transpose", "Unsqueeze")
 
 # Of the operators that our graphs compute in bf16, ONNX Runtime 1.31 lacks kernels for these.
 _NOT_IN_BF16 = ("Resize",)
 
 
 def narrow_early(model: ir.Model) -> None:
-    """Move Casts to 16 bits before the Reshapes and Transposes of their input, in place; no number
+    """Move Casts to 16 bits before what moves the numbers of their input alone, in place; no number
     changes.
     """
     for cast in reversed(list(model.graph)):

@@ -23,7 +23,7 @@ from engine_build.target.onnxruntime_cuda.fusions import FUSIONS, Fusion, fused_
 from engine_build.target.onnxruntime_cuda.group_norm import fuse_group_norms
 from engine_build.target.onnxruntime_cuda.host import put_numbers_on_device
 from engine_build.target.onnxruntime_cuda.layout import put_channels_last
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, OURS
 from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
 from engine_build.target.onnxruntime_cuda.scaled import scale_stream
 from engine_build.target.precision import typed_graph
@@ -119,7 +119,7 @@ def optimise(
     widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
-    model.opset_imports[DOMAIN] = 1
+    model.opset_imports.update({DOMAIN: 1, OURS: 1})
     for _ in fused_in_turn(model, fusions):
         pass
     # Fused nodes stand where the first of theirs stood, maybe before constants that they read.

@@ -7,7 +7,15 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.biases import biased_product
 from engine_build.target.onnxruntime_cuda.geglu import geglu_of
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, NARROW, is_residual, producer
+from engine_build.target.onnxruntime_cuda.patterns import (
+    DOMAIN,
+    NARROW,
+    OURS,
+    is_residual,
+    producer,
+)
+from engine_build.target.onnxruntime_cuda.rms_norm import rms_norm_of
+from engine_build.target.onnxruntime_cuda.rotations import turn_of
 
 _WITH_A_FUSION: Mapping[str, str] = {
     "Conv": "convolution",
@@ -18,8 +26,8 @@ _WITH_A_FUSION: Mapping[str, str] = {
 
 
 def fused(model: ir.Model) -> dict[str, int]:
-    """The number of nodes of each of ONNX Runtime's own operators."""
-    found = Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
+    """The number of nodes of each operator of ONNX Runtime's own and of ours."""
+    found = Counter(node.op_type for node in model.graph if node.domain in (DOMAIN, OURS))
     return dict(sorted(found.items()))
 
 
@@ -34,14 +42,19 @@ def _unfused(node: ir.Node, *, narrow: bool) -> str | None:
     """The name of what a node should have become part of; `narrow`: the graph is of 16 bits."""
     if node.op_type in _WITH_A_FUSION:
         return _WITH_A_FUSION[node.op_type]
-    if node.op_type == "Split" and geglu_of(node) is not None:
-        return "GEGLU"
-    if node.op_type == "Add" and biased_product(node) is not None:
-        return "bias of a product"
     if node.op_type == "LayerNormalization":
-        add = producer(node.inputs[0], "Add")
-        if add is not None and is_residual(add):
-            return "layer norm of a sum"
-        if narrow and node.outputs[0].dtype == ir.DataType.FLOAT:
-            return "layer norm in fp32"
-    return None
+        return _unfused_layer_norm(node, narrow=narrow)
+    found = {
+        "GEGLU": node.op_type == "Split" and geglu_of(node) is not None,
+        "RMS norm": node.op_type == "Reciprocal" and rms_norm_of(node) is not None,
+        "rotation": turn_of(node) is not None,
+        "bias of a product": biased_product(node) is not None,
+    }
+    return next((name for name, is_left in found.items() if is_left), None)
+
+
+def _unfused_layer_norm(norm: ir.Node, *, narrow: bool) -> str | None:
+    add = producer(norm.inputs[0], "Add")
+    if add is not None and is_residual(add):
+        return "layer norm of a sum"
+    return "layer norm in fp32" if narrow and norm.outputs[0].dtype == ir.DataType.FLOAT else None

@@ -8,6 +8,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.plain_operators import write_out_operators
 from engine_build.target.onnxruntime_cuda.values import constant
 
 # A domain of ours: in ONNX Runtime's own domain these names stand for its kernels, which the CPU
@@ -140,7 +141,9 @@ _ZERO = {"SkipGroupNorm": (4,), "SkipLayerNormalization": (3, 4)}
 
 
 def define_operators(model: ir.Model) -> None:
-    """Let a graph call the functions instead of the operators, in place."""
+    """Let a graph call the functions instead of the operators, and write out those of ours, in
+    place."""
+    write_out_operators(model)
     functions = [
         ir.serde.deserialize_function(onnx.parser.parse_function(text)) for text in _DEFINITIONS
     ]

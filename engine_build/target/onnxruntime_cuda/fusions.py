@@ -8,10 +8,14 @@ import onnx_ir.passes.common as passes
 from engine_build.target.onnxruntime_cuda.bias_gelu import fuse_bias_gelus
 from engine_build.target.onnxruntime_cuda.columns import split_columns
 from engine_build.target.onnxruntime_cuda.convolution_biases import put_biases_behind
+from engine_build.target.onnxruntime_cuda.gated_activation import fuse_gated_activations
+from engine_build.target.onnxruntime_cuda.gated_sums import fuse_gated_sums
 from engine_build.target.onnxruntime_cuda.geglu import fuse_geglus
-from engine_build.target.onnxruntime_cuda.identities import remove_identities
+from engine_build.target.onnxruntime_cuda.identities import remove_identities, share_equal_nodes
 from engine_build.target.onnxruntime_cuda.joined import join_products
 from engine_build.target.onnxruntime_cuda.layer_norm import narrow_layer_norms
+from engine_build.target.onnxruntime_cuda.modulated_norms import fuse_modulations, fuse_norms
+from engine_build.target.onnxruntime_cuda.rotated_heads import fuse_heads, fuse_rotated_heads
 from engine_build.target.onnxruntime_cuda.skip_group_norms import (
     fuse_picture_sums,
     fuse_skip_group_norms,
@@ -23,6 +27,13 @@ Fusion = Callable[[ir.Model], None]
 
 FUSIONS: tuple[Fusion, ...] = (
     remove_identities,
+    share_equal_nodes,
+    fuse_norms,
+    fuse_modulations,
+    fuse_gated_sums,
+    fuse_rotated_heads,
+    fuse_heads,
+    fuse_gated_activations,
     fuse_geglus,
     fuse_bias_gelus,
     narrow_layer_norms,
@@ -44,4 +55,6 @@ def fused_in_turn(model: ir.Model, fusions: Iterable[Fusion] = FUSIONS) -> Itera
         passes.RemoveUnusedNodesPass()(model)
         fuse(model)
         passes.RemoveUnusedNodesPass()(model)
+        # Fused nodes stand where the last of theirs stood, maybe before what makes their inputs.
+        model.graph.sort()
         yield fuse.__name__

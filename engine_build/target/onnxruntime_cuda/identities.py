@@ -1,16 +1,23 @@
 """Removes nodes that change no number, which stand between what fusions look for.
 
 These are divisions by 1, pairs of Transposes and of Reshapes, Slices of a whole input of a Concat,
-and Expands that repeat nothing. Equal Shapes become one, and are read before Casts.
+Concats of all Slices of a value, Casts to 16 bits and back, and Expands that repeat nothing. Equal
+Shapes become one, and are read before Casts.
 
 PyTorch's exporter writes the divisions by one of diffusers' output scales; sines and cosines of a
-time are joined, and swapped in nodes of their own. The rules for attention leave heads that are
-split off and put back: a Reshape and a Transpose, and the same in return.
+time are joined, and swapped in nodes of their own; a block of FLUX.1 ends with its tokens of text
+and picture apart, and the next block joins them. The rules for attention leave heads that are split
+off and put back: a Reshape and a Transpose, and the same in return.
 """
 
+from collections.abc import Callable, Mapping
+
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from engine_build.target.onnxruntime_cuda.patterns import (
+    NARROW,
+    cut_of,
     extents,
     number,
     producer,
@@ -21,6 +28,9 @@ from engine_build.target.onnxruntime_cuda.patterns import (
 
 _SPREADING = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Where")
 """Operators that spread a single number over the elements of another input."""
+
+_TO_THE_END = 2**62
+"""An end of a Slice that no extent comes up to: exporters write the largest integer."""
 
 
 def remove_identities(model: ir.Model) -> None:
@@ -40,6 +50,12 @@ def remove_identities(model: ir.Model) -> None:
             output.replace_all_uses_with(source)
 
 
+def share_equal_nodes(model: ir.Model) -> None:
+    """Compute once what equal nodes compute from the same inputs, in place: blocks of a transformer
+    make the same mask each."""
+    passes.CommonSubexpressionEliminationPass()(model)
+
+
 def _told(shape: ir.Node) -> tuple[int | str, ...] | None:
     """The extents that a Shape tells; None where they are unknown."""
     found = extents(shape.inputs[0])
@@ -48,41 +64,52 @@ def _told(shape: ir.Node) -> tuple[int | str, ...] | None:
 
 def _same_numbers(node: ir.Node) -> ir.Value | None:
     """The value that a node's output equals; None where there is none."""
-    if node.op_type in ("Div", "Mul"):
-        return _unscaled(node)
-    if node.op_type == "Transpose":
-        return _untransposed(node)
-    if node.op_type == "Reshape":
-        return _unreshaped(node)
-    if node.op_type == "Slice":
-        return _sliced_from(node)
-    if node.op_type == "Expand":
-        return _unexpanded(node)
-    return None
+    rule = _RULES.get(node.op_type)
+    return rule(node) if rule is not None else None
+
+
+def _unwidened(cast: ir.Node) -> ir.Value | None:
+    """The value of 16 bits that a Cast to its dtype reads as fp32."""
+    widened = producer(cast.inputs[0], "Cast")
+    source = widened.inputs[0] if widened is not None else None
+    if widened is None or source is None or source.dtype not in NARROW:
+        return None
+    wide = widened.outputs[0].dtype == ir.DataType.FLOAT
+    return source if wide and cast.outputs[0].dtype == source.dtype else None
+
+
+def _unsliced(concat: ir.Node) -> ir.Value | None:
+    """The value whose Slices, all of them in their order, a Concat joins."""
+    cuts = [cut_of(producer(value, "Slice")) for value in concat.inputs]
+    source = cuts[0].source if cuts and cuts[0] is not None else None
+    place, axes = 0, rank(source)
+    for cut in cuts:
+        if cut is None or cut.source is not source or cut.begin != place or not axes:
+            return None
+        if cut.axis != concat.attributes["axis"].as_int() % axes:
+            return None
+        place = cut.end
+    return source if place >= _TO_THE_END else None
 
 
 def _sliced_from(node: ir.Node) -> ir.Value | None:
     """The value that a Slice takes from a Concat as a whole: diffusers joins the sines and cosines
     of a time, and swaps them in another node."""
-    concat = producer(node.inputs[0], "Concat")
-    if concat is None or len(node.inputs) < 4:
+    concat, cut = producer(node.inputs[0], "Concat"), cut_of(node)
+    axes = rank(node.inputs[0])
+    if concat is None or cut is None or not axes:
         return None
-    begin, end, axis = (number(value) for value in node.inputs[1:4])
-    step = number(node.inputs[4]) if len(node.inputs) > 4 else 1
-    if begin is None or end is None or axis is None or step != 1:
-        return None
-    axes = len(concat.outputs[0].shape or ())
-    if not axes or axis % axes != concat.attributes["axis"].as_int() % axes:
+    if cut.axis != concat.attributes["axis"].as_int() % axes:
         return None
     place = 0
     for index, value in enumerate(concat.inputs):
-        extent = value.shape[int(axis)] if value is not None and value.shape else None
+        extent = value.shape[cut.axis] if value is not None and value.shape else None
         if not isinstance(extent, int):
             return None
-        last = index == len(concat.inputs) - 1
-        if place == begin and (place + extent == end or (last and place + extent < end)):
+        end, last = place + extent, index == len(concat.inputs) - 1
+        if place == cut.begin and (end == cut.end or (last and end < cut.end)):
             return value
-        place += extent
+        place = end
     return None
 
 
@@ -146,3 +173,15 @@ def _unexpanded(node: ir.Node) -> ir.Value | None:
 def _elements(shape: tuple[int | str, ...]) -> list[str]:
     """The factors of a number of elements, dynamic extents by their names."""
     return sorted(str(extent) for extent in shape if extent != 1)
+
+
+_RULES: Mapping[str, Callable[[ir.Node], ir.Value | None]] = {
+    "Cast": _unwidened,
+    "Concat": _unsliced,
+    "Div": _unscaled,
+    "Expand": _unexpanded,
+    "Mul": _unscaled,
+    "Reshape": _unreshaped,
+    "Slice": _sliced_from,
+    "Transpose": _untransposed,
+}

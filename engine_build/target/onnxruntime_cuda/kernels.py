@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN
+from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, OURS
 
 LARGEST_CONCAT = 32
 """The most inputs of a Concat in a capture (tensor/concat.cc): pointers to more inputs go through
@@ -104,6 +104,7 @@ _KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
         **dict.fromkeys(("GroupNorm", "NhwcConv", "SkipGroupNorm"), _TWO_FLOATS),
         **dict.fromkeys(("BiasGelu", "MultiHeadAttention", "SkipLayerNormalization"), _FLOATS),
     },
+    OURS: dict.fromkeys(("GatedActivation", "GatedSumNorm", "RotatedHeads"), _FLOATS),
 }
 """Dtypes of an operator's kernels, by domain: of its first input, where `_KEYED_BY` names none."""
 

@@ -1,12 +1,20 @@
 """Questions that fusions ask of a graph: the producer and the readers of a value, and constants."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 DOMAIN = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
+OURS = "calotype"
+"""The domain of our operators, whose kernels are in `runtime/backends/onnxruntime/operators`."""
+
 NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 """The dtypes of 16 bits."""
+
+_FLOATS = (*NARROW, ir.DataType.FLOAT)
 
 _FORMS = ("Cast", "Reshape", "Transpose", "Unsqueeze")
 
@@ -30,6 +38,45 @@ def only_reader(made: ir.Value | ir.Node | None, *op_types: str) -> ir.Node | No
         return None
     (reader,) = (use.node for use in value.uses())
     return reader if reader.op_type in op_types else None
+
+
+def uncast(value: ir.Value | None) -> ir.Value | None:
+    """The value before the Casts between floats that lead to `value`."""
+    cast = producer(value, "Cast")
+    while cast is not None and cast.inputs[0] is not None and cast.inputs[0].dtype in _FLOATS:
+        if value is None or value.dtype not in _FLOATS:
+            return value
+        value = cast.inputs[0]
+        cast = producer(value, "Cast")
+    return value
+
+
+def made_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that makes a value, Casts between floats aside, where the node is of one of these
+    operators."""
+    return producer(uncast(value), *op_types)
+
+
+def read_by(value: ir.Value, *op_types: str) -> ir.Node | None:
+    """The one node that reads a value, Casts between floats aside, where the node is of one of
+    these operators."""
+    reader = only_reader(value, "Cast", *op_types)
+    while reader is not None and reader.op_type == "Cast":
+        if reader.outputs[0].dtype not in _FLOATS:
+            return None
+        reader = only_reader(reader, "Cast", *op_types)
+    return reader
+
+
+def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """The input of a node of two inputs that is not `value`, Casts between floats aside; None where
+    both are, or neither."""
+    if len(node.inputs) != 2:
+        return None
+    first, second = (uncast(each) for each in node.inputs)
+    if (first is value) == (second is value):
+        return None
+    return second if first is value else first
 
 
 def readers(value: ir.Value) -> list[ir.Node]:
@@ -95,6 +142,52 @@ def is_residual(add: ir.Node) -> bool:
     first, second = add.inputs
     constant = is_constant(first) or is_constant(second)
     return not constant and same_shape(first, second) and not add.outputs[0].is_graph_output()
+
+
+def depends_on(values: Iterable[ir.Value | None], source: ir.Value) -> bool:
+    """True where one of these values is computed from `source`, or is `source`."""
+    waiting, seen = list(values), set[ir.Value]()
+    while waiting:
+        value = waiting.pop()
+        if value is source:
+            return True
+        made = value.producer() if value is not None and value not in seen else None
+        if made is not None and value is not None:
+            seen.add(value)
+            waiting.extend(made.inputs)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A Slice along one axis, of every element from `begin` to before `end`."""
+
+    source: ir.Value
+    begin: int
+    end: int
+    """Beyond the extent, maybe: a Slice ends there at the latest."""
+    axis: int
+    """Counted from the first."""
+
+
+def cut_of(slice_node: ir.Node | None) -> Cut | None:
+    """What a Slice takes; None where its bounds are no constants, or count from the end."""
+    if slice_node is None or len(slice_node.inputs) < 4:
+        return None
+    source = slice_node.inputs[0]
+    begin, end, axis = (number(value) for value in slice_node.inputs[1:4])
+    step, axes = (number(value) for value in slice_node.inputs[4:5]), rank(source)
+    if begin is None or end is None or axis is None or any(each != 1 for each in step):
+        return None
+    if source is None or not axes or begin < 0 or end <= begin:
+        return None
+    return Cut(source, int(begin), int(end), int(axis) % axes)
+
+
+def is_last_axis(axis: int, value: ir.Value | None) -> bool:
+    """True where an axis, counted from either end, is a value's last one."""
+    axes = rank(value)
+    return axes is not None and axis in (-1, axes - 1)
 
 
 def shape_part(shape: ir.Node) -> slice:

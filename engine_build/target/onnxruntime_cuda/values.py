@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, producer
+from engine_build.target.onnxruntime_cuda.patterns import (
+    DOMAIN,
+    is_constant,
+    producer,
+    readers,
+    uncast,
+)
 
 
 def like(value: ir.Value, name: str) -> ir.Value:
@@ -41,6 +47,58 @@ def own_operator(
     return ir.node(
         op_type, inputs, attributes, domain=DOMAIN, outputs=[output], name=f"{output.name}.node"
     )
+
+
+def as_dtype(value: ir.Value | None, dtype: ir.DataType, graph: ir.Graph) -> ir.Value | None:
+    """A value in a dtype: one of the Casts that lead to `value`, or another Cast; None is None."""
+    if value is None or value.dtype == dtype:
+        return value
+    if is_constant(value):
+        return in_dtype(value, dtype, graph)
+    source = uncast(value)
+    assert source is not None
+    while value is not source:
+        cast = producer(value, "Cast")
+        assert cast is not None
+        value = cast.inputs[0]
+        assert value is not None
+        if value.dtype == dtype:
+            return value
+    for reader in readers(source):
+        if reader.op_type == "Cast" and reader.outputs[0].dtype == dtype:
+            return reader.outputs[0]
+    return _cast(source, dtype, graph)
+
+
+def put_value(made: ir.Value, replaced: ir.Value, graph: ir.Graph) -> None:
+    """Let readers read `made` in the place of `replaced`, behind a Cast where their dtypes differ;
+    Casts of `replaced` to the dtype of `made` go, those of the graph's outputs aside."""
+    for node in readers(replaced):
+        result = node.outputs[0]
+        if node.op_type == "Cast" and result.dtype == made.dtype and not result.is_graph_output():
+            result.replace_all_uses_with(made)
+            graph.remove(node, safe=True)
+    if not replaced.uses() and not replaced.is_graph_output():
+        return
+    name, dtype = replaced.name, replaced.dtype
+    assert dtype is not None
+    value = made if made.dtype == dtype else _cast(made, dtype, graph)
+    answers = replaced.is_graph_output()
+    replaced.replace_all_uses_with(value, replace_graph_outputs=True)
+    if answers:
+        replaced.name, value.name = f"{name}.replaced", name
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, graph: ir.Graph) -> ir.Value:
+    name = f"{value.name}.as.{dtype.name.lower()}"
+    output = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
+    node = ir.node("Cast", [value], {"to": dtype.value}, outputs=[output], name=f"{name}.node")
+    made = value.producer()
+    if made is None:
+        graph.insert_before(graph[0], node)
+    else:
+        graph.insert_after(made, node)
+    return output
 
 
 def put_in_place(node: ir.Node, replaced: ir.Node, graph: ir.Graph) -> None:
