@@ -104,7 +104,7 @@ def _call(each: Running, known: Mapping[ir.Value, ValueFacts], read: set[ir.Valu
         inputs=tuple(None if value is None else known[value] for value in each.inputs),
         constant=each.constant,
         outputs=tuple(
-            known[value] if value in read or index == 0 else None
+            known[value] if value in read or (index == 0 and value.name) else None
             for index, value in enumerate(outputs)
         ),
     )
