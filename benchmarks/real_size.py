@@ -1,7 +1,8 @@
 """Writes a model of published size, with distinct random weights or none, as a diffusers folder.
 
 The files around the networks (tokenizers, scheduler, model_index.json) come from the tests' tiny
-model of the family; each network's config.json and weights are then replaced. No network is ever in
+model of the family; each network's config.json and weights are then replaced, and a tokenizer that
+reads texts of another length than the published one is told that length. No network is ever in
 memory: random bits are written piece by piece (`benchmarks.random_weights`). Where the numbers do
 not matter, sparse files are written instead: they have every tensor's name, dtype and shape, and
 take no room on disk.
@@ -65,6 +66,16 @@ class RealModel:
 
     save_tiny: Callable[[Path], Path]
     networks: tuple[Network, ...]
+    text_lengths: Mapping[str, int] = field(default_factory=dict)
+    """Published lengths of texts in tokens, by the tokenizer that the tiny model has shorter."""
+
+    def save_around(self, folder: Path) -> None:
+        """Write the tiny folder, its tokenizers with the published lengths."""
+        self.save_tiny(folder)
+        for tokenizer, length in self.text_lengths.items():
+            path = folder / tokenizer / "tokenizer_config.json"
+            content = {**json.loads(path.read_text()), "model_max_length": length}
+            path.write_text(json.dumps(content, indent=2))
 
 
 _CLIP_L = {
@@ -109,6 +120,7 @@ _T5_XXL = {
     "num_heads": 64,
 }
 _FEW_T5 = {"num_layers": 2}
+_T5_TOKENS = 512
 _QWEN3_4B = {
     "vocab_size": 151936,
     "hidden_size": 2560,
@@ -168,6 +180,7 @@ def _flux(make: Callable[[], diffusers.DiffusionPipeline]) -> RealModel:
             Network("text_encoder_2", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
+        {"tokenizer_2": _T5_TOKENS},
     )
 
 
@@ -203,6 +216,7 @@ MODELS: Mapping[str, RealModel] = {
             Network("text_encoder", "T5EncoderModel", _T5_XXL, "BF16", shallow=_FEW_T5),
             _FLOW_VAE,
         ),
+        {"tokenizer": _T5_TOKENS},
     ),
     "zimage": RealModel(
         _folder(zimage_models.zimage_pipeline),
@@ -220,7 +234,7 @@ MODELS: Mapping[str, RealModel] = {
 def write_model(name: str, folder: Path) -> Path:
     """Write `folder` anew with random weights and show progress; returns `folder`."""
     model = MODELS[name]
-    model.save_tiny(folder)
+    model.save_around(folder)
     for network in model.networks:
         _write_network(network, folder)
     fill_hollow(folder)
@@ -233,7 +247,7 @@ def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
     Denoisers and T5 of a `shallow` model are as wide as published and have few blocks of a kind.
     """
     model = MODELS[name]
-    model.save_tiny(folder)
+    model.save_around(folder)
     for network in model.networks:
         settings = {**network.settings, **(network.shallow if shallow else {})}
         _write_network(replace(network, settings=settings), folder)
@@ -249,7 +263,7 @@ def write_weights(name: str, component: str, folder: Path) -> dict[str, tuple[in
     """
     model = MODELS[name]
     (network,) = (each for each in model.networks if each.name == component)
-    model.save_tiny(folder / "tiny")
+    model.save_around(folder / "tiny")
     _configure(network, folder / "tiny")
     shapes = network.parameters(folder / "tiny")
     path = folder / f"{component}.safetensors"

@@ -1,7 +1,7 @@
 """Predicts a picture's time from its compiled graphs, before and after each fusion, with no GPU.
 
-    python -m benchmarks.roofline sdxl [--size 1024] [--gpu h200|h100] [--graphs FOLDER]
-                                       [--before GRAPH.onnx] [--stage NAME=GRAPH.onnx ...]
+    python -m benchmarks.roofline MODEL [--size 1024] [--gpu h200|h100] [--graphs FOLDER]
+                                        [--before GRAPH.onnx] [--stage NAME=GRAPH.onnx ...]
 
 Graphs are compiled of published structure with no fusions, which takes minutes, and the fusions are
 applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx.
@@ -9,7 +9,9 @@ applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx.
 
 import argparse
 import tempfile
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -19,6 +21,7 @@ from benchmarks.real_size import write_hollow
 from benchmarks.roofline.calibration import MEASURED_LAUNCHES, MEASURED_MS
 from benchmarks.roofline.chart import stacked_bars
 from benchmarks.roofline.gpus import GPUS
+from benchmarks.roofline.models import DRAWINGS
 from benchmarks.roofline.picture import STEP
 from benchmarks.roofline.report import Stages, print_tables, written
 from benchmarks.roofline.stages import fused_in_turn, table, that_matter
@@ -27,11 +30,11 @@ from engine_build.target.onnxruntime_cuda.prelude import split_prelude
 from runtime.package.step_graph import conditioning_of
 
 RESULTS = Path(__file__).parent.parent / "results"
-MODELS = ("sdxl",)
-PRELUDE = f"{STEP}.prelude"
 NARROW = ".fp16"
-SCALE = 8
-"""Pixels of a latent's side."""
+MEASURED_STEPS: Mapping[str, Mapping[str, str | float]] = {
+    "sdxl": {"gpu": "h200", "ms": MEASURED_MS, "launches": MEASURED_LAUNCHES}
+}
+"""Measured sums of the kernels of a step before any fusion, by model."""
 NOTE = (
     "Predictions from graphs by a calibrated model. Nothing here was measured but the table that "
     "the model is calibrated on (benchmarks/roofline/calibration.py)."
@@ -41,31 +44,33 @@ NOTE = (
 def main() -> None:
     """Predict all stages of each role, print the tables, and write the result and its chart."""
     arguments = _parser().parse_args()
-    size, gpus = arguments.size, GPUS.values()
+    drawing, gpus = DRAWINGS[arguments.model], GPUS.values()
+    extents = partial(drawing.extents, size=arguments.size)
     with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:
         folder = arguments.graphs or Path(scratch)
         graphs = unfused_graphs(arguments.model, folder)
     if arguments.before:
         graphs[STEP] = ir.load(arguments.before)
     stages = {
-        role: table(fused_in_turn(model), extents(role, size), gpus)
+        role: table(fused_in_turn(model), extents(role), gpus)
         for role, model in graphs.items()
         if not role.endswith(NARROW)
     }
     for role in stages:
         if role + NARROW in graphs:
             *_, (_, fused) = fused_in_turn(graphs[role + NARROW])
-            stages[role] += table([("in fp16", fused)], extents(role, size), gpus)
-    inputs = [str(value.name) for value in graphs[STEP].graph.inputs]
-    prelude = split_prelude(graphs[STEP], conditioning_of(inputs))
-    if prelude is not None:
-        stages[STEP] += table([("split_prelude", graphs[STEP])], extents(STEP, size), gpus)
-        stages[PRELUDE] = table([("once a picture", prelude)], extents(STEP, size), gpus)
+            stages[role] += table([("in fp16", fused)], extents(role), gpus)
+    for name, split in PRELUDES.items():
+        prelude = split(graphs[STEP])
+        if prelude is not None:
+            stages[STEP] += table([(f"split_{name}", graphs[STEP])], extents(STEP), gpus)
+            stages[f"{STEP}.{name}"] = table([("once a picture", prelude)], extents(STEP), gpus)
     further = [(name, ir.load(path)) for name, path in arguments.stage]
-    stages[STEP] += table(further, extents(STEP, size), gpus)
+    stages[STEP] += table(further, extents(STEP), gpus)
     kept = {role: that_matter(found) for role, found in stages.items()}
-    print_tables(kept, arguments.gpu)
-    _write(arguments, kept)
+    arguments.gpu = arguments.gpu or drawing.gpu
+    print_tables(kept, arguments.gpu, drawing.steps)
+    _write(arguments, kept, drawing.steps)
 
 
 def unfused_graphs(name: str, folder: Path) -> dict[str, ir.Model]:
@@ -89,33 +94,28 @@ def _keep(model: ir.Model, path: Path) -> None:
     path.write_bytes(ir.to_proto(model).SerializeToString())
 
 
-def extents(role: str, size: int) -> dict[str, int]:
-    """Extents of a role's axes for one picture with guidance: two evaluations, two prompts."""
-    side = size // SCALE
-    return {
-        "batch": 2 if role.startswith("text_encoder") else 1,
-        "evaluations": 2,
-        "height": side,
-        "width": side,
-        "tokens": 77,
-    }
+def _split_conditioning(step: ir.Model) -> ir.Model | None:
+    inputs = [str(value.name) for value in step.graph.inputs]
+    return split_prelude(step, conditioning_of(inputs))
 
 
-def _write(arguments: argparse.Namespace, stages: Stages) -> None:
+PRELUDES: Mapping[str, Callable[[ir.Model], ir.Model | None]] = {"prelude": _split_conditioning}
+"""Parts of a step that run once a picture, by name: each is split off in place, in turn."""
+
+
+def _write(arguments: argparse.Namespace, stages: Stages, steps: int) -> None:
     """Write the predictions for all GPUs, and the chart of a step on the GPU that was asked for."""
     facts = {
         "note": NOTE,
         "model": arguments.model,
         "size": arguments.size,
-        "measured_before": {"gpu": "h200", "ms": MEASURED_MS, "launches": MEASURED_LAUNCHES},
+        "measured_before": MEASURED_STEPS.get(arguments.model),
         "predicted_at": datetime.now(UTC).date().isoformat(),
     }
     path = arguments.output or RESULTS / f"roofline_{arguments.model}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(written(facts, stages))
-    title = (
-        f"{arguments.model}, {arguments.size}x{arguments.size}, a guided step on {arguments.gpu}"
-    )
+    path.write_text(written(facts, stages, steps))
+    title = f"{arguments.model}, {arguments.size}x{arguments.size}, a step on {arguments.gpu}"
     chart = stacked_bars(f"{title}: predicted ms of kernels", arguments.gpu, stages[STEP])
     path.with_suffix(".svg").write_text(chart)
     print(f"\nwritten: {path}, {path.with_suffix('.svg')}")
@@ -132,9 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("model", choices=DRAWINGS)
     parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
-    parser.add_argument("--gpu", choices=GPUS, default="h200", help="default: h200")
+    parser.add_argument("--gpu", choices=GPUS, help="default: the model's own")
     parser.add_argument("--graphs", type=Path, metavar="FOLDER", help="default: compiled anew")
     parser.add_argument(
         "--before", type=Path, metavar="GRAPH.onnx", help="a step's graph compiled with no fusions"

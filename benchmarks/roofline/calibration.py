@@ -8,15 +8,17 @@ no fusions) its launches are written anew to `sdxl_step.json`, a small descripti
 Measured on an H200 with onnxruntime-gpu 1.31.1: kernels of a guided step of one picture of
 1024x1024, fp16, with no CUDA graph, by the profiler.
 
-Fitted to the row of its own name, and so no prediction there: the speeds of products, attention and
-convolutions, the running mean of layer norms, the atomics of group norms, cuDNN's addition of a
-bias. Shared by rows: the fixed time of a kernel (Memset's row), the time of an access (Cast, Mul,
-Add), of a place by divisions (biases, Split). Not fitted: Gelu, by counting instructions.
+Fitted to the row of its own name, and so no prediction there: the speeds of products (and to one of
+8192x8192x8192, timed alone), attention and convolutions, the running mean of layer norms, the
+atomics of group norms, cuDNN's addition of a bias. Shared by rows: the fixed time of a kernel
+(Memset's row), the time of an access (Cast, Mul, Add), of a place by divisions (biases, Split). Not
+fitted: Gelu, by counting instructions.
 
 Never measured, and given a pessimistic time too: SkipLayerNormalization (taken for a kernel that is
 limited by its bytes; at worst as the measured layer norm), BiasSplitGelu (as Gelu's kernel with
-three accesses and the cheaper erff; at worst Gelu's function) and BiasAdd (as Mul's kernel with
-three operands; at worst with divisions). SkipGroupNorm is the measured group norm's code.
+three accesses and the cheaper erff; at worst Gelu's function), BiasAdd (as Mul's kernel with
+three operands; at worst with divisions) and the operators of our own (`own_kernels.py`).
+SkipGroupNorm is the measured group norm's code. Products are at worst no faster than 700 TFLOP/s.
 """
 
 import argparse

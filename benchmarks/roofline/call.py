@@ -24,6 +24,9 @@ MEMSET = "Memset"
 GATED_GELU = "BiasSplitGelu"
 SKIP_NORM = "SkipLayerNormalization"
 BIAS_ADD = "BiasAdd"
+GATED_SUM_NORM = "GatedSumNorm"
+ROTATED_HEADS = "RotatedHeads"
+GATED_ACTIVATION = "GatedActivation"
 OTHER = "other"
 
 NECESSARY = (PRODUCT, ATTENTION, CONVOLUTION)
@@ -49,10 +52,8 @@ class NodeCall:
 
     @property
     def result(self) -> ValueFacts:
-        """The first output."""
-        value = self.outputs[0]
-        assert value is not None
-        return value
+        """The first output that is there."""
+        return next(value for value in self.outputs if value is not None)
 
     @property
     def bytes(self) -> int:

@@ -7,6 +7,7 @@ from benchmarks.roofline.call import (
     BIAS,
     BIAS_ADD,
     GATED_GELU,
+    GELU,
     MUL,
     OTHER,
     SPLIT,
@@ -19,6 +20,7 @@ from benchmarks.roofline.launches import Launch
 NORMAL_DISTRIBUTION = 58  # x * normcdff(x), as Gelu computes it
 ERROR_FUNCTION = 38  # erff and a division, as BiasSplitGelu computes it
 SIGMOID = 24  # expf and a division
+TANH_GELU = 30  # tanhf, of which both branches run, and the cube; by estimate
 FEW = 4
 
 
@@ -86,6 +88,18 @@ def reduction(call: NodeCall) -> Cost:
     """A kernel that loads each element once; its result is small."""
     source = call.given(0)
     return Cost((Launch(OTHER, bytes=source.bytes, accesses=source.elements),))
+
+
+def gelu(call: NodeCall) -> Cost:
+    """GELU by the normal distribution, or approximated by tanh."""
+    approximate = call.node.attributes.get_string("approximate", "none")
+    return unary(GELU, TANH_GELU if approximate == "tanh" else NORMAL_DISTRIBUTION)(call)
+
+
+def rotary_embedding(call: NodeCall) -> Cost:
+    """A thread for each element, in a block for each head and token: the element, its partner,
+    cosine and sine are loaded, and nothing is placed by divisions."""
+    return Cost((Launch(OTHER, bytes=call.bytes, accesses=5 * call.result.elements),))
 
 
 def gated_gelu(call: NodeCall) -> Cost:

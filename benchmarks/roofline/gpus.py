@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Rate = Literal["products", "convolutions", "attention"]
+Rate = Literal["products", "convolutions", "attention", "attention of 128"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,24 @@ class Gpu:
     """Nine tenths of the data sheet's fp32, of which a multiplication and addition count two."""
     rates: Mapping[Rate, float] = field(
         default_factory=lambda: {
-            "products": 700e12,
+            "products": 800e12,
             "convolutions": 615e12,
             "attention": 370e12,
+            "attention of 128": 580e12,
         }
     )
-    """Fitted to a row each, of 16-bit operands (data sheet: 989e12 for dense fp16)."""
+    """Of 16-bit operands (data sheet: 989e12 for dense fp16), fitted to a row each. Products with
+    their ramp: to their row, and to the 790e12 measured at 8192x8192x8192 on the same H200;
+    published for cuBLAS on an H100 SXM: 798e12 there, and 741e12 at 6144
+    (github.com/pranjalssh/fast.cu). The attention of the table has heads of 64 elements. Heads of
+    128 were never measured here: cuDNN's published figures on an H100 are 595e12 to 617e12 for
+    2,048 to 16,384 tokens (FlashAttention-3, arXiv 2407.08608, figure 5; heads of 64: 395e12 to
+    413e12), and 582e12 on another (github.com/meta-pytorch/tritonbench, issue 141)."""
+    ramp: float = 2.0e-6
+    """Of a product by cuBLAS: the first loads and the last stores, which no tile's arithmetic
+    hides; a tile's stores alone take 1.6e-6 at a multiprocessor's share of the L2 cache."""
+    fastest: float = 989e12
+    """Of any 16-bit product, by the data sheet; less where the power is at its limit."""
     fixed: float = 1.1e-6
     """Of a kernel that does nothing; fitted to the row of Memset."""
     access: float = 0.57e-12

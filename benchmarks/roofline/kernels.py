@@ -12,15 +12,19 @@ from benchmarks.roofline.elementwise_kernels import (
     FEW,
     NORMAL_DISTRIBUTION,
     SIGMOID,
+    TANH_GELU,
     bias_add,
     binary,
     gated_gelu,
+    gelu,
     placed,
     reduction,
+    rotary_embedding,
     softmax,
     unary,
 )
 from benchmarks.roofline.norm_kernels import group_norm, layer_norm, skip_group_norm, skip_norm
+from benchmarks.roofline.own_kernels import gated_activation, gated_sum_norm, rotated_heads
 from benchmarks.roofline.product_kernels import attention, convolution, gemm, product
 from runtime.errors import BuildError
 
@@ -47,7 +51,7 @@ _FUNCTIONS = ("Cos", "Elu", "Erf", "Exp", "Log", "Pow", "Sigmoid", "Sin", "Softp
 
 _PLACED = (
     "ConstantOfShape", "CumSum", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Range",
-    "Concat", "Resize", "RotaryEmbedding", "ScatterElements", "ScatterND", "Slice", "Tile",
+    "Concat", "Resize", "ScatterElements", "ScatterND", "Slice", "Tile",
     "Transpose", "Trilu", "Where",
 )  # fmt: skip
 
@@ -71,14 +75,19 @@ KERNELS: Mapping[str, Rule] = {
     "BiasGelu": unary(GELU, NORMAL_DISTRIBUTION),
     "BiasSplitGelu": gated_gelu,
     "Cast": unary(CAST, 0),
-    "FastGelu": unary(GELU, SIGMOID),
-    "Gelu": unary(GELU, NORMAL_DISTRIBUTION),
+    "FastGelu": unary(GELU, TANH_GELU),
+    "GatedActivation": gated_activation,
+    "GatedSumNorm": gated_sum_norm,
+    "Gelu": gelu,
     "Gemm": gemm,
     "MultiHeadAttention": attention,
     "QuickGelu": unary(OTHER, SIGMOID),
+    "RotaryEmbedding": rotary_embedding,
+    "RotatedHeads": rotated_heads,
     "SkipGroupNorm": skip_group_norm,
     "Softmax": softmax,
     "Split": placed(SPLIT),
 }
 """Rules of the operators that are known, by name: those of our graphs, and further ones that the
-provider has a kernel for."""
+provider has a kernel for. Operators of ONNX, of ONNX Runtime and of our own have no name in
+common here but those that compute alike."""

@@ -35,8 +35,10 @@ class Launch:
     launches: float = 1
     product: Product | None = None
     rate: Rate = "products"
-    attention: int = 0
+    attention: float = 0
     """Operations of a fused attention."""
+    wide_heads: bool = False
+    """True for an attention with heads of 128 elements."""
     bytes: int = 0
     """Bytes read and written, of operands that are not small vectors."""
     accesses: int = 0
@@ -60,7 +62,7 @@ def seconds(launch: Launch, gpu: Gpu) -> float:
     whole = gpu.fixed + max(
         moved,
         threads,
-        launch.attention / gpu.rates["attention"],
+        launch.attention / gpu.rates["attention of 128" if launch.wide_heads else "attention"],
         _of_product(launch.product, launch.rate, gpu) if launch.product is not None else 0.0,
     )
     return launch.launches * (whole + launch.extra)
@@ -79,7 +81,9 @@ _SPLITS = (1, 2, 4)
 
 def _of_product(product: Product, rate: Rate, gpu: Gpu) -> float:
     """Seconds of a product by the best tiles. All multiprocessors compute a tile at a time, so that
-    a last wave of few tiles takes as long as a full one."""
+    a last wave of few tiles takes as long as a full one. No product passes the fastest rate."""
+    ramp = gpu.ramp if rate == "products" else 0.0
+    least = product.flops * product.size / 2 / gpu.fastest
     speed = gpu.rates[rate] / gpu.multiprocessors * 2 / product.size
     best = float("inf")
     for rows in _TILE_ROWS:
@@ -93,4 +97,4 @@ def _of_product(product: Product, rate: Rate, gpu: Gpu) -> float:
                 tile = 2 * rows * columns * product.K / parts / (speed * reuse)
                 joined = gpu.fixed if parts > 1 else 0.0
                 best = min(best, waves * tile + joined)
-    return best
+    return max(ramp + best, least)

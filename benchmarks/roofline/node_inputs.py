@@ -16,6 +16,10 @@ class NodeInputs:
     node: ir.Node
     inputs: Sequence[ValueFacts | None]
 
+    def has(self, index: int) -> bool:
+        """True where an input is there."""
+        return self._at(index) is not None
+
     def shape(self, index: int) -> Shape:
         """Shape of an input that must be there."""
         value = self._at(index)

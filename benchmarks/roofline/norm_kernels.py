@@ -6,7 +6,7 @@ from benchmarks.roofline.launches import Launch
 from benchmarks.roofline.value_facts import ValueFacts
 
 # Fitted to the row of layer norms, whose kernel updates a mean by a division for each element.
-_RUNNING_MEAN = 64
+RUNNING_MEAN = 64
 
 # Fitted to the row of group norms, whose blocks add to few numbers by atomic operations.
 _ATOMICS = 3.9e-6
@@ -21,7 +21,7 @@ def layer_norm(call: NodeCall) -> Cost:
                 LAYER_NORM,
                 bytes=call.bytes,
                 accesses=3 * elements,
-                instructions=_RUNNING_MEAN * elements,
+                instructions=RUNNING_MEAN * elements,
             ),
         )
     )
@@ -37,7 +37,7 @@ def skip_norm(call: NodeCall) -> Cost:
         SKIP_NORM,
         bytes=call.bytes,
         accesses=(4 + sums) * elements,
-        instructions=_RUNNING_MEAN * elements,
+        instructions=RUNNING_MEAN * elements,
     )
     return Cost((vectors,), (measured,))
 

@@ -14,6 +14,9 @@ from benchmarks.roofline.session import FREE, Running, running_nodes
 from benchmarks.roofline.shapes import known_values
 from benchmarks.roofline.value_facts import Shape, ValueFacts
 
+SUSTAINED = 700e12
+"""Operations a second of 16-bit products at worst: the clock falls where power is at its limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -43,7 +46,8 @@ class Prediction:
 
     @property
     def worst_ms(self) -> float:
-        """Kernels alone, if those that were never measured disappoint and L2 holds nothing."""
+        """Kernels alone, if those that were never measured disappoint, L2 holds nothing, and the
+        clock falls."""
         return sum(row.worst_ms for row in self.rows)
 
     @property
@@ -70,8 +74,9 @@ def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
 
 
 def predicted(found: Iterable[Cost], gpu: Gpu) -> Prediction:
-    """Sum of launches by kind, the longest first. At worst nothing is found in the L2 cache."""
-    cold = replace(gpu, l2_bytes=0)
+    """Sum of launches by kind, the longest first. At worst nothing is found in the L2 cache, and
+    products stay at what a GPU sustains."""
+    cold = replace(gpu, l2_bytes=0, fastest=SUSTAINED)
     ms: dict[str, float] = defaultdict(float)
     worst: dict[str, float] = defaultdict(float)
     count: dict[str, float] = defaultdict(float)
@@ -104,7 +109,7 @@ def _call(each: Running, known: Mapping[ir.Value, ValueFacts], read: set[ir.Valu
         inputs=tuple(None if value is None else known[value] for value in each.inputs),
         constant=each.constant,
         outputs=tuple(
-            known[value] if value in read or index == 0 else None
+            known[value] if value in read or (index == 0 and value.name) else None
             for index, value in enumerate(outputs)
         ),
     )

@@ -24,6 +24,16 @@ _MEMSETS_OF_A_PRODUCT = 226 / 743
 _FUSED_HEAD = 256
 """The widest head that a fused attention takes."""
 
+_WIDE_HEAD = 128
+"""The head that cuDNN is fastest with."""
+
+_BIASED = 486.9 / 430.9
+"""Share of time with a bias on the scores, as of cuDNN on an H100: TFLOP/s without and with one
+(github.com/pytorch/pytorch, issue 138493)."""
+
+_BIAS = 5
+"""Index of the input that is added to the scores."""
+
 
 def product(call: NodeCall) -> Cost:
     """A product by cuBLAS, and the Memset before some products."""
@@ -94,7 +104,13 @@ def attention(call: NodeCall) -> Cost:
     if query.size > 2 or width // heads > _FUSED_HEAD:
         return _unfused(call, heads, rows, columns)
     flops = 4 * result.shape[0] * rows * columns * width
-    fused = Launch(ATTENTION, attention=flops, bytes=call.bytes)
+    biased_scores = len(call.inputs) > _BIAS and call.inputs[_BIAS] is not None
+    fused = Launch(
+        ATTENTION,
+        attention=flops * _BIASED if biased_scores else flops,
+        wide_heads=width // heads == _WIDE_HEAD,
+        bytes=call.bytes,
+    )
     if len(call.inputs) > 3 and call.inputs[3] is not None:
         biased = [
             Launch(OTHER, bytes=2 * each.bytes) for each in call.inputs[:3] if each is not None

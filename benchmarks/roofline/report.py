@@ -16,12 +16,12 @@ Stages = Mapping[str, Sequence[Stage]]
 of a graph that did not exist then."""
 
 
-def print_tables(stages: Stages, gpu: str) -> None:
-    """Print stages of each role, kinds of a step before and after, and pictures."""
+def print_tables(stages: Stages, gpu: str, steps: int) -> None:
+    """Print stages of each role, kinds of a step before and after, and a picture of all steps."""
     for role, found in stages.items():
         _print_stages(f"{role} on {gpu}", found, gpu)
     _print_rows(stages[STEP][0].predictions[gpu], stages[STEP][-1].predictions[gpu])
-    _print_pictures(_pictures(stages, gpu))
+    _print_pictures(_pictures(stages, gpu, steps))
 
 
 def _print_stages(title: str, stages: Sequence[Stage], gpu: str) -> None:
@@ -50,15 +50,15 @@ def _columns(row: Row | None) -> str:
     return f"{row.ms:10.2f} {row.launches:8.0f}" if row else f"{'-':>10} {'-':>8}"
 
 
-def _pictures(stages: Stages, gpu: str) -> dict[str, Picture]:
+def _pictures(stages: Stages, gpu: str, steps: int) -> dict[str, Picture]:
     after = {role: found[-1].predictions[gpu] for role, found in stages.items()}
     first = {role: found[0] for role, found in stages.items() if found[0].name == BEFORE}
     before = {role: stage.predictions[gpu] for role, stage in first.items()}
     return {
-        "before, no CUDA graphs": picture(before, graphs=False),
-        "after, no CUDA graphs": picture(after, graphs=False),
-        "after, CUDA graphs": picture(after, graphs=True),
-        "after, CUDA graphs, at worst": picture(after, graphs=True, worst=True),
+        "before, no CUDA graphs": picture(before, steps, graphs=False),
+        "after, no CUDA graphs": picture(after, steps, graphs=False),
+        "after, CUDA graphs": picture(after, steps, graphs=True),
+        "after, CUDA graphs, at worst": picture(after, steps, graphs=True, worst=True),
     }
 
 
@@ -72,19 +72,20 @@ def _print_pictures(pictures: Mapping[str, Picture]) -> None:
     print(f"  assumed: {ASSUMED}")
 
 
-def written(facts: Mapping[str, Any], stages: Stages) -> str:
+def written(facts: Mapping[str, Any], stages: Stages, steps: int) -> str:
     """JSON of facts and of the predictions for all GPUs, each innermost object in its own line."""
-    result = {**facts, "assumed": ASSUMED, "gpus": {name: _on(name, stages) for name in GPUS}}
+    gpus = {name: _on(name, stages, steps) for name in GPUS}
+    result = {**facts, "steps": steps, "assumed": ASSUMED, "gpus": gpus}
     text = json.dumps(_rounded(result), indent=1)
     return re.sub(r"{[^{}\[]*}", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
-def _on(gpu: str, stages: Stages) -> dict[str, Any]:
+def _on(gpu: str, stages: Stages, steps: int) -> dict[str, Any]:
     return {
         "figures": asdict(GPUS[gpu]),
         "pictures_ms": {
             name: {**asdict(found), "ms": found.ms}
-            for name, found in _pictures(stages, gpu).items()
+            for name, found in _pictures(stages, gpu, steps).items()
         },
         "roles": {
             role: [_stage(each.name, each.predictions[gpu]) for each in found]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from benchmarks.roofline.node_inputs import NodeInputs
+from benchmarks.roofline.own_shapes import OWN_RULES
 from benchmarks.roofline.product_shapes import PRODUCT_RULES
 from benchmarks.roofline.value_facts import Shape
 
@@ -213,6 +214,7 @@ RULES: Mapping[str, Rule] = {
     ),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
     **PRODUCT_RULES,
+    **OWN_RULES,
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _filled,
@@ -235,4 +237,4 @@ RULES: Mapping[str, Rule] = {
     "Unsqueeze": _unsqueeze,
 }
 """Rules of the operators that are known, by name: those of our graphs, and further ones. Operators
-of ONNX and of ONNX Runtime have no name in common here."""
+of ONNX, of ONNX Runtime and of our own have no name in common here but those of one shape."""

@@ -11,7 +11,7 @@ from benchmarks.roofline.value_facts import Shape
 
 def graph(text: str) -> ir.Model:
     """Model of a graph's text; its initializers are part of the text."""
-    header = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'
+    header = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1, "calotype" : 1]>'
     return ir.from_proto(onnx.parser.parse_model(header + text))
 
 

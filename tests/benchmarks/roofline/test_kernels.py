@@ -78,6 +78,17 @@ def test_an_attention_counts_two_products_over_all_pairs() -> None:
     assert launch.attention == 4 * 2 * 10 * 7 * 80
 
 
+@pytest.mark.parametrize(("heads", "wide"), [(2, True), (4, False)])
+def test_a_bias_on_the_scores_costs_time_and_heads_of_128_take_less(heads: int, wide: bool) -> None:
+    text = """g (bfloat16[B, 10, 256] q, bfloat16[B, 7, 256] k, bfloat16[B, 1, 10, 7] m) => (y)
+        {{ y = com.microsoft.MultiHeadAttention <num_heads = {heads}> (q, k, k{bias}) }}"""
+    (plain,) = launches(text.format(heads=heads, bias=""), B=2)
+    (biased,) = launches(text.format(heads=heads, bias=', "", "", m'), B=2)
+    assert plain.wide_heads == biased.wide_heads == wide
+    assert biased.attention > plain.attention
+    assert biased.bytes == plain.bytes + 2 * (2 * 10 * 7)
+
+
 def test_packed_queries_keys_and_values_are_copied_apart() -> None:
     apart, attention = launches(
         "g (float16[B, 10, 2, 3, 40] x) => (y)"

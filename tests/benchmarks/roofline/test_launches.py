@@ -9,6 +9,7 @@ from benchmarks.roofline.launches import Launch, Product, seconds
 
 H200 = GPUS["h200"]
 TILE = 2 * 128 * 256
+BEGIN = H200.fixed + H200.ramp
 
 
 def test_a_kernel_that_does_nothing_takes_the_fixed_time() -> None:
@@ -35,7 +36,7 @@ def test_the_slowest_quantity_counts_and_those_of_a_thread_add_up() -> None:
 
 def test_a_wave_of_few_tiles_takes_as_long_as_a_full_wave() -> None:
     one, full, more = (
-        seconds(Launch("x", product=Product(128 * rows, 256, 4096)), H200) - H200.fixed
+        seconds(Launch("x", product=Product(128 * rows, 256, 4096)), H200) - BEGIN
         for rows in (66, 132, 133)
     )
     tile = TILE * 4096 / (H200.rates["products"] / H200.multiprocessors)
@@ -46,6 +47,27 @@ def test_a_wave_of_few_tiles_takes_as_long_as_a_full_wave() -> None:
 
 def test_products_of_four_bytes_run_at_half_the_speed() -> None:
     product = Product(8192, 8192, 8192)
-    narrow = seconds(Launch("x", product=product), H200) - H200.fixed
-    wide = seconds(Launch("x", product=replace(product, size=4)), H200) - H200.fixed
+    narrow = seconds(Launch("x", product=product), H200) - BEGIN
+    wide = seconds(Launch("x", product=replace(product, size=4)), H200) - BEGIN
     assert wide == pytest.approx(2 * narrow, rel=1e-3)
+
+
+def test_a_large_product_is_as_fast_as_one_that_was_timed_alone() -> None:
+    product = Product(8192, 8192, 8192)
+    assert product.flops / seconds(Launch("x", product=product), H200) == pytest.approx(
+        790e12, rel=0.02
+    )
+
+
+def test_no_product_passes_the_fastest_rate() -> None:
+    limited = replace(H200, fastest=100e12)
+    product = Product(8192, 8192, 8192)
+    found = seconds(Launch("x", product=product), limited) - H200.fixed
+    assert found == pytest.approx(product.flops / 100e12)
+
+
+def test_wide_heads_are_attended_faster() -> None:
+    narrow, wide = (
+        seconds(Launch("x", attention=1e12, wide_heads=heads), H200) for heads in (False, True)
+    )
+    assert wide < narrow

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.roofline.chart import stacked_bars
 from benchmarks.roofline.gpus import GPUS
-from benchmarks.roofline.picture import STEPS, picture
+from benchmarks.roofline.picture import picture
 from benchmarks.roofline.prediction import Prediction, Row
 from benchmarks.roofline.stages import Stage, fused_in_turn, table, that_matter
 from engine_build.target.onnxruntime_cuda.compiler import optimise
@@ -78,7 +78,7 @@ def test_a_picture_is_its_steps_its_text_and_its_decoding() -> None:
         "vae_decoder": of(50, 50, 0),
         "preview_decoder": of(3, 3, 0),
     }
-    plain = picture(roles, graphs=False)
-    assert plain.ms == 3 + STEPS * 12 + 50
-    assert plain.previews_ms == STEPS * 3
-    assert picture(roles, graphs=True, worst=True).steps_ms == STEPS * 13
+    plain = picture(roles, 7, graphs=False)
+    assert plain.ms == 3 + 7 * 12 + 50
+    assert plain.previews_ms == 7 * 3
+    assert picture(roles, 7, graphs=True, worst=True).steps_ms == 7 * 13
