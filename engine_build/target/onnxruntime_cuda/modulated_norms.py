@@ -117,11 +117,7 @@ def _take_scale(norm: ir.Node, graph: ir.Graph) -> None:
     unsqueezed = producer(factor, "Unsqueeze")
     added = made_by(unsqueezed.inputs[0] if unsqueezed is not None else factor, "Add")
     scale = _other_than_one(added) if added is not None else None
-    if (
-        scale is not None
-        and given_input(norm, SCALE) is None
-        and same_shape(scale, added.outputs[0])
-    ):
+    if scale is not None:
         _give(norm, SCALE, scale, scaled.outputs[0], graph)
 
 
@@ -130,11 +126,12 @@ def _is_modulated(norm: ir.Node) -> bool:
 
 
 def _other_than_one(add: ir.Node) -> ir.Value | None:
-    """The summand beside a 1."""
+    """The summand beside a 1, where the sum has its shape."""
     first, second = (uncast(each) for each in add.inputs)
-    if number(second) == 1:
-        return first
-    return second if number(first) == 1 else None
+    for one, other in ((first, second), (second, first)):
+        if number(other) == 1 and same_shape(one, add.outputs[0]):
+            return one
+    return None
 
 
 def _take_shift(norm: ir.Node, graph: ir.Graph) -> None:
