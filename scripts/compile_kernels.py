@@ -15,7 +15,11 @@ from pathlib import Path
 
 # A driver reads PTX of its own CUDA version and of older ones: hence the first compiler of CUDA 12.
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
-KERNELS = Path(__file__).parent.parent / "runtime" / "backends" / "device" / "kernels"
+_BACKENDS = Path(__file__).parent.parent / "runtime" / "backends"
+KERNELS = _BACKENDS / "device" / "kernels"
+OPERATORS = _BACKENDS / "onnxruntime" / "operators"
+"""Folder of our operators for ONNX Runtime: their kernels, and the library that launches them."""
+SOURCES = (*sorted(KERNELS.glob("*.cu")), OPERATORS / "operators.cu")
 
 # The oldest architecture that TensorRT serves; newer GPUs take PTX for an older architecture.
 _ARCHITECTURE = "compute_75"
@@ -34,13 +38,25 @@ def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
 def _compiled(source: Path, target: str) -> bytes:
     library = _library()
     program = ctypes.c_void_p()
+    headers = _headers(source)
+    contents = (ctypes.c_char_p * len(headers))(*(path.read_bytes() for path in headers))
+    names = (ctypes.c_char_p * len(headers))(*(path.name.encode() for path in headers))
     # No file name: PTX would hold the name, and differ from machine to machine.
-    _check(library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), None, 0, 0, 0))
+    program_of = ctypes.byref(program), source.read_bytes(), None
+    _check(library.nvrtcCreateProgram(*program_of, len(headers), contents, names))
     options = (ctypes.c_char_p * 1)(f"--gpu-architecture={target}".encode())
     failed = library.nvrtcCompileProgram(program, 1, options)
     if failed:
         raise ValueError(f"{source}: {_text(library, program, 'ProgramLog').decode()}")
     return _text(library, program, "PTX" if target.startswith("compute") else "CUBIN")
+
+
+def _headers(source: Path) -> list[Path]:
+    """Headers that a source may include: those beside it, and those that all kernels share."""
+    folders = dict.fromkeys((source.parent, KERNELS))
+    return sorted(
+        path for folder in folders for end in ("*.h", "*.cuh") for path in folder.glob(end)
+    )
 
 
 def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
@@ -65,7 +81,7 @@ def _library() -> ctypes.CDLL:
 
 def main() -> int:
     """Compile every kernel source to PTX beside it."""
-    for source in sorted(KERNELS.glob("*.cu")):
+    for source in SOURCES:
         target = source.with_suffix(".ptx")
         target.write_bytes(compiled(source))
         print(target)

@@ -49,6 +49,6 @@ def build(folder: Path, prefix: str = "") -> Path:
 def _compile(folder: Path, name: str, arguments: Iterable[str | Path]) -> None:
     command = [
         compiler() or "gcc", "-shared", "-fPIC", "-O1", "-g0", "-std=gnu11", "-Wall",
-        f"-Wl,-soname,{name}", "-o", str(folder / name), *map(str, arguments), "-pthread",
+        f"-Wl,-soname,{name}", "-o", str(folder / name), *map(str, arguments), "-pthread", "-ldl",
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 /* libcuda.so.1 of the rehearsal: one device for all copies of the runtime in the process.
 
-   Device memory is the host's, copies are done when they are enqueued, kernels do nothing. What a
+   Device memory is the host's, copies are done when they are enqueued, kernels do nothing, but for our
+   own where REHEARSAL_KERNELS names a library that has them compiled for the host. What a
    capture allows is modelled as CUDA documents it:
    https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__STREAM.html
    https://docs.nvidia.com/cuda/cuda-programming-guide/04-special-topics/cuda-graphs.html
@@ -9,6 +10,7 @@
 #define _GNU_SOURCE
 #include "device.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +20,7 @@
 typedef struct Node {
     struct Node *next;
     const char *kernel;
+    unsigned grid[2], threads; /* of a kernel that is computed: its arguments are at `to` */
     void (*function)(void *);
     void *to;
     const void *from; /* of a fill: NULL */
@@ -178,8 +181,12 @@ int device_wait(Stream *stream, const char *call) {
 
 static int number_of(const Stream *stream) { return (size_t)stream > 2 ? stream->number : 0; }
 
+static void (*run_kernel)(const char *name, const unsigned *grid, unsigned threads, const void *arguments);
+
 static void do_node(const Node *node) {
-    if (node->function)
+    if (node->threads)
+        run_kernel(node->kernel, node->grid, node->threads, node->to);
+    else if (node->function)
         node->function(node->to);
     else if (node->from)
         memmove(node->to, node->from, node->size);
@@ -340,6 +347,54 @@ int device_event_wait(Stream *stream, Event *event) {
     return enqueue(stream, (Node){.kernel = "wait"});
 }
 
-/* ---- The driver's own names, as far as the libraries link them ---- */
+/* ---- The driver's own names, as far as the libraries use them ---- */
+
+enum { NOT_FOUND = 500 };
+
+typedef struct Module { const char *ptx; } Module;
+
+static size_t (*arguments_of)(const char *name);
+static void *context = &context;
 
 int cuTensorMapEncodeTiled(void) { return SUCCESS; }
+
+int cuGetErrorName(int error, const char **name) {
+    *name = error == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR_OF_THE_REHEARSAL";
+    return SUCCESS;
+}
+
+int cuCtxGetCurrent(void **current) { *current = context; return SUCCESS; }
+int cuCtxSetCurrent(void *current) { return SUCCESS; }
+
+int cuModuleLoadData(Module **module, const char *image) {
+    int refused = device_unsafe(__func__);
+    if (refused) return refused;
+    const char *path = getenv("REHEARSAL_KERNELS");
+    void *library = path ? dlopen(path, RTLD_NOW) : NULL;
+    if (path && !library) return NOT_FOUND;
+    if (library) *(void **)&run_kernel = dlsym(library, "host_launch");
+    if (library) *(void **)&arguments_of = dlsym(library, "host_arguments");
+    *module = malloc(sizeof **module);
+    (*module)->ptx = strdup(image);
+    device_log("%s", __func__);
+    return SUCCESS;
+}
+
+/* The function is its name. */
+int cuModuleGetFunction(char **function, Module *module, const char *name) {
+    char entry[256];
+    snprintf(entry, sizeof entry, ".entry %s(", name);
+    if (!strstr(module->ptx, entry)) return NOT_FOUND;
+    *function = strdup(name);
+    return SUCCESS;
+}
+
+int cuLaunchKernel(const char *name, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned threads_y,
+                   unsigned threads_z, unsigned shared, Stream *stream, void **parameters, void **extra) {
+    device_log("kernel %d %s", number_of(stream), name);
+    if (!run_kernel) return enqueue(stream, (Node){.kernel = name});
+    size_t size = arguments_of(name);
+    if (!size) return NOT_FOUND;
+    void *arguments = memcpy(malloc(size), parameters[0], size);
+    return enqueue(stream, (Node){.kernel = name, .grid = {x, y}, .threads = threads, .to = arguments});
+}

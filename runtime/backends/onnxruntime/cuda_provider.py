@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.backends.onnxruntime.operator_library import register_operators
 from runtime.errors import BackendError
 from runtime.package.target import TF32, EngineIdentity
 
@@ -44,7 +45,7 @@ def open_session(
     """Open a graph on the device, on a stream of ours. `engine` is how the graph was compiled.
 
     With `captures`, only a graph whose runs can be captured is opened. Raises BackendError where
-    the provider was not taken, and ONNX Runtime's own errors.
+    the provider was not taken or lacks operators of ours, and ONNX Runtime's own errors.
     """
     import onnxruntime
 
@@ -59,6 +60,7 @@ def open_session(
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     # With memory patterns each larger shape would allocate one more piece for all activations.
     options.enable_mem_pattern = False
+    register_operators(options, source.model)
     settings = {
         "user_compute_stream": str(stream),
         "enable_cuda_graph": str(int(captures)),

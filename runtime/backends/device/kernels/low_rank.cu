@@ -9,38 +9,9 @@
 // What is made of this file is low_rank.ptx: python -m scripts.compile_kernels. A test compiles it
 // for the host as well and runs it there, with STORED_AS_HALF of its own.
 
+#include "numbers.h"
+
 #define ROWS 8
-
-typedef unsigned short bits16;
-
-#ifndef STORED_AS_HALF
-static __device__ float from_half(bits16 half) {
-    float number;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(number) : "h"(half));
-    return number;
-}
-
-static __device__ bits16 to_half(float number) {
-    bits16 half;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(number));
-    return half;
-}
-#endif
-
-// bf16 is the upper half of a float. Turing has no instruction that rounds to it.
-static __device__ float from_bfloat(bits16 bfloat) {
-    union { unsigned bits; float number; } both;
-    both.bits = (unsigned)bfloat << 16;
-    return both.number;
-}
-
-static __device__ bits16 to_bfloat(float number) {
-    union { float number; unsigned bits; } both;
-    both.number = number;
-    return (bits16)((both.bits + 0x7FFF + (both.bits >> 16 & 1)) >> 16);
-}
-
-static __device__ float same(float number) { return number; }
 
 #define LAY(NAME, STORED, FROM, TO)                                                          \
     extern "C" __global__ void NAME(STORED* weight, const float* up, const float* down,      \
