@@ -7,6 +7,6 @@ holds a role's graphs to the package's own on the CPU. Folding constants, and th
 are left to ONNX Runtime, which does both when it opens a graph.
 """
 
-VERSION = 5
+VERSION = 6
 """The version of the optimisations of a graph, and a part of a target's identity: after a change of
 the version, `engine-build compile` makes another target."""

@@ -46,7 +46,7 @@ def fuse_gated_activations(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
         found = activation_of(node)
-        if found is not None and not found.output.is_graph_output():
+        if found is not None:
             _fuse(found, graph)
 
 
@@ -158,7 +158,7 @@ def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
     """The other factor, of one shape, of the only product that reads an activation, and that
     product; None and the activation where there is none."""
     mul = read_by(output, "Mul")
-    if mul is None or mul.outputs[0].is_graph_output():
+    if mul is None:
         return None, output
     for one, other in _both_ways(mul):
         if (
@@ -175,7 +175,7 @@ def _joined(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
     """What stands before an activation in the Concat of rows that reads it, and that Concat; None
     and the activation where there is none."""
     concat = only_reader(output, "Concat")
-    if concat is None or concat.outputs[0].is_graph_output() or len(concat.inputs) != 2:
+    if concat is None or len(concat.inputs) != 2:
         return None, output
     first, second = concat.inputs
     rows, axis = rank(output), concat.attributes["axis"].as_int()

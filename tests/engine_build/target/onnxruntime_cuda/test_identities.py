@@ -4,7 +4,10 @@ import numpy as np
 import onnx_ir.passes.common as passes
 import pytest
 
-from engine_build.target.onnxruntime_cuda.identities import remove_identities
+from engine_build.target.onnxruntime_cuda.identities import (
+    remove_identities,
+    share_equal_nodes,
+)
 from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
 
 HEADS = """
@@ -134,3 +137,89 @@ def test_a_value_that_is_joined_twice_is_not_taken_for_the_whole() -> None:
     remove_identities(model)
     passes.RemoveUnusedNodesPass()(model)
     np.testing.assert_array_equal(run(model, x, z)[0], expected)
+
+
+SLICED = """
+sliced (float[B, 5, 6] x) => (float[B, S, 6] y)
+{{
+    zero = Constant <value_ints = [0]> ()
+    two = Constant <value_ints = [2]> ()
+    four = Constant <value_ints = [4]> ()
+    end = Constant <value_ints = [9223372036854775807]> ()
+    axis = Constant <value_ints = [1]> ()
+    other = Constant <value_ints = [2]> ()
+    a = Slice (x, {a})
+    b = Slice (x, {b})
+    both = Concat <axis = 1> ({order})
+    y = Neg (both)
+}}
+"""
+
+
+def sliced(a: str, b: str, order: str = "a, b"):
+    model = graph(SLICED.format(a=a, b=b, order=order))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.ShapeInferencePass()(model)
+    return model
+
+
+def test_parts_that_are_joined_again_are_left_together() -> None:
+    model = sliced("zero, two, axis", "two, end, axis")
+    x = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    (expected,) = run(model, x)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Neg"]
+    np.testing.assert_array_equal(run(model, x)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("zero, two, axis", "two, end, axis", "b, a"),
+        ("zero, two, axis", "two, four, axis", "a, b"),
+        ("zero, two, axis", "zero, end, axis", "a, b"),
+        ("two, four, axis", "four, end, axis", "a, b"),
+        ("zero, two, axis", "two, end, axis, two", "a, b"),
+    ],
+    ids=["in another order", "not to the end", "one part twice", "not from the start", "a step"],
+)
+def test_parts_that_are_not_the_whole_stay(parts: tuple[str, str, str]) -> None:
+    model = sliced(*parts)
+    x = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    (expected,) = run(model, x)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Slice", "Slice", "Concat", "Neg"]
+    np.testing.assert_array_equal(run(model, x)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [("float", "float16", ["Neg"]), ("float16", "float", ["Cast", "Cast", "Neg"])],
+    ids=["nothing lost", "rounded between"],
+)
+def test_a_cast_there_and_back_goes_where_it_loses_nothing(
+    first: str, second: str, left: list[str]
+) -> None:
+    numbers = {"float": 1, "float16": 10}
+    text = (
+        f"c ({second}[3] x) => ({second}[3] y) <{first}[3] a, {second}[3] b> {{\n"
+        f"a = Cast <to = {numbers[first]}> (x)\nb = Cast <to = {numbers[second]}> (a)\n"
+        "y = Neg (b)\n}"
+    )
+    model = graph(text)
+    remove_identities(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == left
+
+
+def test_equal_nodes_are_one() -> None:
+    model = graph(
+        "m (float[3] x) => (float[3] y) <float[3] a, float[3] b> "
+        "{ a = Neg (x)\nb = Neg (x)\ny = Mul (a, b)\n}"
+    )
+    share_equal_nodes(model)
+    passes.RemoveUnusedNodesPass()(model)
+    assert operators(model) == ["Neg", "Mul"]
