@@ -120,9 +120,8 @@ def _conditioning(transformer: Component, evaluations: Axis) -> tuple[GraphInput
         return torch.randn(shape, generator=generator)
 
     def caption_length(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
-        extent = sizes[tokens.name]
         shape = (sizes[evaluations.name],)
-        return torch.randint(extent - CAPTION_MULTIPLE, extent, shape, generator=generator) + 1
+        return torch.randint(sizes[tokens.name], shape, generator=generator) + 1
 
     return (
         GraphInput("caption", {0: evaluations, 1: tokens}, caption),
