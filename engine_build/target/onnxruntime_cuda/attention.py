@@ -11,7 +11,7 @@ from onnxscript.rewriter.ort_fusions.mha import fuse_mha2
 from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
 
-from engine_build.target.onnxruntime_cuda.patterns import number, producer
+from engine_build.target.onnxruntime_cuda.patterns import extents, number, producer
 from runtime.errors import BuildError
 
 # The domain of the operator that onnxscript's rules use between them; no backend has the operator.
@@ -42,6 +42,7 @@ def fuse_attention(model: ir.Model) -> None:
         if node.op_type == "MultiHeadAttention":
             _describe(node)
             _count_keys(node, model.graph)
+            _share_bias(node)
         if node.domain == _UNFINISHED:
             raise BuildError(
                 f"{node.name}: its number of heads is unknown, so that ONNX Runtime's attention "
@@ -100,6 +101,18 @@ def _seen(bias: ir.Value | None) -> ir.Value | None:
     between = number(by_head.inputs[1]) == 1 and number(by_query.inputs[1]) in {1, 2}
     by_row = number(column.inputs[1]) == 1
     return column.inputs[0] if from_the_first and between and by_row else None
+
+
+def _share_bias(node: ir.Node) -> None:
+    """Give an attention its bias as it is, where the bias has a row for each query already: one
+    value, narrowed once, feeds all attentions. The rules widen a bias for each of them.
+    """
+    query = node.inputs[0]
+    widened = producer(node.inputs[_BIAS], "Expand") if len(node.inputs) > _BIAS else None
+    whole = extents(widened.inputs[0]) if widened else None
+    queries = extents(query)
+    if widened and whole and queries and whole[2] == queries[1] != 1:
+        node.replace_input_with(_BIAS, widened.inputs[0])
 
 
 def _describe(node: ir.Node) -> None:

@@ -1,5 +1,7 @@
-"""Attention as one operator: masks that hide each row's last keys become numbers of keys."""
+"""Attention as one operator: masks that hide each row's last keys become numbers of keys, and a
+bias feeds many attentions."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from engine_build.target.onnxruntime_cuda.attention import fuse_attention
-from tests.engine_build.target.onnxruntime_cuda.graphs import graph, run
+from engine_build.target.onnxruntime_cuda.compiler import compile_role
+from runtime.package.manifest import load_package
+from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
 
 HIDES = -3.4028234663852886e38
 
@@ -105,3 +109,58 @@ def test_any_other_mask_stays_a_bias(other: dict[str, Any]) -> None:
     (expected,) = run(plain, QUERY, KEY, VALUE, SEEN)
     (found,) = run(model, QUERY, KEY, VALUE, SEEN)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+BIASED = """
+    agraph (
+        float[B, 2, S, 4] q, float[B, 2, S, 4] k, float[B, 2, S, 4] v, float[B, 1, S, S] bias
+    ) => (float[B, 2, S, 4] y) {
+        turned = Transpose <perm = [0, 1, 3, 2]> (k)
+        scale = Constant <value_float = 0.5> ()
+        logits = MatMul (q, turned)
+        scaled = Mul (logits, scale)
+        masked = Add (scaled, bias)
+        shares = Softmax <axis = -1> (masked)
+        y = MatMul (shares, v)
+    }
+"""
+
+
+def test_a_bias_with_a_row_for_each_query_is_not_widened() -> None:
+    plain, model = graph(BIASED), graph(BIASED)
+    fused(model)
+    ir.passes.common.RemoveUnusedNodesPass()(model)
+    assert "Expand" not in operators(model)
+    bias = GENERATOR.normal(size=(2, 1, 6, 6)).astype(np.float32)
+    (expected,) = run(plain, QUERY, KEY, VALUE, bias)
+    (found,) = run(model, QUERY, KEY, VALUE, bias)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_bias_feeds_every_attention_of_chroma(
+    tiny_chroma_package: Path, tmp_path: Path
+) -> None:
+    package = load_package(tiny_chroma_package, "tiny_chroma")
+    compiled = compile_role(package, "denoiser", "bf16", tmp_path)
+    attentions = [
+        node for node in ir.load(compiled.path).graph if node.op_type == "MultiHeadAttention"
+    ]
+    assert len(attentions) == 4
+    assert len({node.inputs[5] for node in attentions}) == 1
+
+
+def test_the_attentions_of_z_image_count_their_keys(
+    tiny_zimage_package: Path, tmp_path: Path
+) -> None:
+    package = load_package(tiny_zimage_package, "tiny_zimage")
+    compiled = compile_role(package, "denoiser", "bf16", tmp_path)
+    masks = [
+        node.inputs[4:]
+        for path in tmp_path.glob("*.onnx")
+        for node in ir.load(path).graph
+        if node.op_type == "MultiHeadAttention"
+    ]
+    assert compiled.fused["MultiHeadAttention"] == len(masks) == 4
+    # The noise refiner sees all of its picture.
+    assert sorted(len(mask) > 0 and mask[0] is not None for mask in masks) == [False, *[True] * 3]
+    assert all(value is None for mask in masks for value in mask[1:])
