@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from benchmarks.serving import NEGATIVE, request_body
 from runtime.backends.catalog import BackendWish, Choice, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Array
-from runtime.draw.denoise import StepEvent
+from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet
 from runtime.plan.model import Model, open_model
@@ -127,9 +129,10 @@ def draw(
     """
     model = generator.model
     began = time.perf_counter()
-    plan = replace(model.plan(model.read(body)), loras=loras)
+    prepared = generator.prepare(replace(model.plan(model.read(body)), loras=loras))
+    encoded = time.perf_counter()
     marks, latents = [], None
-    for event in generator.steps(plan):
+    for event in _steps(generator, prepared):
         marks.append(time.perf_counter())
         if previews:
             previews.show(event)
@@ -144,12 +147,23 @@ def draw(
     steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
     found = {
         "picture_ms": ended - began,
+        "text_ms": encoded - began,
         "to_latents_ms": denoised - began,
         "first_step_ms": marks[0] - began,
         "decode_ms": ended - denoised,
         "step_ms": steps,
     }
     return {name: round(1e3 * seconds, 3) for name, seconds in found.items()} | counted, latents
+
+
+def _steps(generator: Generator, picture: Prepared) -> Iterator[StepEvent]:
+    """The denoising loop over one picture alone."""
+    waiting = [generator.admit(picture)]
+
+    def arrivals(_free: int) -> Sequence[Sample]:
+        return [waiting.pop()] if waiting else []
+
+    return chain.from_iterable(generator.turns(arrivals))
 
 
 def draw_with_previews(generator: Generator, body: dict[str, Any]) -> dict[str, float]:

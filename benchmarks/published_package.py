@@ -9,10 +9,11 @@ so the package may be made on a machine without a GPU and travel without its wei
     python -m benchmarks.published_package sdxl --work FOLDER --hollow
 
 drops all numbers at the end; without `--hollow` the same command writes them again, wherever FOLDER
-was carried, and compiles there. With `--gpu sm_90` a machine without that GPU compiles the target
-too, on its CPU: the compiler draws its reference, measures the activations that decide the
-decoders' precision, and checks every graph, which takes an hour for one of published size
-(`engine_build.target.compile`).
+was carried, and compiles there. A package made with `--in-place` reads the checkpoint's own files,
+so that its FOLDER must be at the same path there. With `--gpu sm_90` a machine without that GPU
+compiles the target too, on its CPU: the compiler draws its reference, measures the activations that
+decide the decoders' precision, and checks every graph, which takes an hour for one of published
+size (`engine_build.target.compile`).
 
 Random weights may fail verification, or it takes too long: the target is then put into service for
 timing alone. Its record keeps each error that was measured under a tolerance that no error exceeds;
@@ -72,7 +73,7 @@ def main() -> None:
         _write_source(source, arguments.model, tiny=arguments.tiny)
         result["weights_gb"] = round(_size(source) / 1e9, 3)
     with step("package"):
-        result["build"] = _build(source, engines, arguments.model)
+        result["build"] = _build(source, engines, arguments.model, in_place=arguments.in_place)
     if gpus := arguments.gpu or _gpu_here():
         with step("target"):
             result["target"] = _target(engines, arguments.model, gpus, arguments.size)
@@ -99,16 +100,20 @@ def _write_source(folder: Path, name: str, *, tiny: bool) -> None:
     unfinished.rename(folder)
 
 
-def _build(source: Path, engines: Path, name: str) -> list[dict[str, Any]] | None:
+def _build(
+    source: Path, engines: Path, name: str, *, in_place: bool
+) -> list[dict[str, Any]] | None:
     """Steps of the build, with seconds and memory; None where the package was there."""
     if (engines / name / "manifest.json").is_file():
         fill_hollow(engines / name)
         return None
     from benchmarks.build_memory import measure
 
-    steps = [asdict(each) for each in measure(source, engines, name, [])]
-    # LoRAs are drawn on the CPU by graphs of their own.
-    _engine_build("lora", "prepare", "--model", name, engines=engines)
+    flags = ["--in-place"] if in_place else []
+    steps = [asdict(each) for each in measure(source, engines, name, flags)]
+    if not in_place:
+        # LoRAs are drawn on the CPU by graphs of their own.
+        _engine_build("lora", "prepare", "--model", name, engines=engines)
     return steps
 
 
@@ -215,6 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
     parser.add_argument("--gpu", metavar="sm_90", help="default: that of this machine, or none")
     parser.add_argument("--tiny", action="store_true", help="the tests' tiny model of the family")
+    parser.add_argument(
+        "--in-place", action="store_true", help="leave the weights in the checkpoint: no LoRAs"
+    )
     parser.add_argument("--hollow", action="store_true", help="drop all weights at the end")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: none")
     return parser

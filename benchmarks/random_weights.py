@@ -8,8 +8,10 @@ was built of it are filled apart from each other and have the same weights.
 
 import json
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ _LENGTH = 8
 """Bytes that hold the length of a header."""
 _PIECE = 2**24
 """Bytes that are made at once; a multiple of 8."""
+_WORTH_PROCESSES = 2**28
+"""Bytes from which several processes write files: each takes a second to start."""
 
 # transformers writes a CLIP encoder's names without this prefix, and packages have names with it.
 _PREFIX = "text_model."
@@ -85,12 +89,26 @@ def fill(path: Path, advance: Callable[[int], object]) -> None:
 
 
 def fill_hollow(folder: Path) -> None:
-    """Write the numbers of every hollow file below a folder, and show progress."""
+    """Write the numbers of every hollow file below a folder, a file a core, and show progress."""
     hollow = [path for path in weights_of(folder) if is_hollow(path)]
-    total = sum(numbers_bytes(path) for path in hollow)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="weights", disable=not hollow) as bar:
+    sizes = [numbers_bytes(path) for path in hollow]
+    total = sum(sizes)
+    if total < _WORTH_PROCESSES:
         for path in hollow:
-            fill(path, bar.update)
+            fill(path, lambda _: None)
+        return
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc="weights")
+    # The largest first, so that no core is left with one of them at the end. A forked process could
+    # hold locks of threads that it has not.
+    order = sorted(zip(sizes, hollow, strict=True), key=lambda each: -each[0])
+    with bar, get_context("spawn").Pool(min(len(hollow), os.cpu_count() or 1)) as pool:
+        for size in pool.imap_unordered(_filled, [path for _, path in order]):
+            bar.update(size)
+
+
+def _filled(path: Path) -> int:
+    fill(path, lambda _: None)
+    return numbers_bytes(path)
 
 
 def weights_of(folder: Path) -> list[Path]:

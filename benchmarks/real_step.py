@@ -71,6 +71,7 @@ class FrugalCpu:
     name = "onnxruntime-cpu, its weights in mapped files"
     device = "cpu"
     multiplies_updates = False
+    few_shapes = False
 
     def __init__(self, package: ModelPackage) -> None:
         self._package = package

@@ -86,7 +86,8 @@ def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str
     """Draw all series on a ready server; the result so far, after each of them."""
     at_ready = server.get("/api/info")["engine"]
     extra = {"sampler": arguments.sampler} if arguments.sampler else {}
-    if "negative_prompt" in server.get("/api/info")["parameters"]["properties"]:
+    properties = server.get("/api/info")["parameters"]["properties"]
+    if "x-refusal" not in properties.get("negative_prompt", {"x-refusal": "not there"}):
         extra["negative_prompt"] = NEGATIVE
     series = (
         Series(FIRST, 1, {**extra, "preview_every": 0}),

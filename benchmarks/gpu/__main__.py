@@ -11,6 +11,8 @@ each part. A part that fails is recorded with its reason, and with all it had fo
 go on. `--only` measures some parts and keeps the others as the result has them, so that a run may
 be done in several calls.
 
+`--needs` says beforehand what a run needs: time, room on disk and on the device.
+
 `--rehearsal` goes through all parts on the CPU with small pictures of the tests' tiny model. With
 `--engines` and `--model` a package that is there is measured.
 """
@@ -28,7 +30,7 @@ from typing import Any
 from benchmarks.gpu.families import FAMILIES, Family
 from benchmarks.gpu.figures import figures
 from benchmarks.gpu.parts import FAILED, Outcome, Part, Place, parts_of, run
-from benchmarks.gpu.table import printed, verdicts
+from benchmarks.gpu.table import needed, printed, verdicts
 from benchmarks.machine import stamped, write
 from benchmarks.published_package import BACKEND
 from runtime.backends.catalog import WISHES
@@ -53,8 +55,11 @@ def main() -> int:
     if unknown := {*arguments.only} - {part.name for part in parts}:
         known = ", ".join(part.name for part in parts)
         raise SystemExit(f"--only {', '.join(sorted(unknown))}: no such part; there are {known}")
-    result = _begun(arguments, output if arguments.only else None)
     wanted = [part for part in parts if not arguments.only or part.name in arguments.only]
+    print(needed(family, wanted))
+    if arguments.needs:
+        return 0
+    result = _begun(arguments, output if arguments.only else None)
     arguments.work.mkdir(parents=True, exist_ok=True)
     ended = time.monotonic() + arguments.seconds
     for number, part in enumerate(wanted, start=1):
@@ -82,8 +87,12 @@ def _making(family: Family, arguments: argparse.Namespace) -> Sequence[str] | No
     """Arguments for the making of the package; None where a package is given."""
     if arguments.engines:
         return None
-    wanted = (family.model, "--work", str(arguments.work), "--size", str(family.size))
-    return (*wanted, "--tiny", "--gpu", REHEARSED_GPU) if arguments.rehearsal else wanted
+    wanted = [family.model, "--work", str(arguments.work), "--size", str(family.size)]
+    if not family.loras:
+        wanted.append("--in-place")
+    if arguments.rehearsal:
+        wanted += ["--tiny", "--gpu", REHEARSED_GPU]
+    return wanted
 
 
 def _begun(arguments: argparse.Namespace, earlier: Path | None) -> dict[str, Any]:
@@ -143,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engines", type=Path, metavar="DIR", help="of a package that is there")
     parser.add_argument("--model", help="its name; default: the family's")
     parser.add_argument("--backend", choices=WISHES, help=f"default: {BACKEND}")
+    parser.add_argument("--needs", action="store_true", help="say what a run needs, and end")
     parser.add_argument("--rehearsal", action="store_true", help="all parts, small, on the CPU")
     parser.add_argument(
         "--only",

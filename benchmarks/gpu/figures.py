@@ -90,6 +90,7 @@ FIGURES: Mapping[str, Callable[[Results], float]] = {
     "loop with previews, pictures a second": _loop(1),
     "ready, s": lambda results: results["served"]["ready_seconds"],
     "in process: picture, ms": _in_process("pictures", "picture_ms"),
+    "in process: text, ms": _in_process("pictures", "text_ms"),
     "in process: to latents, ms": _in_process("pictures", "to_latents_ms"),
     "in process: step, ms": _in_process("pictures", "step_ms"),
     "in process: decode, ms": _in_process("pictures", "decode_ms"),
@@ -109,6 +110,9 @@ FIGURES: Mapping[str, Callable[[Results], float]] = {
     ),
     "diffusers, eager: picture, s": lambda results: results["diffusers"]["eager"]["picture_s"],
     "diffusers, torch.compile: picture, s": _compiled,
+    "diffusers, eager: device memory, GB": lambda results: (
+        results["diffusers"]["eager"]["device_memory"] / 1e9
+    ),
 }
 """Figures by name: what is read, and the unit. A share is relative: 0.03 is three per cent."""
 

@@ -27,6 +27,11 @@ GRACE = 10.0
 """Seconds between the request to end and the end of a part's processes."""
 KEPT_LINES = 40
 
+# For estimates alone, in seconds; gigabytes a second of weights that are made and hashed.
+_MAKING, _OPENING, _COMPILING, _WRITTEN = 120.0, 20.0, 60.0, 0.5
+# diffusers draws eight pictures of a mode, and a slower one than ours.
+_PICTURES_OF_A_MODE, _SLOWER = 8, 1.7
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -50,6 +55,8 @@ class Part:
     """Module and arguments for Python; empty where the part cannot run."""
     reason: str = ""
     """Reason why the part cannot run."""
+    about: float = 0.0
+    """Seconds that the part is expected to take: an estimate, for whoever shares out the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,8 @@ def parts_of(family: Family, place: Place, making: Sequence[str] | None) -> Iter
     if making is None:
         yield Part("package", 0, (), f"{place.engines / place.model} was there before")
     else:
-        yield Part("package", 420, ("benchmarks.published_package", *making))
+        command = ("benchmarks.published_package", *making)
+        yield Part("package", 420, command, about=_MAKING + family.weights_gb / _WRITTEN)
     package = (
         *("--model", place.model, "--engines", str(place.engines)),
         *("--backend", place.backend),
@@ -90,33 +98,41 @@ def parts_of(family: Family, place: Place, making: Sequence[str] | None) -> Iter
     count = ("--pictures", str(family.pictures))
     loop = ("--loop", str(family.loop), "--loop-steps", str(family.loop_steps))
     patience = ("--patience", str(family.patience))
-    yield Part("served", 240, ("benchmarks.served_picture", *drawn, *count, *loop, *patience))
-    yield Part("pictures", 150, ("benchmarks.kernels", *drawn, *count, "--previews"))
+    one, looped = family.picture_s, 2 * family.loop * family.loop_steps / family.steps
+    served = ("benchmarks.served_picture", *drawn, *count, *loop, *patience)
+    yield Part("served", 240, served, about=_OPENING + one * (1 + 2 * family.pictures + looped))
+    in_process = ("benchmarks.kernels", *drawn, *count, "--previews")
+    yield Part("pictures", 150, in_process, about=_OPENING + one * 2 * family.pictures)
     yield _loras(family, (*package, *size))
     plain = ("--no-cuda-graphs", "--pictures", "3")
-    yield Part("plain", 120, ("benchmarks.kernels", *drawn, *plain))
-    yield _diffusers(family, place, (*size, "--steps", str(family.steps)))
+    yield Part("plain", 120, ("benchmarks.kernels", *drawn, *plain), about=_OPENING + one * 3)
+    there = making is not None or (place.source / "model_index.json").is_file()
+    yield _diffusers(family, place, (*size, "--steps", str(family.steps)), there=there)
 
 
 def _loras(family: Family, drawn: Sequence[str]) -> Part:
     if not family.loras:
-        return Part("loras", 0, (), f"{family.model} takes no LoRAs")
+        return Part("loras", 0, (), f"{family.model}: LoRAs are not measured")
     repetitions = ("--repetitions", str(family.lora_changes))
-    return Part("loras", 200, ("benchmarks.lora_pictures", *drawn, *repetitions))
+    about = _OPENING + 20 * family.lora_changes * family.picture_s
+    return Part("loras", 200, ("benchmarks.lora_pictures", *drawn, *repetitions), about=about)
 
 
-def _diffusers(family: Family, place: Place, drawn: Sequence[str]) -> Part:
+def _diffusers(family: Family, place: Place, drawn: Sequence[str], *, there: bool) -> Part:
+    """`there`: the checkpoint is there, or will be once the package was made."""
     reason = ""
     if find_spec("diffusers") is None:
         reason = "diffusers is not installed"
-    elif not (place.source / "model_index.json").is_file():
+    elif not there:
         reason = f"{place.source}: no diffusers folder with the same weights"
     if reason:
         return Part("diffusers", 0, (), reason)
     told = ("--dtype", family.dtype, "--denoiser", family.denoiser)
-    guided = ("--guidance", str(family.guidance))
-    command = ("benchmarks.diffusers_pictures", str(place.source), *drawn, *told, *guided)
-    return Part("diffusers", 300, command)
+    guided = ("--guidance", str(family.guidance), *(("--negative",) if family.negative else ()))
+    tokens = ("--tokens", str(family.tokens)) if family.tokens else ()
+    command = ("benchmarks.diffusers_pictures", str(place.source), *drawn, *told, *guided, *tokens)
+    pictures = 3 * _PICTURES_OF_A_MODE * _SLOWER * family.picture_s
+    return Part("diffusers", 360, command, about=2 * _OPENING + 2 * _COMPILING + pictures)
 
 
 def run(part: Part, folder: Path, seconds: float) -> Outcome:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu.families import Aim
+from benchmarks.gpu.families import Aim, Family
+from benchmarks.gpu.parts import Part
 
 MET, MISSED, UNKNOWN = "met", "missed", "not measured"
 
@@ -36,6 +37,20 @@ def changes(
             ratio = new / old
         rows.append((name, old, new, ratio))
     return rows
+
+
+def needed(family: Family, parts: Sequence[Part]) -> str:
+    """Room and time that a run needs: estimates, but for the parts' limits."""
+    times = {part.name: (part.about, part.seconds) for part in parts if part.command}
+    times["all"] = (
+        sum(about for about, _ in times.values()),
+        sum(most for _, most in times.values()),
+    )
+    rows = [(name, f"{about:.0f}", f"{most:.0f}") for name, (about, most) in times.items()]
+    copies = 2 if family.loras else 1
+    room = f"{copies * family.weights_gb:.0f} GB on disk, as much memory for their files"
+    title = f"{family.model}: {family.weights_gb:g} GB of weights, made on the machine: {room}"
+    return "\n".join([title, "", *_table(("part", "about, s", "at most, s"), rows), ""])
 
 
 def printed(content: Mapping[str, Any]) -> str:

@@ -73,7 +73,9 @@ def build_role(
         },
         inputs=_input_records(role),
         axes={
-            axis.name: AxisRecord(axis.minimum, axis.maximum, axis.multiple, axis.usual)
+            axis.name: AxisRecord(
+                axis.minimum, axis.maximum, axis.multiple, axis.usual, axis.extents
+            )
             for item in role.inputs
             for axis in item.axes.values()
         },

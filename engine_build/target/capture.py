@@ -52,6 +52,8 @@ class RoleByRole:
     name: str = "reference"
     device: str = "one network at a time"
     multiplies_updates: bool = False
+    few_shapes: bool = True
+    """As the engines that are verified on these calls will be given them."""
     calls: dict[str, list[Call]] = field(default_factory=dict)
     """Inputs and outputs of every call, by role."""
     _role: str = ""

@@ -113,6 +113,8 @@ class Backend(Protocol):
     device: str
     multiplies_updates: bool
     """True where engines are better given low-rank updates as two factors than merged."""
+    few_shapes: bool
+    """True where each new shape of inputs is dear, so that text is filled up to few extents."""
 
     def open(self, role: str) -> Engine:
         """Open one of the package's networks. Raises BackendError."""

@@ -1,17 +1,18 @@
 """The generator: a model with its engines, from plans to step events and pictures."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.protocol import Backend, Reading
+from runtime.backends.protocol import Backend, Engine, Reading
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
+from runtime.draw.extents import FilledEngine, extents_of, filled
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.preview import Previewer
@@ -55,9 +56,16 @@ class Generator:
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
+        engines: dict[str, Engine] = {role: backend.open(role) for role in model.family.text_roles}
+        roles = model.package.manifest.roles
+        self._filled = {
+            role: FilledEngine(engine, roles[role])
+            for role, engine in engines.items()
+            if backend.few_shapes
+        }
         self.conditioner = Conditioner(
             model.family,
-            {role: backend.open(role) for role in model.family.text_roles},
+            {**engines, **self._filled},
             self.effective_weights,
             options.conditioning_bytes,
         )
@@ -69,8 +77,9 @@ class Generator:
         """The most samples that are drawn at once."""
         return self._limits.samples
 
-    def prepare(self, plan: Plan) -> Prepared:
-        """Encode a plan's prompts and draw its initial noise.
+    def prepare(self, plan: Plan, extent: int = 1) -> Prepared:
+        """Encode a plan's prompts and draw its initial noise. Text is filled up to `extent` at
+        least, where the backend wants few shapes.
 
         The text encoders are used and the denoiser is not: another thread than the loop's may
         prepare pictures, one at a time. Raises RequestError for a size or LoRAs that the engines
@@ -81,7 +90,7 @@ class Generator:
         if plan.loras:
             self.backend.check_loras()
         self.effective_weights.open(plan.loras)
-        return Prepared(plan, self.conditioning(plan))
+        return Prepared(plan, self.conditioning(plan, extent))
 
     def admit(self, picture: Prepared) -> Sample:
         """Hand a picture to the denoiser, on the loop's thread.
@@ -100,7 +109,10 @@ class Generator:
 
     def steps(self, plan: Plan) -> Iterator[StepEvent]:
         """The denoising loop over one picture alone."""
-        waiting = [self.start(plan)]
+        return self._steps(self.start(plan))
+
+    def _steps(self, sample: Sample) -> Iterator[StepEvent]:
+        waiting = [sample]
 
         def arrivals(_free: int) -> Sequence[Sample]:
             return [waiting.pop()] if waiting else []
@@ -131,20 +143,31 @@ class Generator:
         """Draw one step of each usual kind of picture, so that no request pays for captures,
         allocations and first runs. A picture that cannot be made is skipped with a warning.
         """
-        for body in self._first_pictures():
-            request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
-            try:
-                steps = self.steps(self.model.plan(request))
-            except DeviceError:
-                raise
-            # A size that no engine takes, or a damaged LoRA: requests for it are refused later.
-            except (BackendError, PackageError) as error:
-                logger.warning("not warmed up: %s", error)
-                continue
-            for event in steps:
-                size = (request.width, request.height)
-                self.previewer.jpeg(self.predicted(event.sample), *size)
-                self.decode(self.latents(event.sample))
+        bodies = list(self._first_pictures())
+        for body in bodies:
+            self._warm_up(body)
+        if self.backend.few_shapes:
+            for engine in self._filled.values():
+                engine.warm_up()
+            for extent in extents_of(self.model.package.manifest.roles["denoiser"]):
+                self._warm_up(bodies[-1], extent)
+
+    def _warm_up(self, body: Mapping[str, Any], extent: int = 1) -> None:
+        """Draw one step, the text filled up to `extent` at least."""
+        request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
+        try:
+            plan = self.model.plan(request)
+            steps = self._steps(self.admit(self.prepare(plan, extent)))
+        except DeviceError:
+            raise
+        # A size that no engine takes, or a damaged LoRA: requests for it are refused later.
+        except (BackendError, PackageError) as error:
+            logger.warning("not warmed up: %s", error)
+            return
+        for event in steps:
+            size = (request.width, request.height)
+            self.previewer.jpeg(self.predicted(event.sample), *size)
+            self.decode(self.latents(event.sample))
 
     def _first_pictures(self) -> Iterator[dict[str, Any]]:
         """Bodies of requests: one with a LoRA, then one of each size that engines were tuned for.
@@ -165,10 +188,17 @@ class Generator:
         for size in reversed(sizes):
             yield from ({**size, "cfg_scale": scale} for scale in (1, 2)) if both else (size,)
 
-    def conditioning(self, plan: Plan) -> list[Conditioning]:
-        """The conditioning of each evaluation, with the plan's LoRAs on the text encoders."""
+    def conditioning(self, plan: Plan, extent: int = 1) -> list[Conditioning]:
+        """The conditioning of each evaluation, with the plan's LoRAs on the text encoders, filled
+        up to `extent` at least where the backend wants few shapes."""
         settings = self.model.family.settings(plan.request)
-        return [{**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts]
+        made: list[Conditioning] = [
+            {**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts
+        ]
+        if not self.backend.few_shapes:
+            return made
+        record = self.model.package.manifest.roles["denoiser"]
+        return [filled(conditioning, record, extent) for conditioning in made]
 
     def _preview_decoder(self) -> Decoder:
         preview = self.model.package.manifest.preview

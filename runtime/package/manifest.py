@@ -83,6 +83,10 @@ class AxisRecord:
     multiple: int
     usual: int | None
     """The extent of most requests; None where a request's size and batch determine the extent."""
+    extents: tuple[int, ...] = ()
+    """The few extents, the least first, up to which inputs are filled where each new shape is dear:
+    the graph gives the same, whatever lies behind a text. Empty where that is not so, and in the
+    packages of older versions."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

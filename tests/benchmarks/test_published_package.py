@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import published_package
+from benchmarks import build_memory, published_package
 from runtime.package.engine_record import EngineCheck
 from runtime.package.target import Target, read_target
 from tests.places import ENGINES
@@ -120,3 +120,23 @@ def test_a_target_for_another_gpu_is_left_as_it_is(
     published_package.main()
     assert workplace.asked == []
     assert not read_target(target.path).record.verified
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_weights_are_left_where_they_are_at_the_cost_of_loras(
+    in_place: bool, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def measure(_source: Path, _engines: Path, _name: str, flags: list[str]) -> list[Any]:
+        asked.append(flags)
+        return []
+
+    shutil.rmtree(workplace.package)
+    monkeypatch.setattr(build_memory, "measure", measure)
+    monkeypatch.setattr(published_package, "_gpu_here", lambda: None)
+    flags = ["demo", "--work", str(workplace.folder), *(("--in-place",) if in_place else ())]
+    monkeypatch.setattr(sys, "argv", ["published_package", *flags])
+    published_package.main()
+    assert asked == [["--in-place"] if in_place else []]
+    assert [command for command, *_ in workplace.asked] == ([] if in_place else ["lora"])

@@ -63,10 +63,15 @@ class QwenTextEncoder(nn.Module):
         return states
 
 
-def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
-    """Export the role `text_encoder`, for texts of at most `max_length` tokens."""
+def qwen_text_encoder(
+    component: Component, max_length: int, extents: tuple[int, ...]
+) -> RoleExport:
+    """Export the role `text_encoder`, for texts of at most `max_length` tokens.
+
+    Texts may be filled up to one of `extents`: attention is causal, and no token sees the filling.
+    """
     vocabulary: int = component.setting("vocab_size")
-    tokens = Axis("tokens", 2, max_length, usual=128)
+    tokens = Axis("tokens", 2, max_length, usual=128, extents=extents)
 
     def input_ids(sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
         shape = (sizes[TEXT_BATCH.name], sizes[tokens.name])
@@ -88,7 +93,9 @@ def qwen_text_encoder(component: Component, max_length: int) -> RoleExport:
             {TEXT_BATCH.name: 3, tokens.name: 9},
         ),
         reduced=Reduced(
-            _NARROW, lambda small: qwen_text_encoder(small, max_length), blocks=(_TWO_LAYERS,)
+            _NARROW,
+            lambda small: qwen_text_encoder(small, max_length, extents),
+            blocks=(_TWO_LAYERS,),
         ),
         # Published as part of a causal language model; transformers 5 saves without this prefix.
         parameter_names=lambda name: (f"model.{name}", name),

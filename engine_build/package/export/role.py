@@ -30,6 +30,8 @@ class Axis:
     """The extent is a multiple of this; `minimum` and `maximum` bound the extent itself."""
     usual: int | None = None
     """The extent of most requests; None where a request's size and batch determine the extent."""
+    extents: tuple[int, ...] = ()
+    """The few extents that inputs may be filled up to, since the graph gives the same then."""
 
 
 TEXT_BATCH = Axis(BATCH, 1, 256)

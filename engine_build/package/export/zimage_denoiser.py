@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from runtime.plan.families.flow import PATCH
+from runtime.plan.families.zimage import CAPTION_MULTIPLE
 
 # The transformer fills a picture up to a multiple of so many tokens, too.
 PICTURE_MULTIPLE = 32
@@ -17,20 +18,18 @@ PATCH_KEY = f"{PATCH}-1"
 
 
 class RotaryAttention:
-    """`ZSingleStreamAttnProcessor` of diffusers without its complex numbers, which ONNX lacks.
-
-    Nothing is masked: all captions of a call are filled up to one length.
-    """
+    """`ZSingleStreamAttnProcessor` of diffusers without its complex numbers, which ONNX lacks."""
 
     def __call__(
         self,
         attn: Any,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: None,  # noqa: ARG002 - the caller passes it, and the next
-        attention_mask: None,  # noqa: ARG002
+        encoder_hidden_states: None,  # noqa: ARG002 - the caller passes it
+        attention_mask: torch.Tensor | None,
         freqs_cis: torch.Tensor,
     ) -> torch.Tensor:
-        """Hidden states `[R, N, D]`, rotations as `rotations` gives them, to `[R, N, D]`."""
+        """Hidden states `[R, N, D]`, rotations as `rotations` gives them, and a mask as `visible`
+        gives it (None: every token is seen), to `[R, N, D]`."""
         query, key, value = (
             project(hidden_states).unflatten(-1, (attn.heads, -1))
             for project in (attn.to_q, attn.to_k, attn.to_v)
@@ -38,16 +37,22 @@ class RotaryAttention:
         query = _rotate(attn.norm_q(query), freqs_cis)
         key = _rotate(attn.norm_k(key), freqs_cis)
         attended = scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=attention_mask,
         )
         answer: torch.Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return answer
 
 
 class ZImageDenoiser(nn.Module):
-    """Z-Image's transformer over a batch of latents and captions, each of one size.
+    """Z-Image's transformer over a batch of latents of one size and of captions in one extent.
 
-    diffusers' own forward takes lists and cuts them apart in Python; the layers are the same.
+    diffusers' own forward takes lists and cuts them apart in Python; the layers are the same. The
+    model pads a caption to a multiple of 32 tokens and attends to that padding. The extent of a
+    call may be longer: tokens behind a caption's own multiple are hidden, and the picture's place
+    follows that multiple, so that no result depends on the extent.
     """
 
     def __init__(self, network: Any) -> None:
@@ -75,23 +80,26 @@ class ZImageDenoiser(nn.Module):
             latents: `[R, C, h, w]`.
             timestep: `[R]`, from 1000 at pure noise to 0.
             caption: `[R, S, T]`, hidden states of the text encoder; S a multiple of 32.
-            caption_length: `[R]` int64, how many of the S are the caption's own; over S - 32.
+            caption_length: `[R]` int64, how many of the S are the caption's own.
 
         Returns:
             The velocity `[R, C, h, w]`, from picture to noise.
         """
         network = self.network
         time = network.t_embedder((1000 - timestep) / 1000 * network.t_scale)
+        padded = _multiple(caption_length, CAPTION_MULTIPLE)
         text, text_rotations = self.embed_caption(caption, caption_length)
-        picture, picture_rotations = self.embed_picture(latents, text.shape[1])
+        picture, picture_rotations = self.embed_picture(latents, padded)
         for block in network.noise_refiner:
             picture = block(picture, None, picture_rotations, time)
+        seen = visible(text, padded)
         for block in network.context_refiner:
-            text = block(text, None, text_rotations)
+            text = block(text, seen, text_rotations)
         tokens = torch.cat([picture, text], dim=1)
-        rotations = torch.cat([picture_rotations, text_rotations])
+        rotations = torch.cat([picture_rotations, text_rotations], dim=1)
+        seen = visible(tokens, picture.shape[1] + padded)
         for block in network.layers:
-            tokens = block(tokens, None, rotations, time)
+            tokens = block(tokens, seen, rotations, time)
         answer = network.all_final_layer[PATCH_KEY](tokens, c=time)
         return -_unpatch(answer, latents.shape)
 
@@ -103,14 +111,16 @@ class ZImageDenoiser(nn.Module):
         index = torch.arange(caption.shape[1])
         fills = (index >= length[:, None])[:, :, None]
         tokens = torch.where(fills, self.network.cap_pad_token, tokens)
-        nowhere = torch.zeros_like(index)
-        return tokens, self.rotations(index + 1, nowhere, nowhere)
+        place = torch.zeros_like(length)[:, None] + index + 1
+        nowhere = torch.zeros_like(place)
+        return tokens, self.rotations(place, nowhere, nowhere)
 
     def embed_picture(
-        self, latents: torch.Tensor, caption_extent: int
+        self, latents: torch.Tensor, caption_padded: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens `[R, N, D]` of patches, in rows, filled up to a multiple of 32 with the padding
-        token, and their rotations: a picture comes after its caption."""
+        token, and their rotations: a picture comes after its caption, of `caption_padded` `[R]`
+        tokens."""
         patches = _patch(latents)
         columns = latents.shape[3] // PATCH
         count = patches.shape[1]
@@ -125,19 +135,32 @@ class ZImageDenoiser(nn.Module):
         row = index // columns
         # No remainder: the exporter knows none by a size that is not fixed.
         column = index - row * columns
-        places = (torch.zeros_like(index) + caption_extent + 1, row, column)
+        first = caption_padded[:, None] + 1
+        at_origin = torch.zeros_like(first)
+        places = (first + torch.zeros_like(index), at_origin + row, at_origin + column)
         return tokens, self.rotations(*(place.masked_fill(fills, 0) for place in places))
 
     def rotations(self, *places: torch.Tensor) -> torch.Tensor:
-        """Cosines and sines `[N, head / 2, 2]` of tokens at these places `[N]` along each axis."""
+        """Cosines and sines `[R, N, head / 2, 2]` of tokens at these places `[R, N]` along each
+        axis."""
         looked_up = [self.get_buffer(f"rotations_{axis}")[at] for axis, at in enumerate(places)]
-        return torch.cat(looked_up, dim=1)
+        return torch.cat(looked_up, dim=2)
+
+
+def visible(tokens: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """The mask `[R, 1, 1, N]` of tokens `[R, N, D]` of which the first `count` `[R]` are seen."""
+    return (torch.arange(tokens.shape[1]) < count[:, None])[:, None, None, :]
+
+
+def _multiple(count: torch.Tensor, of: int) -> torch.Tensor:
+    """The least multiples of `of` that hold these counts."""
+    return (count + of - 1) // of * of
 
 
 def _rotate(states: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
     """Multiply neighbours, as one complex number, by their rotation; states `[R, N, heads, d]`."""
     real, imaginary = states.unflatten(-1, (-1, 2)).unbind(-1)
-    cosine, sine = rotations[:, None].unbind(-1)
+    cosine, sine = rotations[:, :, None].unbind(-1)
     turned = (real * cosine - imaginary * sine, real * sine + imaginary * cosine)
     return torch.stack(turned, dim=-1).flatten(3)
 

@@ -117,6 +117,7 @@ class OnnxRuntimeCpu:
     name = "onnxruntime-cpu"
     device = "cpu"
     multiplies_updates = False
+    few_shapes = False
 
     def __init__(self, package: ModelPackage, threads: int | None = None) -> None:
         """Nothing is opened yet."""

@@ -148,6 +148,7 @@ class OnnxRuntimeCuda:
 
     name = "onnxruntime-cuda"
     multiplies_updates = True
+    few_shapes = True
 
     def __init__(
         self,

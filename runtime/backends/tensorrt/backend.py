@@ -28,6 +28,7 @@ class TensorRt:
     """The backends `tensorrt` and `tensorrt-rtx`."""
 
     multiplies_updates = True
+    few_shapes = True
 
     def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
         """Threads start to read and check the files of all engines, which `open` waits for.

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.gpu.families import FAMILIES, Aim
 from benchmarks.gpu.figures import FIGURES, figures
-from benchmarks.gpu.table import MET, MISSED, UNKNOWN, changes, printed, verdicts
+from benchmarks.gpu.parts import Part
+from benchmarks.gpu.table import MET, MISSED, UNKNOWN, changes, needed, printed, verdicts
 
 
 def series(title: str, *milliseconds: float) -> dict[str, Any]:
@@ -41,7 +42,13 @@ LORAS = {
 
 def drawn(*milliseconds: float) -> list[dict[str, float]]:
     return [
-        {"picture_ms": each, "to_latents_ms": each - 60, "step_ms": each / 30, "decode_ms": 60.0}
+        {
+            "picture_ms": each,
+            "text_ms": 5.0,
+            "to_latents_ms": each - 60,
+            "step_ms": each / 30,
+            "decode_ms": 60.0,
+        }
         for each in milliseconds
     ]
 
@@ -53,7 +60,7 @@ PICTURES = {
     "profiled": {"kernels_ms_a_step": 26.5, "launches_a_step": 1290.0},
 }
 DIFFUSERS = {
-    "eager": {"picture_s": 3.1},
+    "eager": {"picture_s": 3.1, "device_memory": 9 * 10**9},
     "compiled": {
         "default": {"picture_s": 2.0},
         "reduce-overhead": {"failed": "no compiler"},
@@ -85,7 +92,9 @@ def test_figures_are_what_the_parts_found() -> None:
     assert found["in process: first to tenth, share"] == pytest.approx(1300 / 920 - 1, abs=1e-5)
     assert found["device memory of engines, GB"] == 9
     assert found["kernels of a step, ms"] == 26.5
+    assert found["in process: text, ms"] == 5
     assert found["diffusers, eager: picture, s"] == 3.1
+    assert found["diffusers, eager: device memory, GB"] == 9
     assert found["diffusers, torch.compile: picture, s"] == 2.0
 
 
@@ -104,6 +113,7 @@ def test_what_a_part_did_not_find_has_no_figure() -> None:
         "LoRA change with kernels, ms",
         "LoRA step with kernels, share",
         "diffusers, eager: picture, s",
+        "diffusers, eager: device memory, GB",
         "diffusers, torch.compile: picture, s",
     }
 
@@ -188,3 +198,17 @@ def test_tables_say_what_was_measured_and_where() -> None:
     assert "| LoRA change, ms | under 150 | 151 | missed |" in lines
     assert "| picture, s | 1.9 | 0.95 | 0.5 |" in lines
     assert "| attention | 4.400 | 140.0 |" in lines
+
+
+def test_a_run_says_beforehand_what_it_needs() -> None:
+    parts = [
+        Part("package", 420, ("module",), about=100),
+        Part("served", 240, ("module",), about=50),
+        Part("loras", 0, (), "none"),
+    ]
+    lines = needed(FAMILIES["flux-dev"], parts).splitlines()
+    assert "34 GB on disk" in lines[0]
+    assert [line for line in lines if "loras" in line] == []
+    assert "| all | 150 | 660 |" in lines
+    # With LoRAs the package has a copy of the weights.
+    assert "14 GB on disk" in needed(FAMILIES["sdxl"], parts)

@@ -60,6 +60,22 @@ def test_what_is_not_there_is_told_and_not_run(tmp_path: Path) -> None:
         assert given[name].command
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_package_that_is_made_brings_the_checkpoint_for_diffusers(
+    name: str, tmp_path: Path
+) -> None:
+    family = FAMILIES[name]
+    place = Place(tmp_path / "engines", name, "onnxruntime-cpu", tmp_path / "source")
+    given = {each.name: each for each in parts_of(family, place, (name,))}
+    assert given["package"].command == ("benchmarks.published_package", name)
+    flags = given["diffusers"].command
+    assert ("--negative" in flags) == family.negative
+    assert flags[flags.index("--denoiser") + 1] == family.denoiser
+    assert bool(given["loras"].command) == family.loras
+    # With the limits of a machine that is lent for a quarter of an hour.
+    assert sum(each.about for each in given.values()) < 15 * 60
+
+
 def measured(
     monkeypatch: pytest.MonkeyPatch, folder: Path, parts: Sequence[Part], *flags: str
 ) -> int:

@@ -36,6 +36,7 @@ class Recording:
     name = "recording"
     device = "cpu"
     multiplies_updates = False
+    few_shapes = True
 
     def __init__(self, package: ModelPackage) -> None:
         self._backend = OnnxRuntimeCpu(package)

@@ -17,7 +17,14 @@ from runtime.package.engine_record import (
     Variant,
     VariantRecord,
 )
-from runtime.package.manifest import HEIGHT, WIDTH, Manifest, read_manifest, record_file
+from runtime.package.manifest import (
+    HEIGHT,
+    WIDTH,
+    AxisRecord,
+    Manifest,
+    read_manifest,
+    record_file,
+)
 from runtime.package.target import (
     FOLDER,
     BackendName,
@@ -89,8 +96,10 @@ def _identity(manifest: Manifest, role: str, made: Made) -> EngineIdentity:
 
 def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
     axes = manifest.roles[role].axes
+    others = {"batch", "evaluations", HEIGHT, WIDTH}
+    text = {name: _text(axis) for name, axis in axes.items() if name not in others}
     if HEIGHT not in axes:
-        return [{"batch": Range(1, 1, made.texts)}]
+        return [{"batch": Range(1, 1, made.texts), **text}]
     scale = manifest.latents.scale_factor
     fixed = [
         {
@@ -101,8 +110,6 @@ def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
     ]
     if "evaluations" not in axes:
         return [{**size, "batch": Range(1, 1, 1)} for size in fixed]
-    tokens = axes["tokens"].usual or 1
-    text = {"tokens": Range(tokens, tokens, 2 * tokens)}
     if made.samples == 1:
         alone = Range(1, 1, 1)
         return [
@@ -115,6 +122,13 @@ def _profiles(manifest: Manifest, role: str, made: Made) -> Sequence[Profile]:
         "evaluations": Range(1, 2, 2 * made.samples),
     }
     return [{**size, **text, **batches} for size in fixed]
+
+
+def _text(axis: AxisRecord) -> Range:
+    usual = axis.usual or 1
+    if axis.maximum is None:
+        return Range(usual, usual, 2 * usual)
+    return Range(axis.minimum, usual, axis.maximum)
 
 
 def _engine(

@@ -1,16 +1,20 @@
 """Chroma: the pictures of diffusers' pipeline, and what the family refuses."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.protocol import Engine
 from runtime.draw.generate import Generator
 from runtime.errors import RequestError
-from runtime.package.manifest import load_package, write_manifest
+from runtime.package.manifest import ModelPackage, load_package, write_manifest
 from runtime.plan.model import Model, open_model
 from tests.parity import (
     assert_changed,
@@ -142,6 +146,42 @@ def test_flash_draws_what_diffusers_draws_without_guidance(
 ) -> None:
     body = body_of(size=SIZES[1])
     assert_same(ours(flash, body), expected(tiny_chroma_source, body))
+
+
+class Counting(OnnxRuntimeCpu):
+    """The CPU's backend, with the inputs of every call."""
+
+    def __init__(self, package: ModelPackage) -> None:
+        super().__init__(package)
+        self.calls: dict[str, list[Mapping[str, np.ndarray]]] = {}
+
+    def open(self, role: str) -> Engine:
+        engine: Any = super().open(role)
+        run, self.calls[role] = engine.run, []
+
+        def counted(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            self.calls[role].append(inputs)
+            found: dict[str, np.ndarray] = run(inputs)
+            return found
+
+        engine.run = counted
+        opened: Engine = engine
+        return opened
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "evaluations"),
+    [("flash", {}, 1), ("guided", {"cfg_scale": 1.0}, 1), ("guided", {"cfg_scale": 4.0}, 2)],
+)
+def test_flash_evaluates_once_a_step_and_encodes_one_prompt(
+    flash: Generator, generator: Generator, name: str, fields: dict[str, Any], evaluations: int
+) -> None:
+    model = {"flash": flash, "guided": generator}[name].model
+    backend = Counting(model.package)
+    ours(Generator(model, backend), {**body_of(steps=3), **fields})
+    assert len(backend.calls["text_encoder"]) == evaluations
+    called = [inputs["text_mask"].shape[0] for inputs in backend.calls["denoiser"]]
+    assert called == [evaluations] * 3
 
 
 @pytest.mark.parametrize(
