@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Backend, Reading
+from runtime.backends.rows import CPU, Opening, row_of
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
+from runtime.draw.encoders import TextEncoders
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.preview import Previewer
@@ -40,7 +42,8 @@ class Generator:
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
 
-        `backend` is already open: `options.backend` and `options.captures` have no effect here.
+        `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
+        have no effect here.
         """
         options = options or DrawOptions()
         self._served = served or served_by(None, model.package.manifest)
@@ -55,12 +58,12 @@ class Generator:
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
-        self.conditioner = Conditioner(
-            model.family,
-            {role: backend.open(role) for role in model.family.text_roles},
-            self.effective_weights,
-            options.conditioning_bytes,
+        self._text_backend = _text_backend(model, backend)
+        aside = backend.placing.place == "aside"
+        encoders = TextEncoders(
+            model.family, self._text_backend.open, self.effective_weights, aside=aside
         )
+        self.conditioner = Conditioner(encoders, options.conditioning_bytes)
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
 
@@ -80,6 +83,7 @@ class Generator:
         self._served.check(plan)
         if plan.loras:
             self.backend.check_loras()
+            self._text_backend.check_loras()
         self.effective_weights.open(plan.loras)
         return Prepared(plan, self.conditioning(plan))
 
@@ -168,10 +172,18 @@ class Generator:
     def conditioning(self, plan: Plan) -> list[Conditioning]:
         """The conditioning of each evaluation, with the plan's LoRAs on the text encoders."""
         settings = self.model.family.settings(plan.request)
-        return [{**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts]
+        made = self.conditioner.of(plan.prompts, plan.loras)
+        return [{**each, **settings} for each in made]
 
     def _preview_decoder(self) -> Decoder:
         preview = self.model.package.manifest.preview
         if isinstance(preview, MatrixPreview):
             return MatrixDecoder(preview)
         return NetworkDecoder(self.backend.open("preview_decoder"))
+
+
+def _text_backend(model: Model, backend: Backend) -> Backend:
+    """The backend of the text encoders: the one of the rest, or that of the CPU beside it."""
+    if backend.placing.place != "cpu":
+        return backend
+    return row_of(CPU).open(Opening(model.package, None, "cpu"))

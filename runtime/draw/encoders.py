@@ -1,0 +1,93 @@
+"""A model's text encoders: kept open, or put aside between the prompts that need them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from runtime.backends.protocol import Engine
+from runtime.draw.lora.switch import LoraSwitch
+from runtime.draw.lora.weights import EffectiveWeights
+from runtime.package.pack import LoraSet
+from runtime.plan.families.family import Conditioning, Family, Prompt
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """A count of how often text encoders were opened for a prompt, and the seconds that took."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+class TextEncoders:
+    """The text encoders of a model, with LoRA sets on them. For one thread."""
+
+    def __init__(
+        self,
+        family: Family,
+        open_role: Callable[[str], Engine],
+        effective: EffectiveWeights,
+        *,
+        aside: bool,
+    ) -> None:
+        """Open the family's text roles by `open_role`, for good, or `aside`: at each use.
+
+        Raises BackendError.
+        """
+        self.roles = frozenset(family.text_roles)
+        self.openings = Openings()
+        self._family = family
+        self._open_role = open_role
+        self._effective = effective
+        self._aside = aside
+        self._engines: Mapping[str, Engine] = {}
+        self._switches: list[LoraSwitch] = []
+        if not aside:
+            self._open()
+
+    def encode(self, prompt: Prompt, loras: LoraSet) -> Conditioning:
+        """The conditioning of a prompt while a LoRA set acts. Encoders put aside are opened, and
+        stay open until `rest`.
+
+        Raises PackageError for a LoRA that cannot be read, and BackendError, also where encoders
+        that were put aside find no room.
+        """
+        if not self._engines:
+            self._open_for_prompt()
+        for switch in self._switches:
+            switch.apply(loras)
+        return self._family.encode(prompt, self._engines)
+
+    def rest(self) -> None:
+        """Put the encoders aside, where they are not kept: their memory is given back."""
+        if self._aside:
+            engines, self._engines, self._switches = self._engines, {}, []
+            for engine in engines.values():
+                engine.close()
+
+    def _open_for_prompt(self) -> None:
+        began = perf_counter()
+        self._open()
+        seconds = perf_counter() - began
+        if not self.openings.count:
+            logger.info("text encoders were opened in %.2f s, as for each new prompt", seconds)
+        count, before = self.openings.count + 1, self.openings.seconds
+        self.openings = replace(self.openings, count=count, seconds=before + seconds)
+
+    def _open(self) -> None:
+        """Open all encoders, or none."""
+        with ExitStack() as opened:
+            engines = {}
+            for role in self._family.text_roles:
+                engines[role] = self._open_role(role)
+                opened.callback(engines[role].close)
+            opened.pop_all()
+        self._engines = engines
+        # A new network has no LoRA on it, whatever was on the one before.
+        self._switches = [
+            LoraSwitch(self._effective, role, engine) for role, engine in engines.items()
+        ]
