@@ -7,8 +7,9 @@ change the denoiser alone uses the conditioning that was cached without LoRAs.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from time import perf_counter
 
-from runtime.draw.encoders import Openings, TextEncoders
+from runtime.draw.encoders import TextEncoders
 from runtime.draw.recent import Recent
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning, Prompt
@@ -20,6 +21,14 @@ class Lookups:
 
     hits: int = 0
     misses: int = 0
+    seconds: float = 0.0
+    """The time that the misses took, with the opening of text encoders that are put aside."""
+
+    def since(self, before: "Lookups") -> "Lookups":
+        """The lookups after those that were counted before."""
+        return Lookups(
+            self.hits - before.hits, self.misses - before.misses, self.seconds - before.seconds
+        )
 
 
 class Conditioner:
@@ -30,11 +39,6 @@ class Conditioner:
         self._encoders = encoders
         self._kept: Recent[tuple[Prompt, LoraSet], Conditioning] = Recent(budget_bytes, _size_bytes)
         self.lookups = Lookups()
-
-    @property
-    def openings(self) -> Openings:
-        """How often text encoders that are put aside were opened."""
-        return self._encoders.openings
 
     def of(self, prompts: Iterable[Prompt], loras: LoraSet) -> list[Conditioning]:
         """The conditioning of each of a picture's prompts under a LoRA set, in arrays that are
@@ -57,11 +61,13 @@ class Conditioner:
         if kept is not None:
             self.lookups = replace(self.lookups, hits=self.lookups.hits + 1)
             return kept
+        began = perf_counter()
         made = self._encoders.encode(prompt, acting)
         for array in made.values():
             array.flags.writeable = False
         self._kept.keep((prompt, acting), made)
-        self.lookups = replace(self.lookups, misses=self.lookups.misses + 1)
+        seconds = self.lookups.seconds + perf_counter() - began
+        self.lookups = replace(self.lookups, misses=self.lookups.misses + 1, seconds=seconds)
         return made
 
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from time import perf_counter
 
 from runtime.backends.protocol import Engine
@@ -13,14 +12,6 @@ from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning, Family, Prompt
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Openings:
-    """A count of how often text encoders were opened for a prompt, and the seconds that took."""
-
-    count: int = 0
-    seconds: float = 0.0
 
 
 class TextEncoders:
@@ -39,11 +30,11 @@ class TextEncoders:
         Raises BackendError.
         """
         self.roles = frozenset(family.text_roles)
-        self.openings = Openings()
         self._family = family
         self._open_role = open_role
         self._effective = effective
         self._aside = aside
+        self._timed = False
         self._engines: Mapping[str, Engine] = {}
         self._switches: list[LoraSwitch] = []
         if not aside:
@@ -72,11 +63,10 @@ class TextEncoders:
     def _open_for_prompt(self) -> None:
         began = perf_counter()
         self._open()
-        seconds = perf_counter() - began
-        if not self.openings.count:
+        if not self._timed:
+            seconds = perf_counter() - began
             logger.info("text encoders were opened in %.2f s, as for each new prompt", seconds)
-        count, before = self.openings.count + 1, self.openings.seconds
-        self.openings = replace(self.openings, count=count, seconds=before + seconds)
+        self._timed = True
 
     def _open(self) -> None:
         """Open all encoders, or none."""

@@ -125,11 +125,19 @@ def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready,
         target=choice.target_name,
         device=choice.device,
         precision=choice.precision,
-        note="; ".join(filter(None, (choice.note, backend.placing.note))),
+        note="; ".join(filter(None, (choice.note, backend.placing.note, _told(generator)))),
         served=served.to_json(),
         shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )
     return ready, generator
+
+
+def _told(generator: Generator) -> str:
+    """The measured cost of text encoders that are not kept, in words; empty where they are kept."""
+    text = generator.conditioner.lookups
+    if generator.backend.placing.place == "keep" or not text.misses:
+        return ""
+    return f"while warming up, a new prompt took {text.seconds / text.misses:.2f} s"
 
 
 def _without_loras(served: Served, model: Model, backend: Backend) -> Served:
