@@ -1,4 +1,4 @@
-"""What a model takes of a GPU, and where its text encoders go for that."""
+"""The room that a model takes of a GPU, and the place that its text encoders get for that."""
 
 import logging
 import shutil
