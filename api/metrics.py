@@ -94,6 +94,10 @@ def _jobs(counters: Counters) -> Iterator[Metric]:
         "previews": ("Previews made.", counters.previews),
         "conditioning_hits": ("Prompts not encoded anew.", counters.conditioning_hits),
         "conditioning_misses": ("Prompts encoded.", counters.conditioning_misses),
+        "conditioning_seconds": (
+            "Time to encode prompts, with the opening of text encoders that are put aside.",
+            counters.conditioning_seconds,
+        ),
     }
     for name, (text, value) in sums.items():
         yield CounterMetricFamily(f"calotype_{name}", text, value=value)

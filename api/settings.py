@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.backends.catalog import WISHES, BackendWish
+from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.errors import CalotypeError
 from runtime.wire.options import DrawOptions, WorkerOptions
 
@@ -69,6 +70,14 @@ class Settings(BaseSettings):
         ge=0,
         description="the memory for conditionings of recent prompts, in MB",
     )
+    text_encoders: TextWish = Field(
+        _DRAWN.text_encoders,
+        description=f"where text encoders are: {', '.join(TEXT_WISHES)}. keep: open beside the "
+        "rest; aside: opened for each new prompt, which waits for that, and closed again; cpu: on "
+        "the CPU in fp32, which needs no room on the GPU, and each new prompt waits for a slower "
+        "run; auto: keep where the GPU has room for all, else cpu. Prompts that are still "
+        "remembered (--prompt-memory-mb) wait for nothing",
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
@@ -84,6 +93,7 @@ class Settings(BaseSettings):
             lora_bytes=self.lora_memory_mb * MEGABYTE,
             conditioning_bytes=self.prompt_memory_mb * MEGABYTE,
             captures=not self.no_cuda_graphs,
+            text_encoders=self.text_encoders,
         )
 
     @property

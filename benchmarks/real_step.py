@@ -27,6 +27,7 @@ from engine_build.package.verify import frugal_options
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
 from runtime.backends.onnxruntime.cpu import open_session
+from runtime.backends.placing import Placing
 from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
@@ -64,6 +65,10 @@ class FrugalEngine:
         if weights:
             raise BackendError(f"{self._role}: weights cannot be replaced")
 
+    def close(self) -> None:
+        """Close the session."""
+        del self._session
+
 
 class FrugalCpu:
     """Backend whose engines are `FrugalEngine`."""
@@ -72,6 +77,7 @@ class FrugalCpu:
     device = "cpu"
     multiplies_updates = False
     few_shapes = False
+    placing = Placing()
 
     def __init__(self, package: ModelPackage) -> None:
         self._package = package

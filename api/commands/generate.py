@@ -53,7 +53,11 @@ def run(arguments: argparse.Namespace) -> None:
     print(choice.note, file=sys.stderr)
     served = served_by(choice.target, model.package.manifest)
     served.check(plan)
-    backend = open_backend(model.package, choice, captures=options.captures)
+    backend = open_backend(
+        model.package, choice, captures=options.captures, text_encoders=options.text_encoders
+    )
+    if backend.placing.note:
+        print(backend.placing.note, file=sys.stderr)
     generator = Generator(model, backend, options, served)
     latents = _draw(generator, plan, arguments.previews)
     picture = encode_picture(generator.decode(latents), request, model.name)

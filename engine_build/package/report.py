@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine_build.columns import columns, size_text
+from engine_build.package.memory import memory_text
 from runtime.errors import PackageError
 from runtime.package.manifest import (
     Defaults,
@@ -46,6 +47,8 @@ def describe(package: ModelPackage) -> str:
             *columns(list(_facts(manifest, package.path))),
             "",
             *columns([_ROLE_HEADINGS, *(_role(manifest, name) for name in manifest.roles)]),
+            "",
+            memory_text(manifest),
             "",
             f"every file is as it was built; digest {package.digest}",
         ]

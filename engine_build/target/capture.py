@@ -18,6 +18,7 @@ from engine_build.progress import Phases
 from engine_build.target.unfused import Place, UnfusedSession
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
+from runtime.backends.placing import Placing
 from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
@@ -54,9 +55,10 @@ class RoleByRole:
     multiplies_updates: bool = False
     few_shapes: bool = True
     """As the engines that are verified on these calls will be given them."""
+    placing: Placing = field(default_factory=Placing)
     calls: dict[str, list[Call]] = field(default_factory=dict)
     """Inputs and outputs of every call, by role."""
-    _role: str = ""
+    open_role: str = ""
     """The role whose network is open."""
     _session: UnfusedSession | None = None
 
@@ -77,10 +79,10 @@ class RoleByRole:
 
         Raises BackendError.
         """
-        if self._session is None or self._role != role:
+        if self._session is None or self.open_role != role:
             self.close()
             self._session = UnfusedSession.of_role(self.package, role, self.place)
-            self._role = role
+            self.open_role = role
         done = len(self.calls[role])
         self.phases.show(role, done, self.expected.get(role, done + 1))
         outputs = self._session.run(inputs)
@@ -118,6 +120,11 @@ class _Recorder:
         """A reference is of the package's own weights. Raises BackendError for others."""
         if weights:
             raise BackendError(f"{self.role}: a reference is drawn without LoRAs")
+
+    def close(self) -> None:
+        """Close the network where it is the one that is open."""
+        if self.backend.open_role == self.role:
+            self.backend.close()
 
 
 def captured_calls(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from runtime.backends.devices import Devices, Gpu
+from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
 from runtime.backends.rows import BACKENDS, CPU, Opening, row_of
 from runtime.backends.target_faults import cpu_note, passed_over, refusal, target_faults
@@ -80,14 +81,19 @@ def awaiting_verification(
 
 
 def open_backend(
-    package: ModelPackage, choice: Choice, threads: int | None = None, *, captures: bool = True
+    package: ModelPackage,
+    choice: Choice,
+    threads: int | None = None,
+    *,
+    captures: bool = True,
+    text_encoders: TextWish = "keep",
 ) -> Backend:
     """Open the backend of a choice; its vendor is imported here. Raises BackendError.
 
     `threads` is for the CPU; None for as many as there are cores. Without `captures` nothing runs
-    as a CUDA graph.
+    as a CUDA graph. `text_encoders` is their place; `auto` decides by the room that there is.
     """
-    opening = Opening(package, choice.target, choice.device, threads, captures)
+    opening = Opening(package, choice.target, choice.device, threads, captures, text_encoders)
     return row_of(choice.backend).open(opening)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.low_rank import Weights
+from runtime.backends.placing import Placing
 
 Array = NDArray[Any]
 
@@ -42,6 +43,10 @@ class Engine(Protocol):
         and of `weights`, each with its value in `weights` or else with the package's own: no value
         of an earlier set stays. Raises BackendError.
         """
+        ...
+
+    def close(self) -> None:
+        """Give all memory back, once no run is under way; the engine cannot be used afterwards."""
         ...
 
 
@@ -115,6 +120,11 @@ class Backend(Protocol):
     """True where engines are better given low-rank updates as two factors than merged."""
     few_shapes: bool
     """True where each new shape of inputs is dear, so that text is filled up to few extents."""
+
+    @property
+    def placing(self) -> Placing:
+        """The place of the text encoders. At `cpu` the backend of the CPU opens them."""
+        ...
 
     def open(self, role: str) -> Engine:
         """Open one of the package's networks. Raises BackendError."""

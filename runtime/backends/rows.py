@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pkgutil import resolve_name
 
+from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage
@@ -32,6 +33,8 @@ class Opening:
     """CPU threads; None for as many as there are cores. Backends on a GPU ignore the number."""
     captures: bool = True
     """False: nothing runs as a CUDA graph."""
+    text_encoders: TextWish = "keep"
+    """The place of the text encoders; `auto` decides by the room that there is."""
 
     @property
     def compiled(self) -> Target:

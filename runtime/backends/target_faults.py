@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from runtime.backends.devices import Devices
-from runtime.backends.engine_files import device_bytes
+from runtime.backends.room import target_needs
 from runtime.backends.rows import CPU, TARGET_BACKENDS, BackendRow, installed_backend, row_of
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage
@@ -37,10 +37,11 @@ def target_faults(package: ModelPackage, target: Target, devices: Devices) -> It
     if stale:
         yield f"{', '.join(stale)}; {again}"
     yield from _unverified(package, target)
-    size = sum(device_bytes(target, package.manifest).values())
+    # The text encoders may be on the CPU: the room that is free decides, once the GPU is opened.
+    size = target_needs(target, package.manifest).weights_at("cpu")
     if size > gpu.memory_bytes:
         yield (
-            f"its engines take {size / 1e9:.1f} GB, and {gpu.name} has "
+            f"its engines take {size / 1e9:.1f} GB without text encoders, and {gpu.name} has "
             f"{gpu.memory_bytes / 1e9:.1f} GB; compile one of a narrower --precision, or draw with "
             f"--backend {CPU}"
         )

@@ -50,17 +50,20 @@ class FilledEngine:
         """As the engine's own."""
         return self._engine.run(filled(inputs, self._record))
 
-    def warm_up(self) -> None:
-        """Run the engine on zeros at each extent that the record names. Raises BackendError."""
-        shortest = {
-            name: np.zeros(
-                [each if isinstance(each, int) else 1 for each in given.shape], given.dtype
-            )
-            for name, given in self._record.inputs.items()
-        }
-        for extent in extents_of(self._record):
-            self._engine.run(filled(shortest, self._record, extent))
-
     def replace_weights(self, weights: Weights) -> None:
         """As the engine's own."""
         self._engine.replace_weights(weights)
+
+    def close(self) -> None:
+        """As the engine's own."""
+        self._engine.close()
+
+
+def warm_up(engine: Engine, record: RoleRecord) -> None:
+    """Run a role's engine on zeros at each extent that its record names. Raises BackendError."""
+    shortest = {
+        name: np.zeros([each if isinstance(each, int) else 1 for each in given.shape], given.dtype)
+        for name, given in record.inputs.items()
+    }
+    for extent in extents_of(record):
+        engine.run(filled(shortest, record, extent))

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.protocol import Backend, Engine, Reading
+from runtime.backends.protocol import Backend, Reading
+from runtime.backends.rows import CPU, Opening, row_of
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
-from runtime.draw.extents import FilledEngine, extents_of, filled
+from runtime.draw.encoders import TextEncoders
+from runtime.draw.extents import extents_of, filled
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.preview import Previewer
@@ -41,7 +43,8 @@ class Generator:
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
 
-        `backend` is already open: `options.backend` and `options.captures` have no effect here.
+        `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
+        have no effect here.
         """
         options = options or DrawOptions()
         self._served = served or served_by(None, model.package.manifest)
@@ -56,19 +59,15 @@ class Generator:
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
         self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
-        engines: dict[str, Engine] = {role: backend.open(role) for role in model.family.text_roles}
-        roles = model.package.manifest.roles
-        self._filled = {
-            role: FilledEngine(engine, roles[role])
-            for role, engine in engines.items()
-            if backend.few_shapes
-        }
-        self.conditioner = Conditioner(
+        self._text_backend = _text_backend(model, backend)
+        self._encoders = TextEncoders(
             model.family,
-            {**engines, **self._filled},
+            self._text_backend,
+            model.package.manifest,
             self.effective_weights,
-            options.conditioning_bytes,
+            aside=backend.placing.place == "aside",
         )
+        self.conditioner = Conditioner(self._encoders, options.conditioning_bytes)
         self._vae = NetworkDecoder(backend.open("vae_decoder"))
         self.previewer = Previewer(self._preview_decoder())
 
@@ -89,6 +88,7 @@ class Generator:
         self._served.check(plan)
         if plan.loras:
             self.backend.check_loras()
+            self._text_backend.check_loras()
         self.effective_weights.open(plan.loras)
         return Prepared(plan, self.conditioning(plan, extent))
 
@@ -146,9 +146,8 @@ class Generator:
         bodies = list(self._first_pictures())
         for body in bodies:
             self._warm_up(body)
+        self._encoders.warm_up()
         if self.backend.few_shapes:
-            for engine in self._filled.values():
-                engine.warm_up()
             for extent in extents_of(self.model.package.manifest.roles["denoiser"]):
                 self._warm_up(bodies[-1], extent)
 
@@ -193,7 +192,7 @@ class Generator:
         up to `extent` at least where the backend wants few shapes."""
         settings = self.model.family.settings(plan.request)
         made: list[Conditioning] = [
-            {**self.conditioner.of(prompt, plan.loras), **settings} for prompt in plan.prompts
+            {**each, **settings} for each in self.conditioner.of(plan.prompts, plan.loras)
         ]
         if not self.backend.few_shapes:
             return made
@@ -205,3 +204,10 @@ class Generator:
         if isinstance(preview, MatrixPreview):
             return MatrixDecoder(preview)
         return NetworkDecoder(self.backend.open("preview_decoder"))
+
+
+def _text_backend(model: Model, backend: Backend) -> Backend:
+    """The backend of the text encoders: the one of the rest, or that of the CPU beside it."""
+    if backend.placing.place != "cpu":
+        return backend
+    return row_of(CPU).open(Opening(model.package, None, "cpu"))

@@ -124,10 +124,13 @@ class Board:
         self._counters.step_seconds += seconds
         self._counters.previews += preview is not None
 
-    def conditioned(self, hits: int, misses: int) -> None:
-        """Count conditionings of prompts that a worker had kept, and those that it made."""
+    def conditioned(self, hits: int, misses: int, seconds: float) -> None:
+        """Count conditionings of prompts that a worker had kept, and those that it made in so many
+        seconds.
+        """
         self._counters.conditioning_hits += hits
         self._counters.conditioning_misses += misses
+        self._counters.conditioning_seconds += seconds
 
     def lost(self, attempts: int) -> None:
         """Count attempts that ended with their worker."""

@@ -69,3 +69,5 @@ class Counters:
     """Prompts whose conditioning a worker had kept."""
     conditioning_misses: int = 0
     """Prompts that went through the text encoders."""
+    conditioning_seconds: float = 0.0
+    """The time that these took, with the opening of text encoders that are put aside."""

@@ -75,9 +75,9 @@ class Leases:
         leased = await self._database.write(work, self._board.fold)
         return len(leased)
 
-    def conditioned(self, hits: int, misses: int) -> None:
+    def conditioned(self, hits: int, misses: int, seconds: float) -> None:
         """Count conditionings of prompts that a worker had kept, and those that it made."""
-        self._board.conditioned(hits, misses)
+        self._board.conditioned(hits, misses, seconds)
 
     def step(
         self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None

@@ -124,8 +124,8 @@ class WorkerSession:
                 self.wake()
             case Leaving():
                 self.leaving = True
-            case Conditioned(hits, misses):
-                self._leases.conditioned(hits, misses)
+            case Conditioned(hits, misses, seconds):
+                self._leases.conditioned(hits, misses, seconds)
             case Stepped(job_id, step, seconds, preview):
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.

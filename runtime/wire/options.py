@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from runtime.backends.catalog import BackendWish
+from runtime.backends.placing import TextWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class DrawOptions:
     """Memory for the conditionings of recent prompts."""
     captures: bool = True
     """True to capture work on a GPU as CUDA graphs."""
+    text_encoders: TextWish = "auto"
+    """The place of the text encoders; `auto` decides by the room that the device has."""
 
 
 @dataclass(frozen=True, slots=True)

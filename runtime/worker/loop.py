@@ -210,8 +210,8 @@ class Worker:
 
     def _report_lookups(self) -> None:
         before, self._lookups = self._lookups, self._generator.conditioner.lookups
-        hits, misses = self._lookups.hits - before.hits, self._lookups.misses - before.misses
-        self._send(Conditioned(hits, misses))
+        made = self._lookups.since(before)
+        self._send(Conditioned(made.hits, made.misses, made.seconds))
 
     def _arrivals(self, free: int) -> Sequence[Sample]:
         """Hand pictures that are ready to the denoiser, as many as there are places free."""

@@ -110,23 +110,34 @@ def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready,
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.draw.backend, find_devices())
     logger.info("%s", choice.note)
-    backend = open_backend(model.package, choice, captures=options.draw.captures)
+    draw = options.draw
+    backend = open_backend(
+        model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders
+    )
     if isinstance(backend, OnDevice):
         pulse.device = backend
         backend.watch_trials(trials)
     served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
-    generator = Generator(model, backend, options.draw, served)
+    generator = Generator(model, backend, draw, served)
     generator.warm_up()
     ready = Ready(
         backend=choice.backend,
         target=choice.target_name,
         device=choice.device,
         precision=choice.precision,
-        note=choice.note,
+        note="; ".join(filter(None, (choice.note, backend.placing.note, _told(generator)))),
         served=served.to_json(),
         shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )
     return ready, generator
+
+
+def _told(generator: Generator) -> str:
+    """The measured cost of text encoders that are not kept, in words; empty where they are kept."""
+    text = generator.conditioner.lookups
+    if generator.backend.placing.place == "keep" or not text.misses:
+        return ""
+    return f"while warming up, a new prompt took {text.seconds / text.misses:.2f} s"
 
 
 def _without_loras(served: Served, model: Model, backend: Backend) -> Served:

@@ -50,6 +50,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_NO_CUDA_GRAPHS": "True",
         "CALOTYPE_LORA_MEMORY_MB": "64",
         "CALOTYPE_PROMPT_MEMORY_MB": "32",
+        "CALOTYPE_TEXT_ENCODERS": "aside",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_LEASE_SECONDS": "1.5",
         "CALOTYPE_MAX_ATTEMPTS": "1",
@@ -71,6 +72,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         ("CALOTYPE_BACKEND", "cuda", "'onnxruntime-cuda' or 'onnxruntime-cpu'"),
         ("CALOTYPE_MAX_BATCH", "0", "greater than or equal to 1"),
         ("CALOTYPE_LORA_MEMORY_MB", "-1", "greater than or equal to 0"),
+        ("CALOTYPE_TEXT_ENCODERS", "gone", "'auto', 'keep', 'aside' or 'cpu'"),
         ("CALOTYPE_QUEUE_LIMIT", "1.5", "a valid integer"),
         ("CALOTYPE_LEASE_SECONDS", "nan", "a finite number"),
         ("CALOTYPE_LEASE_SECONDS", "0", "greater than 0"),
@@ -127,6 +129,7 @@ def test_the_help_says_what_a_value_is_and_what_serves_meanwhile(
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
+    assert "aside: opened for each new prompt, which waits for that" in shown
     for words in ("--engines DIR", "--max-batch N ", "--lora-memory-mb MB", "what auto takes"):
         assert words in shown
     assert "Example: calotype serve" in shown

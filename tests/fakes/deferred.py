@@ -33,6 +33,9 @@ class DeferredEngine:
     def replace_weights(self, weights: Weights) -> None:
         self._engine.replace_weights(weights)
 
+    def close(self) -> None:
+        self._engine.close()
+
 
 class DeferringCpu(OnnxRuntimeCpu):
     """The backend of the CPU with deferred engines."""

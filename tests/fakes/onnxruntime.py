@@ -13,6 +13,7 @@ from typing import Any
 from weakref import finalize, ref
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
@@ -148,7 +149,7 @@ class FakeSession:
         self._runs: dict[object, int] = {}
         self._tables: list[_Tables] = []
         self._arena: list[int] = []
-        self._grow(len(model))
+        self._grow(len(model) + _outside(model))
         finalize(self, _give_back, self._cuda, self._arena)
 
     def get_providers(self) -> list[str]:
@@ -246,6 +247,16 @@ def _value(cuda: FakeCuda, bound: _Bound) -> Any:
     return cuda.view(bound.address, size).copy().view(bound.element).reshape(bound.shape)
 
 
+def _outside(model: bytes) -> int:
+    """The bytes of the weights that lie outside of a model, all of which go onto the device."""
+    return sum(
+        int(entry.value)
+        for tensor in onnx.load_model_from_string(model).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "length"
+    )
+
+
 def _give_back(cuda: FakeCuda, addresses: list[int]) -> None:
     for address in addresses:
         cuda.cudaFree(address)
@@ -254,9 +265,9 @@ def _give_back(cuda: FakeCuda, addresses: list[int]) -> None:
 def fake_onnxruntime(provider: FakeProvider) -> Any:
     """The module, whose sessions are the provider's."""
 
-    def session(
-        model: bytes, options: Any, providers: list[Any], enable_fallback: int = 1
-    ) -> FakeSession:
+    def session(model: Any, options: Any, providers: list[Any], enable_fallback: int = 1) -> Any:
+        if providers == ["CPUExecutionProvider"]:
+            return onnxruntime.InferenceSession(model, options, providers=providers)
         if providers[0][1]["enable_cuda_graph"] == "1" and not provider.captures:
             raise Fail("This session cannot use the graph\ncapture feature")
         if provider.refusal and not enable_fallback:
@@ -265,10 +276,11 @@ def fake_onnxruntime(provider: FakeProvider) -> Any:
             provider.took = "CPUExecutionProvider"
         return FakeSession(provider, model, options, providers)
 
-    made: Callable[..., FakeSession] = session
+    made: Callable[..., Any] = session
     return SimpleNamespace(
         InferenceSession=made,
         RunOptions=onnxruntime.RunOptions,
         SessionOptions=onnxruntime.SessionOptions,
+        OrtValue=onnxruntime.OrtValue,
         cuda_version="",
     )

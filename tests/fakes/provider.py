@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.onnxruntime.cuda import OnnxRuntimeCuda
 from runtime.backends.onnxruntime.cuda_provider import PROVIDER
+from runtime.backends.placing import TextWish
 from runtime.draw.generate import Generator
 from runtime.package.target import Target
 from runtime.plan.model import Model
 from tests.fakes.cuda import FakeCuda
-from tests.fakes.onnxruntime import FakeProvider, FakeSession, fake_onnxruntime
+from tests.fakes.onnxruntime import FakeProvider, fake_onnxruntime
 
 BODY = {"prompt": "a red heart", "seed": 5, "width": 64, "height": 64, "steps": 3}
 
@@ -31,19 +33,22 @@ class Machine:
     def __post_init__(self) -> None:
         self.provider = FakeProvider(self.cuda, PROVIDER)
 
-    def backend(self, model: Model, target: Target) -> OnnxRuntimeCuda:
+    def backend(
+        self, model: Model, target: Target, text_encoders: TextWish = "keep"
+    ) -> OnnxRuntimeCuda:
         module = fake_onnxruntime(self.provider)
         opened = module.InferenceSession
 
-        def noted(content: bytes, *arguments: object, **named: object) -> FakeSession:
+        def noted(content: Any, *arguments: object, **named: object) -> Any:
             self.models.append(content)
-            session: FakeSession = opened(content, *arguments, **named)
-            return session
+            return opened(content, *arguments, **named)
 
         module.InferenceSession = noted
         self.monkeypatch.setitem(sys.modules, "onnxruntime", module)
         cuda = Cuda(self.cuda, self.cuda, lambda: [self.provider.runtime.last_error])
-        return OnnxRuntimeCuda(model.package, target, cuda, "Imagined GPU")
+        return OnnxRuntimeCuda(
+            model.package, target, cuda, "Imagined GPU", text_encoders=text_encoders
+        )
 
 
 def drawn(generator: Generator, **body: object) -> np.ndarray:

@@ -5,6 +5,7 @@
 ONNXRUNTIME is a folder with onnxruntime-gpu, WEIGHTS the folder that the graph's weights lie in,
 LATENTS the height and width of the latents. HOW is one of:
 
+    opened         no run at all
     bare           a plain run, a relaxed capture by hand, and plain runs behind it
     memory         the same, the capture local to its thread and memory asked for within it
     memory-read    and the last error of ONNX Runtime's copy of the runtime read behind it
@@ -53,6 +54,15 @@ def main(stand_ins: Path, library: str, rehearsal: Rehearsal) -> dict[str, Any]:
     stream = Stream(device.cuda, urgent=True)
     engine: Any = SimpleNamespace(precision="fp16", flags=())
     places: dict[str, Place] = {}
+
+    if how == "opened":
+        machine.mark("opening")
+        opened = OnnxCudaSession(device, stream, graph.stem, engine, captures=True)
+        opened.open(graph, rehearsal.weights)
+        machine.mark("open")
+        opened.free()
+        machine.mark("end")
+        return {}
 
     def prepared(path: Path, *, captures: bool) -> BoundSession:
         for name, (element, axes) in _inputs(path).items():

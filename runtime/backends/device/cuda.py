@@ -91,10 +91,11 @@ class Cuda:
         free, total = self.call("cudaMemGetInfo", self.bindings.cudaMemGetInfo())
         return int(free), int(total)
 
-    def check_room(self, sizes: Mapping[str, int]) -> None:
+    def check_room(self, sizes: Mapping[str, int], remedy: str = "") -> None:
         """Refuse weights that cannot fit, before any is loaded; `sizes` are their bytes by role.
 
-        Raises BackendError. Runs need more than the weights: room for the weights is no promise.
+        Raises BackendError, with `remedy` first among its remedies. Runs need more than the
+        weights: room for the weights is no promise.
         """
         free, total = self.memory()
         needed = sum(sizes.values())
@@ -102,8 +103,8 @@ class Cuda:
             parts = ", ".join(f"{role} {size / 1e9:.2f}" for role, size in sorted(sizes.items()))
             raise BackendError(
                 f"the engines take some {needed / 1e9:.2f} GB ({parts}), and {free / 1e9:.2f} of "
-                f"{total / 1e9:.2f} GB of the GPU are free; end other programs that use it, "
-                f"compile a target of a narrower --precision, or draw with --backend {CPU}"
+                f"{total / 1e9:.2f} GB of the GPU are free; {remedy}end other programs that use "
+                f"it, compile a target of a narrower --precision, or draw with --backend {CPU}"
             )
 
     def account(self, use: str, size_bytes: int) -> None:

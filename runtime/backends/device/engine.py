@@ -1,6 +1,6 @@
 """An engine on a device, whichever library runs it, and its adapter to an Engine of host arrays."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Protocol
 
@@ -75,23 +75,18 @@ class DeviceEngine(Protocol):
         """As `Engine.replace_weights`. Raises BackendError."""
         ...
 
+    def close(self) -> None:
+        """Give the device's memory back; the engine cannot be used afterwards."""
+        ...
+
 
 class HostArrayEngine:
     """An Engine over a DeviceEngine: named host arrays in, named host arrays out."""
 
-    def __init__(
-        self,
-        engine: DeviceEngine,
-        inputs: Mapping[str, InputRecord],
-        close: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`inputs` are those of the role, as the manifest has them.
-
-        `close` gives the device's memory back; without `close` the process keeps the memory.
-        """
+    def __init__(self, engine: DeviceEngine, inputs: Mapping[str, InputRecord]) -> None:
+        """`inputs` are those of the role, as the manifest has them."""
         self._engine = engine
         self._inputs = inputs
-        self.close = close
         self._uploads = Uploads(engine.pinned, engine.stream)
 
     def start(self, inputs: Mapping[str, Array]) -> Started:
@@ -111,6 +106,11 @@ class HostArrayEngine:
     def replace_weights(self, weights: Weights) -> None:
         """As `Engine.replace_weights`. Raises BackendError."""
         self._engine.replace_weights(weights)
+
+    def close(self) -> None:
+        """As `Engine.close`; waits for the device. Raises DeviceError."""
+        self._uploads.close()
+        self._engine.close()
 
     def milliseconds(self, inputs: Mapping[str, Array]) -> float:
         """Milliseconds of a call on the device, without copies and without what depends on the

@@ -91,7 +91,14 @@ class Uploads:
         """End a round of copies; wait for the oldest round beyond `_ROUNDS`. Raises DeviceError."""
         self._rounds.append((self._stream.event(), self._round))
         self._round = []
-        while len(self._rounds) > _ROUNDS:
+        self._wait(_ROUNDS)
+
+    def close(self) -> None:
+        """Wait for all copies, and give their pinned blocks back. Raises DeviceError."""
+        self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        while len(self._rounds) > most:
             event, blocks = self._rounds.popleft()
             event.wait()
             for block in blocks:

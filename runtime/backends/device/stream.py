@@ -93,6 +93,10 @@ class Stream:
         self.cuda.forget_errors()
         self.handle = self._made()
 
+    def close(self) -> None:
+        """Destroy the stream, on which no work is left; the stream cannot be used afterwards."""
+        self.cuda.call("cudaStreamDestroy", self.cuda.bindings.cudaStreamDestroy(self.handle))
+
     def _made(self) -> Handle:
         bindings = self.cuda.bindings
         made = bindings.cudaStreamCreateWithPriority(bindings.cudaStreamNonBlocking, self._priority)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights, merged
 from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
+from runtime.backends.placing import TextWish, placed_on_cpu
 from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.backends.rows import Opening
 from runtime.errors import BackendError
@@ -87,6 +88,11 @@ class OnnxEngine:
             self._adaptable = self._open(graph, self._package.weights_folder(self._role))
         self._replaced = {name: _value(merged(weight)) for name, weight in weights.items()}
 
+    def close(self) -> None:
+        """Give the memory of both sessions back."""
+        del self._session
+        self._adaptable, self._replaced = None, {}
+
     def _open(self, graph: Path, external_folder: Path | None) -> "onnxruntime.InferenceSession":
         try:
             session = open_session(graph, self._options(), external_folder)
@@ -119,8 +125,11 @@ class OnnxRuntimeCpu:
     multiplies_updates = False
     few_shapes = False
 
-    def __init__(self, package: ModelPackage, threads: int | None = None) -> None:
+    def __init__(
+        self, package: ModelPackage, threads: int | None = None, text_encoders: TextWish = "keep"
+    ) -> None:
         """Nothing is opened yet."""
+        self.placing = placed_on_cpu(text_encoders)
         self._package = package
         self._threads = threads
 
@@ -140,7 +149,7 @@ class OnnxRuntimeCpu:
 
 def open_backend(opening: Opening) -> OnnxRuntimeCpu:
     """The backend of a package's own graphs. Raises BackendError."""
-    return OnnxRuntimeCpu(opening.package, opening.threads)
+    return OnnxRuntimeCpu(opening.package, opening.threads, opening.text_encoders)
 
 
 def _value(tensor: Tensor) -> Any:

@@ -17,9 +17,12 @@ from runtime.backends.onnxruntime.cuda_call import OnnxCudaCall
 from runtime.backends.onnxruntime.cuda_network import NetworkFiles, OnnxCudaNetwork
 from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
+from runtime.backends.placing import TO_CPU, TextWish, is_text
 from runtime.backends.profiles import Profiles, Shape
 from runtime.backends.protocol import Denoiser, TrialListener
+from runtime.backends.room import host_room, placed, target_needs
 from runtime.backends.rows import Opening
+from runtime.errors import BackendError
 from runtime.package.engine_record import Variant, variant_for
 from runtime.package.manifest import BATCH, ModelPackage
 from runtime.package.target import Target
@@ -51,7 +54,11 @@ class OnnxCudaEngine:
         identity = target.record.identity.engines[role]
         scale = package.manifest.latents.scale_factor
         self._profiles = Profiles(role, self._record.inputs, identity.profiles, scale)
-        self._plain = self._open(path, target.prelude(role))
+        try:
+            self._plain = self._open(path, target.prelude(role))
+        except BackendError:
+            self.stream.close()
+            raise
         self._network = self._plain
         self._adaptable: OnnxCudaNetwork | None = None
         self._variant: Variant = "matrices"
@@ -104,6 +111,7 @@ class OnnxCudaEngine:
                 network.free()
         while self._memory:
             self._device.cuda.free(self._memory.pop())
+        self.stream.close()
 
     def _place(self, weights: Weights) -> dict[str, Place]:
         """Allocate one piece of memory for all of `weights`, which have no memory yet."""
@@ -158,6 +166,7 @@ class OnnxRuntimeCuda:
         device: str,
         *,
         captures: bool = True,
+        text_encoders: TextWish = "keep",
     ) -> None:
         """Threads start to read and check the files of all engines, which `open` waits for.
 
@@ -165,7 +174,8 @@ class OnnxRuntimeCuda:
         not fit, or libraries of CUDA's are missing.
         """
         load_cuda_libraries()
-        cuda.check_room(device_bytes(target, package.manifest))
+        needs, host = target_needs(target, package.manifest), host_room(package.manifest)
+        self.placing = placed(text_encoders, needs, cuda.memory(), host)
         self.device = device
         self._package = package
         self._target = target
@@ -183,8 +193,10 @@ class OnnxRuntimeCuda:
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
-        engine = self._engine(role)
-        return HostArrayEngine(engine, self._package.manifest.roles[role].inputs, engine.close)
+        if is_text(role) and self.placing.place == "aside":
+            size = device_bytes(self._target, self._package.manifest)[role]
+            self._device.cuda.check_room({role: size}, TO_CPU)
+        return HostArrayEngine(self._engine(role), self._package.manifest.roles[role].inputs)
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""
@@ -201,4 +213,11 @@ class OnnxRuntimeCuda:
 def open_backend(opening: Opening) -> OnnxRuntimeCuda:
     """The backend of a target, on the first GPU. Raises BackendError."""
     package, target, device = opening.package, opening.compiled, opening.device
-    return OnnxRuntimeCuda(package, target, Cuda(), device, captures=opening.captures)
+    return OnnxRuntimeCuda(
+        package,
+        target,
+        Cuda(),
+        device,
+        captures=opening.captures,
+        text_encoders=opening.text_encoders,
+    )

@@ -141,6 +141,8 @@ class OnnxCudaSession:
         except BackendError:
             raise
         except Exception as error:
+            # The next kernel, of whichever engine on this thread, would take the error for its own.
+            self._device.cuda.forget_errors()
             if not captures:
                 words = f"{source.path}: ONNX Runtime cannot open it: {_line(error)}"
                 raise BackendError(words) from error

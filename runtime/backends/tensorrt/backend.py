@@ -6,7 +6,9 @@ from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.engine import HostArrayEngine
 from runtime.backends.engine_files import EngineFiles, device_bytes
+from runtime.backends.placing import TO_CPU, TextWish, is_text
 from runtime.backends.protocol import Denoiser, TrialListener
+from runtime.backends.room import host_room, placed, target_needs
 from runtime.backends.rows import Opening
 from runtime.backends.tensorrt.engine import TensorRtEngine
 from runtime.backends.tensorrt.flavour import installed_flavour
@@ -21,7 +23,7 @@ def open_backend(opening: Opening) -> "TensorRt":
     cuda = Cuda()  # Before TensorRT: its runtime ends the process where there is no device.
     flavour = installed_flavour(target.record.identity.backend)
     vendor = open_vendor(flavour, flavour.load(), cuda, captures=opening.captures)
-    return TensorRt(opening.package, target, vendor, opening.device)
+    return TensorRt(opening.package, target, vendor, opening.device, opening.text_encoders)
 
 
 class TensorRt:
@@ -30,12 +32,20 @@ class TensorRt:
     multiplies_updates = True
     few_shapes = True
 
-    def __init__(self, package: ModelPackage, target: Target, vendor: Vendor, device: str) -> None:
+    def __init__(
+        self,
+        package: ModelPackage,
+        target: Target,
+        vendor: Vendor,
+        device: str,
+        text_encoders: TextWish = "keep",
+    ) -> None:
         """Threads start to read and check the files of all engines, which `open` waits for.
 
         Raises BackendError where the engines do not fit into the GPU's memory.
         """
-        vendor.device.cuda.check_room(device_bytes(target, package.manifest))
+        needs, host = target_needs(target, package.manifest), host_room(package.manifest)
+        self.placing = placed(text_encoders, needs, vendor.device.cuda.memory(), host)
         self.name: str = target.record.identity.backend
         self.device = device
         self.shortfalls: Iterable[str] = vendor.device.shortfalls
@@ -54,10 +64,13 @@ class TensorRt:
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""
+        if is_text(role) and self.placing.place == "aside":
+            size = device_bytes(self._target, self._package.manifest)[role]
+            self._vendor.device.cuda.check_room({role: size}, TO_CPU)
         # Text is on the way to the first step of a picture; previews and the VAE are behind it.
         urgent = not role.endswith("decoder")
         engine = self._device_engine(role, urgent=urgent)
-        return HostArrayEngine(engine, self._package.manifest.roles[role].inputs, engine.close)
+        return HostArrayEngine(engine, self._package.manifest.roles[role].inputs)
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays on the device."""

@@ -28,12 +28,12 @@ class TensorRtEngine:
         self._vendor = vendor
         self._role = role
         self._target = target
-        self.stream = Stream(vendor.device.cuda, urgent=urgent)
         self._profiles = Profiles(
             role, record.inputs, identity.profiles, package.manifest.latents.scale_factor
         )
         path = target.engine(role)
-        self._engine = vendor.deserialize(path)
+        self._engine, self._weights_bytes = vendor.deserialize(path)
+        self.stream = Stream(vendor.device.cuda, urgent=urgent)
         kernels = path.with_suffix(f".{identity.precision}.kernels")
         self._contexts = Contexts(vendor, self._engine, role, kernels)
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
@@ -70,6 +70,8 @@ class TensorRtEngine:
         self._contexts.free()
         # The vendor's engine, and its weights, go with the last reference to it.
         del self._calls, self._graphs, self._contexts, self._refit, self._engine
+        self._vendor.device.cuda.account("weights", -self._weights_bytes)
+        self.stream.close()
 
     def _made(self, shapes: Mapping[str, Shape]) -> TensorRtCall:
         profile = self._profile(shapes)

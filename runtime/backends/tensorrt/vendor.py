@@ -31,8 +31,11 @@ class Vendor:
     log: VendorLog
     runtime: "trt.Runtime"
 
-    def deserialize(self, path: Path) -> "trt.ICudaEngine":
-        """Open an engine, whose weights go onto the device. Raises BackendError."""
+    def deserialize(self, path: Path) -> "tuple[trt.ICudaEngine, int]":
+        """Open an engine, whose weights go onto the device, where they take so many bytes.
+
+        Raises BackendError.
+        """
         cuda = self.device.cuda
         free, _ = cuda.memory()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
@@ -43,8 +46,9 @@ class Vendor:
                 f"{path}: {self.flavour.name} {self.flavour.version} cannot open it: "
                 f"{self.log.last_error}"
             )
-        cuda.account("weights", max(0, free - cuda.memory()[0]))
-        return engine
+        size_bytes = max(0, free - cuda.memory()[0])
+        cuda.account("weights", size_bytes)
+        return engine, size_bytes
 
     def check(self, done: bool, role: str, what: str) -> None:  # noqa: FBT001 - the vendor's answer
         """Raises DeviceError where the vendor answered no."""

@@ -293,8 +293,8 @@ def test_counters_add_up(tmp_path: Path) -> None:
             worker.step(jobs[0].job_id, 1, b"jpeg")
             worker.step(jobs[0].job_id, 2)
             await worker.complete(jobs[0].job_id)
-            broker.leases.conditioned(1, 3)
-            broker.leases.conditioned(2, 0)
+            broker.leases.conditioned(1, 3, 0.5)
+            broker.leases.conditioned(2, 0, 0.25)
             await worker.die()
             await broker.cancel(jobs[3].job_id)
             counters = broker.counters()
@@ -303,5 +303,6 @@ def test_counters_add_up(tmp_path: Path) -> None:
             assert (counters.steps, counters.step_seconds, counters.previews) == (2, 1.0, 1)
             assert counters.attempts_lost == 1
             assert (counters.conditioning_hits, counters.conditioning_misses) == (3, 3)
+            assert counters.conditioning_seconds == 0.75
 
     run(check())

@@ -31,7 +31,7 @@ from runtime.wire.messages import (
 MESSAGES: list[Message] = [
     Ready("tensorrt", "a target", "a GPU", "fp16", "said plainly", {"sizes": [[64, 96]]}),
     Vacant(3),
-    Conditioned(1, 2),
+    Conditioned(1, 2, 0.25),
     Stepped("a", 1, 0.25),
     Stepped("a", 2, 0.25, b"\xff\xd8 jpeg \0"),
     Completed("a", "a.png", 64, 32, 1000),

@@ -45,6 +45,7 @@ drawing, encoding = threading.Event(), threading.Event()
 class AtTheGate:
     def __init__(self, engine):
         self._engine, self.replace_weights = engine, engine.replace_weights
+        self.close = engine.close
 
     def start(self, inputs):
         if drawing.is_set() and not encoding.is_set():
