@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = read_settings(settings_flags(arguments))
-    model = open_model(settings.engines, settings.model)
+    model = open_model(settings.engines, settings.model, anew=settings.verify_files)
     devices = find_devices()
     preparation = None
     if settings.compile:
