@@ -12,10 +12,11 @@ from api.request_flags import add_request_flags, body_from_flags
 from api.settings import Settings, read_settings, variable
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
+from runtime.backends.opened_files import opened_files
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
-from runtime.files import write_whole
+from runtime.files import read_ahead, write_whole
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)
     choice = choose(model.package, options.backend, find_devices())
     print(choice.note, file=sys.stderr)
+    read_ahead(opened_files(model.package, choice.target))
     served = served_by(choice.target, model.package.manifest)
     served.check(plan)
     backend = open_backend(model.package, choice, captures=options.captures)
