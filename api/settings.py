@@ -54,6 +54,9 @@ class Settings(BaseSettings):
         False,
         description="compile the target that is missing; meanwhile what auto takes serves",
     )
+    verify_files: bool = Field(
+        False, description="read and hash every file anew, also those whose hash is known"
+    )
     max_batch: int | None = Field(
         None, ge=1, description="the most pictures drawn together; by default what the engines take"
     )

@@ -10,6 +10,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from engine_build.package.export.role import Choices
+from runtime.package.adaptable import adaptable_graphs
+from runtime.package.manifest import load_package
+from runtime.package.shelf import LoraShelf
+from tests.places import ENGINES
 from tests.tiny.flow_models import (
     chroma_pipeline,
     flux_dev_pipeline,
@@ -27,6 +31,16 @@ UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", UNTIMED, max_examples=25)
 settings.register_profile("long", UNTIMED)
 settings.load_profile("short")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the demo's hashes known before there are other processes: a test that copies its package
+    could otherwise meet the record's unfinished file, and find it gone."""
+    if not hasattr(session.config, "workerinput"):
+        package = load_package(ENGINES, "demo")
+        adaptable_graphs(package)
+        for pack in LoraShelf(package).packs():
+            pack.factors()
 
 
 def pytest_collection_finish() -> None:

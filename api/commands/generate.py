@@ -9,13 +9,14 @@ from tqdm import tqdm
 
 from api.commands.model_flags import add_model_flags
 from api.request_flags import add_request_flags, body_from_flags
-from api.settings import read_settings, variable
+from api.settings import Settings, read_settings, variable
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
+from runtime.backends.opened_files import opened_files
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
-from runtime.files import write_whole
+from runtime.files import read_ahead, write_whole
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
@@ -33,6 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=WISHES,
         help=f"what draws ({variable('backend')}; default: auto, the best that can run)",
     )
+    parser.add_argument(
+        "--verify-files",
+        action="store_true",
+        help="read and hash every file anew, also those whose hash is known "
+        f"({variable('verify_files')})",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture's file")
     parser.add_argument(
         "--latents", type=Path, metavar="FILE.npy", help="also write the final latents [1, C, h, w]"
@@ -44,13 +51,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    options = read_settings({"backend": arguments.backend} if arguments.backend else {}).draw
-    model = open_model(arguments.engines, arguments.model)
+    settings = _settings(arguments)
+    options = settings.draw
+    model = open_model(arguments.engines, arguments.model, anew=settings.verify_files)
     request = model.read(body_from_flags(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
     choice = choose(model.package, options.backend, find_devices())
     print(choice.note, file=sys.stderr)
+    read_ahead(opened_files(model.package, choice.target))
     served = served_by(choice.target, model.package.manifest)
     served.check(plan)
     backend = open_backend(
@@ -65,6 +74,12 @@ def run(arguments: argparse.Namespace) -> None:
         np.save(arguments.latents, latents, allow_pickle=False)
     _write(arguments.output, picture)
     print(f"{arguments.output} (seed {request.seed})")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The settings that the command's flags and the environment make. Raises SettingsError."""
+    flags = {"backend": arguments.backend} if arguments.backend else {}
+    return read_settings({**flags, **({"verify_files": "true"} if arguments.verify_files else {})})
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

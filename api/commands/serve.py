@@ -7,7 +7,10 @@ from api.commands.settings_flags import add_settings_flags, settings_flags
 from api.preparation import missing_target, unverified_target
 from api.server import serve
 from api.settings import read_settings
+from runtime.backends.catalog import choose
 from runtime.backends.devices import find_devices
+from runtime.backends.opened_files import opened_files
+from runtime.files import read_ahead
 from runtime.plan.model import open_model
 
 
@@ -24,13 +27,17 @@ def run(arguments: argparse.Namespace) -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = read_settings(settings_flags(arguments))
-    model = open_model(settings.engines, settings.model)
+    model = open_model(settings.engines, settings.model, anew=settings.verify_files)
     devices = find_devices()
     preparation = None
     if settings.compile:
         preparation = missing_target(settings, model.package, devices)
     if preparation is None:
         preparation = unverified_target(settings, model.package, devices)
+    if preparation is None:
+        # The worker opens them once its process has started.
+        target = choose(model.package, settings.backend, devices).target
+        read_ahead(opened_files(model.package, target))
     serve(settings, model, announce=_announce, preparation=preparation)
 
 

@@ -48,6 +48,15 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verify_files(parser: argparse.ArgumentParser) -> None:
+    """Add `--verify-files`."""
+    parser.add_argument(
+        "--verify-files",
+        action="store_true",
+        help="read and hash every file anew, also those whose hash is known",
+    )
+
+
 def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add `--cache` and `--quiet`, which `fetching` reads."""
     parser.add_argument(

@@ -5,7 +5,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
-from engine_build.commands.arguments import add_engines, describe, package_name, positive, size
+from engine_build.commands.arguments import (
+    add_engines,
+    add_verify_files,
+    describe,
+    package_name,
+    positive,
+    size,
+)
 from engine_build.commands.verify import notice, verify_here
 from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.rows import TARGET_BACKENDS, installed_backend, row_of
@@ -36,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_choices(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_engines(parser)
+    add_verify_files(parser)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
     for gpu in gpus:
         if fault := row_of(backend).gpu_fault(gpu):
             raise BackendError(fault)
-    package = load_package(options.engines, options.name)
+    package = load_package(options.engines, options.name, anew=options.verify_files)
     defaults = package.manifest.defaults
     sizes = options.sizes or ((defaults.width, defaults.height),)
     reference = _reference(package, sizes, gpus, devices, shown=not options.quiet)

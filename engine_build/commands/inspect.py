@@ -2,7 +2,7 @@
 
 import argparse
 
-from engine_build.commands.arguments import add_engines, describe, package_name
+from engine_build.commands.arguments import add_engines, add_verify_files, describe, package_name
 from runtime.package.manifest import load_package
 
 
@@ -20,11 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "target", metavar="TARGET", nargs="?", help="one of its targets; default: the package"
     )
     add_engines(parser)
+    add_verify_files(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the description."""
-    package = load_package(options.engines, options.name)
+    package = load_package(options.engines, options.name, anew=options.verify_files)
     if options.target is None:
         from engine_build.package.report import describe
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from engine_build.commands.arguments import add_engines, describe, package_name
+from engine_build.commands.arguments import add_engines, add_verify_files, describe, package_name
 from engine_build.target.compile import find_target
 from engine_build.target.report import describe_target
 from runtime.backends.devices import Gpu, find_devices
@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", type=package_name, help="the package's name")
     parser.add_argument("target", metavar="TARGET", help="as `engine-build targets` lists it")
     add_engines(parser)
+    add_verify_files(parser)
 
 
 def verify_here(reference: "Reference", target: Target, gpu: Gpu) -> Target:
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if here is None or here.compute_capability != wanted:
         found = devices.reason if here is None else f"this machine has {here}"
         raise BuildError(f"{target.name}: verified only on a GPU of {wanted}, and {found}")
-    check_files(package)
+    check_files(package, anew=options.verify_files)
     reference = Reference(
         package,
         tuned_sizes(target.record.identity, package.manifest),

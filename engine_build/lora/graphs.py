@@ -15,6 +15,7 @@ from runtime.package.adaptable import (
     graphs_folder,
     write_graphs,
 )
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import Manifest, ModelPackage, file_fault, record_file
 from runtime.package.target import graph_sha256
 
@@ -45,7 +46,11 @@ def _adapted(manifest: Manifest) -> Iterator[str]:
 def _write(package: ModelPackage, role: str) -> AdaptableGraph:
     record = package.manifest.roles[role]
     own = package.file(record.graph)
-    if fault := file_fault(own, package.manifest.files[record.graph], "build the package again"):
+    with KnownHashes(package.path) as hashes:
+        fault = file_fault(
+            own, package.manifest.files[record.graph], "build the package again", hashes
+        )
+    if fault:
         raise PackageError(fault)
     model = ir.load(own)
     let_weights_be_inputs(model, (each for each in record.parameters.values() if each.replaceable))

@@ -21,6 +21,7 @@ from engine_build.package.tokenizers import load_tokenizer
 from engine_build.progress import Progress
 from engine_build.quiet import quiet
 from runtime.errors import BuildError
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
     Defaults,
     Limits,
@@ -30,7 +31,7 @@ from runtime.package.manifest import (
     RoleRecord,
     Source,
     TokenizerRecord,
-    record_file,
+    known_file,
     write_manifest,
 )
 
@@ -111,7 +112,9 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                 cut = {name: record for name, (_, record) in tokenizers.items()}
                 external = {file for item in placed.values() for file in item.external_files}
                 parts = _Parts(records, cut, shown, frozenset(external))
-                write_manifest(folder, _manifest(request, model, parts, folder))
+                with KnownHashes(folder) as hashes:
+                    manifest = _manifest(request, model, parts, folder, hashes)
+                write_manifest(folder, manifest)
     return request.engines / request.name
 
 
@@ -141,7 +144,13 @@ def _preview_role(
     return preview_role(open_preview_decoder(path), model)
 
 
-def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: Path) -> Manifest:
+def _manifest(
+    request: BuildRequest,
+    model: ModelExport,
+    parts: _Parts,
+    folder: Path,
+    hashes: KnownHashes,
+) -> Manifest:
     return Manifest(
         name=request.name,
         family=model.family,
@@ -157,8 +166,10 @@ def _manifest(request: BuildRequest, model: ModelExport, parts: _Parts, folder: 
         limits=model.limits,
         defaults=model.defaults,
         built_with={name: _version(name) for name in _BUILT_WITH},
-        files={path.name: record_file(path) for path in sorted(folder.iterdir())},
-        external_files={str(path): record_file(path) for path in sorted(parts.external_files)},
+        files={path.name: known_file(path, hashes) for path in sorted(folder.iterdir())},
+        external_files={
+            str(path): known_file(path, hashes) for path in sorted(parts.external_files)
+        },
     )
 
 

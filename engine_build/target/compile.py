@@ -23,6 +23,7 @@ from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
 from runtime.files import put_in_place, remove_unfinished, write_whole
 from runtime.package.engine_record import EngineRecord, files_fault
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import (
@@ -31,6 +32,7 @@ from runtime.package.target import (
     TargetIdentity,
     TargetRecord,
     differences,
+    package_folder,
     read_target,
     target_directories,
     write_target,
@@ -244,7 +246,8 @@ def _kept(staging: Path, role: str) -> EngineRecord | None:
         kept, _ = read_sealed(_record_path(staging, role), _KEPT, _FORMAT, "compile it again")
     except (FileNotFoundError, PackageError):
         return None
-    damaged = files_fault(staging, kept.engine, "compile it again")
+    with KnownHashes(package_folder(staging)) as hashes:
+        damaged = files_fault(staging, kept.engine, "compile it again", hashes)
     return None if damaged else kept.engine
 
 

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from runtime.errors import PackageError
 from runtime.files import write_whole
 from runtime.package import pack
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import FileRecord, ModelPackage, file_fault
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import graph_sha256
@@ -76,12 +77,13 @@ def adaptable_graphs(package: ModelPackage) -> dict[str, Path]:
             f"{path}: not there, and with LoRAs {manifest.name} is drawn on the CPU by the graphs "
             f"that it names; {remedy}"
         ) from None
-    for role, graph in record.graphs.items():
-        own = manifest.roles.get(role)
-        if own is None or graph.made_of != graph_sha256(own, manifest):
-            raise PackageError(
-                f"{folder / graph.file}: made of another {role} than {manifest.name} has; {remedy}"
-            )
-        if fault := file_fault(folder / graph.file, graph.content, remedy):
-            raise PackageError(fault)
+    with KnownHashes(package.path) as hashes:
+        for role, graph in record.graphs.items():
+            file, own = folder / graph.file, manifest.roles.get(role)
+            if own is None or graph.made_of != graph_sha256(own, manifest):
+                raise PackageError(
+                    f"{file}: made of another {role} than {manifest.name} has; {remedy}"
+                )
+            if fault := file_fault(file, graph.content, remedy, hashes):
+                raise PackageError(fault)
     return {role: folder / graph.file for role, graph in record.graphs.items()}

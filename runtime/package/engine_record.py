@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import FileRecord, Precision, file_fault
 
 Variant = Literal["matrices", "weights"]
@@ -153,9 +154,11 @@ def _files(
     return {file: content, **{each.file: each.content for each in variants.values()}}
 
 
-def files_fault(folder: Path, engine: EngineRecord, remedy: str) -> str | None:
+def files_fault(folder: Path, engine: EngineRecord, remedy: str, hashes: KnownHashes) -> str | None:
     """The fault of an engine's first damaged file, as a sentence that ends with `remedy`; None when
     every file is whole.
     """
-    faults = (file_fault(folder / name, what, remedy) for name, what in engine.files.items())
+    faults = (
+        file_fault(folder / name, what, remedy, hashes) for name, what in engine.files.items()
+    )
     return next(filter(None, faults), None)

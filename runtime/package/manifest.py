@@ -7,17 +7,21 @@ form in a single byte is damaged too.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
+from tqdm import tqdm
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
+from runtime.package.hashes import KnownHashes, forget_hashes
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors, stored_bytes
 
@@ -30,7 +34,12 @@ BATCH, EVALUATIONS, HEIGHT, WIDTH = "batch", "evaluations", "height", "width"
 """Axes of every family's graphs: samples, evaluations of the denoiser, and a picture's height and
 width in latents."""
 
+_LONG_BYTES = 10**9
+"""The bytes that are hashed without a word."""
+
 _STRICT = ConfigDict(extra="forbid")
+
+logger = logging.getLogger(__name__)
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -293,27 +302,41 @@ def read_package(engines: Path, name: str) -> ModelPackage:
     return ModelPackage(directory, *read_manifest(directory))
 
 
-def check_files(package: ModelPackage) -> None:
-    """Check the size and hash of every file, wherever it lies; reads all of them.
+def check_files(package: ModelPackage, *, anew: bool = False) -> None:
+    """Check the size and hash of every file, wherever it lies; reads those whose hash is not known,
+    and with `anew` all.
 
-    Raises PackageError naming the first file that is gone or changed.
+    Progress is shown where much is read. Raises PackageError naming the largest file that is gone
+    or changed.
     """
     # An external file's name is an absolute path, which `package.file` returns unchanged.
-    files = {**package.manifest.files, **package.manifest.external_files}
-    with ThreadPoolExecutor() as pool:
-        faults = pool.map(
-            lambda item: file_fault(package.file(item[0]), item[1], "build the package again"),
-            files.items(),
-        )
-        for fault in faults:
-            if fault:
+    listed = {**package.manifest.files, **package.manifest.external_files}
+    # The largest first: its thread is the last to end.
+    largest_first = sorted(listed.items(), key=lambda item: -item[1].size_bytes)
+    files = [(package.file(name), record) for name, record in largest_first]
+    remedy = "build the package again"
+    for path, record in files:
+        if fault := size_fault(path, record, remedy):
+            raise PackageError(fault)
+    if anew:
+        forget_hashes(package.path)
+    with KnownHashes(package.path) as hashes:
+        unread = [each for each in files if not hashes.knows(each[0], each[1].sha256)]
+        with _hashing(package, unread) as advance, ThreadPoolExecutor() as pool:
+            faults = pool.map(
+                lambda each: file_fault(each[0], each[1], remedy, hashes, advance), unread
+            )
+            if fault := next(filter(None, faults), None):
                 raise PackageError(fault)
 
 
-def load_package(engines: Path, name: str) -> ModelPackage:
-    """Open the package `engines/name` and check its files. Raises PackageError."""
+def load_package(engines: Path, name: str, *, anew: bool = False) -> ModelPackage:
+    """Open the package `engines/name` and check its files, `anew` also those whose hash is known.
+
+    Raises PackageError.
+    """
     package = read_package(engines, name)
-    check_files(package)
+    check_files(package, anew=anew)
     return package
 
 
@@ -331,15 +354,56 @@ def record_file(path: Path) -> FileRecord:
         return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
 
 
-def file_fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
-    """The fault of a file, in a sentence that ends with `remedy`; None for a whole file."""
+def known_file(path: Path, hashes: KnownHashes) -> FileRecord:
+    """Hash a file that goes into a package; `hashes` know the hash from then on."""
+    return FileRecord(hashes.read(path), path.stat().st_size)
+
+
+def size_fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
+    """The fault of a file that is seen without reading it, as `file_fault` has it."""
     if not path.is_file():
         return f"{path}: gone, though its package lists it; {remedy}"
     if path.stat().st_size != expected.size_bytes:
         return f"{path}: {path.stat().st_size} bytes, expected {expected.size_bytes}; {remedy}"
-    found = record_file(path).sha256
+    return None
+
+
+def file_fault(
+    path: Path,
+    expected: FileRecord,
+    remedy: str,
+    hashes: KnownHashes,
+    advance: Callable[[int], object] = lambda _: None,
+) -> str | None:
+    """The fault of a file, in a sentence that ends with `remedy`; None for a whole file.
+
+    A file whose hash is known to `hashes` is not read. `advance` hears of the bytes that are read.
+    """
+    if fault := size_fault(path, expected, remedy):
+        return fault
+    if hashes.knows(path, expected.sha256):
+        return None
+    found = hashes.read(path, expected.sha256, advance)
     if found != expected.sha256:
         return (
             f"{path}: changed, sha256 {found[:12]}..., expected {expected.sha256[:12]}...; {remedy}"
         )
     return None
+
+
+@contextmanager
+def _hashing(
+    package: ModelPackage, unread: Sequence[tuple[Path, FileRecord]]
+) -> Iterator[Callable[[int], object]]:
+    """Shows the progress of hashing where there is much to read: a bar on a terminal, and else a
+    line.
+    """
+    total = sum(record.size_bytes for _, record in unread)
+    if total < _LONG_BYTES:
+        yield lambda _: None
+        return
+    name = package.manifest.name
+    logger.info("%s: %.1f GB are read and hashed, this once", name, total / 1e9)
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"hashing {name}", disable=None)
+    with bar:
+        yield bar.update

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import FileRecord, Manifest, file_fault
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors
@@ -102,7 +103,9 @@ class LoraPack:
         Raises PackageError where the file is gone or damaged.
         """
         path = self.path / FACTORS_NAME
-        fault = file_fault(path, self.record.files[FACTORS_NAME], _remedy(*_place(self.path)))
+        expected, remedy = self.record.files[FACTORS_NAME], _remedy(*_place(self.path))
+        with KnownHashes(self.path.parents[1]) as hashes:
+            fault = file_fault(path, expected, remedy, hashes)
         if fault:
             raise PackageError(fault)
         return map_tensors(path)

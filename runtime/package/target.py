@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from runtime.errors import PackageError
 from runtime.files import write_whole
 from runtime.package.engine_record import EngineRecord, Variant, files_fault
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
     HEIGHT,
     WIDTH,
@@ -154,7 +155,13 @@ class Target:
     def fault(self, role: str) -> str | None:
         """The fault of a role's engine files, with the remedy; None when they are whole."""
         remedy = f"remove {self.path} and run: {self.record.command}"
-        return files_fault(self.path, self.record.engines[role], remedy)
+        with KnownHashes(package_folder(self.path)) as hashes:
+            return files_fault(self.path, self.record.engines[role], remedy, hashes)
+
+
+def package_folder(target: Path) -> Path:
+    """The folder of the package that a target's folder, finished or not, lies in."""
+    return target.parents[1]
 
 
 def write_target(directory: Path, record: TargetRecord) -> None:

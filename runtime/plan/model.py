@@ -64,9 +64,11 @@ class Model:
         return make_plan(request, self.package.manifest, self.family, self.tokenizers, packs)
 
 
-def open_model(engines: Path, name: str) -> Model:
-    """Read the package `engines/name` and check every file of it. Raises PackageError."""
-    return model_of(load_package(engines, name))
+def open_model(engines: Path, name: str, *, anew: bool = False) -> Model:
+    """Read the package `engines/name` and check every file of it; `anew` also reads and hashes the
+    files whose hash is known. Raises PackageError.
+    """
+    return model_of(load_package(engines, name, anew=anew))
 
 
 def model_of(package: ModelPackage) -> Model:

@@ -16,9 +16,11 @@ from types import FrameType
 
 from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
+from runtime.backends.opened_files import opened_files
 from runtime.backends.protocol import Backend, OnDevice
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
+from runtime.files import read_ahead
 from runtime.gallery import Gallery
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import Served, served_by
@@ -110,6 +112,7 @@ def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready,
     model = open_model(options.engines, options.model)
     choice = choose(model.package, options.draw.backend, find_devices())
     logger.info("%s", choice.note)
+    read_ahead(opened_files(model.package, choice.target))
     draw = options.draw
     backend = open_backend(
         model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders

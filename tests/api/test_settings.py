@@ -46,6 +46,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_COMPILE": "True",
         "CALOTYPE_HOST": "::1",
         "CALOTYPE_PORT": "0",
+        "CALOTYPE_VERIFY_FILES": "True",
         "CALOTYPE_MAX_BATCH": "2",
         "CALOTYPE_NO_CUDA_GRAPHS": "True",
         "CALOTYPE_LORA_MEMORY_MB": "64",

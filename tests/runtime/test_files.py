@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.files import put_in_place, remove_unfinished, write_whole
+from runtime import files
+from runtime.files import put_in_place, read_ahead, remove_unfinished, write_whole
 from tests.places import ROOT
 
 DIE_AT_THE_DISK = """
@@ -103,3 +104,51 @@ def test_a_file_that_cannot_be_written_is_named_as_the_caller_knows_it(tmp_path:
     with pytest.raises(FileNotFoundError) as failed:
         write_whole(tmp_path / "absent" / "file", b"")
     assert failed.value.filename == str(tmp_path / "absent" / "file")
+
+
+Asked = list[tuple[str, int, int]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The pieces that the system was asked to read: a file's name, first byte and bytes."""
+    found: Asked = []
+
+    def advised(descriptor: int, begin: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        found.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, begin, size))
+
+    monkeypatch.setattr(os, "posix_fadvise", advised)
+    return found
+
+
+def sized(path: Path, size: int) -> Path:
+    path.touch()
+    os.truncate(path, size)
+    return path
+
+
+def test_files_are_read_ahead_in_their_order(tmp_path: Path, asked: Asked) -> None:
+    big, small = sized(tmp_path / "big", 2**26 + 1), sized(tmp_path / "small", 5)
+    read_ahead([big, small]).join()
+    assert asked == [("big", 0, 2**26), ("big", 2**26, 2**26), ("small", 0, 2**26)]
+
+
+def test_what_the_memory_has_no_room_for_is_not_read_ahead(
+    tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "available_bytes", lambda: 5)
+    paths = [sized(tmp_path / "first", 4), sized(tmp_path / "second", 2), tmp_path / "first"]
+    read_ahead(paths).join()
+    assert [name for name, _, _ in asked] == ["first"]
+
+
+def test_a_file_that_is_gone_ends_reading_ahead_and_nothing_else(
+    tmp_path: Path, asked: Asked
+) -> None:
+    read_ahead([tmp_path / "gone", sized(tmp_path / "there", 1)]).join()
+    assert asked == []
+
+
+def test_this_machine_has_memory_available() -> None:
+    assert files.available_bytes() > 2**20

@@ -25,9 +25,11 @@ from engine_build.target.unfused import CPU, Place, UnfusedSession
 from engine_build.target.verify import OpenEngine
 from runtime.backends.devices import Devices, Gpu
 from runtime.backends.protocol import Array
-from runtime.package import manifest
-from runtime.package.manifest import FileRecord, ModelPackage
+from runtime.package import hashes
+from runtime.package.hashes import HASHES_NAME, KnownHashes
+from runtime.package.manifest import ModelPackage, read_manifest
 from runtime.package.target import FOLDER, Target
+from runtime.plan.model import open_model
 from tests.places import ENGINES
 
 HERE = Devices((Gpu("stand-in", "sm_90", 10**12, "13.0"),), "")
@@ -61,13 +63,13 @@ class Machine:
         self.checked: list[str] = []
         self._patch = monkeypatch
         package = engines / "demo"
-        record, of_role = manifest.record_file, UnfusedSession.of_role
+        read, of_role = KnownHashes.read, UnfusedSession.of_role
         draw, check = reference.captured_calls, onnxruntime_engine.check_compiled
 
-        def hashing(path: Path) -> FileRecord:
+        def hashing(known: KnownHashes, path: Path, *rest: Any) -> str:
             if path.parent == package:
                 self.hashed[path.name] += 1
-            return record(path)
+            return read(known, path, *rest)
 
         def opening(of: ModelPackage, role: str, place: Place) -> UnfusedSession:
             self.opened[role] += 1
@@ -81,7 +83,9 @@ class Machine:
             self.checked.append(role)
             return check(of, role, *rest)
 
-        monkeypatch.setattr(manifest, "record_file", hashing)
+        monkeypatch.setattr(KnownHashes, "read", hashing)
+        # A copy is new, and hashes of new files are not kept.
+        monkeypatch.setattr(hashes, "SETTLED_NS", 0)
         monkeypatch.setattr(capture.UnfusedSession, "of_role", opening)
         monkeypatch.setattr(reference, "captured_calls", drawing)
         monkeypatch.setattr(onnxruntime_engine, "check_compiled", checking)
@@ -101,7 +105,7 @@ class Machine:
     @property
     def files(self) -> Counter[str]:
         """Each of the package's files, once."""
-        return Counter(manifest.read_manifest(self.engines / "demo")[0].files.keys())
+        return Counter(read_manifest(self.engines / "demo")[0].files.keys())
 
     @staticmethod
     def _opener(package: ModelPackage, _: Gpu) -> Any:
@@ -126,7 +130,9 @@ ASKED = ("demo", "--backend", "onnxruntime-cuda", "--precision", "fp16", "--size
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    shutil.copytree(ENGINES / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns(FOLDER))
+    shutil.copytree(
+        ENGINES / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns(FOLDER, HASHES_NAME)
+    )
     return Machine(tmp_path, monkeypatch)
 
 
@@ -163,17 +169,19 @@ def test_compiling_for_the_gpu_that_is_here_and_another(
     assert said.err == ""
 
 
-def test_verifying_hashes_and_draws_once_too(
+def test_what_compiling_hashed_is_hashed_neither_by_verifying_nor_by_serving(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a GPU whose ONNX Runtime is one for the CPU alone."""
+    """With a GPU whose ONNX Runtime is one for the CPU alone. Verifying draws once too."""
     machine.run(compile_command, *ASKED, "--gpu", "sm_90", "--quiet")
     name = capsys.readouterr().out.split(":")[0]
     machine.has_gpu(CPU)
     machine.hashed.clear()
     machine.drawn = 0
     machine.run(verify_command, "demo", name)
-    assert machine.hashed == machine.files
+    for _ in ("the server", "its worker"):
+        open_model(machine.engines, "demo")
+    assert machine.hashed == Counter()
     assert machine.drawn == 1
     said = capsys.readouterr()
     assert "verified" in said.out

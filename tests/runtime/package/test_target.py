@@ -1,6 +1,7 @@
 """Targets on disk: sealed, named after all that makes them what they are, told apart by name."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from runtime.errors import PackageError
+from runtime.package import hashes
 from runtime.package.engine_record import EngineCheck, Variant
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import FileRecord, read_manifest
 from runtime.package.sealed import seal
 from runtime.package.target import (
@@ -143,6 +146,18 @@ def test_every_file_of_an_engine_is_checked(tmp_path: Path) -> None:
     assert "denoiser.weights.onnx: 7 bytes, expected" in (target.fault("denoiser") or "")
     target.engine("denoiser").unlink()
     assert "denoiser.onnx: gone" in (target.fault("denoiser") or "")
+
+
+def test_a_file_of_an_engine_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes, "SETTLED_NS", 0)
+    shutil.copytree(ENGINES / "demo", tmp_path / "demo")
+    target = add_target(tmp_path / "demo", Made(backend="onnxruntime-cuda"))
+    assert target.fault("denoiser") is None
+    monkeypatch.setattr(KnownHashes, "read", None)
+    assert target.fault("denoiser") is None
+    os.utime(target.engine("denoiser"))
+    with pytest.raises(TypeError):  # from the attempt to read
+        target.fault("denoiser")
 
 
 @pytest.mark.parametrize("variant", [None, "matrices", "weights"])

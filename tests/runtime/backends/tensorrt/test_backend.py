@@ -28,6 +28,7 @@ from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
 from runtime.package import engine_record
+from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import FileRecord, file_fault
 from runtime.package.target import BackendName, Target
 from runtime.package.tensors import map_tensors
@@ -290,12 +291,12 @@ def test_files_are_checked_while_other_engines_open_each_of_them_once(
     checked: list[str] = []
     begun, release = threading.Event(), threading.Event()
 
-    def fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
+    def fault(path: Path, expected: FileRecord, remedy: str, hashes: KnownHashes) -> str | None:
         checked.append(path.stem)
         if path == slow:
             begun.set()
             release.wait()
-        return file_fault(path, expected, remedy)
+        return file_fault(path, expected, remedy, hashes)
 
     monkeypatch.setattr(engine_record, "file_fault", fault)
     try:
