@@ -14,6 +14,7 @@ from engine_build.target.capture import Call, RoleByRole, captured_calls, plans_
 from engine_build.target.unfused import CPU
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.placing import Placing
 from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
@@ -37,6 +38,7 @@ class Recording:
     device = "cpu"
     multiplies_updates = False
     few_shapes = True
+    placing = Placing()
 
     def __init__(self, package: ModelPackage) -> None:
         self._backend = OnnxRuntimeCpu(package)
@@ -48,6 +50,7 @@ class Recording:
 
         class Recorder:
             replace_weights = staticmethod(real.replace_weights)
+            close = staticmethod(real.close)
 
             def start(self, inputs: dict[str, Array]) -> Started:
                 outputs = self.run(inputs)

@@ -2,17 +2,19 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import Devices
+from runtime.backends.placing import TextPlace
 from runtime.errors import DeviceError
 from runtime.plan.model import open_model
 from runtime.plan.served import Served, served_by
 from runtime.wire.link import WorkerLink, socket_pair
 from runtime.wire.messages import Broken, Trial
-from runtime.wire.options import WorkerOptions
+from runtime.wire.options import DrawOptions, WorkerOptions
 from runtime.worker import main as entry
 from tests.places import ENGINES
 
@@ -52,6 +54,21 @@ def test_loras_without_the_graphs_that_they_are_drawn_with_are_refused_with_the_
     shutil.rmtree(tmp_path / "demo" / "loras")
     assert limits(tmp_path).fixed_weights is None
     assert limits(ENGINES).fixed_weights is None
+
+
+@pytest.mark.parametrize("place", ["aside", "keep"])
+def test_text_encoders_that_are_not_kept_are_told_with_their_cost(
+    tmp_path: Path, place: TextPlace
+) -> None:
+    draw = DrawOptions(backend="onnxruntime-cpu", text_encoders=place)
+    options = WorkerOptions(ENGINES, "demo", tmp_path, 30, draw)
+    nobody: Any = None
+    ready, generator = entry._open(options, nobody, nobody)
+    told = "text encoders are put aside, and each new prompt waits until they are opened again"
+    assert (told in ready.note) == (place == "aside")
+    text = generator.conditioner.lookups
+    cost = f"while warming up, a new prompt took {text.seconds / text.misses:.2f} s"
+    assert ready.note.endswith(cost) == (place == "aside")
 
 
 def limits(engines: Path) -> Served:

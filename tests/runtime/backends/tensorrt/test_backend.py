@@ -424,7 +424,9 @@ def test_an_engine_that_is_closed_leaves_nothing_on_the_device(
     model: Model, targets: Callable[[Made], Target]
 ) -> None:
     machine = Machine()
-    opened = machine.backend(model, targets(SMALL)).open("vae_decoder")
+    backend = machine.backend(model, targets(SMALL))
+    streams = len(machine.cuda.streams)
+    opened = backend.open("vae_decoder")
     latents = np.zeros((1, 4, 8, 8), np.float32)
     for _ in range(2):
         opened.run({"latents": latents})
@@ -439,6 +441,8 @@ def test_an_engine_that_is_closed_leaves_nothing_on_the_device(
     finally:
         gc.enable()
     assert machine.cuda.allocated_bytes == 0
+    assert backend.device_memory().keys() == {"free", "total"}
+    assert len(machine.cuda.streams) == streams
 
 
 def test_a_shape_that_does_not_fit_leaves_nothing_behind(
