@@ -27,6 +27,13 @@ PROVIDER = "CUDAExecutionProvider"
 _NO_GRAPH = "-1"
 """Tells the provider not to capture a run by itself."""
 
+_ATTENTION = "15"
+"""The provider's fused kernels of attention, cuDNN's (8) among them, which it takes by itself from
+sm_90 on alone: on older GPUs no other kernel takes a number of keys, and attention would be three
+kernels with gigabytes of scores between them. `AttentionBackend` in
+https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/contrib_ops/cpu/bert/attention_common.h
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -69,6 +76,8 @@ def open_session(
     if engine.precision == "fp32" and TF32 not in engine.flags:
         # In engines of 16 bits this would keep the products left in fp32 off the tensor cores.
         settings["use_tf32"] = "0"
+    if engine.precision == "bf16":
+        settings["sdpa_kernel"] = _ATTENTION
     # With the fallback, ONNX Runtime takes the CPU where the provider cannot be had, and says so in
     # a line on standard output.
     session = onnxruntime.InferenceSession(
