@@ -20,6 +20,7 @@ static unsigned short to_half(float number) {
     return *(unsigned short*)&half;
 }
 static float rsqrtf(float number) { return 1 / sqrtf(number); }
+#define __expf expf // The C library has a function of this name too.
 static float __fdividef(float a, float b) { return a / b; }
 
 struct Fiber { ucontext_t context; std::vector<char> stack; bool ended; };

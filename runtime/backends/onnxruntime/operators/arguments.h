@@ -5,8 +5,8 @@
 #define WIDTH 8 // Elements that a thread takes at once on the fast path; the general path takes one.
 
 // One block a row of `channels` elements; `tokens` rows share the modulations of one evaluation.
-#define GATED_SUM_NORM_THREADS 128 // at most
-#define GATED_SUM_NORM_KEPT 4      // times WIDTH elements that a thread keeps in registers
+#define GATED_SUM_NORM_THREADS 256 // at most
+#define GATED_SUM_NORM_KEPT 2      // packs that a thread keeps in registers
 typedef struct {
     const void *x, *branch, *bias, *branch_weight, *gate, *weight, *scale, *shift;
     void *normed, *sum;

@@ -90,6 +90,11 @@ int aligned(const void *const *addresses, size_t count) {
     return 1;
 }
 
+int find_kernels(Node *node, char *reason, size_t size) {
+    const int module = node->dtype == BFLOAT16 ? MODULE_BF16 : MODULE_F32_F16;
+    return driver_find(module, node->kernel, &node->functions, reason, size);
+}
+
 void launch(Call *call, int by_packs, int64_t rows, int64_t blocks, unsigned threads, void *arguments) {
     Node *node = call->node;
     OrtApi api = node->api;
@@ -102,7 +107,7 @@ void launch(Call *call, int by_packs, int64_t rows, int64_t blocks, unsigned thr
         fail(call, "%lld rows of %lld blocks are more than a kernel takes", (long long)rows, (long long)blocks);
         return;
     }
-    if (!node->functions.packs && driver_find(node->kernel, &node->functions, reason, sizeof reason)) {
+    if (!node->functions.packs && find_kernels(node, reason, sizeof reason)) {
         fail(call, "%s", reason);
         return;
     }

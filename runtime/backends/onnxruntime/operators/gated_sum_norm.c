@@ -50,10 +50,10 @@ static void check(Call *call, const Made *made, const Tensor *in, int normed) {
         fail(call, "input 'branch_weight' needs the attribute 'branch_epsilon'");
 }
 
-/* Threads so that none has more packs than another by more than one, in whole warps. */
+/* Whole warps, whose threads keep as many packs as they can. */
 static unsigned threads_for(int64_t packs) {
-    const int64_t each = (packs + GATED_SUM_NORM_THREADS - 1) / GATED_SUM_NORM_THREADS;
-    return (unsigned)(((packs + each - 1) / each + 31) / 32 * 32);
+    const int64_t threads = (packs + GATED_SUM_NORM_KEPT - 1) / GATED_SUM_NORM_KEPT;
+    return threads < GATED_SUM_NORM_THREADS ? (unsigned)((threads + 31) / 32 * 32) : GATED_SUM_NORM_THREADS;
 }
 
 static void run(const void *from, Call *call) {
