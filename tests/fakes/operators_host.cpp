@@ -41,7 +41,7 @@ int driver_find(int, const char* name, Functions* found, char* reason, size_t si
     return fast && general ? 0 : -1;
 }
 
-int driver_launch(const Functions*, void* function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions*, void* function, const unsigned grid[3], unsigned threads,
                   void* arguments, void*, char*, size_t) {
     last_kernel = ((const HostKernel*)function)->name;
     host_launch(last_kernel, grid, threads, arguments);

@@ -66,4 +66,4 @@ int aligned(const void *const *addresses, size_t count);
 int find_kernels(Node *node, char *reason, size_t size);
 
 /* Launches the node's kernel on the run's stream. */
-void launch(Call *call, int by_packs, int64_t rows, int64_t blocks, unsigned threads, void *arguments);
+void launch(Call *call, int by_packs, const int64_t grid[3], unsigned threads, void *arguments);

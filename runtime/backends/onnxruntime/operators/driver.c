@@ -114,13 +114,13 @@ int driver_find(int module, const char *name, Functions *found, char *reason, si
     return failed;
 }
 
-int driver_launch(const Functions *functions, void *function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions *functions, void *function, const unsigned grid[3], unsigned threads,
                   void *arguments, void *stream, char *reason, size_t size) {
     /* A thread that has called nothing of CUDA yet has no context. */
     if (!driver_has_context() &&
         told(driver.cuCtxSetCurrent(functions->context), "cuCtxSetCurrent", reason, size))
         return -1;
-    int error = driver.cuLaunchKernel(function, grid[0], grid[1], 1, threads, 1, 1, 0, stream,
+    int error = driver.cuLaunchKernel(function, grid[0], grid[1], grid[2], threads, 1, 1, 0, stream,
                                       &arguments, NULL);
     return told(error, "cuLaunchKernel", reason, size);
 }

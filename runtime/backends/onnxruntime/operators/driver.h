@@ -17,5 +17,5 @@ enum { MODULE_F32_F16, MODULE_BF16, MODULES };
 int driver_find(int module, const char *name, Functions *found, char *reason, size_t size);
 
 /* Enqueues `function` with the struct of arguments. Returns 0, or -1 with the reason in `reason`. */
-int driver_launch(const Functions *functions, void *function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions *functions, void *function, const unsigned grid[3], unsigned threads,
                   void *arguments, void *stream, char *reason, size_t size);

@@ -80,12 +80,12 @@ static void run(const void *from, Call *call) {
     given.weight = in[WEIGHT].data;
     given.scale = in[SCALE].data;
     given.shift = in[SHIFT].data;
-    given.tokens = (int)shape[1];
     given.channels = (int)channels;
     const void *addresses[] = {given.x, given.branch, given.bias, given.branch_weight, given.gate,
                                given.weight, given.scale, given.shift, given.normed, given.sum};
     const int by_packs = channels % WIDTH == 0 && aligned(addresses, sizeof addresses / sizeof *addresses);
-    launch(call, by_packs, rows * shape[1], 1, threads_for(by_packs ? channels / WIDTH : channels), &given);
+    const unsigned threads = threads_for(by_packs ? channels / WIDTH : channels);
+    launch(call, by_packs, (int64_t[]){shape[1], 1, rows}, threads, &given);
 }
 
 const Operator gated_sum_norm = {

@@ -13,8 +13,8 @@ template <typename T> struct Row {
     bool gate_tanh;
 
     __device__ Row(const GatedSumNorm& given) {
-        const long long start = (long long)blockIdx.x * given.channels;
-        const long long evaluation = blockIdx.x / given.tokens;
+        const long long evaluation = blockIdx.z;
+        const long long start = (evaluation * gridDim.x + blockIdx.x) * given.channels;
         x = (const T*)given.x + start;
         branch = given.branch ? (const T*)given.branch + start : nullptr;
         bias = (const T*)given.bias;

@@ -1,5 +1,5 @@
 // Heads of one or two streams of tokens, behind each other: with a bias, normed and rotated, each of
-// these if it is asked for. `lanes` neighbouring threads have one head.
+// these if it is asked for. 2^log_lanes neighbouring threads have one head.
 #pragma once
 
 #include "elements.cuh"
@@ -13,14 +13,15 @@ template <typename T> struct Head {
 
     // Threads behind the last head stay for the sums of their warp: they have the last head.
     __device__ Head(const RotatedHeads& given) {
-        const int index = (blockIdx.y * blockDim.x + threadIdx.x) / given.lanes;
+        const int index = blockIdx.y * blockDim.x + threadIdx.x >> given.log_lanes;
         exists = index < given.heads;
         const int head = exists ? index : given.heads - 1;
-        const int row = blockIdx.x / given.tokens, token = blockIdx.x % given.tokens;
+        const long long evaluation = blockIdx.z;
+        const int tokens = gridDim.x, token = blockIdx.x;
         const bool first = token < given.first_tokens;
-        const int second_tokens = given.tokens - given.first_tokens;
-        const long long place = first ? (long long)row * given.first_tokens + token
-                                      : (long long)row * second_tokens + token - given.first_tokens;
+        const long long place =
+            first ? evaluation * given.first_tokens + token
+                  : evaluation * (tokens - given.first_tokens) + token - given.first_tokens;
         const long long channels = (long long)given.heads * given.width;
         const long long within = (long long)head * given.width;
         read = (const T*)(first ? given.first : given.second) + place * channels + within;
@@ -28,16 +29,16 @@ template <typename T> struct Head {
         if (bias) bias += within;
         weight = (const T*)(first ? given.first_weight : given.second_weight);
         const long long table =
-            row * given.table_stride + (long long)token * given.table_width;
+            evaluation * given.table_stride + (long long)token * given.table_width;
         cosines = given.cosines ? given.cosines + table : nullptr;
         sines = given.cosines ? given.sines + table : nullptr;
-        made = (T*)given.output + blockIdx.x * channels + within;
+        made = (T*)given.output + (evaluation * tokens + token) * channels + within;
     }
 };
 
 // The factor of a head's norm from one thread's share of the squares.
 static __device__ float norm_factor(float squares, const RotatedHeads& given) {
-    return rsqrtf(sum_of_lanes(squares, given.lanes) / given.width + given.epsilon);
+    return rsqrtf(sum_of_lanes(squares, 1 << given.log_lanes) / given.width + given.epsilon);
 }
 
 // The fast path: a thread has two packs of a head, half a head apart, so that both members of a pair
@@ -80,7 +81,7 @@ static __device__ void turn(const Head<T>& head, const int (&at)[2], bool for_el
 
 template <typename T> static __device__ void rotated_heads_of_packs(const RotatedHeads& given) {
     const Head<T> head(given);
-    const int pack = threadIdx.x % given.lanes * WIDTH;
+    const int pack = (threadIdx.x & (1 << given.log_lanes) - 1) * WIDTH;
     const int at[2] = {pack, pack + given.width / 2};
     const bool here = head.exists && pack < given.width / 2;
     float x[2][WIDTH] = {}, other[WIDTH];
@@ -126,18 +127,18 @@ static __device__ float normed_element(const Head<T>& head, int at, float factor
 
 template <typename T> static __device__ void rotated_heads_of_elements(const RotatedHeads& given) {
     const Head<T> head(given);
-    const int lane = threadIdx.x % given.lanes, half = given.width / 2;
+    const int lanes = 1 << given.log_lanes, lane = threadIdx.x & lanes - 1, half = given.width / 2;
     float factor = 1;
     if (head.weight) {
         float squares = 0;
-        for (int at = lane; at < given.width; at += given.lanes) {
+        for (int at = lane; at < given.width; at += lanes) {
             const float x = element_of(head, at);
             squares += x * x;
         }
         factor = norm_factor(squares, given);
     }
     if (!head.exists) return;
-    for (int at = lane; at < given.width; at += given.lanes) {
+    for (int at = lane; at < given.width; at += lanes) {
         float x = normed_element(head, at, factor);
         if (head.cosines) {
             const bool is_first = given.halves ? at < half : at % 2 == 0;
