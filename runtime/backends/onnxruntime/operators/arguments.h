@@ -6,8 +6,8 @@
 
 // One block a row of `channels` elements, those of one evaluation share its modulations: a grid of
 // [tokens, 1, evaluations].
-#define GATED_SUM_NORM_THREADS 256 // at most
-#define GATED_SUM_NORM_KEPT 2      // packs that a thread keeps in registers
+#define GATED_SUM_NORM_THREADS 128 // at most
+#define GATED_SUM_NORM_KEPT 4      // packs that a thread keeps in registers
 typedef struct {
     const void *x, *branch, *bias, *branch_weight, *gate, *weight, *scale, *shift;
     void *normed, *sum;
@@ -18,8 +18,9 @@ typedef struct {
     float epsilon, branch_epsilon;
 } GatedSumNorm;
 
-// 2^log_lanes neighbouring threads a head: a grid of [tokens, blocks a token, evaluations].
+// One block a token, 2^log_lanes neighbouring threads a head: a grid of [tokens, 1, evaluations].
 #define ROTATED_HEADS_THREADS 256 // at most
+#define ROTATED_HEADS_EACH 2      // heads that a thread takes one after another, at least
 typedef struct {
     const void *first, *first_bias, *first_weight, *second, *second_bias, *second_weight;
     const float *cosines, *sines;

@@ -36,7 +36,13 @@ static __device__ unsigned joined(float low, float high, F16) {
     return to_half(low) | (unsigned)to_half(high) << 16;
 }
 static __device__ unsigned joined(float low, float high, BF16) {
+#if __CUDA_ARCH__ >= 800
+    unsigned word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+#else
     return to_bfloat(low) | (unsigned)to_bfloat(high) << 16;
+#endif
 }
 
 template <typename T, int SIZE>

@@ -47,6 +47,13 @@ static int log_lanes_for(int64_t threads) {
     return log;
 }
 
+/* Whole warps. */
+static unsigned threads_for(int heads, int log_lanes) {
+    const int64_t at_once = (heads + ROTATED_HEADS_EACH - 1) / ROTATED_HEADS_EACH;
+    const int64_t threads = ((at_once << log_lanes) + 31) / 32 * 32;
+    return threads < ROTATED_HEADS_THREADS ? (unsigned)threads : ROTATED_HEADS_THREADS;
+}
+
 static void run(const void *from, Call *call) {
     const Made *made = from;
     Tensor in[INPUTS];
@@ -74,9 +81,7 @@ static void run(const void *from, Call *call) {
     const int by_packs = width % (2 * WIDTH) == 0 && width <= 32 * 2 * WIDTH &&
                          aligned(addresses, sizeof addresses / sizeof *addresses);
     given.log_lanes = log_lanes_for(by_packs ? width / (2 * WIDTH) : width);
-    const int64_t threads = (int64_t)made->heads << given.log_lanes, most = ROTATED_HEADS_THREADS;
-    const int64_t block = threads < most ? (threads + 31) / 32 * 32 : most;
-    launch(call, by_packs, (int64_t[]){tokens, (threads + block - 1) / block, rows}, (unsigned)block, &given);
+    launch(call, by_packs, (int64_t[]){tokens, 1, rows}, threads_for(made->heads, given.log_lanes), &given);
 }
 
 const Operator rotated_heads = {
