@@ -19,20 +19,29 @@ _BACKENDS = Path(__file__).parent.parent / "runtime" / "backends"
 KERNELS = _BACKENDS / "device" / "kernels"
 OPERATORS = _BACKENDS / "onnxruntime" / "operators"
 """Folder of our operators for ONNX Runtime: their kernels, and the library that launches them."""
-SOURCES = (*sorted(KERNELS.glob("*.cu")), OPERATORS / "operators.cu")
+SOURCES = (*sorted(KERNELS.glob("*.cu")), *sorted(OPERATORS.glob("*.cu")))
 
 # The oldest architecture that TensorRT serves; newer GPUs take PTX for an older architecture.
 _ARCHITECTURE = "compute_75"
 
 
-def compiled(source: Path, target: str = _ARCHITECTURE) -> bytes:
+# The oldest with instructions for bf16.
+_ARCHITECTURE_OF_BF16 = "compute_80"
+
+
+def compiled(source: Path, target: str | None = None) -> bytes:
     """PTX of a CUDA source file; machine code where the target is a real GPU, such as `sm_90`.
 
     Raises ValueError with the compiler's log.
     """
     # The compiler changes the locale of its thread, and Python would then read text files as ASCII.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_compiled, source, target).result()
+        return pool.submit(_compiled, source, target or architecture(source)).result()
+
+
+def architecture(source: Path) -> str:
+    """The oldest architecture that a source's PTX is for."""
+    return _ARCHITECTURE_OF_BF16 if source.stem.endswith("_bf16") else _ARCHITECTURE
 
 
 def _compiled(source: Path, target: str) -> bytes:

@@ -39,7 +39,7 @@ def compile_library(target: Path) -> None:
 def sources() -> str:
     """The digest of all that the library is made of."""
     found = hashlib.sha256()
-    for path in sorted([*OPERATORS.glob("*.[ch]"), OPERATORS / "operators.ptx"]):
+    for path in sorted([*OPERATORS.glob("*.[ch]"), *OPERATORS.glob("*.ptx")]):
         found.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
     return found.hexdigest()
 

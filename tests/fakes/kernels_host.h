@@ -7,7 +7,7 @@
 #include <vector>
 
 struct Index { unsigned x, y, z; };
-static Index blockIdx, threadIdx, blockDim;
+static Index blockIdx, threadIdx, blockDim, gridDim;
 #define __global__
 #define __device__
 #define __shared__ static
@@ -20,7 +20,6 @@ static unsigned short to_half(float number) {
     return *(unsigned short*)&half;
 }
 static float rsqrtf(float number) { return 1 / sqrtf(number); }
-static float __fdividef(float a, float b) { return a / b; }
 
 struct Fiber { ucontext_t context; std::vector<char> stack; bool ended; };
 static std::vector<Fiber> fibers;
@@ -79,9 +78,11 @@ extern "C" void host_launch(const char* name, const unsigned* grid, unsigned thr
     blockDim = {threads, 1, 1};
     while (fibers.size() < threads) fibers.push_back({{}, std::vector<char>(32 << 10), false});
     shuffled.resize(threads);
-    for (unsigned y = 0; y < grid[1]; ++y)
-        for (unsigned x = 0; x < grid[0]; ++x) {
-            blockIdx = {x, y, 0};
-            run_block();
-        }
+    gridDim = {grid[0], grid[1], grid[2]};
+    for (unsigned z = 0; z < grid[2]; ++z)
+        for (unsigned y = 0; y < grid[1]; ++y)
+            for (unsigned x = 0; x < grid[0]; ++x) {
+                blockIdx = {x, y, z};
+                run_block();
+            }
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "operators.cu"
+#include "operators_bf16.cu"
 
 #define ENTRY(NAME, ARGUMENTS) \
     {#NAME, sizeof(ARGUMENTS), [](const void* given) { NAME(*(const ARGUMENTS*)given); }},
@@ -32,7 +33,7 @@ const char* last_kernel;
 
 int driver_has_context(void) { return 1; }
 
-int driver_find(const char* name, Functions* found, char* reason, size_t size) {
+int driver_find(int, const char* name, Functions* found, char* reason, size_t size) {
     const std::string packs = std::string(name) + "_packs", elements = std::string(name) + "_elements";
     const HostKernel *fast = host_kernel(packs.c_str()), *general = host_kernel(elements.c_str());
     snprintf(reason, size, "no kernel %s", name);
@@ -40,7 +41,7 @@ int driver_find(const char* name, Functions* found, char* reason, size_t size) {
     return fast && general ? 0 : -1;
 }
 
-int driver_launch(const Functions*, void* function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions*, void* function, const unsigned grid[3], unsigned threads,
                   void* arguments, void*, char*, size_t) {
     last_kernel = ((const HostKernel*)function)->name;
     host_launch(last_kernel, grid, threads, arguments);

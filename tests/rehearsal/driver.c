@@ -20,7 +20,7 @@
 typedef struct Node {
     struct Node *next;
     const char *kernel;
-    unsigned grid[2], threads; /* of a kernel that is computed: its arguments are at `to` */
+    unsigned grid[3], threads; /* of a kernel that is computed: its arguments are at `to` */
     void (*function)(void *);
     void *to;
     const void *from; /* of a fill: NULL */
@@ -396,5 +396,5 @@ int cuLaunchKernel(const char *name, unsigned x, unsigned y, unsigned z, unsigne
     size_t size = arguments_of(name);
     if (!size) return NOT_FOUND;
     void *arguments = memcpy(malloc(size), parameters[0], size);
-    return enqueue(stream, (Node){.kernel = name, .grid = {x, y}, .threads = threads, .to = arguments});
+    return enqueue(stream, (Node){.kernel = name, .grid = {x, y, z}, .threads = threads, .to = arguments});
 }

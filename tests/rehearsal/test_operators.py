@@ -195,4 +195,7 @@ def test_no_session_opens_where_the_driver_lacks_our_kernels(stage: Stage, tmp_p
     nowhere = Stage(stage.stand_ins, tmp_path / "no.so")
     node = "y = calotype.RotatedHeads <heads = 4> (x)"
     seen, _, _ = nowhere.rehearsed(tmp_path, node, {"y": 64}, _given("F16"))
-    assert "cuModuleLoadData answers CUDA_ERROR_NOT_FOUND (500)" in seen["error"]
+    assert (
+        "cuModuleLoadData of the kernels of f32 and f16 answers CUDA_ERROR_NOT_FOUND (500)"
+        in seen["error"]
+    )

@@ -1,5 +1,5 @@
-"""The library of our own operators for ONNX Runtime's CUDA provider, which has none for modulations,
-gated sums and norms of heads with rotations.
+"""The library of our own operators for ONNX Runtime's CUDA provider, which has none for gated sums,
+modulations, and norms of heads with rotations.
 
 `operators/` has its source: `library.c` is what ONNX Runtime sees, `operators.cu` the kernels.
 `python -m scripts.compile_operators` makes it.

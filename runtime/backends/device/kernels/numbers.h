@@ -18,13 +18,20 @@ static __device__ bits16 to_half(float number) {
 }
 #endif
 
-// bf16 is the upper half of a float. Turing has no instruction that rounds to it.
+// bf16 is the upper half of a float.
 static __device__ float from_bfloat(bits16 bfloat) {
     union { unsigned bits; float number; } both;
     both.bits = (unsigned)bfloat << 16;
     return both.number;
 }
 
+#if __CUDA_ARCH__ >= 800
+static __device__ bits16 to_bfloat(float number) {
+    bits16 bfloat;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bfloat) : "f"(number));
+    return bfloat;
+}
+#else // Turing has no such instruction.
 static __device__ bits16 to_bfloat(float number) {
     union { float number; unsigned bits; } both;
     both.number = number;
@@ -32,5 +39,4 @@ static __device__ bits16 to_bfloat(float number) {
     if (number != number) return 0x7FFF;
     return (bits16)((both.bits + 0x7FFF + (both.bits >> 16 & 1)) >> 16);
 }
-
-static __device__ float same(float number) { return number; }
+#endif

@@ -90,24 +90,30 @@ int aligned(const void *const *addresses, size_t count) {
     return 1;
 }
 
-void launch(Call *call, int by_packs, int64_t rows, int64_t blocks, unsigned threads, void *arguments) {
+int find_kernels(Node *node, char *reason, size_t size) {
+    const int module = node->dtype == BFLOAT16 ? MODULE_BF16 : MODULE_F32_F16;
+    return driver_find(module, node->kernel, &node->functions, reason, size);
+}
+
+void launch(Call *call, int by_packs, const int64_t grid[3], unsigned threads, void *arguments) {
     Node *node = call->node;
     OrtApi api = node->api;
     char reason[256];
     void *stream = NULL;
     TRY(STREAM_OF(call->context, &stream));
-    if (call->status || !rows || !blocks) return;
-    /* What CUDA allows for a grid. */
-    if (rows > INT_MAX || blocks > 65535) {
-        fail(call, "%lld rows of %lld blocks are more than a kernel takes", (long long)rows, (long long)blocks);
+    if (call->status || !grid[0] || !grid[1] || !grid[2]) return;
+    /* CUDA's bounds. */
+    if (grid[0] > INT_MAX || grid[1] > 65535 || grid[2] > 65535) {
+        fail(call, "a grid of %lld x %lld x %lld blocks is more than a kernel takes",
+             (long long)grid[0], (long long)grid[1], (long long)grid[2]);
         return;
     }
-    if (!node->functions.packs && driver_find(node->kernel, &node->functions, reason, sizeof reason)) {
+    if (!node->functions.packs && find_kernels(node, reason, sizeof reason)) {
         fail(call, "%s", reason);
         return;
     }
-    const unsigned grid[2] = {(unsigned)rows, (unsigned)blocks};
+    const unsigned blocks[3] = {(unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2]};
     void *function = by_packs ? node->functions.packs : node->functions.elements;
-    if (driver_launch(&node->functions, function, grid, threads, arguments, stream, reason, sizeof reason))
+    if (driver_launch(&node->functions, function, blocks, threads, arguments, stream, reason, sizeof reason))
         fail(call, "%s", reason);
 }

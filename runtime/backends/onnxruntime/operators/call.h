@@ -62,5 +62,8 @@ const char *shape_text(const int64_t *extents, size_t rank, char *text, size_t s
 /* 1 where 16-byte accesses are allowed to each of these addresses (NULL included). */
 int aligned(const void *const *addresses, size_t count);
 
+/* Finds the node's kernels in the current context. Returns 0, or -1 with the reason in `reason`. */
+int find_kernels(Node *node, char *reason, size_t size);
+
 /* Launches the node's kernel on the run's stream. */
-void launch(Call *call, int by_packs, int64_t rows, int64_t blocks, unsigned threads, void *arguments);
+void launch(Call *call, int by_packs, const int64_t grid[3], unsigned threads, void *arguments);

@@ -11,12 +11,15 @@
 __asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 
-/* The kernels' PTX, with the zero that ends it. */
+/* The modules' PTX, each with the zero that ends it. */
 __asm__(".pushsection .rodata\n"
         "ptx: .incbin \"operators.ptx\"\n"
         ".byte 0\n"
+        "ptx_bf16: .incbin \"operators_bf16.ptx\"\n"
+        ".byte 0\n"
         ".popsection\n");
 extern const char ptx[] __attribute__((visibility("hidden")));
+extern const char ptx_bf16[] __attribute__((visibility("hidden")));
 
 enum { CONTEXTS = 64 };
 
@@ -32,7 +35,7 @@ static struct {
 static const char *missing = "libcuda.so.1"; /* What was not found; NULL: all is there. */
 
 /* A module that is loaded stays as long as its context. */
-static struct { void *context, *module; } loaded[CONTEXTS];
+static struct { void *context, *modules[MODULES]; } loaded[CONTEXTS];
 static int loaded_count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -69,53 +72,55 @@ int driver_has_context(void) {
 }
 
 /* With the lock. */
-static int module_of(void *context, void **module, char *reason, size_t size) {
-    for (int i = 0; i < loaded_count; i++)
-        if (loaded[i].context == context) {
-            *module = loaded[i].module;
-            return 0;
-        }
-    if (loaded_count == CONTEXTS) {
+static int load(void *context, int module, void **found, char *reason, size_t size) {
+    static const char *const images[] = {[MODULE_F32_F16] = ptx, [MODULE_BF16] = ptx_bf16};
+    static const char *const calls[] = {[MODULE_F32_F16] = "cuModuleLoadData of the kernels of f32 and f16",
+                                        [MODULE_BF16] = "cuModuleLoadData of the kernels of bf16"};
+    int i = 0;
+    while (i < loaded_count && loaded[i].context != context) i++;
+    if (i == CONTEXTS) {
         snprintf(reason, size, "its kernels are loaded in %d contexts of CUDA, and in no more", CONTEXTS);
         return -1;
     }
-    if (told(driver.cuModuleLoadData(module, ptx), "cuModuleLoadData", reason, size)) return -1;
-    loaded[loaded_count].context = context;
-    loaded[loaded_count++].module = *module;
+    void **kept = &loaded[i].modules[module];
+    if (!*kept && told(driver.cuModuleLoadData(kept, images[module]), calls[module], reason, size)) return -1;
+    loaded[i].context = context;
+    if (i == loaded_count) loaded_count++;
+    *found = *kept;
     return 0;
 }
 
-int driver_find(const char *name, Functions *found, char *reason, size_t size) {
+int driver_find(int module, const char *name, Functions *found, char *reason, size_t size) {
     if (!driver_has_context()) {
         if (missing) snprintf(reason, size, "CUDA's driver has no %s", missing);
         else snprintf(reason, size, "no context of CUDA is current on this thread");
         return -1;
     }
     Functions functions = {0};
-    void *module;
+    void *image;
     int failed = told(driver.cuCtxGetCurrent(&functions.context), "cuCtxGetCurrent", reason, size);
     if (failed) return failed;
     pthread_mutex_lock(&lock);
-    failed = module_of(functions.context, &module, reason, size);
+    failed = load(functions.context, module, &image, reason, size);
     pthread_mutex_unlock(&lock);
     void **const places[] = {&functions.packs, &functions.elements};
     static const char *const ends[] = {"packs", "elements"};
     for (int i = 0; i < 2 && !failed; i++) {
         char full[128];
         snprintf(full, sizeof full, "%s_%s", name, ends[i]);
-        failed = told(driver.cuModuleGetFunction(places[i], module, full), "cuModuleGetFunction", reason, size);
+        failed = told(driver.cuModuleGetFunction(places[i], image, full), "cuModuleGetFunction", reason, size);
     }
     if (!failed) *found = functions;
     return failed;
 }
 
-int driver_launch(const Functions *functions, void *function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions *functions, void *function, const unsigned grid[3], unsigned threads,
                   void *arguments, void *stream, char *reason, size_t size) {
     /* A thread that has called nothing of CUDA yet has no context. */
     if (!driver_has_context() &&
         told(driver.cuCtxSetCurrent(functions->context), "cuCtxSetCurrent", reason, size))
         return -1;
-    int error = driver.cuLaunchKernel(function, grid[0], grid[1], 1, threads, 1, 1, 0, stream,
+    int error = driver.cuLaunchKernel(function, grid[0], grid[1], grid[2], threads, 1, 1, 0, stream,
                                       &arguments, NULL);
     return told(error, "cuLaunchKernel", reason, size);
 }

@@ -9,10 +9,13 @@ typedef struct {
 /* 1 where a context of CUDA is current on this thread. */
 int driver_has_context(void);
 
-/* Finds the functions NAME_packs and NAME_elements in the current context, where our module is loaded
-   if this is the first time. Returns 0, or -1 with the reason in `reason`. */
-int driver_find(const char *name, Functions *found, char *reason, size_t size);
+/* The two modules of kernels; GPUs before compute capability 8.0 cannot load that of bf16. */
+enum { MODULE_F32_F16, MODULE_BF16, MODULES };
+
+/* Finds the functions NAME_packs and NAME_elements of a module in the current context, where the
+   module is loaded if this is the first time. Returns 0, or -1 with the reason in `reason`. */
+int driver_find(int module, const char *name, Functions *found, char *reason, size_t size);
 
 /* Enqueues `function` with the struct of arguments. Returns 0, or -1 with the reason in `reason`. */
-int driver_launch(const Functions *functions, void *function, const unsigned grid[2], unsigned threads,
+int driver_launch(const Functions *functions, void *function, const unsigned grid[3], unsigned threads,
                   void *arguments, void *stream, char *reason, size_t size);

@@ -72,7 +72,7 @@ static void run(const void *from, Call *call) {
     const int by_packs = width % WIDTH == 0 && before % WIDTH == 0 &&
                          aligned(addresses, sizeof addresses / sizeof *addresses);
     const int64_t packs = (before + width) / (by_packs ? WIDTH : 1), threads = GATED_ACTIVATION_THREADS;
-    launch(call, by_packs, rows, (packs + threads - 1) / threads, (unsigned)threads, &given);
+    launch(call, by_packs, (int64_t[]){rows, (packs + threads - 1) / threads, 1}, (unsigned)threads, &given);
 }
 
 const Operator gated_activation = {

@@ -5,7 +5,7 @@
 
 // x / (1 + e^-2u): with u = x / 2 it is SiLU. GELU by tanh is x * (1 + tanh(u)) / 2, which is the same.
 static __device__ float by_sigmoid(float x, float twice_u) {
-    return __fdividef(x, 1 + expf(-twice_u));
+    return fast_quotient(x, 1 + fast_exp(-twice_u));
 }
 
 // activation is one for the whole grid.

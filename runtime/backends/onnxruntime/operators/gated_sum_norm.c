@@ -50,10 +50,10 @@ static void check(Call *call, const Made *made, const Tensor *in, int normed) {
         fail(call, "input 'branch_weight' needs the attribute 'branch_epsilon'");
 }
 
-/* Threads so that none has more packs than another by more than one, in whole warps. */
+/* Whole warps, whose threads keep as many packs as they can. */
 static unsigned threads_for(int64_t packs) {
-    const int64_t each = (packs + GATED_SUM_NORM_THREADS - 1) / GATED_SUM_NORM_THREADS;
-    return (unsigned)(((packs + each - 1) / each + 31) / 32 * 32);
+    const int64_t threads = (packs + GATED_SUM_NORM_KEPT - 1) / GATED_SUM_NORM_KEPT;
+    return threads < GATED_SUM_NORM_THREADS ? (unsigned)((threads + 31) / 32 * 32) : GATED_SUM_NORM_THREADS;
 }
 
 static void run(const void *from, Call *call) {
@@ -80,12 +80,12 @@ static void run(const void *from, Call *call) {
     given.weight = in[WEIGHT].data;
     given.scale = in[SCALE].data;
     given.shift = in[SHIFT].data;
-    given.tokens = (int)shape[1];
     given.channels = (int)channels;
     const void *addresses[] = {given.x, given.branch, given.bias, given.branch_weight, given.gate,
                                given.weight, given.scale, given.shift, given.normed, given.sum};
     const int by_packs = channels % WIDTH == 0 && aligned(addresses, sizeof addresses / sizeof *addresses);
-    launch(call, by_packs, rows * shape[1], 1, threads_for(by_packs ? channels / WIDTH : channels), &given);
+    const unsigned threads = threads_for(by_packs ? channels / WIDTH : channels);
+    launch(call, by_packs, (int64_t[]){shape[1], 1, rows}, threads, &given);
 }
 
 const Operator gated_sum_norm = {

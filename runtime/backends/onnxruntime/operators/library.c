@@ -80,7 +80,7 @@ static OrtStatus *create(const CustomOperator *of, OrtApi api, const OrtKernelIn
     mine->create(node, api, info, &call);
     char reason[256];
     /* The driver compiles the kernels here, and not in a run, which may be captured. */
-    if (driver_has_context() && driver_find(node->kernel, &node->functions, reason, sizeof reason)) fail(&call, "%s", reason);
+    if (driver_has_context() && find_kernels(node, reason, sizeof reason)) fail(&call, "%s", reason);
     if (call.status) free(node);
     else *kernel = node;
     return call.status;

@@ -41,10 +41,17 @@ static void check(Call *call, const Made *made, const Tensor *in, int64_t tokens
     if (width % 2) fail(call, "heads of %lld channels cannot be rotated: expected an even number", (long long)width);
 }
 
-static int lanes_for(int64_t threads) {
-    int lanes = 1;
-    while (lanes < threads && lanes < 32) lanes *= 2;
-    return lanes;
+static int log_lanes_for(int64_t threads) {
+    int log = 0;
+    while (1 << log < threads && log < 5) log++;
+    return log;
+}
+
+/* Whole warps. */
+static unsigned threads_for(int heads, int log_lanes) {
+    const int64_t at_once = (heads + ROTATED_HEADS_EACH - 1) / ROTATED_HEADS_EACH;
+    const int64_t threads = ((at_once << log_lanes) + 31) / 32 * 32;
+    return threads < ROTATED_HEADS_THREADS ? (unsigned)threads : ROTATED_HEADS_THREADS;
 }
 
 static void run(const void *from, Call *call) {
@@ -64,7 +71,7 @@ static void run(const void *from, Call *call) {
         .cosines = in[COSINES].data, .sines = in[SINES].data,
         .output = output_at(call, 0, (int64_t[]){rows, tokens, channels}, 3),
         .table_stride = in[COSINES].extents[0] == 1 ? 0 : tokens * table_width,
-        .first_tokens = (int)shape[1], .tokens = (int)tokens, .heads = made->heads, .width = (int)width,
+        .first_tokens = (int)shape[1], .heads = made->heads, .width = (int)width,
         .table_width = (int)table_width, .halves = made->halves, .epsilon = made->epsilon,
     };
     if (call->status || !rows || !tokens || !channels) return;
@@ -73,10 +80,8 @@ static void run(const void *from, Call *call) {
     /* A thread has two packs, and a head at most one warp. */
     const int by_packs = width % (2 * WIDTH) == 0 && width <= 32 * 2 * WIDTH &&
                          aligned(addresses, sizeof addresses / sizeof *addresses);
-    given.lanes = lanes_for(by_packs ? width / (2 * WIDTH) : width);
-    const int64_t threads = (int64_t)made->heads * given.lanes, most = ROTATED_HEADS_THREADS;
-    const int64_t block = threads < most ? (threads + 31) / 32 * 32 : most;
-    launch(call, by_packs, rows * tokens, (threads + block - 1) / block, (unsigned)block, &given);
+    given.log_lanes = log_lanes_for(by_packs ? width / (2 * WIDTH) : width);
+    launch(call, by_packs, (int64_t[]){tokens, 1, rows}, threads_for(made->heads, given.log_lanes), &given);
 }
 
 const Operator rotated_heads = {

@@ -1,57 +1,50 @@
 // Heads of one or two streams of tokens, behind each other: with a bias, normed and rotated, each of
-// these if it is asked for. `lanes` neighbouring threads have one head.
+// these if it is asked for. A block has one token; 2^log_lanes neighbouring threads have one of its
+// heads at a time, and all threads go through as many heads, since the sums of a warp need them.
 #pragma once
 
 #include "elements.cuh"
 
-// One head of one token.
-template <typename T> struct Head {
+// A token's heads.
+template <typename T> struct Token {
     const T *read, *bias, *weight;
     const float *cosines, *sines;
     T* made;
-    bool exists;
 
-    // Threads behind the last head stay for the sums of their warp: they have the last head.
-    __device__ Head(const RotatedHeads& given) {
-        const int index = (blockIdx.y * blockDim.x + threadIdx.x) / given.lanes;
-        exists = index < given.heads;
-        const int head = exists ? index : given.heads - 1;
-        const int row = blockIdx.x / given.tokens, token = blockIdx.x % given.tokens;
+    __device__ Token(const RotatedHeads& given) {
+        const long long evaluation = blockIdx.z;
+        const int tokens = gridDim.x, token = blockIdx.x;
         const bool first = token < given.first_tokens;
-        const int second_tokens = given.tokens - given.first_tokens;
-        const long long place = first ? (long long)row * given.first_tokens + token
-                                      : (long long)row * second_tokens + token - given.first_tokens;
+        const long long place =
+            first ? evaluation * given.first_tokens + token
+                  : evaluation * (tokens - given.first_tokens) + token - given.first_tokens;
         const long long channels = (long long)given.heads * given.width;
-        const long long within = (long long)head * given.width;
-        read = (const T*)(first ? given.first : given.second) + place * channels + within;
+        read = (const T*)(first ? given.first : given.second) + place * channels;
         bias = (const T*)(first ? given.first_bias : given.second_bias);
-        if (bias) bias += within;
         weight = (const T*)(first ? given.first_weight : given.second_weight);
         const long long table =
-            row * given.table_stride + (long long)token * given.table_width;
+            evaluation * given.table_stride + (long long)token * given.table_width;
         cosines = given.cosines ? given.cosines + table : nullptr;
         sines = given.cosines ? given.sines + table : nullptr;
-        made = (T*)given.output + blockIdx.x * channels + within;
+        made = (T*)given.output + (evaluation * tokens + token) * channels;
     }
 };
 
 // The factor of a head's norm from one thread's share of the squares.
 static __device__ float norm_factor(float squares, const RotatedHeads& given) {
-    return rsqrtf(sum_of_lanes(squares, given.lanes) / given.width + given.epsilon);
+    return rsqrtf(sum_of_lanes(squares, 1 << given.log_lanes) / given.width + given.epsilon);
 }
 
 // The fast path: a thread has two packs of a head, half a head apart, so that both members of a pair
 // are its own, be they neighbours or halves apart. `width` is a multiple of 2 * WIDTH.
 
-// One table's number for each element of both packs.
-template <bool HALVES>
-static __device__ void read_table(const float* table, const int (&at)[2], bool for_elements,
-                                  float (&numbers)[2][WIDTH]) {
-    if (for_elements) {
+// A table's number for each element of both packs; where `for_pairs`, the table has one for a pair.
+static __device__ void read_table(const float* table, const int (&at)[2], bool for_pairs,
+                                  bool halves, float (&numbers)[2][WIDTH]) {
+    if (!for_pairs) {
         for (int k = 0; k < 2; ++k) read_shared(table + at[k], numbers[k]);
-    } else if (HALVES) {
-        read_shared(table + at[0], numbers[0]);
-        for (int i = 0; i < WIDTH; ++i) numbers[1][i] = numbers[0][i];
+    } else if (halves) {
+        for (int k = 0; k < 2; ++k) read_shared(table + at[0], numbers[k]);
     } else {
         float pairs[WIDTH / 2];
         for (int k = 0; k < 2; ++k) {
@@ -61,12 +54,9 @@ static __device__ void read_table(const float* table, const int (&at)[2], bool f
     }
 }
 
-template <bool HALVES, typename T>
-static __device__ void turn(const Head<T>& head, const int (&at)[2], bool for_elements,
+template <bool HALVES>
+static __device__ void turn(const float (&cosines)[2][WIDTH], const float (&sines)[2][WIDTH],
                             float (&x)[2][WIDTH]) {
-    float cosines[2][WIDTH], sines[2][WIDTH];
-    read_table<HALVES>(head.cosines, at, for_elements, cosines);
-    read_table<HALVES>(head.sines, at, for_elements, sines);
 #pragma unroll
     for (int pair = 0; pair < WIDTH; ++pair) {
         // The pack and the place of the pair's first and second member.
@@ -79,74 +69,88 @@ static __device__ void turn(const Head<T>& head, const int (&at)[2], bool for_el
 }
 
 template <typename T> static __device__ void rotated_heads_of_packs(const RotatedHeads& given) {
-    const Head<T> head(given);
-    const int pack = threadIdx.x % given.lanes * WIDTH;
+    const Token<T> token(given);
+    const int pack = (threadIdx.x & (1 << given.log_lanes) - 1) * WIDTH;
     const int at[2] = {pack, pack + given.width / 2};
-    const bool here = head.exists && pack < given.width / 2;
-    float x[2][WIDTH] = {}, other[WIDTH];
-    if (here)
-        for (int k = 0; k < 2; ++k) {
-            read_stream(head.read + at[k], x[k]);
-            if (head.bias) {
-                read_shared(head.bias + at[k], other);
-                for (int i = 0; i < WIDTH; ++i) x[k][i] += other[i];
+    const bool has_packs = pack < given.width / 2;
+    float cosines[2][WIDTH], sines[2][WIDTH];
+    if (token.cosines && has_packs) {
+        const bool for_pairs = given.table_width != given.width;
+        read_table(token.cosines, at, for_pairs, given.halves, cosines);
+        read_table(token.sines, at, for_pairs, given.halves, sines);
+    }
+    const int at_once = blockDim.x >> given.log_lanes;
+#pragma unroll 1
+    for (int first = 0; first < given.heads; first += at_once) {
+        const int head = first + (threadIdx.x >> given.log_lanes), start = head * given.width;
+        const bool here = has_packs && head < given.heads;
+        float x[2][WIDTH] = {}, other[2][WIDTH];
+        if (here) {
+            for (int k = 0; k < 2; ++k) read_stream(token.read + start + at[k], x[k]);
+            if (token.bias) {
+                for (int k = 0; k < 2; ++k) read_shared(token.bias + start + at[k], other[k]);
+                for (int k = 0; k < 2; ++k)
+                    for (int i = 0; i < WIDTH; ++i) x[k][i] += other[k][i];
             }
         }
-    // All threads of a warp take part in its sums: what they have of no head is 0. One of two streams
-    // may have no weight, but a block has one token's heads.
-    if (head.weight) {
-        float squares = 0;
-        for (int k = 0; k < 2; ++k)
-            for (int i = 0; i < WIDTH; ++i) squares += x[k][i] * x[k][i];
-        const float factor = norm_factor(squares, given);
-        if (here)
-            for (int k = 0; k < 2; ++k) {
-                read_shared(head.weight + at[k], other);
-                for (int i = 0; i < WIDTH; ++i) x[k][i] *= factor * other[i];
+        if (token.weight) {
+            float squares = 0;
+            for (int k = 0; k < 2; ++k)
+                for (int i = 0; i < WIDTH; ++i) squares += x[k][i] * x[k][i];
+            const float factor = norm_factor(squares, given);
+            if (here) {
+                for (int k = 0; k < 2; ++k) read_shared(token.weight + at[k], other[k]);
+                for (int k = 0; k < 2; ++k)
+                    for (int i = 0; i < WIDTH; ++i) x[k][i] *= factor * other[k][i];
             }
+        }
+        if (!here) continue;
+        if (token.cosines && given.halves) turn<true>(cosines, sines, x);
+        else if (token.cosines) turn<false>(cosines, sines, x);
+        for (int k = 0; k < 2; ++k) write(x[k], token.made + start + at[k]);
     }
-    if (!here) return;
-    const bool for_elements = given.table_width == given.width;
-    if (head.cosines && given.halves) turn<true>(head, at, for_elements, x);
-    else if (head.cosines) turn<false>(head, at, for_elements, x);
-    for (int k = 0; k < 2; ++k) write(x[k], head.made + at[k]);
 }
 
 // The general path: a thread takes an element at a time, and reads the other member of its pair too.
 
-template <typename T> static __device__ float element_of(const Head<T>& head, int at) {
-    return number_of(head.read[at]) + (head.bias ? number_of(head.bias[at]) : 0);
+template <typename T> static __device__ float element_of(const Token<T>& token, int at) {
+    return number_of(token.read[at]) + (token.bias ? number_of(token.bias[at]) : 0);
 }
 
 template <typename T>
-static __device__ float normed_element(const Head<T>& head, int at, float factor) {
-    const float x = element_of(head, at);
-    return head.weight ? x * (factor * number_of(head.weight[at])) : x;
+static __device__ float normed_element(const Token<T>& token, int start, int at, float factor) {
+    const float x = element_of(token, start + at);
+    return token.weight ? x * (factor * number_of(token.weight[at])) : x;
 }
 
 template <typename T> static __device__ void rotated_heads_of_elements(const RotatedHeads& given) {
-    const Head<T> head(given);
-    const int lane = threadIdx.x % given.lanes, half = given.width / 2;
-    float factor = 1;
-    if (head.weight) {
-        float squares = 0;
-        for (int at = lane; at < given.width; at += given.lanes) {
-            const float x = element_of(head, at);
-            squares += x * x;
+    const Token<T> token(given);
+    const int lanes = 1 << given.log_lanes, lane = threadIdx.x & lanes - 1;
+    const int width = given.width, half = width / 2, at_once = blockDim.x >> given.log_lanes;
+    for (int first = 0; first < given.heads; first += at_once) {
+        const int head = first + (threadIdx.x >> given.log_lanes), start = head * width;
+        const int end = head < given.heads ? width : 0;
+        float factor = 1;
+        if (token.weight) {
+            float squares = 0;
+            for (int at = lane; at < end; at += lanes) {
+                const float x = element_of(token, start + at);
+                squares += x * x;
+            }
+            factor = norm_factor(squares, given);
         }
-        factor = norm_factor(squares, given);
-    }
-    if (!head.exists) return;
-    for (int at = lane; at < given.width; at += given.lanes) {
-        float x = normed_element(head, at, factor);
-        if (head.cosines) {
-            const bool is_first = given.halves ? at < half : at % 2 == 0;
-            const int apart = given.halves ? half : 1, pair = given.halves ? at % half : at / 2;
-            const float other = normed_element(head, is_first ? at + apart : at - apart, factor);
-            const int place = given.table_width == given.width ? at : pair;
-            const float turned = other * head.sines[place];
-            x = x * head.cosines[place] + (is_first ? -turned : turned);
+        for (int at = lane; at < end; at += lanes) {
+            float x = normed_element(token, start, at, factor);
+            if (token.cosines) {
+                const bool is_first = given.halves ? at < half : at % 2 == 0;
+                const int apart = given.halves ? half : 1, pair = given.halves ? at % half : at / 2;
+                const int partner = is_first ? at + apart : at - apart;
+                const float other = normed_element(token, start, partner, factor);
+                const int place = given.table_width == width ? at : pair;
+                const float turned = other * token.sines[place];
+                x = x * token.cosines[place] + (is_first ? -turned : turned);
+            }
+            put(x, token.made[start + at]);
         }
-        put(x, head.made[at]);
     }
 }
