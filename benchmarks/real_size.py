@@ -241,16 +241,17 @@ def write_model(name: str, folder: Path) -> Path:
     return folder
 
 
-def write_hollow(name: str, folder: Path, *, shallow: bool) -> Path:
+def write_hollow(name: str, folder: Path, *, shallow: bool, shard_bytes: int = SHARD_BYTES) -> Path:
     """Write `folder` anew with sparse files in the place of weights; returns `folder`.
 
-    Denoisers and T5 of a `shallow` model are as wide as published and have few blocks of a kind.
+    A file of weights ends with the tensor that brings it beyond `shard_bytes`. Denoisers and T5 of
+    a `shallow` model are as wide as published and have few blocks of a kind.
     """
     model = MODELS[name]
     model.save_around(folder)
     for network in model.networks:
         settings = {**network.settings, **(network.shallow if shallow else {})}
-        _write_network(replace(network, settings=settings), folder)
+        _write_network(replace(network, settings=settings), folder, shard_bytes)
     for path in weights_of(folder):
         stretch(path)
     return folder
@@ -278,14 +279,14 @@ def _configure(network: Network, folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **network.settings}, indent=2))
 
 
-def _write_network(network: Network, folder: Path) -> None:
+def _write_network(network: Network, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Write one network's files; those of its weights are hollow."""
     directory = folder / network.name
     for old in directory.glob("*.safetensors*"):
         old.unlink()
     _configure(network, folder)
     stem = "diffusion_pytorch_model" if hasattr(diffusers, network.class_name) else "model"
-    shards = list(_shards(network.parameters(folder)))
+    shards = list(_shards(network.parameters(folder), shard_bytes))
     weight_map = {}
     for index, shard in enumerate(shards, start=1):
         file = f"{stem}-{index:05d}-of-{len(shards):05d}.safetensors"
@@ -297,11 +298,13 @@ def _write_network(network: Network, folder: Path) -> None:
         index_file.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def _shards(parameters: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[int, ...]]]:
+def _shards(
+    parameters: Mapping[str, tuple[int, ...]], shard_bytes: int
+) -> Iterator[dict[str, tuple[int, ...]]]:
     shard: dict[str, tuple[int, ...]] = {}
     size = 0
     for name, shape in parameters.items():
-        if shard and size > SHARD_BYTES:
+        if shard and size > shard_bytes:
             yield shard
             shard, size = {}, 0
         shard[name] = shape

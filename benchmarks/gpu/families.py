@@ -99,6 +99,7 @@ _FAMILIES = (
         guidance=3.5,
         tokens=512,
         pictures=4,
+        patience=180.0,
     ),
     Family(
         model="flux-schnell",
@@ -108,6 +109,7 @@ _FAMILIES = (
         picture_s=0.65,
         guidance=0.0,
         tokens=256,
+        patience=180.0,
     ),
     Family(
         model="zimage",
@@ -129,6 +131,7 @@ _FAMILIES = (
         negative=True,
         tokens=512,
         pictures=3,
+        patience=180.0,
     ),
 )
 

@@ -7,19 +7,18 @@ as bit patterns; OUTPUTS is where the outputs go. The graph runs as a server run
 captured, proven and launched. Writes what came of it as JSON.
 """
 
-import ctypes
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
+import onnx
 
+from runtime.package.tensors import Tensor
 from tests.rehearsal.bindings import Machine
 
-RUNS = 3
+DTYPES = {1: "F32", 10: "F16", 16: "BF16"}
 
 
 def main(stand_ins: Path, library: str, graph: Path, inputs: Path, outputs: Path) -> dict[str, Any]:
@@ -30,41 +29,26 @@ def main(stand_ins: Path, library: str, graph: Path, inputs: Path, outputs: Path
     from runtime.backends.device.cuda import Cuda
     from runtime.backends.device.device import Device
     from runtime.backends.device.stream import Stream
-    from runtime.backends.onnxruntime.cuda_bound import Place
-    from runtime.backends.onnxruntime.cuda_session import OnnxCudaSession
+    from tests.tiny.operators import Running
 
     device = Device(Cuda(machine.ours, machine.ours))
-    stream = Stream(device.cuda, urgent=True)
-    engine: Any = SimpleNamespace(precision="fp16", flags=())
-    places = {}
-    with np.load(inputs) as given:
-        for value in ir.load(graph).graph.inputs:
-            assert value.dtype is not None
-            numbers = np.ascontiguousarray(given[str(value.name)])
-            address = device.cuda.allocate(numbers.nbytes or 1, "buffers").address
-            ctypes.memmove(address, numbers.ctypes.data, numbers.nbytes)
-            places[str(value.name)] = Place(value.dtype.value, numbers.shape, address)
-    session = OnnxCudaSession(device, stream, graph.stem, engine, captures=True)
+    dtypes = {
+        each.name: DTYPES[each.type.tensor_type.elem_type] for each in onnx.load(graph).graph.input
+    }
+    with np.load(inputs) as numbers:
+        given = {name: Tensor(dtype, numbers[name]) for name, dtype in dtypes.items()}
     try:
-        session.open(graph, graph.parent)
-        call = session.bound("these shapes")
-        call.prepare(places)
-        call.run()
+        running = Running(device, Stream(device.cuda, urgent=True), graph, given)
+        running.run()
         machine.mark("behind")
-        for _ in range(RUNS - 1):
-            call.run()
+        for _ in range(2):
+            running.run()
         machine.mark("end")
     except Exception as error:
         return {"error": str(error), "shortfalls": list(device.shortfalls)}
-    made = {name: _read(buffer) for name, buffer in call.outputs.items()}
+    made: dict[str, Any] = running.outputs()
     np.savez(outputs, **made)
     return {"error": "", "shortfalls": list(device.shortfalls)}
-
-
-def _read(buffer: Any) -> np.ndarray:
-    numbers = np.empty(buffer.shape, buffer.dtype)
-    ctypes.memmove(numbers.ctypes.data, buffer.memory.address, numbers.nbytes)
-    return numbers
 
 
 if __name__ == "__main__":

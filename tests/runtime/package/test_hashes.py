@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PackageError
-from runtime.package import hashes
+from runtime.package import hashes, manifest
 from runtime.package.hashes import HASHES_NAME, KnownHashes, forget_hashes
 from runtime.package.manifest import (
     ModelPackage,
@@ -153,10 +153,10 @@ def test_a_file_of_another_hash_than_the_manifest_now_has_is_read_and_named(
     package: Package,
 ) -> None:
     package.opened()
-    manifest, _ = read_manifest(package.path)
-    record = manifest.files[WEIGHTS]
-    files = {**manifest.files, WEIGHTS: replace(record, sha256="0" * 64)}
-    write_manifest(package.path, replace(manifest, files=files))
+    content, _ = read_manifest(package.path)
+    record = content.files[WEIGHTS]
+    files = {**content.files, WEIGHTS: replace(record, sha256="0" * 64)}
+    write_manifest(package.path, replace(content, files=files))
     with pytest.raises(PackageError, match=rf"{WEIGHTS}: changed, .* expected 000000000000"):
         package.opened()
 
@@ -164,10 +164,10 @@ def test_a_file_of_another_hash_than_the_manifest_now_has_is_read_and_named(
 def test_weights_that_lie_elsewhere_are_known_too(package: Package, tmp_path: Path) -> None:
     outside = tmp_path / "checkpoint.safetensors"
     package.weights.rename(outside)
-    manifest, _ = read_manifest(package.path)
-    files = dict(manifest.files)
+    content, _ = read_manifest(package.path)
+    files = dict(content.files)
     external = {str(outside): files.pop(WEIGHTS)}
-    write_manifest(package.path, replace(manifest, files=files, external_files=external))
+    write_manifest(package.path, replace(content, files=files, external_files=external))
     assert package.opened()[outside.name] == 1
     assert package.opened() == Counter()
     spoil_in_place(outside)
@@ -277,7 +277,7 @@ def test_threads_that_find_hashes_at_once_lose_none(package: Package) -> None:
 TWO = """
 import sys
 from pathlib import Path
-from runtime.package import hashes
+from runtime.package import hashes, manifest
 from runtime.package.hashes import KnownHashes
 
 hashes.SETTLED_NS = 0
@@ -311,10 +311,23 @@ def test_two_processes_at_once_lose_no_hash(package: Package) -> None:
 
 def test_gone_and_short_files_are_named_before_any_is_read(package: Package) -> None:
     package.weights.write_bytes(b"short")
-    manifest, digest = read_manifest(package.path)
+    content, digest = read_manifest(package.path)
     with pytest.raises(PackageError, match=f"{WEIGHTS}: 5 bytes, expected"):
-        check_files(ModelPackage(package.path, manifest, digest))
+        check_files(ModelPackage(package.path, content, digest))
     package.weights.unlink()
     with pytest.raises(PackageError, match=f"{WEIGHTS}: gone"):
-        check_files(ModelPackage(package.path, manifest, digest))
+        check_files(ModelPackage(package.path, content, digest))
     assert not package.record.exists()
+
+
+def test_a_long_read_is_said_when_it_begins(
+    package: Package, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manifest, "_LONG_BYTES", 10**6)
+    caplog.set_level("INFO")
+    package.opened()
+    size = sum(record.size_bytes for record in read_manifest(package.path)[0].files.values())
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said == f"demo: {size / 1e9:.1f} GB are read and hashed, this once"
+    package.opened()
+    assert len(caplog.records) == 1
