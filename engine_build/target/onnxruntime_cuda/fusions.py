@@ -21,6 +21,10 @@ from engine_build.target.onnxruntime_cuda.skip_group_norms import (
     fuse_skip_group_norms,
 )
 from engine_build.target.onnxruntime_cuda.skip_norms import fuse_bias_adds, fuse_skip_norms
+from engine_build.target.onnxruntime_cuda.stored_weights import (
+    fuse_transposed_products,
+    look_up_stored_rows,
+)
 
 Fusion = Callable[[ir.Model], None]
 """Rewrites a typed graph, channels last, in place."""
@@ -28,6 +32,8 @@ Fusion = Callable[[ir.Model], None]
 FUSIONS: tuple[Fusion, ...] = (
     remove_identities,
     share_equal_nodes,
+    look_up_stored_rows,
+    fuse_transposed_products,
     fuse_norms,
     fuse_modulations,
     fuse_gated_sums,

@@ -102,7 +102,8 @@ _KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
     DOMAIN: {
         **dict.fromkeys(("BiasAdd", "BiasSplitGelu"), _TWO_FLOATS),
         **dict.fromkeys(("GroupNorm", "NhwcConv", "SkipGroupNorm"), _TWO_FLOATS),
-        **dict.fromkeys(("BiasGelu", "MultiHeadAttention", "SkipLayerNormalization"), _FLOATS),
+        **dict.fromkeys(("BiasGelu", "FusedMatMul", "MultiHeadAttention"), _FLOATS),
+        "SkipLayerNormalization": _FLOATS,
     },
     OURS: dict.fromkeys(("GatedActivation", "GatedSumNorm", "RotatedHeads"), _FLOATS),
 }

@@ -40,7 +40,7 @@ def own_operator(
     op_type: str,
     inputs: Sequence[ir.Value | None],
     result: ir.Value,
-    attributes: Mapping[str, ir.Attr] | None = None,
+    attributes: Mapping[str, ir.Attr | int | float] | None = None,
 ) -> ir.Node:
     """A node of ONNX Runtime's own, with one output like `result`."""
     output = like(result, f"{result.name}.fused")
