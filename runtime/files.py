@@ -8,6 +8,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.machine import available_bytes
+
 _UNFINISHED = ".tmp"
 
 _PIECE = 2**26
@@ -72,20 +74,10 @@ def read_ahead(paths: Sequence[Path]) -> threading.Thread:
     for them, which nobody need wait for.
     """
     thread = threading.Thread(
-        target=_ask_for, args=(paths, available_bytes()), name="read ahead", daemon=True
+        target=_ask_for, args=(paths, available_bytes() or 0), name="read ahead", daemon=True
     )
     thread.start()
     return thread
-
-
-def available_bytes() -> int:
-    """The memory that Linux has for further use, its page cache included; 0 where none is told."""
-    facts = Path("/proc/meminfo")
-    for line in facts.read_text().splitlines() if facts.is_file() else ():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.removesuffix("kB")) * 1024
-    return 0
 
 
 def _ask_for(paths: Sequence[Path], room: int) -> None:

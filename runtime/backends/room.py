@@ -9,12 +9,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from runtime.backends.engine_files import device_bytes
 from runtime.backends.placing import COSTS, Placing, TextPlace, TextWish, is_text
 from runtime.backends.rows import CPU
 from runtime.errors import BackendError
+from runtime.machine import available_bytes
 from runtime.package.manifest import Manifest
 from runtime.package.target import Target, tuned_sizes
 
@@ -23,8 +23,6 @@ from runtime.package.target import Target, tuned_sizes
 RUN_BYTES_PER_PIXEL = 1_650
 # An assumption: CUDA's context, and the kernels of its libraries.
 LIBRARIES_BYTES = 500_000_000
-
-_MEMINFO = Path("/proc/meminfo")
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +100,6 @@ def host_room(manifest: Manifest) -> HostRoom:
         for parameter in record.parameters.values()
     )
     return HostRoom(wanted, available_bytes())
-
-
-def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
-    """The memory that new programs can have; None where the system does not say."""
-    if not meminfo.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def placed(wish: TextWish, needs: Needs, memory: tuple[int, int], host: HostRoom) -> Placing:

@@ -148,7 +148,3 @@ def test_a_file_that_is_gone_ends_reading_ahead_and_nothing_else(
 ) -> None:
     read_ahead([tmp_path / "gone", sized(tmp_path / "there", 1)]).join()
     assert asked == []
-
-
-def test_this_machine_has_memory_available() -> None:
-    assert files.available_bytes() > 2**20

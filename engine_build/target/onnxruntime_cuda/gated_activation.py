@@ -34,10 +34,11 @@ SILU, GELU_TANH = "silu", "gelu_tanh"
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An activation and what it is of."""
+    """An activation as a graph writes it."""
 
     kind: str
     source: ir.Value
+    """The function's argument."""
     output: ir.Value
 
 
@@ -142,7 +143,7 @@ def _fuse(found: Activation, graph: ir.Graph) -> None:
 
 
 def _is_read_here_alone(found: Activation) -> bool:
-    """True where nothing but the activation's own operators reads what it is of."""
+    """True where nothing but the activation's own operators reads its source."""
     inside, waiting = set[ir.Node](), [found.output]
     while waiting:
         value = waiting.pop()
@@ -172,8 +173,8 @@ def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
 
 
 def _joined(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
-    """What stands before an activation in the Concat of rows that reads it, and that Concat; None
-    and the activation where there is none."""
+    """The value before an activation in the Concat of rows that reads it, and that Concat; None and
+    the activation where there is none."""
     concat = only_reader(output, "Concat")
     if concat is None or len(concat.inputs) != 2:
         return None, output

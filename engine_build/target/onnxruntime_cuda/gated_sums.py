@@ -47,7 +47,7 @@ def fuse_gated_sums(model: ir.Model) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """What a residual sum adds to the residual."""
+    """The summand of a residual sum beside the residual."""
 
     value: ir.Value
     bias: ir.Value | None = None

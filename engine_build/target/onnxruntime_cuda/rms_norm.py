@@ -24,12 +24,12 @@ class RmsNorm:
     """A norm of the last axis, times a weight."""
 
     source: ir.Value
-    """What is normed, before any Cast."""
+    """The normed value, before any Cast."""
     weight: ir.Value | None
     """A constant `[C]`; None for ones."""
     epsilon: float
     output: ir.Value
-    """What the norm's last operator makes."""
+    """The output of the norm's last operator."""
 
 
 def rms_norm_of(reciprocal: ir.Node) -> RmsNorm | None:

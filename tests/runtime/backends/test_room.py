@@ -11,7 +11,6 @@ from runtime.backends.room import (
     LIBRARIES_BYTES,
     HostRoom,
     Needs,
-    available_bytes,
     host_room,
     placed,
     run_bytes,
@@ -120,13 +119,6 @@ def test_on_the_cpu_each_weight_takes_four_bytes(package: ModelPackage) -> None:
     stored = sum(roles[name].weights_bytes for name in ("text_encoder", "text_encoder_2"))
     dtypes = {each.dtype for each in roles["text_encoder"].parameters.values()}
     assert host_room(package.manifest).wanted == stored * (2 if dtypes == {"F16"} else 1)
-
-
-def test_available_memory_is_read_where_the_system_tells(tmp_path: Path) -> None:
-    file = tmp_path / "meminfo"
-    assert available_bytes(file) is None
-    file.write_text("MemTotal:       65536 kB\nMemAvailable:   32768 kB\n")
-    assert available_bytes(file) == 32 * 2**20
 
 
 def test_where_all_is_on_the_cpu_encoders_are_put_aside_on_demand_alone() -> None:

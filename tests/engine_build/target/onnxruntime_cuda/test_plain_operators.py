@@ -25,7 +25,7 @@ def exactly(numbers: np.ndarray) -> np.ndarray:
 
 
 def written(op_type: str, given: Given, settings: Settings, outputs: int = 1) -> list[np.ndarray]:
-    """What a graph of one operator answers, written out."""
+    """The answers of a graph of one operator, written out."""
     wide = ir.TensorType(ir.DataType.FLOAT)
     inputs = [
         None if each is None else ir.Value(name=f"i{index}", type=wide, shape=ir.Shape(each.shape))
