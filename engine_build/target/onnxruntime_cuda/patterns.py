@@ -171,7 +171,7 @@ class Cut:
 
 
 def cut_of(slice_node: ir.Node | None) -> Cut | None:
-    """The part that a Slice takes; None where its bounds are no constants, or count from the end."""
+    """The part that a Slice takes; None where a bound is not constant, or counts from the end."""
     if slice_node is None or len(slice_node.inputs) < 4:
         return None
     source = slice_node.inputs[0]

@@ -1,5 +1,5 @@
 """Graphs of published structure, of weights that take no room: nothing in them defies a capture,
-and in those of SDXL every fusion fits.
+and every fusion fits.
 
 CLIP and Qwen3 are as deep as published, since what picks one of their states grows with depth.
 Denoisers and T5, of which the last state is read, are as wide as published and have two blocks of
@@ -45,16 +45,35 @@ ATTENTIONS = {
     ("zimage", "denoiser"): 6,
 }
 
-# Of SDXL alone. Queries, keys and values of CLIP have biases, for each of which the attention would
-# launch a kernel as well; the first encoder's GELU is the sigmoid's, which takes no bias. The first
-# norm reads a sum of fp32 tables, and the last one of the second encoder is an answer in fp32. The
-# VAE's attention norms rows, for which the operator of group norms takes no bias either.
+# The GELU of CLIP's smaller encoder is the sigmoid's, which takes no bias. Its first norm reads a
+# sum of fp32 tables, and the last one of SDXL's second encoder is an answer in fp32. The attention
+# of a VAE norms rows, for which the operator of group norms takes no bias either. The other biases
+# are those of the products that embed text and picture, and Chroma's modulations.
+CLIP = {"bias of a product": 12, "layer norm in fp32": 1}
+VAE = {"bias of a product": 1, "group norm": 1}
 UNFUSED = {
-    "text_encoder": {"bias of a product": 48, "layer norm in fp32": 1},
-    "text_encoder_2": {"bias of a product": 96, "layer norm in fp32": 2},
-    "vae_decoder": {"bias of a product": 4, "group norm": 1},
+    ("sdxl", "text_encoder"): CLIP,
+    ("sdxl", "text_encoder_2"): {"layer norm in fp32": 2},
+    ("sdxl", "vae_decoder"): VAE,
+    ("flux-dev", "text_encoder"): CLIP,
+    ("flux-dev", "denoiser"): {"bias of a product": 2},
+    ("flux-dev", "vae_decoder"): VAE,
+    ("flux-schnell", "denoiser"): {"bias of a product": 2},
+    ("chroma", "denoiser"): {"bias of a product": 5},
+    ("zimage", "denoiser"): {"bias of a product": 2},
 }
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+# To 16 bits: the text, the latents or their patches, the sinusoids of the time, and of the guidance
+# of Flux Dev; the pooled text of SDXL, with the sizes, and of Flux; Chroma's mask. To fp32: the
+# answer of the last product.
+CASTS = {
+    "sdxl": (4, 1),
+    "flux-dev": (5, 1),
+    "flux-schnell": (4, 1),
+    "chroma": (4, 1),
+    "zimage": (3, 1),
+}
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +98,7 @@ def test_nothing_of_a_published_structure_defies_a_capture(
     operators = Counter(node.op_type for node in model.graph)
     assert operators["MultiHeadAttention"] == ATTENTIONS[name, role]
     assert operators["Softmax"] == 0
-    if name == "sdxl":
-        assert counts.unfused(model) == UNFUSED.get(role, {})
+    assert counts.unfused(model) == UNFUSED.get((name, role), {})
     if role == "denoiser":
         inputs = {str(value.name) for value in model.graph.inputs}
         prelude = split_prelude(model, conditioning_of(inputs))
@@ -88,20 +106,18 @@ def test_nothing_of_a_published_structure_defies_a_capture(
         assert uncapturable(model) == ()
 
 
-def test_a_step_of_sdxl_casts_where_it_begins_and_ends_alone(roles: Roles) -> None:
+@pytest.mark.parametrize("name", CASTS)
+def test_a_step_casts_where_it_begins_and_ends_alone(name: str, roles: Roles) -> None:
     with quiet():
-        model = compiled_graph(roles("sdxl")["denoiser"])
-    casts = [
-        node
+        model = compiled_graph(roles(name)["denoiser"])
+    dtypes = Counter(
+        node.outputs[0].dtype
         for node in model.graph
         if node.op_type == "Cast"
         and node.inputs[0] is not None
         and node.inputs[0].dtype in FLOATS
         and not is_constant(node.inputs[0])
-    ]
-    # The text, the latents, the embeddings of the time, and of the pooled text with the sizes.
-    narrowed = [node for node in casts if node.outputs[0].dtype == ir.DataType.FLOAT16]
-    widened = [node for node in casts if node.outputs[0].dtype == ir.DataType.FLOAT]
-    assert len(narrowed) == 4
-    assert len(widened) == 1
-    assert len(casts) == 5
+    )
+    widened = dtypes.pop(ir.DataType.FLOAT)
+    assert (sum(dtypes.values()), widened) == CASTS[name]
+    assert len(dtypes) == 1
