@@ -90,7 +90,8 @@ def _written_out_gelu(mul: ir.Node) -> Activation | None:
             power = made_by(_scaled(cubed, 0.044715), "Pow")
             if one is not source or power is None or number(uncast(power.inputs[1])) != 3:
                 continue
-            if uncast(power.inputs[0]) is source:
+            # Constants may have more axes than what they scale.
+            if uncast(power.inputs[0]) is source and rank(source) == rank(mul.outputs[0]):
                 return Activation(GELU_TANH, source, mul.outputs[0])
     return None
 
@@ -100,8 +101,8 @@ def _both_ways(node: ir.Node) -> Sequence[tuple[ir.Value | None, ir.Value | None
     return ((first, second), (second, first))
 
 
-_ROUNDING = 2**-7
-"""Relative: constants of a graph in bf16 are rounded."""
+_ROUNDING = {ir.DataType.FLOAT: 2**-20, ir.DataType.FLOAT16: 2**-11, ir.DataType.BFLOAT16: 2**-8}
+"""Relative, by the dtype that a constant is stored in."""
 
 
 def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
@@ -109,7 +110,9 @@ def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
     mul = producer(value, "Mul")
     for one, other in _both_ways(mul) if mul is not None else ():
         found = number(other)
-        if found is not None and abs(found - factor) <= _ROUNDING * factor:
+        if found is None or other is None or other.dtype not in _ROUNDING:
+            continue
+        if abs(found - factor) <= _ROUNDING[other.dtype] * factor:
             return one
     return None
 

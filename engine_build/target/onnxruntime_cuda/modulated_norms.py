@@ -117,7 +117,8 @@ def _take_scale(norm: ir.Node, graph: ir.Graph) -> None:
     unsqueezed = producer(factor, "Unsqueeze")
     added = made_by(unsqueezed.inputs[0] if unsqueezed is not None else factor, "Add")
     scale = _other_than_one(added) if added is not None else None
-    if scale is not None:
+    # A scale of channels alone has no axis for the rows.
+    if scale is not None and rank(scale) != 1:
         _give(norm, SCALE, scale, scaled.outputs[0], graph)
 
 
