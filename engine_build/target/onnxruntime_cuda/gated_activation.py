@@ -15,6 +15,7 @@ import onnx_ir as ir
 from engine_build.target.onnxruntime_cuda.biases import biased_product
 from engine_build.target.onnxruntime_cuda.operators import GATED_ACTIVATION, our_operator
 from engine_build.target.onnxruntime_cuda.patterns import (
+    NARROW,
     is_constant,
     made_by,
     number,
@@ -131,10 +132,10 @@ def _fuse(found: Activation, graph: ir.Graph) -> None:
     if producer(raw, "MatMul", "FusedMatMul") is None or not _is_read_here_alone(found):
         return
     bias = biased.bias if biased is not None else None
-    value, output = _gated(found.output)
-    before, output = _joined(output) if value is None else (None, output)
     dtype = raw.dtype
     assert dtype is not None
+    value, output = _gated(found.output, dtype)
+    before, output = _joined(output) if value is None else (None, output)
     made = ir.Value(name=f"{output.name}.fused", shape=output.shape, type=ir.TensorType(dtype))
     given = [as_dtype(each, dtype, graph) for each in (raw, bias, value, None, before)]
     node = our_operator(GATED_ACTIVATION, given, [made], {"activation": found.kind, "packed": 0})
@@ -157,7 +158,7 @@ def _is_read_here_alone(found: Activation) -> bool:
     return alone and not found.source.is_graph_output()
 
 
-def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
+def _gated(output: ir.Value, dtype: ir.DataType) -> tuple[ir.Value | None, ir.Value]:
     """The other factor, of one shape, of the only product that reads an activation, and that
     product; None and the activation where there is none."""
     mul = read_by(output, "Mul")
@@ -169,6 +170,8 @@ def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
             and other is not None
             and same_shape(one, other)
             and not is_constant(other)
+            # What is of fp32 may not fit in 16 bits.
+            and other.dtype in (dtype, *NARROW)
         ):
             return other, mul.outputs[0]
     return None, output

@@ -145,3 +145,14 @@ def test_a_norm_that_something_else_reads_keeps_its_modulations_outside() -> Non
     expected = run(model, *inputs)
     assert sorted(operators(fused(model))) == ["Add", "Add", "GatedSumNorm", "Mul"]
     np.testing.assert_allclose(run(model, *inputs), expected, atol=1e-5)
+
+
+def test_rows_that_16_bits_cannot_hold_are_normed_in_fp32() -> None:
+    norm = RMS.format(source="x") + "y = Cast <to = 10> (normed)"
+    text = BLOCK.format(norm=norm, rest="", tokens="1").replace("=> (float[", "=> (float16[")
+    model = graph(text, weight=numbers(6), ones=np.ones(6, np.float32))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    inputs = 1e6 * numbers(2, 3, 6), numbers(2, 1, 6), numbers(2, 1, 6)
+    expected = run(model, *inputs)
+    assert operators(fused(model)) == ["GatedSumNorm", "Cast"]
+    np.testing.assert_allclose(run(model, *inputs), expected, atol=1e-2)
