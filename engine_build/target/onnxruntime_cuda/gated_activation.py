@@ -15,6 +15,7 @@ import onnx_ir as ir
 from engine_build.target.onnxruntime_cuda.biases import biased_product
 from engine_build.target.onnxruntime_cuda.operators import GATED_ACTIVATION, our_operator
 from engine_build.target.onnxruntime_cuda.patterns import (
+    NARROW,
     is_constant,
     made_by,
     number,
@@ -91,7 +92,8 @@ def _written_out_gelu(mul: ir.Node) -> Activation | None:
             power = made_by(_scaled(cubed, 0.044715), "Pow")
             if one is not source or power is None or number(uncast(power.inputs[1])) != 3:
                 continue
-            if uncast(power.inputs[0]) is source:
+            # Constants may have more axes than what they scale.
+            if uncast(power.inputs[0]) is source and rank(source) == rank(mul.outputs[0]):
                 return Activation(GELU_TANH, source, mul.outputs[0])
     return None
 
@@ -101,8 +103,8 @@ def _both_ways(node: ir.Node) -> Sequence[tuple[ir.Value | None, ir.Value | None
     return ((first, second), (second, first))
 
 
-_ROUNDING = 2**-7
-"""Relative: constants of a graph in bf16 are rounded."""
+_ROUNDING = {ir.DataType.FLOAT: 2**-20, ir.DataType.FLOAT16: 2**-11, ir.DataType.BFLOAT16: 2**-8}
+"""Relative, by the dtype that a constant is stored in."""
 
 
 def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
@@ -110,7 +112,9 @@ def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
     mul = producer(value, "Mul")
     for one, other in _both_ways(mul) if mul is not None else ():
         found = number(other)
-        if found is not None and abs(found - factor) <= _ROUNDING * factor:
+        if found is None or other is None or other.dtype not in _ROUNDING:
+            continue
+        if abs(found - factor) <= _ROUNDING[other.dtype] * factor:
             return one
     return None
 
@@ -129,10 +133,10 @@ def _fuse(found: Activation, graph: ir.Graph) -> None:
     if producer(raw, "MatMul", "FusedMatMul") is None or not _is_read_here_alone(found):
         return
     bias = biased.bias if biased is not None else None
-    value, output = _gated(found.output)
-    before, output = _joined(output) if value is None else (None, output)
     dtype = raw.dtype
     assert dtype is not None
+    value, output = _gated(found.output, dtype)
+    before, output = _joined(output) if value is None else (None, output)
     made = ir.Value(name=f"{output.name}.fused", shape=output.shape, type=ir.TensorType(dtype))
     given = [as_dtype(each, dtype, graph) for each in (raw, bias, value, None, before)]
     node = our_operator(GATED_ACTIVATION, given, [made], {"activation": found.kind, "packed": 0})
@@ -155,7 +159,7 @@ def _is_read_here_alone(found: Activation) -> bool:
     return alone and not found.source.is_graph_output()
 
 
-def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
+def _gated(output: ir.Value, dtype: ir.DataType) -> tuple[ir.Value | None, ir.Value]:
     """The other factor, of one shape, of the only product that reads an activation, and that
     product; None and the activation where there is none."""
     mul = read_by(output, "Mul")
@@ -167,6 +171,8 @@ def _gated(output: ir.Value) -> tuple[ir.Value | None, ir.Value]:
             and other is not None
             and same_shape(one, other)
             and not is_constant(other)
+            # What is of fp32 may not fit in 16 bits.
+            and other.dtype in (dtype, *NARROW)
         ):
             return other, mul.outputs[0]
     return None, output

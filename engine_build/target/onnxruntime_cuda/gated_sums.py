@@ -63,7 +63,10 @@ def _fuse_sum(add: ir.Node, graph: ir.Graph) -> None:
     if found is None or total.is_graph_output():
         return
     residual, branch = found
-    dtype = branch.value.dtype if norm is None else norm.outputs[0].dtype
+    # What was a sum in fp32 may not fit in 16 bits.
+    wide = total.dtype == residual.dtype == ir.DataType.FLOAT
+    made_as = branch.value.dtype if norm is None else norm.outputs[0].dtype
+    dtype = ir.DataType.FLOAT if wide else made_as
     assert dtype is not None
     made = ir.Value(name=f"{total.name}.sum", shape=total.shape, type=ir.TensorType(dtype))
     given = [residual, branch.value, branch.bias, branch.weight, branch.gate]

@@ -18,7 +18,6 @@ from engine_build.target.onnxruntime_cuda.operators import (
     our_operator,
 )
 from engine_build.target.onnxruntime_cuda.patterns import (
-    NARROW,
     is_constant,
     made_by,
     number,
@@ -26,7 +25,6 @@ from engine_build.target.onnxruntime_cuda.patterns import (
     producer,
     rank,
     read_by,
-    readers,
     same_shape,
     uncast,
 )
@@ -86,24 +84,13 @@ def _put_norm(kind: str, norm: RmsNorm, graph: ir.Graph) -> None:
     """Put the operator in the place of a norm."""
     output, made = norm.output, norm.output.producer()
     assert made is not None
-    dtype = _dtype(norm.source, output)
+    dtype = norm.source.dtype
+    assert dtype is not None
     normed = ir.Value(name=f"{output.name}.normed", shape=output.shape, type=ir.TensorType(dtype))
     given = [as_dtype(norm.source, dtype, graph), *[None] * 4, as_dtype(norm.weight, dtype, graph)]
     settings: dict[str, int | float | str] = {"norm": kind, "epsilon": norm.epsilon}
     graph.insert_before(made, our_operator(GATED_SUM_NORM, given, [normed], settings))
     put_value(normed, output, graph)
-
-
-def _dtype(source: ir.Value, output: ir.Value) -> ir.DataType:
-    """The dtype that a norm computes with: its input's, or where that is fp32 the one that all who
-    read the norm want."""
-    assert source.dtype is not None
-    wanted = {each.outputs[0].dtype for each in readers(output) if each.op_type == "Cast"}
-    casts = all(each.op_type == "Cast" for each in readers(output)) and len(wanted) == 1
-    if source.dtype in NARROW or not casts or output.is_graph_output():
-        return source.dtype
-    (only,) = wanted
-    return only if only in NARROW else source.dtype
 
 
 def _take_scale(norm: ir.Node, graph: ir.Graph) -> None:
@@ -117,7 +104,8 @@ def _take_scale(norm: ir.Node, graph: ir.Graph) -> None:
     unsqueezed = producer(factor, "Unsqueeze")
     added = made_by(unsqueezed.inputs[0] if unsqueezed is not None else factor, "Add")
     scale = _other_than_one(added) if added is not None else None
-    if scale is not None:
+    # A scale of channels alone has no axis for the rows.
+    if scale is not None and rank(scale) != 1:
         _give(norm, SCALE, scale, scaled.outputs[0], graph)
 
 

@@ -46,7 +46,8 @@ def rms_norm_of(reciprocal: ir.Node) -> RmsNorm | None:
         return None
     if weight is None or extent is None or not is_vector(weight):
         return None
-    if weight.shape != ir.Shape([extent]):
+    # Constants may have more axes than what is normed.
+    if weight.shape != ir.Shape([extent]) or rank(source) != rank(weighted.outputs[0]):
         return None
     return RmsNorm(source, weight, epsilon, weighted.outputs[0])
 

@@ -123,8 +123,9 @@ def _tokens_first(value: ir.Value) -> tuple[ir.Value | None, bool]:
     swap = producer(value, "Transpose")
     if swap is None:
         return value, False
-    order = tuple(swap.attributes["perm"].as_ints())
-    return (uncast(swap.inputs[0]), True) if order == _HEADS_INSIDE else (None, False)
+    order = swap.attributes.get("perm")
+    inside = order is not None and tuple(order.as_ints()) == _HEADS_INSIDE
+    return (uncast(swap.inputs[0]), True) if inside else (None, False)
 
 
 def _streams(heads: ir.Value) -> tuple[Stream, ...] | None:
@@ -157,10 +158,21 @@ def _stream(heads: ir.Value | None) -> Stream | None:
         return replace(inner, weight=norm.weight, epsilon=norm.epsilon)
     split = producer(heads, "Reshape")
     raw = uncast(split.inputs[0]) if split is not None else None
-    if raw is None or rank(raw) != 3 or rank(heads) != 4:
+    if raw is None or not _are_heads_of(heads, raw):
         return None
     product = biased_product(producer(raw, "Add"))
     return Stream(raw) if product is None else Stream(product.raw, product.bias)
+
+
+def _are_heads_of(heads: ir.Value, whole: ir.Value) -> bool:
+    """True for `[R, S, heads, D]` beside `[R, S, heads * D]`: no Reshape has mixed tokens."""
+    extents = _extents(heads)
+    if extents is None or whole.shape is None or len(whole.shape) != 3:
+        return False
+    rows, tokens, channels = whole.shape
+    # With these channels, the rows and the tokens change together.
+    kept = extents.rows == rows or extents.tokens == tokens
+    return kept and channels == extents.heads * extents.width
 
 
 def _norm_ending_with(weighted: ir.Node) -> RmsNorm | None:
@@ -219,7 +231,8 @@ def _fuse_input(attention: ir.Node, index: int, graph: ir.Graph) -> None:
     merged = producer(value, "Reshape")
     heads = uncast(merged.inputs[0]) if merged is not None else None
     if heads is not None and producer(heads, "Concat") is not None:
-        streams, extents = _streams(heads), _extents(heads)
+        streams = _streams(heads) if _are_heads_of(heads, value) else None
+        extents = _extents(heads)
     else:
         product = biased_product(producer(value, "Add"))
         streams = None if product is None else (Stream(product.raw, product.bias),)

@@ -24,7 +24,9 @@ def constant(
     numbers: float | Sequence[float],
     dtype: ir.DataType = ir.DataType.INT64,
 ) -> ir.Value:
-    """A new initializer: a single number, or a vector."""
+    """A new initializer: a single number, or a vector; a name that is taken gets a longer one."""
+    while name in graph.initializers:
+        name += "_"
     content = ir.tensor(numbers, dtype=dtype, name=name)
     value = ir.Value(
         name=name,

@@ -16,6 +16,7 @@ middle (float[R, S, 4] x, float[R, S, 3] before, float[4, 6] matrix, float[4, 6]
     three = Constant <value_float = 3.0> ()
     small = Constant <value_float = 0.044715> ()
     root = Constant <value_float = 0.7978846> ()
+    near = Constant <value_float = 0.8> ()
     one = Constant <value_float = 1.0> ()
     product = MatMul (x, matrix)
     {body}
@@ -89,6 +90,7 @@ def test_an_activation_that_is_read_twice_keeps_its_value_outside() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        WRITTEN.replace("root,", "near,"),
         WRITTEN.replace("Mul (root,", "Mul (half,"),
         WRITTEN.replace("Pow (product, three)", "Pow (product, one)"),
         WRITTEN.replace("Add (one, bent)", "Add (three, bent)"),
@@ -99,3 +101,26 @@ def test_another_function_stays(wrong: str) -> None:
     model = middle(f"{wrong}\ny = Neg (made)")
     before = sorted(set(operators(model)) - {"MatMul"})
     assert_left(model, before)
+
+
+def test_a_value_that_16_bits_cannot_hold_stays_outside() -> None:
+    text = """
+    middle (float16[R, S, 4] x, float[R, S, 6] value, float16[4, 6] matrix) => (float[R, S, 6] y)
+    <float16[R, S, 6] product, float16[R, S, 6] opened, float16[R, S, 6] made,
+     float[R, S, 6] wide>
+    {
+        product = MatMul (x, matrix)
+        opened = Sigmoid (product)
+        made = Mul (product, opened)
+        wide = Cast <to = 1> (made)
+        y = Mul (wide, value)
+    }
+    """
+    model = graph(text, matrix=numbers(4, 6).astype(np.float16))
+    given = numbers(2, 3, 4).astype(np.float16), 1e6 * numbers(2, 3, 6)
+    expected = run(model, *given)
+    fuse_gated_activations(model)
+    passes.RemoveUnusedNodesPass()(model)
+    model.graph.sort()
+    assert operators(model) == ["MatMul", "GatedActivation", "Cast", "Mul"]
+    np.testing.assert_allclose(run(model, *given), expected, rtol=2e-2, atol=1e3)

@@ -148,3 +148,24 @@ def test_an_answer_keeps_its_name() -> None:
     )
     assert_unchanged(model, ["GatedSumNorm"])
     assert [each.name for each in model.graph.outputs] == ["y", "z"]
+
+
+def test_a_stream_that_16_bits_cannot_hold_stays_in_fp32() -> None:
+    text = """
+    block (float[R, S, 6] residual, float16[R, S, 6] source, float16[R, 1, 6] gate,
+           float16[6, 6] matrix) => (float[R, S, 6] y)
+    <float16[R, S, 6] product, float16[R, S, 6] gated, float[R, S, 6] wide, float[R, S, 6] total>
+    {
+        product = MatMul (source, matrix)
+        gated = Mul (gate, product)
+        wide = Cast <to = 1> (gated)
+        total = Add (residual, wide)
+        y = Neg (total)
+    }
+    """
+    half = [numbers(*shape).astype(np.float16) for shape in ((2, 3, 6), (2, 1, 6))]
+    model = graph(text, matrix=numbers(6, 6).astype(np.float16))
+    given = 1e6 * numbers(2, 3, 6), *half
+    expected = run(model, *given)
+    assert fused(model) == ["Cast", "GatedSumNorm"]
+    np.testing.assert_allclose(run(model, *given), expected, rtol=1e-5, atol=1.0)

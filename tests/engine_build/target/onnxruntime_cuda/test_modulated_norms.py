@@ -96,6 +96,37 @@ def test_what_is_no_modulation_of_rows_stays() -> None:
     assert operators(fused(model)) == ["GatedSumNorm", "Mul"]
 
 
+def test_a_scale_of_channels_alone_stays() -> None:
+    text = """
+    block (float[R, S, 6] x, float[6] scale, float[6] ones) => (float[R, S, 6] y)
+    <float[R, S, 6] normed, float[6] risen, float[1, 1, 6] factor>
+    {
+        one = Constant <value_float = 1.0> ()
+        front = Constant <value_ints = [0, 1]> ()
+        normed = LayerNormalization <axis = -1> (x, ones)
+        risen = Add (scale, one)
+        factor = Unsqueeze (risen, front)
+        y = Mul (normed, factor)
+    }
+    """
+    model, inputs = graph(text, ones=np.ones(6, np.float32)), (numbers(2, 3, 6), numbers(6))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    expected = run(model, *inputs)
+    fused(model)
+    np.testing.assert_allclose(run(model, *inputs), expected, atol=1e-5)
+
+
+def test_a_norm_whose_epsilon_adds_an_axis_stays() -> None:
+    steady = "least = Constant <value = float[1, 1, 1, 1] {{0.01}}> ()"
+    norm = RMS.replace("least = Constant <value_float = 0.01> ()", steady)
+    text = BLOCK.format(norm=norm.format(source="x"), rest="y = Neg (normed)", tokens="1")
+    text = text[: text.index("<float[R, S, 6] normed")] + text[text.index("{\n") :]
+    model = graph(text.replace("=> (float[R", "=> (float[1, R"), weight=numbers(6))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.ShapeInferencePass()(model)
+    assert "GatedSumNorm" not in operators(fused(model))
+
+
 def test_a_layer_norm_with_a_weight_of_its_own_stays() -> None:
     model = block(ones=numbers(6))
     assert "LayerNormalization" in operators(fused(model))
@@ -114,3 +145,14 @@ def test_a_norm_that_something_else_reads_keeps_its_modulations_outside() -> Non
     expected = run(model, *inputs)
     assert sorted(operators(fused(model))) == ["Add", "Add", "GatedSumNorm", "Mul"]
     np.testing.assert_allclose(run(model, *inputs), expected, atol=1e-5)
+
+
+def test_rows_that_16_bits_cannot_hold_are_normed_in_fp32() -> None:
+    norm = RMS.format(source="x") + "y = Cast <to = 10> (normed)"
+    text = BLOCK.format(norm=norm, rest="", tokens="1").replace("=> (float[", "=> (float16[")
+    model = graph(text, weight=numbers(6), ones=np.ones(6, np.float32))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    inputs = 1e6 * numbers(2, 3, 6), numbers(2, 1, 6), numbers(2, 1, 6)
+    expected = run(model, *inputs)
+    assert operators(fused(model)) == ["GatedSumNorm", "Cast"]
+    np.testing.assert_allclose(run(model, *inputs), expected, atol=1e-2)

@@ -104,8 +104,8 @@ def numbers(*shape: int) -> np.ndarray:
     return RANDOM.normal(size=shape).astype(np.float32)
 
 
-def heads(turn: str, body: str, table: str, tokens: int) -> ir.Model:
-    text = TEXT.format(turn=turn, body=body, table=table, tokens=tokens)
+def heads(turn: str, body: str, table: str, tokens: int, text: str = TEXT) -> ir.Model:
+    text = text.format(turn=turn, body=body, table=table, tokens=tokens)
     constants = {
         "matrix": numbers(4, 24),
         "matrix2": numbers(4, 24),
@@ -193,6 +193,33 @@ def test_a_table_for_each_head_is_none() -> None:
     np.testing.assert_allclose(run(model, *given)[0], expected[0], atol=2e-5)
 
 
+def assert_unturned(model: ir.Model, *table: int) -> None:
+    given = numbers(2, 5, 4), numbers(2, 3, 4), numbers(*table), numbers(*table)
+    expected = run(model, *given)
+    fuse_rotated_heads(model)
+    assert "RotatedHeads" not in operators(model)
+    np.testing.assert_allclose(run(model, *given)[0], expected[0], atol=2e-5)
+
+
+def test_a_reshape_that_mixes_tokens_makes_no_heads() -> None:
+    mixed = TEXT.replace("[0, 0, 3, 8]", "[0, 15, 1, 8]").replace("[0, 0, 3,", "[0, 15, 1,")
+    mixed = mixed.replace("[0, 0, 24]", "[0, 5, 24]")
+    assert_unturned(heads(SIGNED, NORMED, "1, 15, 1, 8", 5, mixed), 1, 15, 1, 8)
+
+
+def test_a_transpose_without_an_order_is_no_swap_of_heads_and_tokens() -> None:
+    body = "reversed = Transpose (picture)\nwhole = Transpose (reversed)"
+    assert_unturned(heads(SIGNED, body, "1, 5, 1, 8", 5), 1, 5, 1, 8)
+
+
+def test_a_name_that_is_taken_is_left_alone() -> None:
+    model = heads(SIGNED, NORMED, "1, 5, 1, 8", 5)
+    taken = model.graph.initializers.pop("split")
+    taken.name = "turned.shape"
+    model.graph.register_initializer(taken)
+    assert_fused(model, (1, 5, 1, 8), ["RotatedHeads"])
+
+
 VALUES = """
 values (float[R, 5, 4] x, float[R, 3, 4] words, float[R, {tokens}, 24] query,
         float[4, 24] matrix, float[4, 24] matrix2, float[24] bias, float[24] bias2)
@@ -227,4 +254,20 @@ def test_biases_of_values_and_their_streams_become_one_operator(streams: int) ->
     model.graph.sort()
     assert operators(model).count("RotatedHeads") == 1
     assert not {"Add", "Concat"} & set(operators(model))
+    np.testing.assert_allclose(run(model, *given)[0], expected[0], atol=1e-5)
+
+
+def test_a_reshape_of_two_streams_that_mixes_tokens_stays() -> None:
+    body = PRODUCT2 + "picture = Reshape (shifted, split)\n"
+    body += "both = Concat <axis = 1> (text, picture)\nwhole = Reshape (both, joined)"
+    text = VALUES.format(body=body, key="query", value="whole", tokens=4)
+    text = text.replace("R, 5, 4]", "R, 3, 4]").replace("[0, 0, 24]", "[0, 2, 72]")
+    text = text.replace("R, 4, 24]", "R, 2, 72]")
+    constants = {name: numbers(4, 24) for name in ("matrix", "matrix2")}
+    model = graph(text, **constants, bias=numbers(24), bias2=numbers(24))
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.ShapeInferencePass()(model)
+    given = numbers(2, 3, 4), numbers(2, 3, 4), numbers(2, 2, 72)
+    expected = run(model, *given)
+    fuse_heads(model)
     np.testing.assert_allclose(run(model, *given)[0], expected[0], atol=1e-5)
