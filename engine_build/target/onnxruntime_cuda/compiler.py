@@ -119,11 +119,13 @@ def optimise(
     widen_what_has_no_kernel(model)
     fuse_group_norms(model)
     put_channels_last(model)
-    model.opset_imports.update({DOMAIN: 1, OURS: 1})
+    model.opset_imports[DOMAIN] = 1
     for _ in fused_in_turn(model, fusions):
         pass
     # Fused nodes stand where the first of theirs stood, maybe before constants that they read.
     model.graph.sort()
+    if any(node.domain == OURS for node in model.graph):
+        model.opset_imports[OURS] = 1
     put_numbers_on_device(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)

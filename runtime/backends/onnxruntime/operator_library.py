@@ -34,7 +34,6 @@ def register_operators(options: "SessionOptions", model: bytes) -> None:
         raise BackendError(
             f"{LIBRARY}: not found; the graph has operators of ours, and their library is not "
             f"compiled for {sys.platform} on {machine()}: compile it with "
-            "`python -m scripts.compile_operators`, which needs gcc, or compile the model again "
-            "without them"
+            "`python -m scripts.compile_operators`, which needs gcc"
         )
     options.register_custom_ops_library(str(LIBRARY))
