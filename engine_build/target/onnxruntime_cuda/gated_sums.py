@@ -70,10 +70,13 @@ def _fuse_sum(add: ir.Node, graph: ir.Graph) -> None:
     assert dtype is not None
     made = ir.Value(name=f"{total.name}.sum", shape=total.shape, type=ir.TensorType(dtype))
     given = [residual, branch.value, branch.bias, branch.weight, branch.gate]
-    settings: dict[str, int | float | str]
-    settings = {"branch_epsilon": branch.epsilon, "gate_tanh": int(branch.gate_tanh)}
+    settings: dict[str, int | float | str] = {
+        "branch_epsilon": branch.epsilon,
+        "gate_tanh": int(branch.gate_tanh),
+    }
     if norm is not None:
         normed = like(norm.outputs[0], f"{norm.outputs[0].name}.fused")
+        normed.type = made.type
         given += norm.inputs[WEIGHT:]
         settings |= {"norm": _kind(norm), "epsilon": _epsilon(norm)}
         put_value(normed, norm.outputs[0], graph)
