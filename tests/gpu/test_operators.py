@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
@@ -14,7 +13,6 @@ from runtime.backends.devices import Gpu
 from runtime.backends.onnxruntime.cuda_provider import PROVIDER
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.package.tensors import Tensor
-from tests.tiny.operators import NODES, OUTPUTS, Running, expected_of, given_of, model
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
@@ -25,6 +23,10 @@ def test_our_operators_compute_what_they_are_defined_to(
         pytest.skip("this ONNX Runtime has no CUDA provider")
     if dtype == "BF16" and int(gpu.compute_capability.removeprefix("sm_")) < 80:
         pytest.skip("bf16 needs compute capability 8.0")
+    import onnx
+
+    from tests.tiny.operators import NODES, OUTPUTS, Running, expected_of, given_of, model
+
     load_cuda_libraries()
     given, graph = given_of(dtype), tmp_path / "operators.onnx"
     onnx.save(model(NODES, OUTPUTS, given), graph)

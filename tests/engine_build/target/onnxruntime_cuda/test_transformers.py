@@ -97,7 +97,7 @@ def test_in_fp32_a_fused_network_answers_as_the_plain_one(package: ModelPackage)
 def test_in_bf16_a_fused_network_is_no_farther_off_than_one_without_fusions(
     package: ModelPackage,
 ) -> None:
-    """What one kernel computes is not rounded in between."""
+    """Values inside of one kernel are not rounded."""
     for role in roles(package):
         network = Network(package, role)
         expected = network.run(network.plain())
