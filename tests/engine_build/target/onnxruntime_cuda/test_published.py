@@ -63,9 +63,9 @@ UNFUSED = {
     ("zimage", "denoiser"): {"bias of a product": 2},
 }
 
-# To 16 bits: the text, the latents or their patches, the sinusoids of the time, and of the guidance
-# of Flux Dev; the pooled text of SDXL, with the sizes, and of Flux; Chroma's mask. To fp32: the
-# answer of the last product.
+# Of a step, where it begins and ends alone. To 16 bits: the text, the latents or their patches, the
+# sinusoids of the time, and of the guidance of Flux Dev; the pooled text of SDXL, with the sizes,
+# and of Flux; Chroma's mask. To fp32: the answer of the last product.
 CASTS = {
     "sdxl": (4, 1),
     "flux-dev": (5, 1),
@@ -89,9 +89,7 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Roles:
 
 
 @pytest.mark.parametrize(("name", "role"), ATTENTIONS, ids=[" ".join(each) for each in ATTENTIONS])
-def test_nothing_of_a_published_structure_defies_a_capture(
-    name: str, role: str, roles: Roles
-) -> None:
+def test_every_fusion_fits_and_nothing_defies_a_capture(name: str, role: str, roles: Roles) -> None:
     with quiet():
         model = compiled_graph(roles(name)[role])
     assert uncapturable(model) == ()
@@ -100,17 +98,16 @@ def test_nothing_of_a_published_structure_defies_a_capture(
     assert operators["Softmax"] == 0
     assert counts.unfused(model) == UNFUSED.get((name, role), {})
     if role == "denoiser":
+        assert casts_of(model) == CASTS[name]
         inputs = {str(value.name) for value in model.graph.inputs}
         prelude = split_prelude(model, conditioning_of(inputs))
         assert prelude is not None
         assert uncapturable(model) == ()
 
 
-@pytest.mark.parametrize("name", CASTS)
-def test_a_step_casts_where_it_begins_and_ends_alone(name: str, roles: Roles) -> None:
-    with quiet():
-        model = compiled_graph(roles(name)["denoiser"])
-    dtypes = Counter(
+def casts_of(model: ir.Model) -> tuple[int, int]:
+    """The number of Casts to 16 bits, and of those to fp32, of what is no constant."""
+    found = Counter(
         node.outputs[0].dtype
         for node in model.graph
         if node.op_type == "Cast"
@@ -118,6 +115,5 @@ def test_a_step_casts_where_it_begins_and_ends_alone(name: str, roles: Roles) ->
         and node.inputs[0].dtype in FLOATS
         and not is_constant(node.inputs[0])
     )
-    widened = dtypes.pop(ir.DataType.FLOAT)
-    assert (sum(dtypes.values()), widened) == CASTS[name]
-    assert len(dtypes) == 1
+    widened = found.pop(ir.DataType.FLOAT, 0)
+    return sum(found.values()), widened
