@@ -49,7 +49,6 @@ def gated_sum_norm(
 
 def rotated_heads(
     given: Given,
-    sines: Numbers | None = None,
     *,
     heads: int,
     epsilon: float = 0.0,
