@@ -19,14 +19,8 @@ from engine_build.package.placing import PlacedWeights, in_place
 from engine_build.package.roles import match_weights
 from engine_build.package.tracing import trace
 from engine_build.quiet import quiet
-from runtime.package.manifest import (
-    FileRecord,
-    ModelPackage,
-    read_manifest,
-    read_package,
-    record_file,
-    write_manifest,
-)
+from runtime.package.file_record import FileRecord, record_file
+from runtime.package.manifest import ModelPackage, read_manifest, read_package, write_manifest
 
 WHOLE = 10**12
 """Bytes of a shard that no network fills: each has one file of weights, as in a built package."""

@@ -27,8 +27,9 @@ from typing import Any
 from benchmarks.machine import write
 from benchmarks.memory import held_gb
 from benchmarks.serving import Server, ServerOptions
+from runtime.package.file_record import FileRecord, record_file
 from runtime.package.hashes import KnownHashes, forget_hashes
-from runtime.package.manifest import FileRecord, ModelPackage, read_package, record_file
+from runtime.package.manifest import ModelPackage, read_package
 from runtime.plan.model import open_model
 
 RESULTS = Path(__file__).parent / "results"

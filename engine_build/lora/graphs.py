@@ -15,8 +15,9 @@ from runtime.package.adaptable import (
     graphs_folder,
     write_graphs,
 )
+from runtime.package.file_record import file_fault, record_file
 from runtime.package.hashes import KnownHashes
-from runtime.package.manifest import Manifest, ModelPackage, file_fault, record_file
+from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.target import graph_sha256
 
 

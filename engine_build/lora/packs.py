@@ -15,7 +15,8 @@ from engine_build.lora.formats import read_lora
 from engine_build.lora.graphs import prepare
 from runtime.errors import PackageError, SourceError
 from runtime.files import put_in_place
-from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.file_record import record_file
+from runtime.package.manifest import ModelPackage
 from runtime.package.pack import (
     FACTORS_NAME,
     FOLDER,

@@ -21,6 +21,7 @@ from engine_build.package.tokenizers import load_tokenizer
 from engine_build.progress import Progress
 from engine_build.quiet import quiet
 from runtime.errors import BuildError
+from runtime.package.file_record import known_file
 from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
     Defaults,
@@ -31,7 +32,6 @@ from runtime.package.manifest import (
     RoleRecord,
     Source,
     TokenizerRecord,
-    known_file,
     write_manifest,
 )
 

@@ -17,8 +17,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from runtime.errors import PackageError
 from runtime.files import write_whole
 from runtime.package import pack
+from runtime.package.file_record import FileRecord, file_fault
 from runtime.package.hashes import KnownHashes
-from runtime.package.manifest import FileRecord, ModelPackage, file_fault
+from runtime.package.manifest import ModelPackage
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import graph_sha256
 

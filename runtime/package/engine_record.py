@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from runtime.package.file_record import FileRecord, file_fault
 from runtime.package.hashes import KnownHashes
-from runtime.package.manifest import FileRecord, Precision, file_fault
+from runtime.package.manifest import Precision
 
 Variant = Literal["matrices", "weights"]
 """A form of an engine's graph in which initializers are inputs as well: `matrices` alone, or all

@@ -6,7 +6,6 @@ of its files is used. The manifest is written in one canonical form: a file that
 form in a single byte is damaged too.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
+from runtime.package.file_record import FileRecord, file_fault, size_fault
 from runtime.package.hashes import KnownHashes, forget_hashes
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors, stored_bytes
@@ -40,14 +40,6 @@ _LONG_BYTES = 10**9
 _STRICT = ConfigDict(extra="forbid")
 
 logger = logging.getLogger(__name__)
-
-
-@checked_dataclass(frozen=True, config=_STRICT)
-class FileRecord:
-    """The size and hash of a file of the package."""
-
-    sha256: str
-    size_bytes: int
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -346,49 +338,6 @@ def package_directories(engines: Path) -> Iterator[Path]:
         for path in sorted(engines.iterdir()):
             if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
                 yield path
-
-
-def record_file(path: Path) -> FileRecord:
-    """Hash a file that goes into a package."""
-    with path.open("rb") as stream:
-        return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
-
-
-def known_file(path: Path, hashes: KnownHashes) -> FileRecord:
-    """Hash a file that goes into a package; `hashes` know the hash from then on."""
-    return FileRecord(hashes.read(path), path.stat().st_size)
-
-
-def size_fault(path: Path, expected: FileRecord, remedy: str) -> str | None:
-    """The fault of a file that is seen without reading it, as `file_fault` has it."""
-    if not path.is_file():
-        return f"{path}: gone, though its package lists it; {remedy}"
-    if path.stat().st_size != expected.size_bytes:
-        return f"{path}: {path.stat().st_size} bytes, expected {expected.size_bytes}; {remedy}"
-    return None
-
-
-def file_fault(
-    path: Path,
-    expected: FileRecord,
-    remedy: str,
-    hashes: KnownHashes,
-    advance: Callable[[int], object] = lambda _: None,
-) -> str | None:
-    """The fault of a file, in a sentence that ends with `remedy`; None for a whole file.
-
-    A file whose hash is known to `hashes` is not read. `advance` hears of the bytes that are read.
-    """
-    if fault := size_fault(path, expected, remedy):
-        return fault
-    if hashes.knows(path, expected.sha256):
-        return None
-    found = hashes.read(path, expected.sha256, advance)
-    if found != expected.sha256:
-        return (
-            f"{path}: changed, sha256 {found[:12]}..., expected {expected.sha256[:12]}...; {remedy}"
-        )
-    return None
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
+from runtime.package.file_record import FileRecord, file_fault
 from runtime.package.hashes import KnownHashes
-from runtime.package.manifest import FileRecord, Manifest, file_fault
+from runtime.package.manifest import Manifest
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors
 

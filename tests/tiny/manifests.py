@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from runtime.package.file_record import FileRecord
 from runtime.package.manifest import (
     Defaults,
-    FileRecord,
     GraphCheck,
     LatentFormat,
     Limits,

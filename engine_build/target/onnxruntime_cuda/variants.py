@@ -13,7 +13,8 @@ import onnx_ir as ir
 from engine_build.package.weight_inputs import let_weights_be_inputs
 from engine_build.target.onnxruntime_cuda.plain_convolutions import put_plain_convolutions
 from runtime.package.engine_record import Variant, VariantRecord, variant_for
-from runtime.package.manifest import Parameter, RoleRecord, record_file
+from runtime.package.file_record import record_file
+from runtime.package.manifest import Parameter, RoleRecord
 
 
 def write_variants(graph: Path, record: RoleRecord) -> dict[Variant, VariantRecord]:

@@ -11,7 +11,8 @@ from engine_build.target.tensorrt.job import EngineJob
 from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
 from runtime.package.engine_record import EngineRecord
-from runtime.package.manifest import ModelPackage, Precision, record_file
+from runtime.package.file_record import record_file
+from runtime.package.manifest import ModelPackage, Precision
 from runtime.package.target import BackendName, Target, TargetIdentity
 
 

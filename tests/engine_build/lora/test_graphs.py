@@ -12,7 +12,8 @@ from engine_build.lora.graphs import prepare
 from engine_build.lora.packs import LoraRequest, add_pack, remove_pack
 from runtime.errors import PackageError
 from runtime.package.adaptable import RECORD_NAME, adaptable_graphs, graphs_folder
-from runtime.package.manifest import ModelPackage, record_file
+from runtime.package.file_record import record_file
+from runtime.package.manifest import ModelPackage
 from runtime.package.shelf import LoraShelf
 from tests.tiny.lora_files import LoraWriter
 

@@ -29,7 +29,8 @@ from runtime.backends.onnxruntime.cpu import open_session
 from runtime.backends.protocol import Array
 from runtime.errors import BuildError
 from runtime.package.engine_record import EngineRecord
-from runtime.package.manifest import FileRecord, ModelPackage, Precision, load_package
+from runtime.package.file_record import FileRecord
+from runtime.package.manifest import ModelPackage, Precision, load_package
 from runtime.package.target import (
     FOLDER,
     Target,

@@ -13,7 +13,8 @@ from runtime.backends.catalog import WISHES, BackendWish, choose
 from runtime.backends.devices import Devices, Gpu
 from runtime.errors import BackendError
 from runtime.package.engine_record import EngineCheck
-from runtime.package.manifest import FileRecord, ModelPackage, read_manifest
+from runtime.package.file_record import FileRecord
+from runtime.package.manifest import ModelPackage, read_manifest
 from runtime.plan.served import served_by
 from tests.places import ENGINES
 from tests.runtime.package.targets import Made, add_target

@@ -17,14 +17,8 @@ from runtime.package.engine_record import (
     Variant,
     VariantRecord,
 )
-from runtime.package.manifest import (
-    HEIGHT,
-    WIDTH,
-    AxisRecord,
-    Manifest,
-    read_manifest,
-    record_file,
-)
+from runtime.package.file_record import record_file
+from runtime.package.manifest import HEIGHT, WIDTH, AxisRecord, Manifest, read_manifest
 from runtime.package.target import (
     FOLDER,
     BackendName,

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 from runtime.errors import PackageError
 from runtime.package import hashes
 from runtime.package.engine_record import EngineCheck, Variant
+from runtime.package.file_record import FileRecord
 from runtime.package.hashes import KnownHashes
-from runtime.package.manifest import FileRecord, read_manifest
+from runtime.package.manifest import read_manifest
 from runtime.package.sealed import seal
 from runtime.package.target import (
     FOLDER,

@@ -11,7 +11,8 @@ from engine_build.target.onnxruntime_cuda.compiler import compile_role, compiled
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.package.engine_record import Variant, variant_for
-from runtime.package.manifest import ModelPackage, load_package, record_file
+from runtime.package.file_record import record_file
+from runtime.package.manifest import ModelPackage, load_package
 from tests.places import ENGINES
 
 ROLE = "denoiser"
