@@ -15,7 +15,7 @@ _NOT_IN_BF16 = ("Resize",)
 
 
 def narrow_early(model: ir.Model) -> None:
-    """Move Casts to 16 bits before what moves the numbers of their input alone, in place; no number
+    """Move Casts to 16 bits before the nodes that only move their numbers, in place; no number
     changes.
     """
     for cast in reversed(list(model.graph)):

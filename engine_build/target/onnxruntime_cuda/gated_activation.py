@@ -7,7 +7,6 @@ One kernel of ours does all of this. Activations are SiLU, and GELU in its form 
 tangent, as one operator or written out as T5 has it. FLUX.1's single blocks have the Concat.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -16,6 +15,7 @@ from engine_build.target.onnxruntime_cuda.biases import biased_product
 from engine_build.target.onnxruntime_cuda.operators import GATED_ACTIVATION, our_operator
 from engine_build.target.onnxruntime_cuda.patterns import (
     NARROW,
+    both_ways,
     is_constant,
     made_by,
     number,
@@ -70,8 +70,7 @@ def _gelu(node: ir.Node) -> Activation | None:
 
 def _silu(mul: ir.Node) -> Activation | None:
     """`x * sigmoid(x)`."""
-    first, second = (uncast(each) for each in mul.inputs)
-    for source, gate in ((first, second), (second, first)):
+    for source, gate in both_ways(mul):
         sigmoid = producer(gate, "Sigmoid")
         if source is not None and sigmoid is not None and uncast(sigmoid.inputs[0]) is source:
             return Activation(SILU, source, mul.outputs[0])
@@ -80,7 +79,7 @@ def _silu(mul: ir.Node) -> Activation | None:
 
 def _written_out_gelu(mul: ir.Node) -> Activation | None:
     """`0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, as transformers writes it."""
-    for half, rest in _both_ways(mul):
+    for half, rest in both_ways(mul):
         source = _scaled(half, 0.5)
         added = producer(rest, "Add")
         tanh = _beside(added, 1.0, "Tanh")
@@ -88,7 +87,7 @@ def _written_out_gelu(mul: ir.Node) -> Activation | None:
         summed = producer(inner, "Add")
         if source is None or summed is None:
             continue
-        for one, cubed in _both_ways(summed):
+        for one, cubed in both_ways(summed):
             power = made_by(_scaled(cubed, 0.044715), "Pow")
             if one is not source or power is None or number(uncast(power.inputs[1])) != 3:
                 continue
@@ -98,11 +97,6 @@ def _written_out_gelu(mul: ir.Node) -> Activation | None:
     return None
 
 
-def _both_ways(node: ir.Node) -> Sequence[tuple[ir.Value | None, ir.Value | None]]:
-    first, second = (uncast(each) for each in node.inputs)
-    return ((first, second), (second, first))
-
-
 _ROUNDING = {ir.DataType.FLOAT: 2**-20, ir.DataType.FLOAT16: 2**-11, ir.DataType.BFLOAT16: 2**-8}
 """Relative, by the dtype that a constant is stored in."""
 
@@ -110,7 +104,7 @@ _ROUNDING = {ir.DataType.FLOAT: 2**-20, ir.DataType.FLOAT16: 2**-11, ir.DataType
 def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
     """The value that a Mul multiplies by this number."""
     mul = producer(value, "Mul")
-    for one, other in _both_ways(mul) if mul is not None else ():
+    for one, other in both_ways(mul):
         found = number(other)
         if found is None or other is None or other.dtype not in _ROUNDING:
             continue
@@ -121,7 +115,7 @@ def _scaled(value: ir.Value | None, factor: float) -> ir.Value | None:
 
 def _beside(add: ir.Node | None, summand: float, op_type: str) -> ir.Node | None:
     """The node of an operator that an Add adds a number to."""
-    for one, other in _both_ways(add) if add is not None else ():
+    for one, other in both_ways(add):
         if number(other) == summand:
             return producer(one, op_type)
     return None
@@ -165,7 +159,7 @@ def _gated(output: ir.Value, dtype: ir.DataType) -> tuple[ir.Value | None, ir.Va
     mul = read_by(output, "Mul")
     if mul is None:
         return None, output
-    for one, other in _both_ways(mul):
+    for one, other in both_ways(mul):
         if (
             one is output
             and other is not None

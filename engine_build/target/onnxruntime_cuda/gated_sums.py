@@ -23,6 +23,7 @@ from engine_build.target.onnxruntime_cuda.operators import (
     our_operator,
 )
 from engine_build.target.onnxruntime_cuda.patterns import (
+    both_ways,
     depends_on,
     has_one_reader,
     is_constant,
@@ -116,12 +117,9 @@ def _norm_of(total: ir.Value) -> ir.Node | None:
 
 def _parts(add: ir.Node) -> tuple[ir.Value, _Branch] | None:
     """The residual and the branch of a sum; None for a sum of something else."""
-    first, second = (uncast(each) for each in add.inputs)
-    if not same_shape(first, second) or is_constant(first) or is_constant(second):
-        return None
-    for residual, other in ((first, second), (second, first)):
-        branch = _branch(other)
-        if branch is not None and residual is not None:
+    for residual, other in both_ways(add):
+        branch = _branch(other) if same_shape(residual, other) else None
+        if branch is not None and residual is not None and not is_constant(residual):
             return residual, branch
     return None
 
@@ -135,8 +133,7 @@ def _branch(value: ir.Value | None) -> _Branch | None:
 
 
 def _gated(mul: ir.Node) -> _Branch | None:
-    first, second = (uncast(each) for each in mul.inputs)
-    for gate, value in ((first, second), (second, first)):
+    for gate, value in both_ways(mul):
         if value is None or not is_modulation(gate, value) or not _has_one_final_reader(value):
             continue
         found, tanh = _ungated(value), producer(gate, "Tanh")
@@ -154,7 +151,7 @@ def _ungated(value: ir.Value) -> _Branch | None:
     if norm is not None and _is_rms_alone(norm):
         source = norm.inputs[X]
         assert source is not None
-        return _Branch(source, None, norm.inputs[WEIGHT], norm.attributes["epsilon"].as_float())
+        return _Branch(source, None, norm.inputs[WEIGHT], _epsilon(norm))
     return _Branch(value) if producer(value, "MatMul", "FusedMatMul") is not None else None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from engine_build.target.onnxruntime_cuda.operators import OPERATORS
 from engine_build.target.onnxruntime_cuda.patterns import DOMAIN, OURS
 
 LARGEST_CONCAT = 32
@@ -102,10 +103,10 @@ _KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
     DOMAIN: {
         **dict.fromkeys(("BiasAdd", "BiasSplitGelu"), _TWO_FLOATS),
         **dict.fromkeys(("GroupNorm", "NhwcConv", "SkipGroupNorm"), _TWO_FLOATS),
-        **dict.fromkeys(("BiasGelu", "FusedMatMul", "MultiHeadAttention"), _FLOATS),
-        "SkipLayerNormalization": _FLOATS,
+        **dict.fromkeys(("BiasGelu", "FusedMatMul"), _FLOATS),
+        **dict.fromkeys(("MultiHeadAttention", "SkipLayerNormalization"), _FLOATS),
     },
-    OURS: dict.fromkeys(("GatedActivation", "GatedSumNorm", "RotatedHeads"), _FLOATS),
+    OURS: dict.fromkeys(OPERATORS, _FLOATS),
 }
 """Dtypes of an operator's kernels, by domain: of its first input, where `_KEYED_BY` names none."""
 

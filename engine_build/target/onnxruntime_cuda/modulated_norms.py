@@ -18,6 +18,7 @@ from engine_build.target.onnxruntime_cuda.operators import (
     our_operator,
 )
 from engine_build.target.onnxruntime_cuda.patterns import (
+    both_ways,
     is_constant,
     made_by,
     number,
@@ -87,7 +88,7 @@ def _put_norm(kind: str, norm: RmsNorm, graph: ir.Graph) -> None:
     dtype = norm.source.dtype
     assert dtype is not None
     normed = ir.Value(name=f"{output.name}.normed", shape=output.shape, type=ir.TensorType(dtype))
-    given = [as_dtype(norm.source, dtype, graph), *[None] * 4, as_dtype(norm.weight, dtype, graph)]
+    given = [norm.source, *[None] * 4, as_dtype(norm.weight, dtype, graph)]
     settings: dict[str, int | float | str] = {"norm": kind, "epsilon": norm.epsilon}
     graph.insert_before(made, our_operator(GATED_SUM_NORM, given, [normed], settings))
     put_value(normed, output, graph)
@@ -115,8 +116,7 @@ def _is_modulated(norm: ir.Node) -> bool:
 
 def _other_than_one(add: ir.Node) -> ir.Value | None:
     """The summand beside a 1, where the sum has its shape."""
-    first, second = (uncast(each) for each in add.inputs)
-    for one, other in ((first, second), (second, first)):
+    for one, other in both_ways(add):
         if number(other) == 1 and same_shape(one, add.outputs[0]):
             return one
     return None

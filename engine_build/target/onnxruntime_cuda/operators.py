@@ -13,6 +13,8 @@ GATED_ACTIVATION = "GatedActivation"
 GATED_SUM_NORM = "GatedSumNorm"
 ROTATED_HEADS = "RotatedHeads"
 
+OPERATORS = (GATED_ACTIVATION, GATED_SUM_NORM, ROTATED_HEADS)
+
 X, BRANCH, BIAS, BRANCH_WEIGHT, GATE, WEIGHT, SCALE, SHIFT = range(8)
 """The inputs of `GatedSumNorm`."""
 

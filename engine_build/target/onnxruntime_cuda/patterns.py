@@ -1,6 +1,6 @@
 """Questions that fusions ask of a graph: the producer and the readers of a value, and constants."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -66,6 +66,15 @@ def read_by(value: ir.Value, *op_types: str) -> ir.Node | None:
             return None
         reader = only_reader(reader, "Cast", *op_types)
     return reader
+
+
+def both_ways(node: ir.Node | None) -> Sequence[tuple[ir.Value | None, ir.Value | None]]:
+    """The two inputs of a sum or product, Casts between floats aside, in either order; nothing for
+    None."""
+    if node is None:
+        return ()
+    first, second = (uncast(each) for each in node.inputs)
+    return ((first, second), (second, first))
 
 
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:

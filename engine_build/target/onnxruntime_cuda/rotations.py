@@ -4,12 +4,12 @@ There are three ways: with a sign and a swap of neighbours (FLUX.1, Chroma), of 
 parts (Z-Image), and with a swap of halves (Qwen).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.patterns import (
+    both_ways,
     cut_of,
     is_last_axis,
     made_by,
@@ -49,8 +49,8 @@ def _signed_turn(add: ir.Node) -> Turn | None:
     for straight, turned in (terms, terms[::-1]):
         if straight is None or turned is None:
             return None
-        for source, cosines in _both_ways(straight):
-            for swapped, sines in _both_ways(turned):
+        for source, cosines in both_ways(straight):
+            for swapped, sines in both_ways(turned):
                 halves = _swap_of(source, swapped)
                 if halves is not None and _are_tables(cosines, sines):
                     assert source is not None
@@ -58,11 +58,6 @@ def _signed_turn(add: ir.Node) -> Turn | None:
                     assert sines is not None
                     return Turn(source, cosines, sines, halves, add.outputs[0])
     return None
-
-
-def _both_ways(node: ir.Node) -> Sequence[tuple[ir.Value | None, ir.Value | None]]:
-    first, second = (uncast(each) for each in node.inputs)
-    return ((first, second), (second, first))
 
 
 def _are_tables(cosines: ir.Value | None, sines: ir.Value | None) -> bool:
@@ -166,7 +161,7 @@ def _complex_turn(reshape: ir.Node) -> Turn | None:
 
 def _factors(mul: ir.Node | None) -> tuple[ir.Value, int, ir.Value] | None:
     """The heads that a product's pairs are from, which elements of the pairs, and the table."""
-    for value, table in _both_ways(mul) if mul is not None else ():
+    for value, table in both_ways(mul):
         part = _part(value, halves=False)
         if part is not None and table is not None:
             return *part, table

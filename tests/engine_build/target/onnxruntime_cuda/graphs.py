@@ -8,6 +8,22 @@ import onnxruntime
 from engine_build.target.onnxruntime_cuda.definitions import define_operators
 
 
+def rms_norm(source: str, weight: str, epsilon: float = 0.01) -> str:
+    """Nodes, in the textual form, that make `SOURCE_normed` as PyTorch's exporter writes a norm."""
+    return f"""
+        {source}_two = Constant <value_float = 2.0> ()
+        {source}_least = Constant <value_float = {epsilon}> ()
+        {source}_last = Constant <value_ints = [-1]> ()
+        {source}_squared = Pow ({source}, {source}_two)
+        {source}_mean = ReduceMean <keepdims = 1> ({source}_squared, {source}_last)
+        {source}_steady = Add ({source}_mean, {source}_least)
+        {source}_root = Sqrt ({source}_steady)
+        {source}_inverse = Reciprocal ({source}_root)
+        {source}_scaled = Mul ({source}, {source}_inverse)
+        {source}_normed = Mul ({weight}, {source}_scaled)
+    """
+
+
 def graph(text: str, **constants: np.ndarray) -> ir.Model:
     """The model, with `constants` as initializers in place of the inputs of these names."""
     header = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'

@@ -7,7 +7,7 @@ import pytest
 
 from engine_build.target.onnxruntime_cuda.gated_sums import fuse_gated_sums
 from engine_build.target.onnxruntime_cuda.modulated_norms import fuse_modulations, fuse_norms
-from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
+from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, rms_norm, run
 
 NORM = "normed = LayerNormalization <axis = -1, epsilon = 0.01> (total, ones)"
 BLOCK = """
@@ -82,20 +82,8 @@ def test_a_branch_and_the_norm_behind_it_become_one_operator(branch: str, summan
 
 
 def test_a_normed_branch_keeps_its_weight_and_epsilon() -> None:
-    rms = """
-        two = Constant <value_float = 2.0> ()
-        least = Constant <value_float = 0.1> ()
-        last = Constant <value_ints = [-1]> ()
-        squared = Pow (product, two)
-        mean = ReduceMean <keepdims = 1> (squared, last)
-        steady = Add (mean, least)
-        root = Sqrt (steady)
-        inverse = Reciprocal (root)
-        scaled = Mul (product, inverse)
-        weighted = Mul (scaled, bias)
-        opened = Tanh (gate)
-        gated = Mul (opened, weighted)
-    """
+    rms = rms_norm("product", "bias", 0.1)
+    rms += "opened = Tanh (gate)\ngated = Mul (opened, product_normed)"
     model = block(rms)
     given = inputs()
     passes.ShapeInferencePass()(model)

@@ -6,17 +6,8 @@ import onnx_ir.passes.common as passes
 import pytest
 
 from engine_build.target.onnxruntime_cuda.rotated_heads import fuse_heads, fuse_rotated_heads
-from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, run
+from tests.engine_build.target.onnxruntime_cuda.graphs import graph, operators, rms_norm, run
 
-NORM = """
-    {0}_squared = Pow ({0}, two)
-    {0}_mean = ReduceMean <keepdims = 1> ({0}_squared, last)
-    {0}_steady = Add ({0}_mean, least)
-    {0}_root = Sqrt ({0}_steady)
-    {0}_inverse = Reciprocal ({0}_root)
-    {0}_scaled = Mul ({0}, {0}_inverse)
-    {0}_normed = Mul ({0}_scaled, weight)
-"""
 SIGNED = """
     pairs = Reshape (whole, apart)
     even_part = Slice (pairs, from0, from1, last)
@@ -65,8 +56,6 @@ heads (float[R, 5, 4] x, float[R, 3, 4] words, float[{table}] cosines, float[{ta
        float[4, 24] matrix, float[4, 24] matrix2, float[24] bias, float[24] bias2,
        float[8] weight) => (float[R, {tokens}, 24] y)
 {{
-    two = Constant <value_float = 2.0> ()
-    least = Constant <value_float = 0.01> ()
     last = Constant <value_ints = [-1]> ()
     third = Constant <value_ints = [3]> ()
     from0 = Constant <value_ints = [0]> ()
@@ -90,11 +79,11 @@ PRODUCT2 = """
     shifted2 = Add (bias2, product2)
     text = Reshape (shifted2, split)
 """
-NORMED = NORM.format("picture") + "whole = Identity (picture_normed)"
+NORMED = rms_norm("picture", "weight") + "whole = Identity (picture_normed)"
 BOTH = (
     PRODUCT2
-    + NORM.format("picture")
-    + NORM.format("text")
+    + rms_norm("picture", "weight")
+    + rms_norm("text", "weight")
     + "whole = Concat <axis = 1> (text_normed, picture_normed)"
 )
 RANDOM = np.random.default_rng(5)
