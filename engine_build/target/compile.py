@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from engine_build.package.publish import locked
 from engine_build.progress import Phases, Progress
 from engine_build.target.activations import check_range
-from engine_build.target.compiler import COMPILERS, Compiler
+from engine_build.target.compiler import COMPILERS, Compiler, Room
 from engine_build.target.reference import Reference
 from engine_build.target.targets import Wanted, target_identity
 from runtime.errors import BuildError, CalotypeError, PackageError
@@ -37,11 +37,6 @@ from runtime.package.target import (
     target_directories,
     write_target,
 )
-
-# Measured on SDXL's UNet of 5.1 GB with two profiles (benchmarks/results/compile_sdxl_sm_89.json):
-# 14.3 GB of memory beside the mapped weights, an engine of 5.3 GB.
-MEMORY_PER_WEIGHT = 2.8
-DISK_PER_WEIGHT = 1.1
 
 _FORMAT = 1
 
@@ -138,7 +133,8 @@ def _engines(
     reference = request.reference
     engines = {role: kept for role in identity.engines if (kept := _kept(staging, role))}
     missing = [role for role in identity.engines if role not in engines]
-    check_room(reference.package.manifest, missing, staging.parent)
+    room = COMPILERS[identity.backend].room
+    check_room(reference.package.manifest, missing, staging.parent, room)
     with Progress(len(identity.engines), shown=show_progress) as progress:
         for role in identity.engines:
             with progress.step(f"{role}: compile" if role in missing else f"{role}: kept"):
@@ -176,19 +172,19 @@ def nearest(request: CompileRequest) -> str | None:
     return f"{name} is there, but {'; '.join(found[name])}"
 
 
-def check_room(manifest: Manifest, roles: list[str], folder: Path) -> None:
+def check_room(manifest: Manifest, roles: list[str], folder: Path, room: Room) -> None:
     """Refuse to begin what memory or disk cannot hold. Raises BuildError."""
     sizes = {role: manifest.roles[role].weights_bytes for role in roles}
     if not sizes:
         return
     largest = max(sizes, key=lambda role: sizes[role])
-    needed, there = sizes[largest] * MEMORY_PER_WEIGHT, psutil.virtual_memory().available
+    needed, there = sizes[largest] * room.memory, psutil.virtual_memory().available
     if needed > there:
         raise BuildError(
             f"{largest}: compiling it takes some {needed / 1e9:.1f} GB of memory, but "
             f"{there / 1e9:.1f} GB are free; close other programs, or compile on a larger machine"
         )
-    written, free = sum(sizes.values()) * DISK_PER_WEIGHT, shutil.disk_usage(folder).free
+    written, free = sum(sizes.values()) * room.disk, shutil.disk_usage(folder).free
     if written > free:
         raise BuildError(
             f"{folder}: the engines take some {written / 1e9:.2f} GB, but {free / 1e9:.2f} GB are "

@@ -84,6 +84,16 @@ class FixedTarget(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The room that a compilation takes, relative to the size of weights."""
+
+    memory: float
+    """Of the largest role's weights: memory beside the mapped weights."""
+    disk: float
+    """Of all weights together: the size of the engines."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompilerRow:
     """One backend's compiler, as the code outside of its folder reads it.
 
@@ -94,6 +104,7 @@ class CompilerRow:
     compiler: str
     """The function that gives the installed compiler by the backend's name."""
     flags: EngineFlags
+    room: Room
     narrows: bool = False
     """True for a compiler that takes fp16, where real activations allow that, for roles that the
     package has in fp32 for their range."""
@@ -120,10 +131,22 @@ _TENSORRT = "engine_build.target.tensorrt.engine:TensorRtCompiler.installed"
 _TENSORRT_FIXED = "engine_build.target.tensorrt.engine:fixed_target"
 _ONNXRUNTIME = "engine_build.target.onnxruntime_cuda.engine:OnnxRuntimeCudaCompiler.installed"
 
+# Measured on SDXL's UNet of 5.1 GB with two profiles (benchmarks/results/compile_sdxl_sm_89.json):
+# 14.3 GB of memory beside the mapped weights, an engine of 5.3 GB.
+_ENGINES_WITH_WEIGHTS = Room(memory=2.8, disk=1.1)
+
+# A graph refers to the package's weights, and they stay on disk. Measured on the denoisers of
+# published size: SDXL's 5.1 GB take 0.45 GB of memory, Flux's 23.8 take 0.65; graphs of 1 MB.
+_GRAPHS = Room(memory=0.1, disk=0.001)
+
 _ROWS = (
-    CompilerRow("tensorrt", _TENSORRT, tensorrt_flags, fixed_compiler=_TENSORRT_FIXED),
-    CompilerRow("tensorrt-rtx", _TENSORRT, rtx_flags, fixed_compiler=_TENSORRT_FIXED),
-    CompilerRow("onnxruntime-cuda", _ONNXRUNTIME, cuda_flags, narrows=True),
+    CompilerRow(
+        "tensorrt", _TENSORRT, tensorrt_flags, _ENGINES_WITH_WEIGHTS, fixed_compiler=_TENSORRT_FIXED
+    ),
+    CompilerRow(
+        "tensorrt-rtx", _TENSORRT, rtx_flags, _ENGINES_WITH_WEIGHTS, fixed_compiler=_TENSORRT_FIXED
+    ),
+    CompilerRow("onnxruntime-cuda", _ONNXRUNTIME, cuda_flags, _GRAPHS, narrows=True),
 )
 COMPILERS: Mapping[str, CompilerRow] = {row.name: row for row in _ROWS}
 """A row for each of `runtime.backends.rows.TARGET_BACKENDS`, by its name."""

@@ -134,7 +134,8 @@ def _named(items: list[pytest.Item], backend: BackendName) -> set[str]:
     """Packages of the tests of one backend: each test's parameter `name`, or the demo model."""
     found = (getattr(item, "callspec", None) for item in items)
     parameters = [each.params for each in found if each is not None]
-    return {str(each.get("name", DEMO)) for each in parameters if each.get("backend") == backend}
+    rows = [(each["backend"], each) for each in parameters if "backend" in each]
+    return {str(each.get("name", DEMO)) for row, each in rows if row.name == backend}
 
 
 def _copied(packages: Path, engines: Path, name: str, backend: BackendName) -> Compiled:

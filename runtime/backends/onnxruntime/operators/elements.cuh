@@ -67,11 +67,13 @@ static __device__ Pack<T, SIZE> packed(const float (&numbers)[SIZE]) {
 }
 
 // Both reads go through the cache for constants. A stream is read once and gets no place in the first
-// cache, so that modulations and biases, which every row reads, keep theirs.
+// cache, so that modulations and biases, which every row reads, keep theirs. They are volatile since
+// the compiler takes other assembly for arithmetic, and moves it out of a loop in front of the question
+// whether there is anything at its address.
 #ifdef __CUDACC__
 #define READ_16(NAME, KIND)                                                                      \
     static __device__ void NAME(unsigned* words, const void* from) {                            \
-        asm("ld.global.nc" KIND ".v4.u32 {%0, %1, %2, %3}, [%4];"                               \
+        asm volatile("ld.global.nc" KIND ".v4.u32 {%0, %1, %2, %3}, [%4];"                               \
             : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "l"(from));      \
     }
 READ_16(read_shared, "")
