@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.gpu_report import BEGAN, BEGUN, OVER, STAGE, VARIABLE, Line
+from scripts.gpu_report import BEGAN, BEGUN, LOST, OVER, STAGE, VARIABLE, Line
 from tests.tiny.packages import ENGINES, PACKAGES
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +145,8 @@ class _Told:
     """Test that was running when the process ended."""
     fault: str
     """Reason why the process ended early; empty when it ended as usual."""
+    lost: bool
+    """True where the process ended behind a test that took the device from it."""
 
 
 def run(
@@ -153,7 +155,8 @@ def run(
     """Run the named tests; an outcome for each test, and the stages with their times.
 
     A process that ends early costs the test that was running: that test has failed, and the
-    remaining tests run in another process, up to `PROCESSES` such ends.
+    remaining tests run in another process, up to `PROCESSES` such ends. So they do behind a test
+    that failed and left its process without a device.
     """
     found: dict[str, Outcome] = {}
     stages: list[Stage] = []
@@ -170,6 +173,8 @@ def run(
             untold = (name for name in waiting if name not in told.outcomes)
             where = told.under_way or next(untold, f"{waiting[-1]}, behind it")
             found[where] = Outcome(where, "failed", told.fault)
+        elif told.lost:
+            ended += 1
         elif deadline.left != 0:
             break
     missing = (
@@ -197,8 +202,10 @@ def _run_once(suite: Suite, names: Sequence[str], deadline: Deadline) -> _Told:
         report = Path(folder) / "report"
         report.touch()
         code = _exit_code(suite, names, report, deadline)
-        outcomes, stages, under_way = _read(report)
-    return _Told(outcomes, stages, under_way, _fault(code, under_way, suite, deadline))
+        lines = [Line(**json.loads(text)) for text in report.read_text().splitlines()]
+    outcomes, stages, under_way = _read(lines)
+    lost = any(line.result == LOST for line in lines)
+    return _Told(outcomes, stages, under_way, _fault(code, under_way, suite, deadline), lost)
 
 
 def _fault(code: int | None, under_way: str | None, suite: Suite, deadline: Deadline) -> str:
@@ -241,18 +248,17 @@ def _exit_code(suite: Suite, names: Sequence[str], report: Path, deadline: Deadl
             process.wait(_GRACE)
 
 
-def _read(report: Path) -> tuple[dict[str, Outcome], list[Stage], str | None]:
+def _read(lines: Iterable[Line]) -> tuple[dict[str, Outcome], list[Stage], str | None]:
     """Outcomes and stages of a report, and the test that was begun and is not over."""
     found: dict[str, Outcome] = {}
     stages: list[Stage] = []
     under_way: Line | None = None
-    for text in report.read_text().splitlines():
-        line = Line(**json.loads(text))
+    for line in lines:
         if line.result == BEGUN:
             under_way = line
         elif line.result == STAGE:
             stages.append(Stage(line.name, line.seconds))
-        elif line.result != OVER:
+        elif line.result not in {OVER, LOST}:
             found[line.name] = Outcome(line.name, line.result, line.detail)
         elif under_way:
             if line.name in found:

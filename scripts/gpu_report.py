@@ -5,7 +5,8 @@ A vendor's library may end the process, so nothing can be left to be written at 
     GPU_CHECK_REPORT=FILE GPU_CHECK_BEGAN=SECONDS python -m pytest -p scripts.gpu_report ...
 
 The report has one JSON object a line. A test has a line when it begins, one for each result, and
-one when it is over; a stage has a line when it ends.
+one when it is over; a stage has a line when it ends. A test that took the device from its process
+has one more.
 """
 
 import json
@@ -22,7 +23,7 @@ VARIABLE = "GPU_CHECK_REPORT"
 BEGAN = "GPU_CHECK_BEGAN"
 """Variable with the start of the process by `time.monotonic()`, a clock that processes share."""
 
-BEGUN, OVER, STAGE = "begun", "over", "stage"
+BEGUN, OVER, STAGE, LOST = "begun", "over", "stage", "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Line:
     name: str
     """Name of a test or of a stage."""
     result: str
-    """`ran`, `failed`, `not there`, or one of `BEGUN`, `OVER` and `STAGE`."""
+    """`ran`, `failed`, `not there`, or one of `BEGUN`, `OVER`, `STAGE` and `LOST`."""
     detail: str = ""
     at: float = 0.0
     """Time of writing, by the same clock."""
@@ -49,6 +50,14 @@ def stage(name: str) -> Iterator[None]:
     finally:
         if VARIABLE in os.environ:
             _write(name, STAGE, seconds=time.monotonic() - began)
+
+
+def end_without_device(session: pytest.Session, nodeid: str, why: str) -> None:
+    """End the session behind a test that took the device from this process: no other test can run
+    here, and each can in another process."""
+    if VARIABLE in os.environ:
+        _write(nodeid, LOST, why)
+    session.shouldfail = f"{nodeid} took the device from this process: {why}"
 
 
 def pytest_collection_finish() -> None:

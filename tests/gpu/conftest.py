@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 
 from runtime.backends.catalog import Choice, choose, open_backend
+from runtime.backends.device.cuda import Cuda
 from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.rows import TARGET_BACKENDS, BackendRow
 from runtime.draw.generate import Generator
-from runtime.errors import BackendError
+from runtime.errors import BackendError, CalotypeError
 from runtime.package.target import BackendName
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import served_by
-from scripts.gpu_report import stage
+from scripts.gpu_report import end_without_device, stage
 from tests.tiny.packages import DEMO, ENGINES, FAMILIES, PACKAGES, build, missing
 
 HERE = Path(__file__).parent
@@ -42,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
             if devices.first is None:
                 item.add_marker(pytest.mark.skip(reason=f"no GPU: {devices.reason}"))
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """End the process behind a test that broke the device for it, such as by an illegal access."""
+    if call.excinfo and not call.excinfo.errisinstance(pytest.skip.Exception):
+        try:
+            Cuda().memory()
+        except CalotypeError as error:
+            end_without_device(item.session, item.nodeid, str(error))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,19 @@ def test_ends_in_order():
     atexit.register(os.abort)
 """
 
+LOSES_THE_DEVICE = """
+import pytest
+from scripts.gpu_report import end_without_device
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_breaks_it(dtype, request):
+    end_without_device(request.session, request.node.nodeid, "illegal address")
+    raise ValueError(dtype)
+
+def test_goes_on_behind_it():
+    pass
+"""
+
 NEVER_ENDS = """
 import subprocess, sys, threading
 from pathlib import Path
@@ -129,6 +142,14 @@ def test_a_process_that_dies_costs_the_test_that_it_died_in(tmp_path: Path) -> N
         ("test_takes_the_process_with_it", "failed", "the process ended by SIGABRT"),
         ("test_goes_on_behind_it", "ran", ""),
         ("test_is_torn_down_badly", "failed", "RuntimeError: the device is lost"),
+    ]
+
+
+def test_a_lost_device_costs_the_test_that_lost_it(tmp_path: Path) -> None:
+    assert outcomes(tmp_path, LOSES_THE_DEVICE) == [
+        ("test_breaks_it[F32]", "failed", "ValueError: F32"),
+        ("test_breaks_it[F16]", "failed", "ValueError: F16"),
+        ("test_goes_on_behind_it", "ran", ""),
     ]
 
 
@@ -338,6 +359,35 @@ def test_packages_that_cannot_be_built_are_told_and_what_ran_stays(tmp_path: Pat
 
 
 IMAGINED = "from tests.fakes.worker import imagine; imagine()"
+
+
+NAMED = """
+import sys, pytest
+
+class Named:
+    def pytest_collection_modifyitems(self, items):
+        from tests.gpu.conftest import SIZES, _named
+        for backend in ("tensorrt", "onnxruntime-cuda"):
+            assert _named(items, backend) == {*SIZES}
+        demo = [each for each in items if each.path.name == "test_backends.py"]
+        assert _named(demo, "tensorrt") == {"demo"}
+
+sys.exit(pytest.main(sys.argv[1:], plugins=[Named()]))
+"""
+
+
+def test_every_package_that_a_test_names_is_compiled_for_it() -> None:
+    suite = Suite(ROOT, "tests/gpu")
+    python, _, _, *flags = suite.command(suite.folder, "--collect-only", "-q")
+    done = subprocess.run(
+        [python, "-c", NAMED, *flags],
+        cwd=ROOT,
+        env=suite.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_tests_of_cuda_run_to_the_table_on_a_gpu_that_there_is_not(tmp_path: Path) -> None:

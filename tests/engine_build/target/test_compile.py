@@ -14,7 +14,8 @@ from typing import IO, Any
 import psutil
 import pytest
 
-from engine_build.target.compile import CompileRequest, compile_target, nearest
+from engine_build.target.compile import CompileRequest, check_room, compile_target, nearest
+from engine_build.target.compiler import COMPILERS
 from engine_build.target.onnxruntime_cuda import VERSION
 from engine_build.target.profiles import Tuning
 from engine_build.target.reference import Reference
@@ -349,6 +350,18 @@ def test_too_little_memory_is_told_before_any_work(
     with pytest.raises(BuildError, match=r"denoiser: compiling it takes some 0\.0 GB of memory"):
         compile_target(request_of(demo, "demo", served=Tuning(((128, 128),), 1)))
     assert unfinished(demo) == []
+
+
+def test_a_graph_takes_little_room_since_its_weights_stay_in_their_files(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_package(demo, "demo").manifest
+    half = manifest.roles["denoiser"].weights_bytes // 2
+    little = psutil.virtual_memory()._replace(available=half)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    check_room(manifest, ["denoiser"], demo, COMPILERS["onnxruntime-cuda"].room)
+    with pytest.raises(BuildError, match="denoiser: compiling it takes some"):
+        check_room(manifest, ["denoiser"], demo, COMPILERS["tensorrt"].room)
 
 
 def test_two_compilations_of_one_target_do_not_meet(demo: Path) -> None:
