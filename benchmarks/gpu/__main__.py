@@ -12,6 +12,7 @@ go on. `--only` measures some parts and keeps the others as the result has them,
 be done in several calls.
 
 `--needs` says beforehand what a run needs: time, room on disk and on the device.
+`benchmarks.gpu.visit` runs several families' parts, and the check of the GPU, in one bounded time.
 
 `--rehearsal` goes through all parts on the CPU with small pictures of the tests' tiny model. With
 `--engines` and `--model` a package that is there is measured.

@@ -179,7 +179,7 @@ def _followed(command: Sequence[str], seconds: float) -> tuple[int, list[str]]:
         errors="replace",
         start_new_session=True,
     )
-    limit = threading.Timer(seconds, _end, (process,))
+    limit = threading.Timer(seconds, end, (process,))
     limit.daemon = True
     limit.start()
     lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -197,13 +197,14 @@ def _followed(command: Sequence[str], seconds: float) -> tuple[int, list[str]]:
         _signal(process, signal.SIGKILL)
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def end(process: "subprocess.Popen[Any]") -> None:
+    """End a process and all processes of its group, by a request first."""
     _signal(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
     _signal(process, signal.SIGKILL)
 
 
-def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+def _signal(process: "subprocess.Popen[Any]", number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
