@@ -134,7 +134,8 @@ def test_the_server_draws_with_it_and_says_so(demo: Compiled, tmp_path: Path) ->
         assert engine["backend"] == demo.choice.backend
         assert engine["target"] == demo.choice.target_name
         assert engine["device"] == demo.choice.device
-        assert engine["note"] == demo.choice.note  # and no shortfall behind it
+        assert engine["note"].startswith(f"{demo.choice.note}; the engines take some ")
+        assert engine["note"].endswith("(chosen by auto)")  # and no shortfall behind it
         assert server.api.draw(**SIZE)
         job = server.api.submit(**SIZE)
         previews = [event for event in server.api.events(job) if event.data.get("preview")]
