@@ -1,7 +1,7 @@
 """A machine with a GPU that there is not, for a program and all processes that it starts.
 
-The fakes stand where CUDA and ONNX Runtime's CUDA provider are imported from. The provider runs compiled graphs on the CPU: operators that the CPU lacks by their definitions, and
-bf16 in fp32.
+The fakes stand where CUDA and ONNX Runtime's CUDA provider are imported from. The provider runs
+compiled graphs on the CPU: operators that the CPU lacks by their definitions, and bf16 in fp32.
 """
 
 import os
