@@ -1,12 +1,14 @@
 """Our CUDA kernels: their committed PTX, what they compute, and what the fake computes for them.
 
 Their source is compiled for the host too, thread after thread, since no test has a GPU; only the
-two instructions that turn fp16 into fp32 and back are another's there.
+two instructions that turn fp16 into fp32 and back are another's there. Their PTX runs on the CPU,
+with every access checked.
 """
 
 import ctypes
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from runtime.package.tensors import Tensor, stored
 from scripts.compile_kernels import KERNELS as FOLDER
 from scripts.compile_kernels import compiled
 from tests.fakes.kernels import KERNELS
+from tests.fakes.ptx.machine import launch
+from tests.fakes.ptx.memory import Array
+from tests.fakes.ptx.program import Program, programs_of
 
 SOURCES = sorted(FOLDER.glob("*.cu"))
 
@@ -74,6 +79,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(library)
 
 
+@pytest.fixture(scope="module")
+def programs() -> dict[str, Program]:
+    """The kernels' committed PTX."""
+    return programs_of((FOLDER / "low_rank.ptx").read_text())
+
+
 def update(dtype: str, outputs: int, inputs: int, rank: int) -> LowRankUpdate:
     draw = np.random.default_rng(outputs * inputs + rank)
     base = stored(draw.standard_normal((outputs, inputs)).astype(np.float32), dtype)
@@ -93,6 +104,19 @@ def by_source(host: ctypes.CDLL, name: str, given: LowRankUpdate) -> Tensor:
     return Tensor(given.base.dtype, made)
 
 
+def by_ptx(programs: dict[str, Program], name: str, given: LowRankUpdate) -> Tensor:
+    base = given.base.values
+    (outputs, rank), inputs = given.up.shape, given.down.shape[1]
+    arrays = [
+        Array(of, (i + 1) << 40, each.reshape(-1).view("u1"))
+        for i, (of, each) in enumerate((("weight", base), ("up", given.up), ("down", given.down)))
+    ]
+    parameters = struct.pack("<3Q3i", *(each.address for each in arrays), outputs, inputs, rank)
+    grid = -(-inputs // 256), -(-outputs // 8), 1
+    made = launch(programs[name], grid, 256, parameters, arrays)["weight"]
+    return Tensor(given.base.dtype, made.view(base.dtype).reshape(base.shape))
+
+
 def by_fake(name: str, given: LowRankUpdate) -> Tensor:
     arrays = [given.base.values.copy(), given.up.copy(), given.down.copy()]
 
@@ -107,14 +131,15 @@ def by_fake(name: str, given: LowRankUpdate) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_a_low_rank_update_is_what_its_product_comes_to(
-    dtype: str, shape: tuple[int, int, int], host: ctypes.CDLL
+    dtype: str, shape: tuple[int, int, int], host: ctypes.CDLL, programs: dict[str, Program]
 ) -> None:
     given = update(dtype, *shape)
     expected = given.merged().fp32()
     name = f"low_rank_{dtype.lower()}"
     # A sum in another order may round to the neighbour.
     neighbour = {"F32": 1e-5, "F16": 2**-10, "BF16": 2**-7}[dtype]
-    for made in (by_source(host, name, given), by_fake(name, given)):
+    by_text = by_ptx(programs, name, given)
+    for made in (by_source(host, name, given), by_fake(name, given), by_text):
         assert made.values.dtype == given.base.values.dtype
         np.testing.assert_allclose(made.fp32(), expected, rtol=neighbour, atol=1e-5)
         assert (made.fp32() == expected).mean() > (0.2 if dtype == "F32" else 0.99)
@@ -122,16 +147,17 @@ def test_a_low_rank_update_is_what_its_product_comes_to(
 
 @pytest.mark.parametrize("number", [0.0, -0.0, 65504.0, 65520.0, 6e-8, 2.0**-25, 1e-30, 1 / 3])
 def test_numbers_at_the_ends_of_fp16_and_bf16_are_rounded_as_numpy_does(
-    number: float, host: ctypes.CDLL
+    number: float, host: ctypes.CDLL, programs: dict[str, Program]
 ) -> None:
     for dtype in ("F16", "BF16"):
         base = Tensor(dtype, stored(np.zeros((1, 1), np.float32), dtype))
         given = LowRankUpdate(
             base, np.full((1, 1), number, np.float32), np.ones((1, 1), np.float32)
         )
-        made = by_source(host, f"low_rank_{dtype.lower()}", given)
-        with np.errstate(over="ignore"):
-            np.testing.assert_array_equal(made.values, given.merged().values)
+        name = f"low_rank_{dtype.lower()}"
+        for made in (by_source(host, name, given), by_ptx(programs, name, given)):
+            with np.errstate(over="ignore"):
+                np.testing.assert_array_equal(made.values, given.merged().values)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)

@@ -10,6 +10,7 @@ from runtime.package.tensors import Tensor, stored
 from tests.fakes import operators as reference
 from tests.fakes.custom_operators import Api, OperatorError
 from tests.fakes.operators_host import build_operators, compiler
+from tests.fakes.operators_ptx import PtxApi, build_launching_operators
 
 DTYPES = ("F32", "F16", "BF16")
 STEP = {"F32": 2**-20, "F16": 2**-10, "BF16": 2**-7}
@@ -18,11 +19,15 @@ STEP = {"F32": 2**-20, "F16": 2**-10, "BF16": 2**-7}
 Given = Tensor | None
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+@pytest.fixture(scope="module", params=["host", "ptx"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """The library with its kernels compiled for the host, and with their PTX."""
     if compiler() is None:
         pytest.skip("there is no g++ here, which compiles the operators for the host")
-    return Api(build_operators(tmp_path_factory.mktemp("operators")))
+    folder = tmp_path_factory.mktemp("operators")
+    if request.param == "ptx":
+        return PtxApi(build_launching_operators(folder))
+    return Api(build_operators(folder))
 
 
 class Draw:
@@ -316,6 +321,7 @@ def test_what_does_not_fit_is_refused_by_name(
     assert words in str(raised.value)
 
 
-def test_an_older_onnx_runtime_is_refused(api: Api, tmp_path: Path) -> None:
+@pytest.mark.skipif(compiler() is None, reason="there is no g++ here")
+def test_an_older_onnx_runtime_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"need ONNX Runtime 1\.17 or newer, found 1\.16\.0"):
-        Api(build_operators(tmp_path), version=16)
+        Api(build_launching_operators(tmp_path), version=16)
