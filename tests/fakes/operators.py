@@ -63,7 +63,7 @@ def rotated_heads(
     x = np.concatenate(parts, axis=1)
     if cosines is not None and sines is not None:
         x = _turned(x, cosines[:, :, None], sines[:, :, None], bool(halves))
-    return x.reshape(*x.shape[:2], -1)
+    return x.reshape(*x.shape[:2], first.shape[-1])
 
 
 def gated_activation(
@@ -104,7 +104,7 @@ def _heads(
     x: Numbers, bias: Numbers | None, weight: Numbers | None, heads: int, epsilon: float
 ) -> Numbers:
     made = x.astype(np.float64) + (0 if bias is None else bias)
-    made = made.reshape(*x.shape[:2], heads, -1)
+    made = made.reshape(*x.shape[:2], heads, x.shape[-1] // heads)
     return made if weight is None else _rms(made, epsilon) * weight
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.fakes.ptx.memory import AccessError, Array, Memory
 from tests.fakes.ptx.program import Program
 from tests.fakes.ptx.registers import Registers, Threads, UnwrittenError
-from tests.fakes.ptx.steps import State, Step, UnknownError
+from tests.fakes.ptx.steps import State, UnknownError
 
 WARP = 32
 MOST_STEPS = 300_000
@@ -51,7 +51,7 @@ class _Machine:
         x, y, z = grid
         every = np.arange(x * y * z * threads)
         self._kernel, self._steps, self._end = program.kernel, program.steps, program.end
-        self._meetings = program.meetings
+        self._meetings, self._straight = program.meetings, program.straight
         self._grid, self._threads = grid, threads
         self._block, self._thread = every // threads, every % threads
         self._warp = self._block * -(-threads // WARP) + self._thread // WARP
@@ -93,6 +93,9 @@ class _Machine:
     def _go_on(self, at: Threads, here: int, until: int) -> None:
         """Let these threads go on until they part, wait, or meet others."""
         while here < until:
+            here = self._straight_on(at, here, until)
+            if here == until:
+                break
             self._taken += 1
             if self._taken > MOST_STEPS:
                 raise self._fault(here, int(at[0]), "comes to no end")
@@ -105,6 +108,14 @@ class _Machine:
                 return
             here = then
         self._next[at] = here
+
+    def _straight_on(self, at: Threads, here: int, until: int) -> int:
+        """Take what asks for no decision; returns the number of the instruction behind."""
+        stop = min(self._straight[here], until)
+        self._taken += stop - here
+        for place in range(here, stop):
+            self._run(at, place)
+        return stop
 
     def _takers(self, at: Threads, here: int) -> Threads:
         """The threads whose predicate lets them take the instruction."""
@@ -124,7 +135,7 @@ class _Machine:
             return step
         if here in self._meetings and self._missing(at, here).any():
             return _WAITS
-        self._run(step, at, here)
+        self._run(at, here)
         return here + 1
 
     def _missing(self, at: Threads, here: int) -> NDArray[np.bool_]:
@@ -139,9 +150,8 @@ class _Machine:
         for here in np.unique(self._next[self._waiting]):
             at = np.flatnonzero(self._waiting & (self._next == here))
             at = at[~self._missing(at, here)]
-            step = self._steps[here]
-            if at.size and not isinstance(step, int):
-                self._run(step, at, here)
+            if at.size:
+                self._run(at, here)
                 self._waiting[at], self._next[at] = False, here + 1
                 ended = True
         if not ended:
@@ -161,7 +171,9 @@ class _Machine:
             return f"waits for thread {self._thread[other]}, which {there}"
         return f"is in a warp of less than {WARP} threads"
 
-    def _run(self, step: Step, at: Threads, here: int) -> None:
+    def _run(self, at: Threads, here: int) -> None:
+        step = self._steps[here]
+        assert not isinstance(step, int)
         try:
             step(self._state, at)
         except UnwrittenError as error:

@@ -19,6 +19,11 @@ class Program:
             if each.code in ("bar.sync", "shfl.sync.bfly")
         }
         """The instructions that the threads of a block, or those of a warp, take together."""
+        self.straight = list(range(self.end))
+        """From each instruction, up to which all who are there go on together; itself: none."""
+        for i in range(self.end - 2, -1, -1):
+            if self._is_plain(i):
+                self.straight[i] = self.straight[i + 1] if self._is_plain(i + 1) else i + 1
 
     def _step(self, instruction: Instruction) -> Step | int:
         match instruction.code, instruction.operands:
@@ -30,6 +35,13 @@ class Program:
             return step_of(instruction, self.kernel)
         except UnknownError:
             raise PtxError(f"{self.kernel.name}: unknown here: {instruction.text}") from None
+
+    def _is_plain(self, i: int) -> bool:
+        return not (
+            isinstance(self.steps[i], int)
+            or i in self.meetings
+            or self.kernel.instructions[i].guard
+        )
 
 
 def programs_of(text: str) -> dict[str, Program]:

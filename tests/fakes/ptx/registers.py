@@ -53,8 +53,25 @@ class Registers:
             before = np.zeros(1, made.dtype)
             self._written[register.name] = np.zeros(self._count, bool)
         # A copy: other registers may share the array.
-        whole = np.broadcast_to(before, self._count).copy()
+        whole = np.empty(self._count, made.dtype)
+        whole[:] = before
         whole[at] = made
         self._numbers[register.name] = whole
         if register.name in self._written:
             self._written[register.name][at] = True
+
+    def copy(self, register: Register, source: Register, at: Threads) -> None:
+        """`source` as it is: a copy of what is not written yet is no read, but is not written too.
+
+        The compiler makes such copies in front of loops, of what the loop then writes.
+        """
+        have = at
+        if source.name not in self._numbers:
+            have = at[:0]
+        elif source.name in self._written:
+            have = at[self._written[source.name][at]]
+        if have.size:
+            self.write(register, self.read(source, have), have)
+        if have.size < at.size and register.name in self._numbers:
+            written = self._written.setdefault(register.name, np.ones(self._count, bool))
+            written[np.setdiff1d(at, have)] = False

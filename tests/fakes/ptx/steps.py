@@ -62,12 +62,9 @@ def step_of(instruction: Instruction, kernel: Kernel) -> Step:
             return _exchange(into, sources)
         case "ld" | "st", _, _:
             return _access(instruction, kernel)
-        case "mov", [], [into, Symbol(base)] if base in kernel.shared:
-            place = np.array([kernel.shared[base].begin], np.uint64)
-            return lambda state, at: _write(state, _targets(into), [place], at)
-        case "mov", [], [into, Vector(parts)]:
-            return _join(into, parts, _dtype(instruction.kind))
-        case _, _, [into, *sources]:
+        case "mov", [], [into, source]:
+            return _move(into, source, _dtype(instruction.kind), kernel)
+        case _, _, [Register() as into, *sources]:
             return _compute(instruction, into, sources)
     raise UnknownError
 
@@ -88,15 +85,17 @@ def _access(instruction: Instruction, kernel: Kernel) -> Step:
     raise UnknownError
 
 
-def _compute(instruction: Instruction, into: Operand, sources: Sequence[Operand]) -> Step:
+def _compute(instruction: Instruction, target: Register, sources: Sequence[Operand]) -> Step:
     found = operation(instruction.code, instruction.kind)
     if found is None or len(found.sources) != len(sources):
         raise UnknownError
     readers = [_reader(*each) for each in zip(sources, found.sources, strict=True)]
-    targets, function = _targets(into), found.function
+    function = found.function
+    if function(*(np.ones(1, _dtype(kind)) for kind in found.sources)).itemsize != target.bytes:
+        raise UnknownError
 
     def step(state: State, at: Threads) -> None:
-        _write(state, targets, [function(*[read(state, at) for read in readers])], at)
+        state.registers.write(target, function(*[read(state, at) for read in readers]), at)
 
     return step
 
@@ -168,6 +167,18 @@ def _store(source: Operand, address: _Reader, count: int, dtype: np.dtype, space
         memory.write(address(state, at), numbers, at, copies)
 
     return step
+
+
+def _move(into: Operand, source: Operand, dtype: np.dtype, kernel: Kernel) -> Step:
+    match into, source:
+        case Register(_, size), Register(_, same) if size == same == dtype.itemsize:
+            return lambda state, at: state.registers.copy(into, source, at)
+        case _, Vector(parts):
+            return _join(into, parts, dtype)
+        case _, Symbol(name) if name in kernel.shared:
+            source = Number(kernel.shared[name].begin)
+    (target,), read = _targets(into), _reader(source, f"b{8 * dtype.itemsize}")
+    return lambda state, at: state.registers.write(target, read(state, at), at)
 
 
 def _join(into: Operand, parts: Sequence[Operand], dtype: np.dtype) -> Step:

@@ -197,10 +197,18 @@ FAULTS = {
         ("thread 1: ld.global.nc.v4.u32 {%r2, %r3, %r4, %r5}, [%rd4]; 16 bytes at 0x700000000004: "
         "not a multiple of 16"),
     ),
-    "a register that nobody wrote": ("mov.u32 %r9, %r50;", "reads %r50, which is not written yet"),
+    "a register that nobody wrote": (
+        "add.s32 %r9, %r50, 1;",
+        "thread 0: add.s32 %r9, %r50, 1; reads %r50, which is not written yet",
+    ),
     "a register that some wrote": (
         ODD + "@%p1 mov.u32 %r9, 5;\nadd.s32 %r9, %r9, 1;",
         "thread 0: add.s32 %r9, %r9, 1; reads %r9, which is not written yet",
+    ),
+    "a copy of a register that some wrote": (
+        ODD + "mov.u32 %r9, 0;\n@%p1 mov.u32 %r8, 5;\nmov.u32 %r9, %r8;\n"
+        "@%p1 add.s32 %r9, %r9, 1;\n@!%p1 add.s32 %r9, %r9, 1;",
+        "thread 0: @!%p1 add.s32 %r9, %r9, 1; reads %r9, which is not written yet",
     ),
     "a shuffle that some do not take": (
         ODD + "@%p1 bra $L;\n" + EXCHANGE + "$L:",

@@ -1,6 +1,5 @@
 """Our operators for ONNX Runtime: their library and their kernels on the host, held to NumPy."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,14 @@ from tests.fakes import operators as reference
 from tests.fakes.custom_operators import Api, OperatorError
 from tests.fakes.operators_host import build_operators, compiler
 from tests.fakes.operators_ptx import PtxApi, build_launching_operators
-
-DTYPES = ("F32", "F16", "BF16")
-STEP = {"F32": 2**-20, "F16": 2**-10, "BF16": 2**-7}
-"""The relative distance of neighbours of a dtype; of fp32, what sums in another order come to."""
-
-Given = Tensor | None
+from tests.runtime.backends.onnxruntime.operator_runs import (
+    DTYPES,
+    STEP,
+    Draw,
+    assert_close,
+    check_sum_norm,
+    numbers,
+)
 
 
 @pytest.fixture(scope="module", params=["host", "ptx"])
@@ -28,50 +29,6 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == "ptx":
         return PtxApi(build_launching_operators(folder))
     return Api(build_operators(folder))
-
-
-class Draw:
-    """Random tensors of a dtype."""
-
-    def __init__(self, dtype: str, seed: int = 0) -> None:
-        self._random = np.random.default_rng(seed)
-        self.dtype = dtype
-
-    def __call__(self, *shape: int, dtype: str = "") -> Tensor:
-        numbers = self._random.standard_normal(shape).astype(np.float32)
-        return Tensor(dtype or self.dtype, stored(numbers, dtype or self.dtype))
-
-    def rounded(self, numbers: np.ndarray) -> np.ndarray:
-        return Tensor(self.dtype, stored(numbers.astype(np.float32), self.dtype)).fp32()
-
-
-def numbers(given: Sequence[Given]) -> list[np.ndarray | None]:
-    return [None if each is None else each.fp32() for each in given]
-
-
-def assert_close(made: Given, expected: np.ndarray, dtype: str) -> None:
-    assert made is not None
-    assert made.values.shape == expected.shape
-    scale = max(1.0, float(np.abs(expected).max(initial=0)))
-    step = STEP[dtype]
-    np.testing.assert_allclose(made.fp32(), expected, rtol=step, atol=step * scale / 8)
-
-
-def check_sum_norm(
-    api: Api,
-    draw: Draw,
-    given: Sequence[Given],
-    settings: Mapping[str, float | int | str],
-    outputs: tuple[bool, bool] = (True, True),
-) -> None:
-    made, total = api.run("GatedSumNorm", draw.dtype, given, settings, outputs)
-    expected = reference.gated_sum_norm(numbers(given), **settings, rounded=draw.rounded)
-    assert (made is not None, total is not None) == outputs
-    if total is not None:
-        # What lies between two numbers of the dtype may be rounded to either.
-        np.testing.assert_allclose(total.fp32(), expected[1], rtol=STEP[draw.dtype], atol=1e-6)
-    if made is not None:
-        assert_close(made, expected[0], draw.dtype)
 
 
 SHAPES = [(1, 1, 5), (2, 7, 8), (3, 7, 24), (2, 3, 320), (1, 2, 3072), (1, 1, 5120), (1, 1, 600)]
