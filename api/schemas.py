@@ -133,7 +133,8 @@ class Job(Schema):
     error: JobError | None
     cancel_requested: bool
     warnings: list[str] = Field(
-        description="What in the prompts is taken as text though other tools give it a meaning."
+        description="What in the prompts is taken as text though other tools give it a meaning, "
+        "and what the finished picture's file lacks of its recipe."
     )
 
     @classmethod
@@ -154,7 +155,7 @@ class Job(Schema):
             image=Image.of(job.image) if job.image else None,
             error=JobError.of(job.error) if job.error else None,
             cancel_requested=job.cancel_requested,
-            warnings=_warnings(job.request),
+            warnings=[*_warnings(job.request), *job.warnings],
         )
 
 

@@ -14,6 +14,7 @@ from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
 from runtime.draw.generate import Generator, Latents
+from runtime.draw.infotext import infotext
 from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
 from runtime.files import read_ahead, write_whole
@@ -69,10 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(backend.placing.note, file=sys.stderr)
     generator = Generator(model, backend, options, served)
     latents = _draw(generator, plan, arguments.previews)
-    picture = encode_picture(generator.decode(latents), request, model.name)
+    text = infotext(plan, model.manifest, model.facts)
+    picture = encode_picture(generator.decode(latents), request, text)
+    if picture.warning:
+        print(picture.warning, file=sys.stderr)
     if arguments.latents:
         np.save(arguments.latents, latents, allow_pickle=False)
-    _write(arguments.output, picture)
+    _write(arguments.output, picture.content)
     print(f"{arguments.output} (seed {request.seed})")
 
 

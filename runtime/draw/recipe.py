@@ -1,63 +1,102 @@
 """The recipe inside a picture file: the request that made the picture.
 
 The complete request is there as JSON, so that the same request can be made again; beside the JSON
-is the `parameters` text of A1111, which most tools of the field read.
+is the `parameters` text of A1111, which most tools of the field read. A JPEG has room for 64 KB:
+where both do not fit, the picture gets as much of its recipe as does.
 """
 
 import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from runtime.draw.decode import Pixels
+from runtime.draw.exif import CAPACITY, exif_block, exif_comment, exif_description
+from runtime.draw.infotext import Infotext
 from runtime.errors import RequestError
-from runtime.plan.request import GenerateRequest
+from runtime.plan.request import GenerateRequest, read_json
 
 JSON_KEY = "calotype"
 TEXT_KEY = "parameters"
 
-# EXIF tags by number, as its standard gives them.
-_EXIF_IFD = 0x8769
-_USER_COMMENT = 0x9286
-_IMAGE_DESCRIPTION = 0x010E
-_UTF16 = b"UNICODE\0"
-
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 
-# Our samplers by the names of A1111, which other tools look up.
-_SAMPLER_TITLES = {
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "ddim": "DDIM",
-    "heun": "Heun",
-    "lms": "LMS",
-    "dpm++_2m": "DPM++ 2M",
-    "dpm++_2m_sde": "DPM++ 2M SDE",
-    "dpm++_sde": "DPM++ SDE",
-}
+# All that Pillow raises for bytes that are no picture, or a damaged one.
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(AttributeError, AssertionError, struct.error, Image.DecompressionBombError, MemoryError),
+)
 
 
-def encode_picture(pixels: Pixels, request: GenerateRequest, model: str) -> bytes:
-    """The bytes of the picture file, in the request's format, with the recipe inside."""
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture that was encoded."""
+
+    content: bytes
+    warning: str | None
+    """A sentence on what the recipe lacks; None for a whole one."""
+
+
+def encode_picture(pixels: Pixels, request: GenerateRequest, text: Infotext) -> PictureFile:
+    """The picture file, in the request's format, with the recipe inside."""
     image = Image.fromarray(pixels)
-    text = parameters_text(request, model)
-    recipe = json.dumps(request.to_json())
     buffer = BytesIO()
     if request.output_format == "png":
-        info = PngInfo()
-        info.add_itxt(TEXT_KEY, text) if not text.isascii() else info.add_text(TEXT_KEY, text)
-        info.add_text(JSON_KEY, recipe)
-        image.save(buffer, "PNG", pnginfo=info, compress_level=4)
-    else:
-        exif = Image.Exif()
-        exif[_IMAGE_DESCRIPTION] = recipe
-        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UTF16 + text.encode("utf-16-be")
-        quality = {"quality": 92} if request.output_format == "jpeg" else {"lossless": True}
-        image.save(buffer, request.output_format.upper(), exif=exif, **quality)
-    return buffer.getvalue()
+        image.save(buffer, "PNG", pnginfo=_png_info(request, text), compress_level=4)
+        return PictureFile(buffer.getvalue(), None)
+    if request.output_format == "webp":
+        exif = exif_block(_json(request, ascii_only=True), text.text())
+        image.save(buffer, "WEBP", exif=exif, lossless=True)
+        return PictureFile(buffer.getvalue(), None)
+    exif, warning = next(
+        (block, warning) for block, warning in _blocks(request, text) if len(block) <= CAPACITY
+    )
+    image.save(buffer, "JPEG", exif=exif, quality=92)
+    return PictureFile(buffer.getvalue(), warning)
+
+
+def _png_info(request: GenerateRequest, text: Infotext) -> PngInfo:
+    info = PngInfo()
+    parameters = text.text()
+    add = info.add_text if parameters.isascii() else info.add_itxt
+    add(TEXT_KEY, parameters)
+    info.add_text(JSON_KEY, _json(request, ascii_only=True).decode())
+    return info
+
+
+def _blocks(request: GenerateRequest, text: Infotext) -> Iterator[tuple[bytes, str | None]]:
+    """EXIF blocks, each shorter than the one before, with what is to be said of them."""
+    whole = text.text()
+    yield exif_block(_json(request, ascii_only=True), whole), None
+    # Readers expect ASCII in that field, but take UTF-8, in which most scripts are shorter.
+    recipe = _json(request, ascii_only=False)
+    yield exif_block(recipe, whole), None
+    for kept, lacks in (
+        (recipe, "other tools find a part of the prompts in it"),
+        (None, "it cannot be drawn again from its file, and a part of the prompts is in it"),
+    ):
+        room = CAPACITY - len(exif_block(kept, ""))
+        short = text.shortened(room // 2)
+        if short is not None:
+            yield exif_block(kept, short), _shortened(lacks)
+    yield exif_block(None, None), _shortened("it has none")
+
+
+def _shortened(lacks: str) -> str:
+    return (
+        f"The picture's recipe is longer than the 64 KB that a JPEG takes: {lacks}; "
+        "png and webp take all of it."
+    )
+
+
+def _json(request: GenerateRequest, *, ascii_only: bool) -> bytes:
+    return json.dumps(request.to_json(), ensure_ascii=ascii_only).encode()
 
 
 def read_recipe(path: Path) -> object:
@@ -65,12 +104,12 @@ def read_recipe(path: Path) -> object:
     try:
         with Image.open(path) as image:
             image.load()
-            recipe = image.info.get(JSON_KEY) or image.getexif().get(_IMAGE_DESCRIPTION)
-    except (OSError, UnidentifiedImageError) as error:
+            recipe = image.info.get(JSON_KEY) or exif_description(image)
+    except _UNREADABLE as error:
         raise RequestError("", f"{path}: no picture that can be read ({error})") from error
     try:
-        return json.loads(recipe or "")
-    except ValueError:
+        return read_json(recipe if isinstance(recipe, str | bytes) else "")
+    except (ValueError, RecursionError):
         raise RequestError("", f"{path}: a picture without a recipe of ours in it") from None
 
 
@@ -78,30 +117,5 @@ def read_parameters_text(path: Path) -> str:
     """The A1111 text that a picture carries; empty where there is none."""
     with Image.open(path) as image:
         image.load()
-        if TEXT_KEY in image.info:
-            return str(image.info[TEXT_KEY])
-        comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    return bytes(comment).removeprefix(_UTF16).decode("utf-16-be")
-
-
-def parameters_text(request: GenerateRequest, model: str) -> str:
-    """The request in A1111's form: prompt, negative prompt, then one line of settings."""
-    settings = {
-        "Steps": request.steps,
-        "Sampler": _SAMPLER_TITLES.get(request.sampler, request.sampler),
-        "Schedule type": "Karras" if request.schedule == "karras" else "Automatic",
-        "CFG scale": request.cfg_scale,
-        "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model": model,
-        "Clip skip": request.clip_skip + 2 if request.clip_skip else None,
-        "CFG Rescale phi": request.guidance_rescale or None,
-    }
-    loras = "".join(f" <lora:{lora.id}:{lora.weight:g}>" for lora in request.loras)
-    lines = [request.prompt + loras]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(
-        ", ".join(f"{name}: {value}" for name, value in settings.items() if value is not None)
-    )
-    return "\n".join(lines)
+        found: Any = image.info.get(TEXT_KEY)
+        return exif_comment(image) if found is None else str(found)

@@ -64,8 +64,10 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_by_age ON idempotency (created_at);
 """
 
+_WARNINGS = "ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]';"
+
 # MIGRATIONS[n] leads from version n to version n + 1; they are only ever added to.
-MIGRATIONS = (_SCHEMA,)
+MIGRATIONS = (_SCHEMA, _WARNINGS)
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[sqlite3.Connection], ResultT]

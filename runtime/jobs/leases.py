@@ -26,6 +26,7 @@ from runtime.jobs.records import (
     set_ended,
     set_leased,
     set_queued,
+    set_warnings,
     unfinished_jobs,
 )
 
@@ -87,7 +88,7 @@ class Leases:
         url = None if preview is None else _data_url(preview)
         self._board.stepped(worker.name, job_id, step, seconds, url)
 
-    async def complete(self, worker: Holder, picture: Image) -> None:
+    async def complete(self, worker: Holder, picture: Image, warnings: Sequence[str] = ()) -> None:
         """List a picture whose files are on disk, and end its job. Raises StaleLease.
 
         A job that was canceled meanwhile ends as canceled, and its files are removed.
@@ -99,6 +100,7 @@ class Leases:
                 set_ended(connection, job.job_id, JobStatus.CANCELED, job.total_steps)
             else:
                 insert_image(connection, picture)
+                set_warnings(connection, job.job_id, warnings)
                 set_ended(connection, job.job_id, JobStatus.COMPLETED, job.total_steps)
             return [job_row(connection, job.job_id)]
 

@@ -124,6 +124,8 @@ class Job:
     image: Image | None
     error: JobError | None
     cancel_requested: bool
+    warnings: tuple[str, ...] = ()
+    """Sentences on what the finished picture's file lacks."""
 
 
 @dataclass(frozen=True, slots=True)

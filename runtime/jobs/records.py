@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -148,6 +148,13 @@ def set_ended(
     )
 
 
+def set_warnings(connection: sqlite3.Connection, job_id: str, warnings: Sequence[str]) -> None:
+    """Record what a finished picture's file lacks."""
+    connection.execute(
+        "UPDATE jobs SET warnings = ? WHERE job_id = ?", (json.dumps(list(warnings)), job_id)
+    )
+
+
 def insert_image(connection: sqlite3.Connection, image: Image) -> None:
     """Store a finished picture."""
     connection.execute(
@@ -224,6 +231,7 @@ def _job(row: sqlite3.Row) -> StoredJob:
         image=None if row["filename"] is None else _image(row, "image_created_at"),
         error=JobError(row["error_title"], row["error_detail"]) if failed else None,
         cancel_requested=bool(row["cancel_requested"]),
+        warnings=tuple(json.loads(row["warnings"])),
     )
     return StoredJob(row["sequence"], row["holder"], job)
 

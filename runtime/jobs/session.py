@@ -148,7 +148,8 @@ class WorkerSession:
     async def _complete(self, done: Completed) -> None:
         job = self._leases.job_of(self, done.job_id)
         size = (done.width, done.height)
-        await self._leases.complete(self, picture_of(job, done.filename, size, done.size_bytes))
+        picture = picture_of(job, done.filename, size, done.size_bytes)
+        await self._leases.complete(self, picture, done.warnings)
 
     async def _lease(self) -> None:
         while True:

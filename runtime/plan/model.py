@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.package.manifest import ModelPackage, TokenizerRecord, load_package
+from runtime.package.manifest import Manifest, ModelPackage, TokenizerRecord, load_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 from runtime.plan.families import family_named
-from runtime.plan.families.family import Family
+from runtime.plan.families.family import Facts, Family
 from runtime.plan.parameters import LoraOffer, parameters_schema
 from runtime.plan.plan import Plan, make_plan
 from runtime.plan.request import GenerateRequest, read_request
@@ -32,7 +32,17 @@ class Model:
     @property
     def name(self) -> str:
         """The package's name."""
-        return self.package.manifest.name
+        return self.manifest.name
+
+    @property
+    def manifest(self) -> Manifest:
+        """The package's manifest."""
+        return self.package.manifest
+
+    @property
+    def facts(self) -> Facts:
+        """Capabilities of the family for this checkpoint."""
+        return self.family.facts(self.manifest)
 
     def loras(self) -> tuple[LoraOffer, ...]:
         """The LoRAs that a request may name; none where the family takes none. Lists the shelf."""
@@ -40,8 +50,7 @@ class Model:
 
     def parameters(self, loras: Sequence[LoraOffer]) -> dict[str, Any]:
         """The JSON Schema of a request that may name these LoRAs."""
-        manifest = self.package.manifest
-        return parameters_schema(manifest, self.family.facts(manifest), loras)
+        return parameters_schema(self.manifest, self.facts, loras)
 
     def read(self, body: object) -> GenerateRequest:
         """A parsed body as a complete request. Lists the shelf. Raises RequestError."""
@@ -57,11 +66,10 @@ class Model:
         return self._plan(read_request(body, self.parameters(self._offers(packs))), packs)
 
     def _offers(self, packs: Sequence[LoraPack]) -> tuple[LoraOffer, ...]:
-        takes_loras = self.family.facts(self.package.manifest).loras
-        return tuple(LoraOffer.of(pack.record) for pack in packs) if takes_loras else ()
+        return tuple(LoraOffer.of(pack.record) for pack in packs) if self.facts.loras else ()
 
     def _plan(self, request: GenerateRequest, packs: Sequence[LoraPack]) -> Plan:
-        return make_plan(request, self.package.manifest, self.family, self.tokenizers, packs)
+        return make_plan(request, self.manifest, self.family, self.tokenizers, packs)
 
 
 def open_model(engines: Path, name: str, *, anew: bool = False) -> Model:

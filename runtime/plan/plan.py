@@ -22,6 +22,8 @@ class Plan:
     """All inputs of one picture, for the engines of its model."""
 
     request: GenerateRequest
+    prompt: str
+    """The request's prompt with the trigger words of its LoRAs: the text that is drawn."""
     loras: LoraSet
     prompts: tuple[Prompt, ...]
     table: StepTable
@@ -61,11 +63,12 @@ def make_plan(
     guided = family.mix(request)
     scale = manifest.latents.scale_factor
     loras = _loras(request, packs)
-    prompted = replace(request, prompt=with_triggers(request, loras))
+    prompt = with_triggers(request, loras)
     return Plan(
         request=request,
+        prompt=prompt,
         loras=loras,
-        prompts=family.prompts(prompted, manifest, tokenizers),
+        prompts=family.prompts(replace(request, prompt=prompt), manifest, tokenizers),
         table=table,
         mixes=tuple(
             guided if _guides(request, int(step), table.steps) else (1.0,) for step in table.step

@@ -75,6 +75,8 @@ class Completed:
     width: int
     height: int
     size_bytes: int
+    warnings: Sequence[str] = field(default_factory=list)
+    """Sentences on what the picture's file lacks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from typing import Any
 from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
+from runtime.draw.infotext import infotext
 from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.errors import DeviceError, RequestError
@@ -287,16 +288,20 @@ class Worker:
             self._end(task, done)
 
     def _picture(self, task: Task, sample: Sample, latents: Reading) -> Completed | Canceled:
-        request = sample.plan.request
+        request, model = sample.plan.request, self._generator.model
         pixels = self._generator.decode(latents())
-        picture = encode_picture(pixels, request, self._generator.model.name)
+        picture = encode_picture(
+            pixels, request, infotext(sample.plan, model.manifest, model.facts)
+        )
         small = thumbnail(pixels)
         if task.canceled:
             return Canceled(task.job_id)
         filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
-        self._gallery.add(filename, picture, small)
+        self._gallery.add(filename, picture.content, small)
         height, width = pixels.shape[:2]
-        return Completed(task.job_id, filename, width, height, len(picture))
+        warnings = [picture.warning] if picture.warning else []
+        size = len(picture.content)
+        return Completed(task.job_id, filename, width, height, size, warnings)
 
     def _fail(self, task: Task, error: Exception) -> None:
         expected = isinstance(error, RequestError)

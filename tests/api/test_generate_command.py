@@ -87,6 +87,18 @@ def test_a_picture_draws_itself_again(
     assert (body["width"], body["height"], body["steps"]) == (64, 96, 2)
 
 
+def test_a_recipe_that_a_jpeg_has_no_room_for_is_said(
+    tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"prompt": "\U00013000" * 10_000, "negative_prompt": "\U00013000" * 10_000}
+    (tmp_path / "request.json").write_text(json.dumps({**request, "output_format": "jpeg"}))
+    flags = ["--request", str(tmp_path / "request.json"), "--steps", "1", "--cfg-scale", "1"]
+    assert run(tiny_package, tmp_path / "picture.jpg", *flags) == 0
+    assert "longer than the 64 KB that a JPEG takes" in capsys.readouterr().err
+    with Image.open(tmp_path / "picture.jpg") as image:
+        assert image.format == "JPEG"
+
+
 def test_flags_override_a_request_file(tiny_package: Path, tmp_path: Path) -> None:
     request = tmp_path / "request.json"
     request.write_text(json.dumps({"prompt": "two cats", "steps": 3, "seed": 1}))

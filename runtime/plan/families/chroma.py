@@ -38,6 +38,7 @@ class Chroma:
             loras=False,
             clip_skip=False,
             weighted_by_default=False,
+            flows=True,
         )
 
     def prompts(

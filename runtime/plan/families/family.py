@@ -40,6 +40,8 @@ class Facts:
     clip_skip: bool
     weighted_by_default: bool
     """True when weights in a prompt act by default. A request can set that for every family."""
+    flows: bool = False
+    """True for models of velocities, whose one schedule no sampler of `SAMPLERS` makes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Flux:
             loras=False,
             clip_skip=False,
             weighted_by_default=False,
+            flows=True,
         )
 
     def prompts(

@@ -43,6 +43,7 @@ class ZImage:
             loras=False,
             clip_skip=False,
             weighted_by_default=False,
+            flows=True,
         )
 
     def prompts(

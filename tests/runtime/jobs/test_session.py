@@ -92,6 +92,20 @@ def test_a_worker_gets_jobs_and_reports_them(tmp_path: Path) -> None:
     run(check())
 
 
+def test_a_job_says_what_its_pictures_file_lacks(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker, connected(broker) as peer:
+            job = await submit(broker)
+            peer.say(READY, Vacant(1))
+            await peer.hear()
+            lacks = ["a part of the recipe"]
+            peer.say(Completed(job.job_id, f"{job.job_id}.jpg", 64, 32, 10, lacks))
+            done = await until(broker, job.job_id, lambda job: job.status is JobStatus.COMPLETED)
+            assert done.warnings == ("a part of the recipe",)
+
+    run(check())
+
+
 def test_a_listener_that_keeps_up_sees_the_previews_of_steps_that_arrive_together(
     tmp_path: Path,
 ) -> None:

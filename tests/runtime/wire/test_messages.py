@@ -35,6 +35,7 @@ MESSAGES: list[Message] = [
     Stepped("a", 1, 0.25),
     Stepped("a", 2, 0.25, b"\xff\xd8 jpeg \0"),
     Completed("a", "a.png", 64, 32, 1000),
+    Completed("a", "a.jpg", 64, 32, 1000, ["a part of the recipe is not in it"]),
     Failed("a", "title", "detail ✓"),
     Canceled("a"),
     Leaving(),
