@@ -6,33 +6,42 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api.access import Access
+from api.boundary import Boundary, HeadAsGet
 from api.errors import handle_errors
 from api.metrics import CountAnswers
 from api.openapi import openapi
-from api.routes import generate, health, images, info, jobs, streams
+from api.routes import docs, generate, health, images, info, jobs, streams
 from api.services import Services
 from runtime.plan.parameters import LoraOffer
 
 DESCRIPTION = """Text to image from compiled engines, with a preview at every step.
 
 Submit a job with `POST /api/generate`, follow it at `/api/sse/{job_id}`, fetch its picture from
-`/api/images/{filename}`. `GET /api/info` says what the loaded model takes."""
+`/api/images/{filename}`. `GET /api/info` says what the loaded model takes.
+
+Every `GET` answers `HEAD`. A body is declared as `application/json`. What changes anything is
+refused to pages of other sites, unless `--allowed-origins` names them."""
 
 
-def create_app(services: Services) -> FastAPI:
-    """The app over open services, which the caller closes."""
+def create_app(services: Services, access: Access) -> FastAPI:
+    """The app over open services, which the caller closes; `access`: who may use it."""
     app = FastAPI(
         title="Calotype",
         version=version("calotype"),
         description=DESCRIPTION,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
-    for routes in (generate, jobs, streams, images, info, health):
+    for routes in (generate, jobs, streams, images, info, health, docs):
         app.include_router(routes.router)
     handle_errors(app)
+    # The last one added is the first that a request meets.
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(Boundary, access=access, router=app.router)
     app.add_middleware(CountAnswers, metrics=services.metrics)
 
     @lru_cache(maxsize=1)

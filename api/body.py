@@ -1,16 +1,31 @@
-"""Body of an HTTP request: read up to a limit, and parsed as JSON."""
+"""Body of an HTTP request: declared as JSON, read up to a limit, and parsed.
+
+A page of another site can send a body of any other type without the browser asking first, so that
+the declaration is a matter of safety too (Fetch standard, "simple" requests).
+"""
+
+import re
+from email.message import Message
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from api.errors import BodyCutShort, BodyTooLarge, NotJson
+from api.errors import BodyCutShort, BodyNotDeclared, BodyTooLarge, NotJson
 from runtime.plan.request import read_json
 
 MAX_BODY_BYTES = 1 << 20
 
+_JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+
 
 async def read_body(request: Request) -> bytes:
-    """The body's bytes, up to MAX_BODY_BYTES. Raises BodyTooLarge, BodyCutShort."""
+    """The body's bytes, up to MAX_BODY_BYTES.
+
+    Raises BodyNotDeclared, BodyTooLarge, BodyCutShort.
+    """
+    _check_declaration(request.headers)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
         raise BodyTooLarge(_too_large(declared))
@@ -23,6 +38,23 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect as error:
         raise BodyCutShort(f"the body ended after {len(body)} bytes") from error
     return bytes(body)
+
+
+def _check_declaration(headers: Headers) -> None:
+    """Check `Content-Type` and `Content-Encoding`. Raises BodyNotDeclared."""
+    remedy = "send JSON with the header Content-Type: application/json"
+    if "content-type" not in headers:
+        raise BodyNotDeclared(f"the body has no Content-Type; {remedy}")
+    declared = Message()
+    declared["Content-Type"] = headers["content-type"]
+    shown = f"the body's Content-Type is {headers['content-type'][:60]!r}"
+    if not _JSON.fullmatch(declared.get_content_type()):
+        raise BodyNotDeclared(f"{shown}; {remedy}")
+    if str(declared.get_param("charset", "utf-8")).lower() not in _CHARSETS:
+        raise BodyNotDeclared(f"{shown}; JSON is sent in UTF-8")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise BodyNotDeclared(f"the body's Content-Encoding is {encoding[:60]!r}; send it plain")
 
 
 def parse_body(body: bytes) -> object:

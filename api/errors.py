@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Router
+from starlette.types import Scope
 
 from api.schemas import Fault, Problem
 from runtime.errors import CalotypeError, RequestError
@@ -37,6 +38,10 @@ class BodyTooLarge(CalotypeError):
     """A body over the limit."""
 
 
+class BodyNotDeclared(CalotypeError):
+    """A body whose headers do not say that plain JSON is in it."""
+
+
 class NotReady(CalotypeError):
     """No worker has loaded the model yet."""
 
@@ -50,11 +55,22 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     NotJson: HTTPStatus.BAD_REQUEST,
     BodyCutShort: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyNotDeclared: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     JobNotFound: HTTPStatus.NOT_FOUND,
     ImageNotFound: HTTPStatus.NOT_FOUND,
     JobEnded: HTTPStatus.CONFLICT,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+# Headers that tell a program what to do about a status, as RFC 9110 has them.
+_REMEDIES: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_SECONDS)},
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+    },
 }
 
 
@@ -104,10 +120,7 @@ async def _our_error(_: Request, error: Exception) -> Response:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     faults = error.faults if isinstance(error, RequestError) else ()
     errors = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in faults]
-    busy = status is HTTPStatus.SERVICE_UNAVAILABLE
-    return problem(
-        status, str(error), errors, {"Retry-After": str(RETRY_SECONDS)} if busy else None
-    )
+    return problem(status, str(error), errors, _REMEDIES.get(status))
 
 
 async def _wrong_parameter(_: Request, error: Exception) -> Response:
@@ -123,24 +136,35 @@ async def _wrong_parameter(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    details = {
-        404: f"nothing is at {request.url.path}; /docs says what there is",
-        405: f"{request.method} is not possible at {request.url.path}",
-    }
-    detail = details.get(error.status_code, str(error.detail))
-    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
-    return problem(error.status_code, detail, headers=headers)
+    if error.status_code == 405:
+        detail = f"{request.method} is not possible at {request.url.path}"
+        allow = allowed_methods(request.app.router, request.scope)
+        return problem(405, detail, headers={"Allow": allow})
+    detail = _not_found(request) if error.status_code == 404 else str(error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
 
 
-def _allowed(request: Request) -> str:
-    """Methods that any route takes at the address; Starlette names those of one route."""
-    router: Router = request.app.router
-    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
-    return ", ".join(
+def _not_found(request: Request) -> str:
+    path = request.url.path
+    shorter = path.rstrip("/")
+    if allowed_methods(request.app.router, {**request.scope, "path": shorter}):
+        return f"nothing is at {path}; {shorter} is written without the last /"
+    return f"nothing is at {path}; /docs says what there is"
+
+
+def allowed_methods(router: Router, scope: Scope) -> str:
+    """Methods that any route takes at the address, as `Allow` lists them; empty for no address."""
+    scopes = {method: {**scope, "method": method} for method in _METHODS}
+    taken = {
         method
-        for method, scope in scopes.items()
-        if any(route.matches(scope)[0] is Match.FULL for route in router.routes)
-    )
+        for method, each in scopes.items()
+        if any(route.matches(each)[0] is Match.FULL for route in router.routes)
+    }
+    if "GET" in taken:
+        taken.add("HEAD")
+    if taken:
+        taken.add("OPTIONS")
+    return ", ".join(method for method in _METHODS if method in taken)
 
 
 async def _stream_over(_: Request, __: Exception) -> Response:

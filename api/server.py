@@ -11,6 +11,7 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
+from api.http_protocol import HttpProtocol
 from api.metrics import Metrics
 from api.preparation import Preparation
 from api.services import Services
@@ -74,15 +75,18 @@ async def _serve(
                 workers=supervisor,
                 files=Gallery(settings.data),
                 metrics=Metrics(),
-            )
+            ),
+            settings.access,
         )
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
+            # Settings of ours say what of X-Forwarded-* is believed.
+            proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         url = _url(settings.host, listener)

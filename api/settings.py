@@ -5,13 +5,14 @@ checked here, before anything is opened, and `calotype config` prints the origin
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.access import Access, read_hosts, read_origins
 from runtime.backends.catalog import WISHES, BackendWish
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.errors import CalotypeError
@@ -24,6 +25,18 @@ MEGABYTE = 2**20
 _DRAWN = DrawOptions()
 
 Name = Annotated[str, Field(min_length=1)]
+
+
+def _checked(read: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
+
+
+HostList = Annotated[str, _checked(read_hosts)] | None
+OriginList = Annotated[str, _checked(read_origins)] | None
 
 
 class SettingsError(CalotypeError):
@@ -50,6 +63,21 @@ class Settings(BaseSettings):
     )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
+    allowed_hosts: HostList = Field(
+        None,
+        description="names by which the server may be asked beside this machine's own (Host), "
+        "separated by commas; *.example.org for those below a name, * for any. Without them, a "
+        "server on loopback answers to this machine's names, and any other to every name",
+    )
+    allowed_origins: OriginList = Field(
+        None,
+        description="other sites whose pages may use the server (CORS), such as "
+        "https://app.example.org, separated by commas; * for any",
+    )
+    trust_forwarded_host: bool = Field(
+        False,
+        description="believe X-Forwarded-Host: only behind a reverse proxy that sets it",
+    )
     compile: bool = Field(
         False,
         description="compile the target that is missing; meanwhile what auto takes serves",
@@ -86,6 +114,16 @@ class Settings(BaseSettings):
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
     )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+
+    @property
+    def access(self) -> Access:
+        """Who may use the server."""
+        return Access(
+            hosts=read_hosts(self.allowed_hosts or ""),
+            origins=read_origins(self.allowed_origins or ""),
+            address=self.host,
+            forwarded=self.trust_forwarded_host,
+        )
 
     @property
     def draw(self) -> DrawOptions:

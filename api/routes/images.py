@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
+from api.caching import IfNoneMatch, unless_held
 from api.errors import problems
 from api.schemas import Image, ImagePage
 from api.services import Rooms
@@ -20,11 +21,12 @@ from runtime.jobs.protocol import ImageNotFound
 router = APIRouter(prefix="/api", tags=["images"])
 
 MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
-CACHE_CONTROL = "public, max-age=31536000, immutable"
-
-IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", description="The `ETag` of the copy at hand.")
-]
+_HEADERS = {
+    # A Range is passed over: pictures are sent whole.
+    "Accept-Ranges": "none",
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @router.get(
@@ -59,10 +61,7 @@ async def list_images(
 def _file(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """Responses of a file's route, for the documentation."""
     schema = {"schema": {"type": "string", "format": "binary"}}
-    headers = {
-        name: {"schema": {"type": "string"}}
-        for name in ("Cache-Control", "ETag", "X-Content-Type-Options")
-    }
+    headers = {name: {"schema": {"type": "string"}} for name in (*_HEADERS, "ETag")}
     return {
         200: {"content": dict.fromkeys(media_types, schema), "headers": headers},
         304: {"description": "The copy at hand is the picture."},
@@ -70,34 +69,22 @@ def _file(*media_types: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-@router.head(
-    "/images/{filename}",
-    name="head_image",
-    response_class=Response,
-    responses=_file(*MEDIA_TYPES.values()),
-)
 @router.get("/images/{filename}", response_class=Response, responses=_file(*MEDIA_TYPES.values()))
 async def get_image(filename: str, rooms: Rooms, if_none_match: IfNoneMatch = None) -> Response:
     """The picture."""
     content = await asyncio.to_thread(_read, rooms.files.picture_path, filename)
     media_type = MEDIA_TYPES[Path(filename).suffix]
-    return _immutable(filename, content, media_type, if_none_match)
+    return unless_held(if_none_match, content, media_type, filename, _HEADERS)
 
 
-@router.head(
-    "/thumbs/{filename}",
-    name="head_thumbnail",
-    response_class=Response,
-    responses=_file("image/webp"),
-)
 @router.get("/thumbs/{filename}", response_class=Response, responses=_file("image/webp"))
 async def get_thumbnail(filename: str, rooms: Rooms, if_none_match: IfNoneMatch = None) -> Response:
     """The thumbnail of the picture of that name."""
     content = await asyncio.to_thread(_read, rooms.files.thumbnail_path, filename)
-    return _immutable(filename, content, "image/webp", if_none_match)
+    return unless_held(if_none_match, content, "image/webp", filename, _HEADERS)
 
 
-@router.delete("/images/{filename}", status_code=204, responses=problems(404))
+@router.delete("/images/{filename}", status_code=204, responses=problems(403, 404))
 async def delete_image(filename: str, rooms: Rooms) -> None:
     """Delete the picture and its thumbnail; its job stays."""
     await rooms.broker.delete_image(filename)
@@ -112,14 +99,3 @@ def _read(find: Callable[[str], Path | None], filename: str) -> bytes:
     except FileNotFoundError:
         pass
     raise ImageNotFound(f"there is no picture {filename!r}; /api/images lists those that there are")
-
-
-def _immutable(
-    filename: str, content: bytes, media_type: str, if_none_match: str | None
-) -> Response:
-    tag = f'"{filename}"'
-    headers = {"Cache-Control": CACHE_CONTROL, "ETag": tag, "X-Content-Type-Options": "nosniff"}
-    held = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
-    if tag in held or "*" in held:
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=media_type)

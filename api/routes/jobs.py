@@ -15,7 +15,7 @@ async def get_job(job_id: str, rooms: Rooms) -> Job:
     return Job.of(await rooms.broker.job(job_id))
 
 
-@router.delete("/{job_id}", responses=problems(404, 409))
+@router.delete("/{job_id}", responses=problems(403, 404, 409))
 async def cancel_job(job_id: str, rooms: Rooms) -> Job:
     """Cancel a job: at once while it waits, before its next step while it is drawn."""
     return Job.of(await rooms.broker.cancel(job_id))

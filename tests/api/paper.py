@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from api.access import Access
 from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
@@ -35,7 +36,7 @@ class NoFiles:
 
 def paper_document() -> dict[str, Any]:
     """The document. Nothing is opened for it: it follows from the model alone."""
-    return create_app(_services()).openapi()
+    return create_app(_services(), Access()).openapi()
 
 
 def write_snapshot(path: Path = SNAPSHOT) -> None:

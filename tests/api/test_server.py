@@ -1,5 +1,6 @@
 """The server process: how it starts, how it refuses to, and what a stop leaves behind."""
 
+import json
 import shutil
 import signal
 import socket
@@ -72,7 +73,7 @@ def test_a_data_folder_that_another_server_uses_is_refused(
     refuses(serve("--model", "tiny", *flags), 1, "another server", "--data")
 
 
-POST = b"POST /api/generate HTTP/1.1\r\nHost: here\r\n"
+POST = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BROKEN: dict[str, bytes] = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00",
     "a length that is no number": POST + b"Content-Length: many\r\n\r\n{}",
@@ -92,7 +93,11 @@ UNFINISHED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_request_is_refused(server: LiveServer, content: bytes) -> None:
-    assert server.send(content).startswith(b"HTTP/1.1 400 ")
+    answer = server.send(content)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["status"] == 400
     assert server.api.client.get("/ready").status_code == 200
 
 

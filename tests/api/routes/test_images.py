@@ -164,7 +164,7 @@ def test_a_name_that_is_not_ours_finds_nothing(
 ) -> None:
     """Over a bare socket: a client library would put such a path in order first."""
     line = f"{method} /api/{folder}/{name} HTTP/1.1\r\n"
-    answer = server.send(line.encode("ascii") + b"Host: here\r\nConnection: close\r\n\r\n")
+    answer = server.send(line.encode("ascii") + b"Host: localhost\r\nConnection: close\r\n\r\n")
     assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 405"))
     assert b"application/problem+json" in answer
     assert b"root:" not in answer

@@ -17,6 +17,12 @@ def post(api: Api, body: object) -> httpx.Response:
     return api.client.post("/api/generate", json=body)
 
 
+def send(api: Api, content: str | bytes | Iterator[bytes], **headers: str) -> httpx.Response:
+    """Submit bytes that are declared as JSON."""
+    declared = {"Content-Type": "application/json", **headers}
+    return api.client.post("/api/generate", content=content, headers=declared)
+
+
 Case = tuple[str, Any, str]
 
 REFUSED: list[Case] = [
@@ -74,7 +80,7 @@ def test_a_field_that_is_wrong_is_refused_by_name(
 ) -> None:
     # Escaped, since a lone surrogate has no UTF-8.
     content = json.dumps(small(**{field: value}), ensure_ascii=True)
-    problem = refused(api.client.post("/api/generate", content=content), 422)
+    problem = refused(send(api, content), 422)
     pointer = "/" + field.replace("~", "~0").replace("/", "~1")
     [error] = [error for error in problem["errors"] if error["pointer"] == pointer]
     assert message in error["detail"]
@@ -107,7 +113,7 @@ def test_every_fault_is_told_at_once(api: Api) -> None:
 def test_faults_beyond_number_are_told_in_part(api: Api, wrong: dict[str, object]) -> None:
     """A small body must not be answered with a large one."""
     content = json.dumps(small(**wrong), ensure_ascii=True)
-    answer = api.client.post("/api/generate", content=content)
+    answer = send(api, content)
     assert 1 <= len(refused(answer, 422)["errors"]) <= 100
     assert len(answer.content) < len(content)
 
@@ -119,7 +125,7 @@ def test_a_prompt_is_required(api: Api) -> None:
 
 @pytest.mark.parametrize("content", ["[]", '"a prompt"', "5", "null", "true", '[{"prompt": "a"}]'])
 def test_a_body_that_is_no_object_is_refused(api: Api, content: str) -> None:
-    problem = refused(api.client.post("/api/generate", content=content), 422)
+    problem = refused(send(api, content), 422)
     assert problem["errors"][0]["pointer"] == ""
     assert "is not of type object" in problem["detail"]
 
@@ -130,7 +136,7 @@ def test_a_body_that_is_no_object_is_refused(api: Api, content: str) -> None:
 @pytest.mark.parametrize("field", ["width", "seed", "cfg_scale", "guidance_rescale"])
 def test_a_number_beyond_all_bounds_is_refused_by_name(api: Api, field: str, number: str) -> None:
     text = json.dumps(small()).removesuffix("}") + f', "{field}": {number}}}'
-    answer = api.client.post("/api/generate", content=text)
+    answer = send(api, text)
     problem = refused(answer, 422)
     assert {error["pointer"] for error in problem["errors"]} == {f"/{field}"}
 
@@ -158,13 +164,13 @@ NO_JSON: dict[str, bytes] = {
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
 def test_a_body_that_is_no_json_is_a_400(api: Api, content: bytes) -> None:
-    refused(api.client.post("/api/generate", content=content), 400)
+    refused(send(api, content), 400)
 
 
 @pytest.mark.parametrize("depth", [50, 300, 900, 990, 5000])
 def test_nesting_is_refused_at_any_depth(api: Api, depth: int) -> None:
     content = b'{"prompt": ' + b"[" * depth + b"]" * depth + b"}"
-    answer = api.client.post("/api/generate", content=content)
+    answer = send(api, content)
     assert answer.status_code in {400, 422}, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -177,12 +183,12 @@ def test_a_body_over_a_mebibyte_is_a_413_however_it_is_sent(api: Api) -> None:
             yield body[start : start + 65536]
 
     for content in (body, in_chunks()):
-        problem = refused(api.client.post("/api/generate", content=content), 413)
+        problem = refused(send(api, content), 413)
         assert str(MEBIBYTE) in problem["detail"]
     padded = json.dumps({"prompt": "x" * 20_000}).encode()
     filled = padded + b" " * (MEBIBYTE - len(padded))
-    refused(api.client.post("/api/generate", content=filled), 422)
-    refused(api.client.post("/api/generate", content=filled + b" "), 413)
+    refused(send(api, filled), 422)
+    refused(send(api, filled + b" "), 413)
 
 
 def test_text_is_taken_as_it_is(api: Api) -> None:
