@@ -79,7 +79,9 @@ def body_from_flags(arguments: argparse.Namespace) -> object:
     if arguments.request is None:
         return flags
     body = _read_body(arguments.request)
-    return {**body, **flags} if isinstance(body, dict) else body
+    if isinstance(body, dict):
+        body.update(flags)
+    return body
 
 
 def _read_body(path: Path) -> object:

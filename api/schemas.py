@@ -160,11 +160,9 @@ class Job(Schema):
 
 
 def _warnings(request: Mapping[str, Any]) -> list[str]:
-    """Warnings about the prompts; none without prompt weighting, when all of a prompt is text."""
-    if not request["prompt_weighting"]:
-        return []
+    weighted = request["prompt_weighting"]
     prompts = request["prompt"], request["negative_prompt"] or ""
-    return [warning for prompt in prompts for warning in unsupported(prompt)]
+    return [each for prompt in prompts for each in unsupported(prompt, weighted=weighted)]
 
 
 def job_url(job_id: str) -> str:

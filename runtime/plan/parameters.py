@@ -139,19 +139,19 @@ def _loras(facts: Facts, loras: Sequence[LoraOffer]) -> dict[str, Any]:
     rule: dict[str, Any] = {
         "type": "array",
         "default": [],
-        "items": {"type": "object", "oneOf": [_lora(offer) for offer in loras]},
+        "items": {
+            "type": "object",
+            "required": ["id"],
+            "properties": {"id": {"type": "string", "enum": [offer.id for offer in loras]}},
+            "oneOf": [_lora(offer) for offer in loras],
+        },
     }
     if not facts.loras:
         return _unsupported(facts, {**rule, "items": {"type": "object"}}, maxItems=0)
     if not loras:
         refusal = "this model has no LoRA packs; see /api/info for what it has"
         return {**rule, "items": {"type": "object"}, "maxItems": 0, "x-refusal": refusal}
-    known = ", ".join(offer.id for offer in loras)
-    return {
-        **rule,
-        "items": {**rule["items"], "x-refusal": f"no LoRA that this model has: {known}"},
-        "description": "LoRA packs, each with its weight.",
-    }
+    return {**rule, "description": "LoRA packs, each with its weight."}
 
 
 def _lora(offer: LoraOffer) -> dict[str, Any]:

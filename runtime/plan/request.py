@@ -8,15 +8,14 @@ the first one alone.
 import json
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
 from runtime.errors import Fault, RequestError
+from runtime.plan.faults import MAX_FAULTS, pointer_to, schema_faults
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 Priority = Literal["interactive", "batch"]
@@ -24,9 +23,6 @@ Priority = Literal["interactive", "batch"]
 MAX_SEED = 2**32 - 1
 MAX_DIGITS = 310
 """Longest integer literal that is parsed; more digits exceed every float."""
-
-MAX_FAULTS = 100
-"""Most faults that one answer lists: a body of a megabyte can hold a hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,26 @@ def read_json(text: str | bytes) -> object:
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON number")
 
-    return json.loads(text, parse_constant=refuse, parse_int=_read_integer)
+    return json.loads(
+        text, parse_constant=refuse, parse_int=_read_integer, object_pairs_hook=_read_object
+    )
+
+
+class _Ambiguous(dict[str, Any]):
+    """An object of JSON that has a name twice, with the last value of each.
+
+    Readers differ in the value that they take (RFC 8259, 4), so that no value is what was meant.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs)
+        self.names = [name for name, count in counts.items() if count > 1]
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Ambiguous(pairs)
 
 
 def _read_integer(digits: str) -> int | float:
@@ -97,7 +112,7 @@ def read_request(
 
     Raises RequestError with every fault in the body, or the first MAX_FAULTS of them.
     """
-    faults = list(islice(chain(_schema_faults(body, schema), _text_faults(body)), MAX_FAULTS))
+    faults = list(islice(chain(schema_faults(body, schema), _text_faults(body)), MAX_FAULTS))
     if not faults and isinstance(body, Mapping):
         faults += _meaning_faults(body)
     if faults or not isinstance(body, Mapping):
@@ -138,73 +153,21 @@ def _lora(choice: Mapping[str, Any], schema: Mapping[str, Any]) -> LoraChoice:
     return LoraChoice(choice["id"], float(complete["weight"]), float(complete["trigger_weight"]))
 
 
-def _schema_faults(body: object, schema: Mapping[str, Any]) -> Iterator[Fault]:
-    errors = islice(Draft202012Validator(schema).iter_errors(body), MAX_FAULTS)
-    for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
-        yield from _explain(error)
-
-
-def _explain(error: ValidationError) -> Iterator[Fault]:
-    pointer = _pointer(error.absolute_path)
-    rule = error.schema if isinstance(error.schema, Mapping) else {}
-    if error.validator == "oneOf":
-        meant = _branch_errors(error)
-        if meant:
-            yield from chain.from_iterable(_explain(each) for each in meant)
-            return
-    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-        known = rule["properties"]
-        for name in sorted(set(error.instance) - set(known)):
-            detail = f"unknown field; this model takes {', '.join(known)}"
-            yield Fault(_pointer([*error.absolute_path, name]), detail)
-    elif error.validator == "required" and isinstance(error.instance, Mapping):
-        for name in rule["required"]:
-            if name not in error.instance:
-                yield Fault(f"{pointer}/{name}", "missing, and required")
-    elif "x-refusal" in rule:
-        yield Fault(pointer, f"{_shown(error.instance)}: {rule['x-refusal']}")
-    else:
-        yield Fault(pointer, f"{_shown(error.instance)} {_expectation(error)}")
-
-
-def _branch_errors(error: ValidationError) -> list[ValidationError]:
-    """Errors by the alternative whose id the value has; none when no alternative has that id."""
-    identity = error.instance.get("id") if isinstance(error.instance, Mapping) else None
-    alternatives: Any = error.validator_value
-    known = [alternative["properties"]["id"]["const"] for alternative in alternatives]
-    index = known.index(identity) if identity in known else None
-    return [each for each in error.context or () if each.schema_path[0] == index]
-
-
-_EXPECTATIONS = {
-    "type": "is not of type {}",
-    "enum": "is not one of {}",
-    "minimum": "is less than the minimum, {}",
-    "maximum": "is more than the maximum, {}",
-    "multipleOf": "is no multiple of {}",
-    "maxLength": "is longer than {} characters",
-    "minItems": "has fewer than {} items",
-    "maxItems": "has more than {} items",
-}
-
-
-def _expectation(error: ValidationError) -> str:
-    limit: Any = error.validator_value
-    shown = ", ".join(map(str, limit)) if isinstance(limit, list) else limit
-    rule = _EXPECTATIONS.get(str(error.validator))
-    return rule.format(shown) if rule else f"does not fit: {error.message[:200]}"
-
-
 def _text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Fault]:
-    """Faults beyond JSON Schema: text that is no valid Unicode, numbers that are not finite."""
+    """Faults beyond JSON Schema: names that stand twice, text that is no valid Unicode, and numbers
+    that are not finite.
+    """
+    if isinstance(value, _Ambiguous):
+        for name in value.names:
+            yield Fault(pointer_to([*path, name]), "stands twice in one object; give it once")
     match value:
         case str():
             bad = next((i for i, letter in enumerate(value) if "\ud800" <= letter <= "\udfff"), -1)
             if bad >= 0:
                 detail = f"no Unicode text: a lone surrogate at position {bad}"
-                yield Fault(_pointer(path), detail)
+                yield Fault(pointer_to(path), detail)
         case float() if not math.isfinite(value):
-            yield Fault(_pointer(path), "is not a finite number")
+            yield Fault(pointer_to(path), "is not a finite number")
         case Mapping():
             for name, member in value.items():
                 yield from _text_faults(member, [*path, name])
@@ -222,14 +185,3 @@ def _meaning_faults(body: Mapping[str, Any]) -> Iterator[Fault]:
         if choice["id"] in seen:
             yield Fault(f"/loras/{index}/id", f"{choice['id']!r} is named twice; name it once")
         seen.add(choice["id"])
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _pointer(path: Sequence[str | int] | Any) -> str:
-    """A JSON pointer (RFC 6901); invalid Unicode is replaced, since the pointer is text."""
-    parts = (str(part).encode("utf-8", "replace").decode() for part in path)
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)

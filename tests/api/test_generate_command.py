@@ -19,7 +19,8 @@ WRONG: list[tuple[list[str], str]] = [
     (["a cat", "--sampler", "plms"], 'sampler: "plms" is not one of euler, euler_a'),
     (["a cat", "--sampler", "ddim", "--schedule", "karras"], "schedule: sampler 'ddim' has no"),
     (["a cat", "--cfg-scale", "nan"], "cfg_scale: is not a finite number"),
-    (["a cat", "--seed", "-1"], "seed: -1 is less than the minimum, 0"),
+    (["a cat", "--seed", "-1"], "for a seed that is drawn give null, or leave seed out"),
+    (["a cat", "--sampler", "DPM++ 2M Karras"], '"dpm++_2m" with "schedule": "karras"'),
     (["a cat", "--guidance-interval", "0.8", "0.2"], "guidance_interval: [0.8, 0.2] ends before"),
     (["a cat", "--lora", "ink:0.8"], "loras: "),
     ([], "prompt: missing, and required"),
@@ -50,7 +51,12 @@ def test_wrong_request_is_refused_by_name(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "no JSON"), ('{"prompt": NaN}', "NaN is no JSON number"), ("[]", "object")],
+    [
+        ("{", "no JSON"),
+        ('{"prompt": NaN}', "NaN is no JSON number"),
+        ("[]", "object"),
+        ('{"prompt": "a", "seed": 1, "seed": 2}', "seed: stands twice"),
+    ],
 )
 def test_wrong_request_file_is_refused(
     tiny_package: Path,
@@ -97,6 +103,21 @@ def test_a_recipe_that_a_jpeg_has_no_room_for_is_said(
     assert "longer than the 64 KB that a JPEG takes" in capsys.readouterr().err
     with Image.open(tmp_path / "picture.jpg") as image:
         assert image.format == "JPEG"
+
+
+def test_what_is_text_in_a_prompt_is_told(
+    tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", "1", "--width", "64", "--height", "64", "--negative-prompt", "a AND b"]
+    prompt = "a cat <lora:ink:0.8> [day:night:0.5]"
+    assert run(tiny_package, tmp_path / "picture.png", prompt, *flags) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "taken as text" in line]
+    assert len(told) == 3
+    assert '"loras": {"id": "ink", "weight": 0.8}' in told[0]
+    assert run(tiny_package, tmp_path / "plain.png", prompt, *flags, "--no-prompt-weighting") == 0
+    error = capsys.readouterr().err
+    assert told[0] in error
+    assert error.count("taken as text") == 1
 
 
 def test_flags_override_a_request_file(tiny_package: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_lora_changes_the_picture_and_at_weight_0_does_not(api: Api) -> None:
 @pytest.mark.parametrize(
     ("loras", "pointer", "detail"),
     [
-        (use("lora9"), "/loras/0", "no LoRA that this model has: lora0, lora1"),
+        (use("lora9"), "/loras/0/id", "no LoRA that this model has: lora0, lora1"),
         (use("lora0", 2.5), "/loras/0/weight", "2.5 is more than the maximum, 2"),
         (use("lora0", -3), "/loras/0/weight", "-3 is less than the minimum, -2"),
         ([*use("lora0"), *use("lora0")], "/loras/1/id", "'lora0' is named twice"),

@@ -23,6 +23,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from runtime.plan.hints import tag_hint
+
 ROUND_FACTOR = 1.1
 SQUARE_FACTOR = 1 / 1.1
 LARGEST_WEIGHT = 1e6
@@ -79,16 +81,21 @@ def text_of(spans: Iterable[Span]) -> str:
     return "".join(span.text for span in spans)
 
 
-def unsupported(prompt: str) -> tuple[str, ...]:
+def unsupported(prompt: str, *, weighted: bool = True) -> tuple[str, ...]:
     """One sentence for each kind of the web UI's syntax that `parse` leaves as text.
 
     Each quotes the first of its kind. One more says when a product of weights was held at the
-    limit. Meant for prompts that are weighted: in a plain one everything is text.
+    limit. Of an unweighted prompt, in which brackets are meant as text, tags alone are told.
     """
+    foreign = _read(prompt).foreign
+    if not weighted:
+        foreign = {reason: tag for reason, tag in foreign.items() if reason == _NETWORK_REASON}
     warnings = [
-        f"{_shortened(found)!r} is taken as text: {reason}."
-        for reason, found in _read(prompt).foreign.items()
+        f"{_shortened(found)!r} is taken as text: {tag_hint(found) or reason}."
+        for reason, found in foreign.items()
     ]
+    if not weighted:
+        return tuple(warnings)
     weights = [piece.weight for piece in parse(prompt) if isinstance(piece, Span)]
     if any(abs(weight) >= LARGEST_WEIGHT for weight in weights):
         warnings.append(f"An emphasis was held at the limit of {LARGEST_WEIGHT:.0f}.")

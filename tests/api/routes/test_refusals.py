@@ -66,7 +66,10 @@ REFUSED: list[Case] = [
     ("preview_every", -1, "-1 is less than the minimum, 0"),
     ("preview_every", 101, "101 is more than the maximum, 100"),
     ("priority", "urgent", "is not one of interactive, batch"),
-    ("stpes", 20, "unknown field; this model takes prompt"),
+    ("stpes", 20, "unknown field: perhaps steps is meant; this model takes prompt"),
+    ("sampler_name", "Euler a", "unknown field: here it is called sampler"),
+    ("sampler", "Euler a", 'here it is called "euler_a"'),
+    ("seed", -1, "give null, or leave seed out"),
     ("Prompt", "a", "unknown field"),
     ("~/", 1, "unknown field"),
 ]
@@ -189,6 +192,21 @@ def test_a_body_over_a_mebibyte_is_a_413_however_it_is_sent(api: Api) -> None:
     filled = padded + b" " * (MEBIBYTE - len(padded))
     refused(send(api, filled), 422)
     refused(send(api, filled + b" "), 413)
+
+
+def test_a_mark_of_byte_order_before_the_body_is_passed_over(api: Api) -> None:
+    """.NET's encoders and some editors write one."""
+    assert send(api, b"\xef\xbb\xbf" + json.dumps(small()).encode()).status_code == 202
+
+
+def test_a_name_that_stands_twice_is_refused_where_it_stands(api: Api) -> None:
+    twice = '{"prompt": "a", "seed": 1, "seed": 2, "guidance_interval": [{"a": 1, "a": 1}]}'
+    problem = refused(send(api, twice), 422)
+    details = {error["pointer"]: error["detail"] for error in problem["errors"]}
+    for pointer in ("/seed", "/guidance_interval/0/a"):
+        assert "stands twice" in details[pointer]
+    many = "{" + ",".join(f'"{number}":0,"{number}":1' for number in range(45_000)) + "}"
+    assert len(refused(send(api, many), 422)["errors"]) == 100
 
 
 def test_text_is_taken_as_it_is(api: Api) -> None:

@@ -48,7 +48,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"preview_every": -1}, "/preview_every", "-1 is less than the minimum, 0"),
     ({"priority": "high"}, "/priority", '"high" is not one of interactive, batch'),
     ({"loras": [{"id": "ink"}]}, "/loras", "this model has no LoRA packs"),
-    ({"stepps": 3}, "/stepps", "unknown field; this model takes prompt, negative_prompt"),
+    ({"colour": 3}, "/colour", "unknown field; this model takes prompt, negative_prompt"),
     ({"a/b~c": 3}, "/a~1b~0c", "unknown field"),
 ]
 
@@ -104,7 +104,8 @@ def test_lora_takes_its_own_defaults() -> None:
         ([{"id": "oil"}], "no LoRA that this model has: ink"),
         ([{"id": "ink", "weight": 3}], "loras.0.weight: 3 is more than the maximum, 2"),
         ([{"id": "ink", "strength": 1}], "loras.0.strength: unknown field"),
-        ([{"weight": 1}], "no LoRA that this model has: ink"),
+        ([{"weight": 1}], "loras.0.id: missing, and required"),
+        ([{"id": 5}], "loras.0.id: 5 is not of type string$"),
         ([{"id": "ink"}, {"id": "ink"}], "named twice"),
     ],
 )

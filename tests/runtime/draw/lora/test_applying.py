@@ -154,7 +154,7 @@ def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> N
     remove_pack(read_package(folder, "demo"), "lora0")
     with pytest.raises(PackageError, match=r"lora0/factors\.safetensors: gone"):
         generator.start(waits)
-    with pytest.raises(RequestError, match=r"loras\.0: .*no LoRA that this model has: lora1"):
+    with pytest.raises(RequestError, match=r"loras\.0\.id: .*no LoRA that this model has: lora1"):
         model.read(waits.request.to_json())
     with pytest.raises(RequestError, match=r"loras\.0\.id: 'lora0' is no LoRA of this model now"):
         model.plan(waits.request)

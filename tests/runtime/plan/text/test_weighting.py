@@ -176,8 +176,21 @@ def test_each_kind_is_warned_of_once_with_its_first_piece_and_not_at_length() ->
         "'[c:d:1]'",
     ]
     (long,) = unsupported(f"<lora:{'g' * 100}:1>")
-    assert "ggg..." in long
-    assert len(long) < 120
+    assert long.count("ggg...") == 2
+    assert len(long) < 170
+
+
+def test_the_tag_of_a_lora_is_told_in_the_form_that_a_request_has() -> None:
+    (warning,) = unsupported("a heart <lora:ink:0.5:0.7>")
+    assert warning.endswith('name LoRAs in the request\'s "loras": {"id": "ink", "weight": 0.5}.')
+    assert unsupported("<LORA:ink>")[0].endswith('{"id": "ink", "weight": 0.8}.')
+    assert unsupported("<hypernet:ink:1>")[0].endswith('name LoRAs in the request\'s "loras".')
+
+
+def test_of_an_unweighted_prompt_tags_alone_are_told() -> None:
+    prompt = "<lora:ink:1> [cat:dog:0.5] a AND b"
+    assert unsupported(prompt, weighted=False) == unsupported("<lora:ink:1>")
+    assert unsupported("[cat:dog:0.5]", weighted=False) == ()
 
 
 @pytest.mark.parametrize(
