@@ -38,7 +38,7 @@ class Sdxl:
         return Facts(
             title="SDXL",
             samplers=tuple(SAMPLERS),
-            schedules=SCHEDULES,
+            schedules=tuple(SCHEDULES),
             guidance=Guidance.CLASSIFIER_FREE,
             negative_prompt=True,
             loras=True,

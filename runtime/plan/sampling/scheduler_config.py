@@ -24,7 +24,8 @@ class SchedulerOptions:
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     trained_betas: tuple[float, ...] | None = None
     prediction_type: Prediction = "epsilon"
-    timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
+    timestep_spacing: Literal["linspace", "leading", "trailing", "distilled"] = "linspace"
+    """`distilled` is no value of a file, but how LCM and TCD space their timesteps."""
     steps_offset: int = 0
     rescale_betas_zero_snr: bool = False
     use_karras_sigmas: bool = False
@@ -37,6 +38,15 @@ class SchedulerOptions:
     lower_order_final: bool = True
     euler_at_final: bool = False
     lambda_min_clipped: float = -math.inf
+    original_inference_steps: int = 50
+    timestep_scaling: float = 10.0
+
+    @property
+    def most_steps(self) -> int:
+        """The most steps of a table: the training timesteps, or those that were distilled."""
+        if self.timestep_spacing == "distilled":
+            return min(self.original_inference_steps, self.num_train_timesteps)
+        return self.num_train_timesteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,8 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "lower_order_final": _boolean,
     "euler_at_final": _boolean,
     "lambda_min_clipped": _number,
+    "original_inference_steps": _integer(1, 100_000),
+    "timestep_scaling": _positive,
 }
 
 _NULLABLE = frozenset(
@@ -213,7 +225,6 @@ _MEANINGLESS = frozenset(
         "dynamic_thresholding_ratio",
         "flow_shift",
         "noise_sampler_seed",
-        "original_inference_steps",
         "predict_x0",
         "predictor_order",
         "rho",
@@ -223,6 +234,5 @@ _MEANINGLESS = frozenset(
         "solver_p",
         "tau_func",
         "time_shift_type",
-        "timestep_scaling",
     }
 )

@@ -108,8 +108,15 @@ def spaced_timesteps(options: SchedulerOptions, steps: int) -> FloatArray:
 
     Where a count has no exact floating-point fraction, diffusers' trailing spacing ends with one
     step too many, at timestep -1 (61 is the only such count up to 100); we stop before it.
+
+    Distilled spacing, of LCM and TCD, picks from the timesteps that a model was distilled at, as
+    `set_timesteps` of these classes does.
     """
     count = options.num_train_timesteps
+    if options.timestep_spacing == "distilled":
+        trained = np.arange(options.most_steps, 0, -1) * (count // options.most_steps) - 1
+        chosen = np.linspace(0, len(trained), steps, endpoint=False).astype(np.int64)
+        return trained[chosen].astype(np.float64)
     if options.timestep_spacing == "linspace":
         return np.linspace(0, count - 1, steps)[::-1]
     if options.timestep_spacing == "leading":

@@ -23,6 +23,8 @@ SAMPLER_TITLES: Mapping[str, str] = {
     "dpm++_2m": "DPM++ 2M",
     "dpm++_2m_sde": "DPM++ 2M SDE",
     "dpm++_sde": "DPM++ SDE",
+    "lcm": "LCM",
+    "tcd": "TCD",
 }
 
 _TYPE = "Schedule type"

@@ -35,7 +35,10 @@ REFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
     "dpm++_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "dpm++_sde": ("DPMSolverSDEScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
 }
+CONSISTENCY = ("lcm", "tcd")
 COMBINATIONS = [(name, way) for name, sampler in SAMPLERS.items() for way in sampler.schedules]
 
 # Sizes, and whether guidance is on: the two sizes differ in both sides.
@@ -86,6 +89,14 @@ def reference(source: Path, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarra
     class_name, options = REFERENCES[body["sampler"]]
     if body["schedule"] == "karras":
         options = {**options, "use_karras_sigmas": True}
+    spaced = {"num_inference_steps": body["steps"]}
+    if body["schedule"] == "sgm_uniform" and body["sampler"] in CONSISTENCY:
+        # Neither class has trailing spacing: it is handed over, as on the cards of such models.
+        euler = diffusers.EulerDiscreteScheduler(timestep_spacing="trailing")
+        euler.set_timesteps(body["steps"])
+        spaced = {"timesteps": euler.timesteps.int().tolist()}
+    elif body["schedule"] == "sgm_uniform":
+        options = {**options, "timestep_spacing": "trailing"}
     original = pipeline.scheduler
     generator = torch.Generator().manual_seed(body["seed"])
     shape = (1, 4, body["height"] // 8, body["width"] // 8)
@@ -100,7 +111,9 @@ def reference(source: Path, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarra
                 negative_prompt=body["negative_prompt"],
                 width=body["width"],
                 height=body["height"],
-                num_inference_steps=body["steps"],
+                **spaced,
+                # Of TCD; the pipeline would give that class 0, which is DDIM's.
+                eta=0.3 if body["sampler"] == "tcd" else 0.0,
                 guidance_scale=body["cfg_scale"],
                 guidance_rescale=body.get("guidance_rescale", 0.0),
                 clip_skip=body.get("clip_skip") or None,

@@ -13,6 +13,7 @@ from runtime.plan.sampling.samplers import SAMPLERS, step_table
 from runtime.plan.sampling.schedules import SchedulerConfig
 from tests.runtime.plan.sampling.trajectories import (
     CLASSES,
+    CONSISTENCY,
     SDXL,
     difference,
     follow,
@@ -34,7 +35,7 @@ PAIRS = [(name, schedule) for name in SAMPLERS for schedule in SAMPLERS[name].sc
 
 def error(sampler: str, schedule: str, steps: int, config: Mapping[str, Any]) -> float:
     table = step_table(sampler, schedule, steps, SchedulerConfig.from_mapping(config))
-    scheduler = scheduler_of(sampler, config, karras=schedule == "karras")
+    scheduler = scheduler_of(sampler, config, schedule)
     theirs = run_scheduler(scheduler, steps)
     assert np.isfinite(theirs).all(), "diffusers itself fails here: not a case to compare"
     timesteps = scheduler.timesteps.double().numpy()
@@ -49,8 +50,9 @@ def cases(sampler: str) -> Iterator[dict[str, Any]]:
     if "rescale_betas_zero_snr" in SAMPLERS[sampler].scheduler.lacks:
         zero_snr = (False,)
     for prediction, rescale in product(("epsilon", "v_prediction"), zero_snr):
-        # At a terminal SNR of 0, DDIM divides epsilon by 0: see test_samplers.py.
-        if (sampler, prediction, rescale) != ("ddim", "epsilon", True):
+        # At a terminal SNR of 0, these divide epsilon by 0: see test_samplers.py.
+        divides = sampler in ("ddim", *CONSISTENCY)
+        if (divides, prediction, rescale) != (True, "epsilon", True):
             yield {"prediction_type": prediction, "rescale_betas_zero_snr": rescale}
 
 
@@ -59,6 +61,8 @@ def cases(sampler: str) -> Iterator[dict[str, Any]]:
 def test_the_latents_are_those_of_diffusers(sampler: str, schedule: str, spacing: str) -> None:
     for case, steps in product(cases(sampler), STEPS):
         config = {**SDXL, **case, "timestep_spacing": spacing}
+        if sampler in CONSISTENCY and schedule == "default" and steps > 50:
+            continue  # more than LCM and TCD are distilled with
         # diffusers integrates 400 polynomials numerically for 100 steps of LMS, in seconds.
         if sampler == "lms" and steps == 100 and (schedule, spacing) != ("default", "leading"):
             continue
@@ -136,7 +140,7 @@ def test_lambda_min_clipped(sampler: str, spacing: str) -> None:
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_multistep_chooses_the_same_integer_timesteps(beta_schedule: str, zero_snr: bool) -> None:
     config = {**SDXL, "beta_schedule": beta_schedule, "rescale_betas_zero_snr": zero_snr}
-    scheduler = scheduler_of("dpm++_2m", config, karras=True)
+    scheduler = scheduler_of("dpm++_2m", config, "karras")
     for steps in range(1, 101):
         scheduler.set_timesteps(steps)
         table = step_table("dpm++_2m", "karras", steps, SchedulerConfig.from_mapping(config))
@@ -162,12 +166,37 @@ def test_timesteps_for_every_number_of_steps(sampler: str, spacing: str) -> None
 def test_no_step_at_timestep_minus_one(sampler: str) -> None:
     """diffusers has one, of which DDIM makes pure noise: its alphas end at the last, not at -1."""
     config = {**SDXL, "timestep_spacing": "trailing"}
-    scheduler = scheduler_of(sampler, config)
+    scheduler = scheduler_of(sampler, config, "sgm_uniform")
     scheduler.set_timesteps(61)
     assert scheduler.timesteps[-1] == -1
-    table = step_table(sampler, "default", 61, SchedulerConfig.from_mapping(config))
+    table = step_table(sampler, "sgm_uniform", 61, SchedulerConfig.from_mapping(config))
     assert table.steps == 61
     assert table.timesteps.min() >= 0
+
+
+@pytest.mark.parametrize("sampler", CONSISTENCY)
+def test_timesteps_of_distilled_models(sampler: str) -> None:
+    for original in (50, 64, 1000):
+        config = {**SDXL, "original_inference_steps": original}
+        scheduler = scheduler_of(sampler, config)
+        for steps in range(1, min(original, 100) + 1):
+            scheduler.set_timesteps(steps)
+            table = step_table(sampler, "default", steps, SchedulerConfig.from_mapping(config))
+            np.testing.assert_array_equal(table.timesteps, scheduler.timesteps.numpy())
+
+
+@pytest.mark.parametrize("sampler", CONSISTENCY)
+def test_options_of_distilled_models(sampler: str) -> None:
+    """Files of LCM and of TCD give them; a small scaling makes LCM keep some of its input."""
+    config = {**SDXL, "original_inference_steps": 100, "timestep_scaling": 0.01}
+    for steps in (1, 4, 60):
+        assert error(sampler, "default", steps, config) < TOLERANCE
+
+
+def test_tcd_denoises_to_the_same_timesteps() -> None:
+    """Every timestep is one that TCD may go past: its share is rounded by torch."""
+    for steps in (999, 1000):
+        assert error("tcd", "sgm_uniform", steps, SDXL) < TOLERANCE
 
 
 def test_the_brownian_tree_of_diffusers_has_the_law_of_our_draws() -> None:

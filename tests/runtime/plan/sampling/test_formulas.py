@@ -8,6 +8,7 @@ scales latents as `x0 + sigma * noise`, and of the DDIM paper.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from scipy import integrate
 from runtime.plan.sampling.noise import TorchGenerator
 from runtime.plan.sampling.samplers import SAMPLERS, step_table
 from runtime.plan.sampling.schedules import SchedulerConfig
-from tests.runtime.plan.sampling.trajectories import SDXL, SEED, SHAPE, Array, denoiser, follow
+from tests.runtime.plan.sampling.trajectories import (
+    CONSISTENCY,
+    SDXL,
+    SEED,
+    SHAPE,
+    Array,
+    denoiser,
+    follow,
+)
 
 STEPS = (1, 2, 5, 20, 100)
 TRAINING = 1000
@@ -215,6 +224,42 @@ def draws() -> Iterator[Array]:
         yield generator.randn((1, *SHAPE)).astype(np.float64)
 
 
+def consistency(sampler: str, prediction: str, timesteps: Array) -> Array:
+    """LCM (arXiv 2310.04378, algorithm 1) and TCD at gamma 0.3 (arXiv 2402.19159, algorithm 4)."""
+    alphas, noise = alphas_cumprod(), draws()
+    x = next(noise)
+    for t, following in pairwise([*timesteps.astype(int), None]):
+        signal, rest = math.sqrt(alphas[t]), math.sqrt(1 - alphas[t])
+        output = denoiser(x, float(t))
+        if prediction == "epsilon":
+            x0, direction = (x - rest * output) / signal, output
+        else:
+            x0, direction = signal * x - rest * output, signal * output + rest * x
+        if sampler == "lcm":
+            skip = 0.25 / ((10 * t) ** 2 + 0.25)
+            x = skip * x + math.sqrt(1 - skip) * x0
+            reached = 1.0
+        else:
+            reached = alphas[math.floor(0.7 * following)] if following else alphas[0]
+            x = math.sqrt(reached) * x0 + math.sqrt(1 - reached) * direction
+        if following is not None:
+            share = alphas[following] / reached
+            x = math.sqrt(share) * x + math.sqrt(1 - share) * next(noise)
+    return x
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sampler", CONSISTENCY)
+def test_consistency(sampler: str, prediction: str) -> None:
+    config = SchedulerConfig.from_mapping({**SDXL, "prediction_type": prediction})
+    distilled = np.array([999.0, 759.0, 499.0, 259.0])
+    for schedule, timesteps in (("default", distilled), ("sgm_uniform", spaced("trailing", 4))):
+        table = step_table(sampler, schedule, 4, config)
+        assert table.timesteps.tolist() == timesteps.tolist()
+        reference = consistency(sampler, prediction, timesteps)
+        assert relative(follow(table, dtype=np.float64), reference) < TOLERANCE
+
+
 def expected(
     sampler: str,
     schedule: str,
@@ -224,6 +269,7 @@ def expected(
     *,
     zero_snr: bool = False,
 ) -> Array:
+    spacing = "trailing" if schedule == "sgm_uniform" else spacing
     training = training_sigmas(zero_snr=zero_snr)
     places = np.arange(float(TRAINING))
     multistep = sampler in MULTISTEP

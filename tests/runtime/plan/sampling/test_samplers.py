@@ -1,5 +1,6 @@
 """The registry of samplers, and what holds for the tables of all of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,19 @@ from runtime.plan.sampling.noise import Draws
 from runtime.plan.sampling.samplers import SAMPLERS, step_table
 from runtime.plan.sampling.schedules import SchedulerConfig
 from runtime.plan.sampling.table import StepTable
-from tests.runtime.plan.sampling.trajectories import SDXL, SEED, SHAPE, denoiser, follow
+from tests.runtime.plan.sampling.trajectories import (
+    CONSISTENCY,
+    SDXL,
+    SEED,
+    SHAPE,
+    denoiser,
+    follow,
+)
 
 PAIRS = [(name, schedule) for name in SAMPLERS for schedule in SAMPLERS[name].schedules]
-STOCHASTIC = ("euler_a", "dpm++_2m_sde", "dpm++_sde")
+STOCHASTIC = ("euler_a", "dpm++_2m_sde", "dpm++_sde", *CONSISTENCY)
+DISTILLED_STEPS = 50
+"""The most steps of LCM and TCD in their own schedule."""
 
 
 def table(sampler: str, schedule: str, steps: int, **options: object) -> StepTable:
@@ -25,16 +35,18 @@ def table(sampler: str, schedule: str, steps: int, **options: object) -> StepTab
 
 
 def test_the_samplers_that_the_api_offers() -> None:
-    karras = ("default", "karras")
+    karras, plain = ("default", "karras", "sgm_uniform"), ("default", "sgm_uniform")
     assert {name: sampler.schedules for name, sampler in SAMPLERS.items()} == {
         "euler": karras,
-        "euler_a": ("default",),
-        "ddim": ("default",),
+        "euler_a": plain,
+        "ddim": plain,
         "heun": karras,
         "lms": karras,
         "dpm++_2m": karras,
         "dpm++_2m_sde": karras,
         "dpm++_sde": karras,
+        "lcm": plain,
+        "tcd": plain,
     }
     with pytest.raises(TypeError):
         SAMPLERS["mine"] = SAMPLERS["euler"]  # type: ignore[index]
@@ -51,6 +63,12 @@ REFUSED = [
         *("euler", "exponential", 20, "/schedule"),
         "sampler 'euler' has no schedule 'exponential'; expected 'default' or 'karras'",
     ),
+    (
+        *("lcm", "default", 51, "/steps"),
+        "51 steps; expected 1 to 50, with which 'lcm' was distilled; schedule 'sgm_uniform' takes",
+    ),
+    ("tcd", "karras", 4, "/schedule", "sampler 'tcd' has no schedule 'karras'"),
+    ("tcd", "sgm_uniform", 1001, "/steps", "1001 steps; expected 1 to 1000"),
     ("euler", "default", 0, "/steps", "0 steps; expected 1 to 1000"),
     ("euler", "default", -3, "/steps", "-3 steps; expected 1 to 1000"),
     ("ddim", "default", 1001, "/steps", "1001 steps; expected 1 to 1000"),
@@ -102,6 +120,8 @@ def test_every_table_is_sound(
 ) -> None:
     """A table checks its own shapes, and that it is finite."""
     sampler, schedule = pair
+    if sampler in CONSISTENCY and schedule == "default":
+        steps = min(steps, DISTILLED_STEPS)
     made = table(sampler, schedule, steps, **options)
     assert made.steps == steps
     calls = SAMPLERS[sampler].evaluations_per_step
@@ -133,16 +153,17 @@ def test_the_most_steps_that_a_model_has(
     sampler: str, schedule: str, spacing: str, prediction: str
 ) -> None:
     """One for each training timestep. Some schedules come twice by one sigma."""
+    most = DISTILLED_STEPS if sampler in CONSISTENCY and schedule == "default" else 1000
     for zero_snr in (False, True):
         made = table(
             sampler,
             schedule,
-            1000,
+            most,
             prediction_type=prediction,
             timestep_spacing=spacing,
             rescale_betas_zero_snr=zero_snr,
         )
-        assert made.steps == 1000
+        assert made.steps == most
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -166,17 +187,25 @@ def test_one_step_ends_on_the_predicted_picture(
     output = denoiser(c_in * latents, float(made.timesteps[0]))
     assert made.timesteps[0] == 999
     ended = follow(made, dtype=np.float64)
-    np.testing.assert_allclose(ended, px * latents + po * output, atol=1e-5 * np.abs(ended).max())
+    picture = px * latents + po * output
+    if sampler == "tcd":
+        # It ends at timestep 0, with as much noise as the model has there.
+        share = 1 - SDXL["beta_start"]
+        alpha = px**-2 if prediction == "epsilon" else px**2
+        noise = (latents - math.sqrt(alpha) * picture) / math.sqrt(1 - alpha)
+        picture = math.sqrt(share) * picture + math.sqrt(1 - share) * noise
+    np.testing.assert_allclose(ended, picture, atol=1e-5 * np.abs(ended).max())
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "trailing"])
-def test_ddim_reads_a_terminal_snr_of_zero_in_epsilon_prediction(spacing: str) -> None:
+@pytest.mark.parametrize("sampler", ["ddim", *CONSISTENCY])
+def test_a_terminal_snr_of_zero_is_read_in_epsilon_prediction(sampler: str, spacing: str) -> None:
     """diffusers divides by 0 here; v prediction needs no such help."""
     options = {"timestep_spacing": spacing, "rescale_betas_zero_snr": True}
-    epsilon = table("ddim", "default", 5, prediction_type="epsilon", **options)
+    epsilon = table(sampler, "default", 5, prediction_type="epsilon", **options)
     assert epsilon.timesteps[0] == 999
     np.testing.assert_allclose(epsilon.coefficients[0, 1], 2.0**12)
-    velocity = table("ddim", "default", 5, prediction_type="v_prediction", **options)
+    velocity = table(sampler, "default", 5, prediction_type="v_prediction", **options)
     assert velocity.coefficients[0, 1:3].tolist() == [0, -1]
 
 

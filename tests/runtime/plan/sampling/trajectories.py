@@ -37,6 +37,17 @@ CLASSES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dpm++_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
     "dpm++_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "dpm++_sde": ("DPMSolverSDEScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+}
+
+CONSISTENCY = ("lcm", "tcd")
+
+# What each schedule changes in that.
+OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "karras": {"use_karras_sigmas": True},
+    "sgm_uniform": {"timestep_spacing": "trailing", "use_karras_sigmas": False},
 }
 
 Array = NDArray[np.float64]
@@ -65,10 +76,10 @@ def follow(table: StepTable, *, dtype: type[np.floating[Any]] = np.float32) -> A
     return x.astype(np.float64)
 
 
-def scheduler_of(sampler: str, config: Mapping[str, Any], *, karras: bool = False) -> Any:
+def scheduler_of(sampler: str, config: Mapping[str, Any], schedule: str = "default") -> Any:
     """diffusers' scheduler for a sampler, configured as `from_config` does it."""
     name, overrides = CLASSES[sampler]
-    changes = {**overrides, **({"use_karras_sigmas": True} if karras else {})}
+    changes = {**overrides, **OVERRIDES[schedule]}
     # torch takes roots and ranges from vector code of the processor it finds. On some the last bit
     # is off, which rescaling to an SNR of 0 makes thousands of times as large: the reference would
     # be another one on each machine.
@@ -76,7 +87,26 @@ def scheduler_of(sampler: str, config: Mapping[str, Any], *, karras: bool = Fals
         mock.patch.object(torch.Tensor, "sqrt", _rounded_root),
         mock.patch.object(torch, "linspace", _rounded_range),
     ):
-        return getattr(diffusers, name).from_config(dict(config), **changes)
+        scheduler = getattr(diffusers, name).from_config(dict(config), **changes)
+    if sampler in CONSISTENCY and schedule == "sgm_uniform":
+        _space_evenly(scheduler)
+    return scheduler
+
+
+def _space_evenly(scheduler: Any) -> None:
+    """LCM and TCD have no trailing spacing of their own: they are given EulerDiscreteScheduler's,
+    as the cards of few-step models do it.
+    """
+    euler = diffusers.EulerDiscreteScheduler.from_config(
+        scheduler.config, **OVERRIDES["sgm_uniform"]
+    )
+    given = scheduler.set_timesteps
+
+    def set_timesteps(steps: int) -> None:
+        euler.set_timesteps(steps)
+        given(timesteps=euler.timesteps.int().tolist())
+
+    scheduler.set_timesteps = set_timesteps
 
 
 def _rounded_root(values: torch.Tensor) -> torch.Tensor:
