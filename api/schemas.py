@@ -3,7 +3,7 @@
 A type that stands for a type of the runtime is made from an instance of that by its `of`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,6 @@ from runtime.jobs.facts import WorkerState
 from runtime.jobs.protocol import JobStatus
 from runtime.plan import served
 from runtime.plan.parameters import LoraOffer
-from runtime.plan.text.weighting import unsupported
 
 
 class Schema(BaseModel):
@@ -138,8 +137,8 @@ class Job(Schema):
     )
 
     @classmethod
-    def of(cls, job: protocol.Job) -> "Job":
-        """The job as the API shows it."""
+    def of(cls, job: protocol.Job, warnings: Sequence[str]) -> "Job":
+        """The job as the API shows it, with warnings about its request."""
         return cls(
             job_id=job.job_id,
             status=job.status,
@@ -155,14 +154,8 @@ class Job(Schema):
             image=Image.of(job.image) if job.image else None,
             error=JobError.of(job.error) if job.error else None,
             cancel_requested=job.cancel_requested,
-            warnings=[*_warnings(job.request), *job.warnings],
+            warnings=[*warnings, *job.warnings],
         )
-
-
-def _warnings(request: Mapping[str, Any]) -> list[str]:
-    weighted = request["prompt_weighting"]
-    prompts = request["prompt"], request["negative_prompt"] or ""
-    return [each for prompt in prompts for each in unsupported(prompt, weighted=weighted)]
 
 
 def job_url(job_id: str) -> str:

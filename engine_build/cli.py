@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": "check a compiled target on the GPU that it is for",
     "presets": "list the presets of published models",
     "lora": "add, list and remove the LoRA packs of a model",
+    "embedding": "add, list and remove the embeddings (textual inversions) of a model",
 }
 
 FAILED = 1

@@ -20,9 +20,7 @@ from runtime.errors import RequestError
 from runtime.files import read_ahead, write_whole
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
-from runtime.plan.request import GenerateRequest
 from runtime.plan.served import served_by
-from runtime.plan.text.weighting import unsupported
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
     request = model.read(body_from_flags(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
-    _warn(request)
+    for warning in model.warnings(request.to_json()):
+        print(f"calotype: {warning}", file=sys.stderr)
     choice = choose(model.package, options.backend, find_devices())
     print(choice.note, file=sys.stderr)
     read_ahead(opened_files(model.package, choice.target))
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     text = infotext(plan, model.manifest, model.facts)
     picture = encode_picture(generator.decode(latents), request, text)
     if picture.warning:
-        print(picture.warning, file=sys.stderr)
+        print(f"calotype: {picture.warning}", file=sys.stderr)
     if arguments.latents:
         np.save(arguments.latents, latents, allow_pickle=False)
     _write(arguments.output, picture.content)
@@ -87,12 +86,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings that the command's flags and the environment make. Raises SettingsError."""
     flags = {"backend": arguments.backend} if arguments.backend else {}
     return read_settings({**flags, **({"verify_files": "true"} if arguments.verify_files else {})})
-
-
-def _warn(request: GenerateRequest) -> None:
-    for prompt in (request.prompt, request.negative_prompt or ""):
-        for warning in unsupported(prompt, weighted=request.prompt_weighting):
-            print(f"calotype: {warning}", file=sys.stderr)
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

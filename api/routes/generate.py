@@ -10,6 +10,7 @@ from api.errors import NotReady, problems
 from api.events import closing
 from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
+from api.routes.jobs import shown
 from api.schemas import Accepted, Job, job_url
 from api.services import Rooms, Services
 from runtime.errors import RequestError
@@ -89,7 +90,7 @@ async def generate(
         headers["Preference-Applied"] = f"wait={seconds}"
         job = await _wait(rooms.broker, job, seconds)
         if job.status.ended:
-            return _answer(Job.of(job), 200, headers)
+            return _answer(await shown(job, rooms), 200, headers)
     return _answer(Accepted.of(job), 202, headers)
 
 

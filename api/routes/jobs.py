@@ -1,21 +1,29 @@
 """`/api/jobs/{job_id}`: reads and cancels a job."""
 
+import asyncio
+
 from fastapi import APIRouter
 
 from api.errors import problems
 from api.schemas import Job
-from api.services import Rooms
+from api.services import Rooms, Services
+from runtime.jobs import protocol
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+
+async def shown(job: protocol.Job, rooms: Services) -> Job:
+    """A job as the API shows it."""
+    return Job.of(job, await asyncio.to_thread(rooms.model.warnings, job.request))
 
 
 @router.get("/{job_id}", responses=problems(404))
 async def get_job(job_id: str, rooms: Rooms) -> Job:
     """The job as it is now."""
-    return Job.of(await rooms.broker.job(job_id))
+    return await shown(await rooms.broker.job(job_id), rooms)
 
 
 @router.delete("/{job_id}", responses=problems(403, 404, 409))
 async def cancel_job(job_id: str, rooms: Rooms) -> Job:
     """Cancel a job: at once while it waits, before its next step while it is drawn."""
-    return Job.of(await rooms.broker.cancel(job_id))
+    return await shown(await rooms.broker.cancel(job_id), rooms)

@@ -10,12 +10,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine_build.checkpoint.sources import read_json
 from engine_build.checkpoint.weights import read_header, read_metadata
+from engine_build.lora.inversions import is_bundled
 from runtime.errors import SourceError
 from runtime.package.pack import Kind
 from runtime.package.tensors import READABLE, Tensor, map_tensors
@@ -78,6 +79,8 @@ class LoraFile:
     """Names of tensors that belong to no layer which we know how to read."""
     metadata: Mapping[str, str]
     """The metadata that the trainer wrote into the file."""
+    inversions: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors of the textual inversions that the file comes with."""
 
 
 def read_lora(path: Path) -> LoraFile:
@@ -95,14 +98,16 @@ def read_lora(path: Path) -> LoraFile:
             raise SourceError(f"{path}: {name} is stored as {stored.dtype}, expected {expected}")
     metadata = read_metadata(path)
     adapter = _adapter(path, metadata)
+    tensors = map_tensors(path)
+    inversions = {name: tensors.pop(name) for name in list(tensors) if is_bundled(name)}
     layers, unread = [], []
-    for module, found in _grouped(map_tensors(path)).items():
+    for module, found in _grouped(tensors).items():
         layer = _layer(module, {factor: tensor for factor, (_, tensor) in found.items()}, adapter)
         if layer is None:
             unread += [name for name, _ in found.values()]
         else:
             layers.append(layer)
-    return LoraFile(path, tuple(layers), tuple(sorted(unread)), metadata)
+    return LoraFile(path, tuple(layers), tuple(sorted(unread)), metadata, inversions)
 
 
 def _grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, tuple[str, Tensor]]]:

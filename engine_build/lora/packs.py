@@ -1,10 +1,6 @@
 """Puts LoRA packs into a model package, and takes them out: each at once, or not at all."""
 
-import re
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +9,11 @@ from safetensors.numpy import save_file
 from engine_build.lora.convert import convert
 from engine_build.lora.formats import read_lora
 from engine_build.lora.graphs import prepare
-from runtime.errors import PackageError, SourceError
-from runtime.files import put_in_place
+from engine_build.lora.inversions import bundled, write_vectors
+from engine_build.lora.staging import identity_of, staged
+from runtime.errors import PackageError
 from runtime.package.file_record import record_file
+from runtime.package.inversion import VECTORS_NAME
 from runtime.package.manifest import ModelPackage
 from runtime.package.pack import (
     FACTORS_NAME,
@@ -27,8 +25,6 @@ from runtime.package.pack import (
     write_pack,
 )
 from runtime.package.shelf import LoraShelf
-
-_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
     taken or a graph of the package is damaged.
     """
     file = read_lora(request.path)
-    identity = request.id or _id(request.path.stem)
+    identity = request.id or identity_of(request.path.stem)
     place = package.path / FOLDER / identity
     if place.exists():
         raise PackageError(
@@ -63,11 +59,15 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
     triggers = request.triggers
     if triggers is None:
         triggers = file.metadata.get("modelspec.trigger_phrase", "")
+    words = bundled(request.path, file.inversions, package.manifest)
     prepare(package)  # A server may draw with the pack as soon as that is there.
-    with _staged(place) as folder:
+    with staged(place) as folder:
         save_file(dict(conversion.factors), folder / FACTORS_NAME)
         # safetensors lets only its owner read it, and a server may run as another.
         (folder / FACTORS_NAME).chmod(0o644)
+        files = {FACTORS_NAME: record_file(folder / FACTORS_NAME)}
+        if words:
+            files[VECTORS_NAME] = write_vectors(folder, words)
         record = PackRecord(
             id=identity,
             name=request.name or title or identity,
@@ -77,7 +77,8 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
             source=PackSource(request.reference, record_file(request.path).sha256),
             targets=conversion.targets,
             not_covered=conversion.not_covered,
-            files={FACTORS_NAME: record_file(folder / FACTORS_NAME)},
+            files=files,
+            words=tuple(each.word for each in words),
         )
         write_pack(folder, record)
     return read_pack(place)
@@ -92,23 +93,3 @@ def remove_pack(package: ModelPackage, identity: str) -> None:
         raise PackageError(f"{package.manifest.name} has no LoRA {identity!r} (found: {found})")
     with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as retired:
         place.rename(Path(retired) / identity)
-
-
-def _id(stem: str) -> str:
-    identity = _NOT_IN_AN_ID.sub("_", stem).strip("._-")[:64]
-    if not identity:
-        raise SourceError(f"{stem!r} gives no id for the pack; name it with --id")
-    return identity
-
-
-@contextmanager
-def _staged(place: Path) -> Iterator[Path]:
-    """A folder that becomes `place` when the block ends well, and is gone otherwise."""
-    place.parent.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        put_in_place(folder, place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

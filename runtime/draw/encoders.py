@@ -45,16 +45,17 @@ class TextEncoders:
             self._open()
 
     def encode(self, prompt: Prompt, loras: LoraSet) -> Conditioning:
-        """The conditioning of a prompt while a LoRA set acts. Encoders put aside are opened, and
+        """The conditioning of a prompt while a LoRA set acts, and the prompt's textual inversions
+        are in their rows. Encoders put aside are opened, and
         stay open until `rest`.
 
-        Raises PackageError for a LoRA that cannot be read, and BackendError, also where encoders
-        that were put aside find no room.
+        Raises PackageError for a LoRA or an embedding that cannot be read, and BackendError, also
+        where encoders that were put aside find no room.
         """
         if not self._engines:
             self._open_for_prompt()
         for switch in self._switches:
-            switch.apply(loras)
+            switch.apply(loras, prompt.rows)
         return self._family.encode(prompt, self._engines)
 
     def rest(self) -> None:

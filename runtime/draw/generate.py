@@ -86,7 +86,7 @@ class Generator:
         for LoRAs, and BackendError.
         """
         self._served.check(plan)
-        if plan.loras:
+        if plan.replaces_weights:
             self.backend.check_loras()
             self._text_backend.check_loras()
         self.effective_weights.open(plan.loras)

@@ -117,35 +117,5 @@ def read_parameters_text(path: Path) -> str:
     """The A1111 text that a picture carries; empty where there is none."""
     with Image.open(path) as image:
         image.load()
-<<<<<<< HEAD
         found: Any = image.info.get(TEXT_KEY)
         return exif_comment(image) if found is None else str(found)
-=======
-        if TEXT_KEY in image.info:
-            return str(image.info[TEXT_KEY])
-        comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    return bytes(comment).removeprefix(_UTF16).decode("utf-16-be")
-
-
-def parameters_text(request: GenerateRequest, model: str) -> str:
-    """The request in A1111's form: prompt, negative prompt, then one line of settings."""
-    settings = {
-        "Steps": request.steps,
-        "Sampler": _SAMPLER_TITLES.get(request.sampler, request.sampler),
-        "Schedule type": _SCHEDULE_TITLES.get(request.schedule, "Automatic"),
-        "CFG scale": request.cfg_scale,
-        "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model": model,
-        "Clip skip": request.clip_skip + 2 if request.clip_skip else None,
-        "CFG Rescale phi": request.guidance_rescale or None,
-    }
-    loras = "".join(f" <lora:{lora.id}:{lora.weight:g}>" for lora in request.loras)
-    lines = [request.prompt + loras]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(
-        ", ".join(f"{name}: {value}" for name, value in settings.items() if value is not None)
-    )
-    return "\n".join(lines)
->>>>>>> 64a467e (Draw few-step models: sgm_uniform, lcm and tcd)

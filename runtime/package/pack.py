@@ -17,6 +17,7 @@ from runtime.errors import PackageError
 from runtime.files import write_whole
 from runtime.package.file_record import FileRecord, file_fault
 from runtime.package.hashes import KnownHashes
+from runtime.package.inversion import Inversion, Word, inversions_of, word_fault
 from runtime.package.manifest import Manifest
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.tensors import Tensor, map_tensors
@@ -74,6 +75,8 @@ class PackRecord:
     not_covered: tuple[str, ...]
     """Layers of the source that match no parameter of this package, and so have no effect."""
     files: Mapping[str, FileRecord]
+    words: tuple[Word, ...] = ()
+    """Textual inversions that came with the LoRA."""
     format: int = FORMAT
 
     @property
@@ -97,6 +100,11 @@ class LoraPack:
     def id(self) -> str:
         """The name of the pack in requests."""
         return self.record.id
+
+    @property
+    def inversions(self) -> tuple[Inversion, ...]:
+        """The textual inversions that came with the LoRA."""
+        return inversions_of(self.record.words, self.digest, self.path, self.record.files)
 
     def factors(self) -> dict[str, Tensor]:
         """Check the factors' file and map it into memory; the mapping outlives a removed pack.
@@ -147,7 +155,7 @@ def fit_fault(record: PackRecord, manifest: Manifest) -> str | None:
                 f"{record.id}: {target.parameter} is {list(parameter.shape)}, "
                 f"expected {list(target.shape)}; {remedy}"
             )
-    return None
+    return next(filter(None, (word_fault(word, manifest) for word in record.words)), None)
 
 
 def _place(directory: Path) -> tuple[str, str]:

@@ -6,18 +6,21 @@ generator.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from runtime.package.manifest import Manifest, ModelPackage, TokenizerRecord, load_package
 from runtime.package.pack import LoraPack
-from runtime.package.shelf import LoraShelf
+from runtime.package.shelf import InversionShelf, LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.families.family import Facts, Family
 from runtime.plan.parameters import LoraOffer, parameters_schema
 from runtime.plan.plan import Plan, make_plan
 from runtime.plan.request import GenerateRequest, read_request
+from runtime.plan.text.inversions import unknown_words
 from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.plan.text.weighting import unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Model:
     family: Family
     tokenizers: Mapping[str, PromptTokenizer]
     shelf: LoraShelf
+    inversions: InversionShelf
 
     @property
     def name(self) -> str:
@@ -65,11 +69,34 @@ class Model:
         packs = self.shelf.packs()
         return self._plan(read_request(body, self.parameters(self._offers(packs))), packs)
 
+    def warnings(self, request: Mapping[str, Any]) -> list[str]:
+        """Sentences about what is text in a complete request's prompts and may not be meant so.
+        Lists the shelves where a prompt has `embedding:` in it."""
+        warnings: list[str] = []
+        for prompt in (request["prompt"], request["negative_prompt"] or ""):
+            warnings += unsupported(prompt, weighted=request["prompt_weighting"])
+            if unknown_words(prompt, ()):
+                warnings += unknown_words(prompt, self._words(request["loras"]))
+        return warnings
+
+    def _words(self, loras: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The names of the textual inversions of the model, and of those LoRAs."""
+        named = {choice["id"] for choice in loras}
+        bundled = [pack.inversions for pack in self.shelf.packs() if pack.id in named]
+        return [each.name for each in chain(self.inversions.inversions(), *bundled)]
+
     def _offers(self, packs: Sequence[LoraPack]) -> tuple[LoraOffer, ...]:
         return tuple(LoraOffer.of(pack.record) for pack in packs) if self.facts.loras else ()
 
     def _plan(self, request: GenerateRequest, packs: Sequence[LoraPack]) -> Plan:
-        return make_plan(request, self.manifest, self.family, self.tokenizers, packs)
+        return make_plan(
+            request,
+            self.manifest,
+            self.family,
+            self.tokenizers,
+            packs,
+            inversions=self.inversions.inversions(),
+        )
 
 
 def open_model(engines: Path, name: str, *, anew: bool = False) -> Model:
@@ -90,6 +117,7 @@ def model_of(package: ModelPackage) -> Model:
             for key, record in package.manifest.tokenizers.items()
         },
         shelf=LoraShelf(package),
+        inversions=InversionShelf(package),
     )
 
 

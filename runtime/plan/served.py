@@ -71,6 +71,8 @@ class Served:
         faults += self._text_faults(plan.prompts)
         if plan.loras and self.fixed_weights:
             faults.append(Fault("/loras", self.fixed_weights))
+        if plan.has_inversions and self.fixed_weights:
+            faults.append(Fault("/prompt", f"it names an embedding: {self.fixed_weights}"))
         if faults:
             raise RequestError.of(faults)
 
@@ -123,7 +125,7 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
     sizes = [_sizes(profile, scale) for profile in engine.profiles]
     fixed = (
         f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
-        f"LoRAs; compile it without --fixed-weights"
+        f"LoRAs or embeddings; compile it without --fixed-weights"
     )
     return Served(
         limits=BatchLimits(

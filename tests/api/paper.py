@@ -14,7 +14,7 @@ from api.services import Services
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.supervisor import Supervisor
 from runtime.package.manifest import ModelPackage
-from runtime.package.shelf import LoraShelf
+from runtime.package.shelf import InversionShelf, LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.model import Model
 from runtime.wire.options import WorkerOptions
@@ -52,6 +52,7 @@ def _services() -> Services:
         family=family,
         tokenizers={},
         shelf=LoraShelf(package),
+        inversions=InversionShelf(package),
     )
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)

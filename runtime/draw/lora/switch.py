@@ -4,6 +4,7 @@ from typing import Protocol
 
 from runtime.backends.low_rank import Weights
 from runtime.draw.lora.weights import EffectiveWeights
+from runtime.package.inversion import Rows
 from runtime.package.pack import LoraSet
 
 
@@ -16,7 +17,7 @@ class Adaptable(Protocol):
 
 
 class LoraSwitch:
-    """One network, and the LoRA set that is on the network."""
+    """One network, with the LoRA set and the textual inversions that are on the network."""
 
     def __init__(self, effective: EffectiveWeights, role: str, network: Adaptable) -> None:
         """The network is as it was opened, without LoRAs."""
@@ -25,15 +26,20 @@ class LoraSwitch:
         self._network = network
         self.loaded: LoraSet | None = ()
         """None: unknown, since a switch failed halfway."""
+        self._rows: Rows = ()
 
-    def apply(self, loras: LoraSet) -> None:
-        """Let exactly this set act.
+    def apply(self, loras: LoraSet, rows: Rows = ()) -> None:
+        """Let exactly this set act, and these `rows` hold vectors, of which other networks' have
+        no effect.
 
         Raises PackageError, with the network unchanged, and BackendError, with the set unknown.
         """
-        if loras == self.loaded:
+        own = tuple(row for row in rows if row.role == self._role)
+        if loras == self.loaded and own == self._rows:
             return
         weights = self._effective.of(loras, self._role)
+        if own:
+            weights = self._effective.with_rows(own, weights)
         self.loaded = None
         self._network.replace_weights(weights)
-        self.loaded = loras
+        self.loaded, self._rows = loras, own

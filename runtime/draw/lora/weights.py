@@ -12,10 +12,11 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from runtime.backends.low_rank import LowRankUpdate, Weight, Weights
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, merged
 from runtime.draw.lora.deltas import Factors, is_low_rank, laid, low_rank
 from runtime.draw.recent import Recent
 from runtime.errors import PackageError
+from runtime.package.inversion import Rows, table_of
 from runtime.package.manifest import ModelPackage
 from runtime.package.pack import AdaptedParameter, Kind, LoraPack, LoraSet, fit_fault
 from runtime.package.tensors import Tensor, stored
@@ -82,6 +83,21 @@ class EffectiveWeights:
             weights = self._merge(acting, role)
             self._kept.keep(key, weights)
         return weights
+
+    def with_rows(self, rows: Rows, weights: Weights) -> Weights:
+        """New values of a role's initializers, with its token embedding's `rows`, which are all of
+        one role, holding their vectors.
+
+        Raises PackageError for an embedding that cannot be read.
+        """
+        role, manifest = rows[0].role, self._package.manifest
+        name = manifest.roles[role].parameters[table_of(manifest, role)].initializer
+        base = merged(weights.get(name, self._base(role)[name]))
+        vectors = {row.inversion: row.inversion.of(role) for row in rows}
+        table = base.values.copy()
+        for row in rows:
+            table[row.token] = stored(vectors[row.inversion][row.index], base.dtype)
+        return {**weights, name: Tensor(base.dtype, table)}
 
     def _merge(self, loras: LoraSet, role: str) -> Weights:
         parts: dict[str, list[tuple[LoraPack, AdaptedParameter, float]]] = defaultdict(list)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Engine
+from runtime.package.inversion import Rows
 from runtime.package.manifest import Manifest
 from runtime.plan.request import GenerateRequest
 from runtime.plan.sampling.table import StepTable
@@ -42,6 +43,8 @@ class Facts:
     """True when weights in a prompt act by default. A request can set that for every family."""
     flows: bool = False
     """True for models of velocities, whose one schedule no sampler of `SAMPLERS` makes."""
+    inversions: tuple[tuple[str, str], ...] = ()
+    """The text encoders that textual inversions have vectors for, each with its tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Prompt:
     """Index of the text encoder's hidden state, counted from the last (CLIP alone has a choice)."""
     zeroed: bool = False
     """True for a conditioning of zeros in this prompt's shape: SDXL's absent negative prompt."""
+    rows: Rows = ()
+    """Rows of token embeddings that hold vectors of the prompt's textual inversions."""
 
     def of(self, tokenizer: str) -> tuple[Chunk, ...]:
         """The chunks for one tokenizer."""

@@ -44,6 +44,7 @@ class Sdxl:
             loras=True,
             clip_skip=True,
             weighted_by_default=True,
+            inversions=ENCODERS,
         )
 
     def prompts(

@@ -35,6 +35,8 @@ class Chunk:
 class _Token:
     id: int
     weight: float
+    joined: bool = False
+    """True where the token must stay in the chunk of the one before it."""
 
 
 def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, ...]:
@@ -48,7 +50,11 @@ def chunk(pieces: Sequence[Piece], tokenizer: PromptTokenizer) -> tuple[Chunk, .
         if isinstance(piece, Break):
             sections.append([])
         else:
-            sections[-1] += [_Token(token, piece.weight) for token in tokenizer.ids(piece.text)]
+            sections[-1] += [
+                _Token(token, piece.weight, joined=place > 0)
+                for unit in tokenizer.units(piece.text)
+                for place, token in enumerate(unit)
+            ]
     if len(sections) > 1 and not sections[-1]:
         sections.pop()
     room = tokenizer.spec.room
@@ -125,6 +131,9 @@ def _split(tokens: Sequence[_Token], room: int, comma: int | None) -> Iterator[S
 def _end(tokens: Sequence[_Token], start: int, room: int, comma: int | None) -> int:
     """End index of a full chunk: at its last comma within COMMA_REACH, else where its room ends."""
     full = start + room
+    if tokens[full].joined:
+        # As in the web UI: a word that does not fit begins the next chunk, wherever commas are.
+        return next(end for end in range(full, start, -1) if not tokens[end].joined)
     # As in the web UI: where a comma is the first that does not fit, what it ends stays whole.
     if tokens[full].id != comma:
         for end in range(full, max(start, full - COMMA_REACH), -1):

@@ -3,13 +3,16 @@
 chunks.py makes an encoder's input of the ids.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from tokenizers import Tokenizer
 
 from runtime.errors import PackageError
+from runtime.plan.text.words import Words, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,11 @@ class TokenizerSpec:
 class PromptTokenizer:
     """Token ids of a text, and of nothing but the text. Made by `load`; threads may share one."""
 
-    def __init__(self, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, spec: TokenizerSpec, words: Words = MappingProxyType({})
+    ) -> None:
         self._tokenizer = tokenizer
+        self._words = words
         self.spec = spec
 
     @classmethod
@@ -53,6 +59,19 @@ class PromptTokenizer:
         tokenizer.no_padding()
         _check(path, tokenizer, spec)
         return cls(tokenizer, spec)
+
+    def knowing(self, words: Words) -> "PromptTokenizer":
+        """This tokenizer with words that have tokens of their own."""
+        return PromptTokenizer(self._tokenizer, self.spec, words)
+
+    def units(self, text: str) -> Iterator[tuple[int, ...]]:
+        """The text's token ids as `ids` has them, each alone, but for those of a word: they must
+        stay in one chunk."""
+        for piece in split(text, self._words):
+            if isinstance(piece, str):
+                yield from ((token,) for token in self.ids(piece))
+            else:
+                yield piece
 
     def ids(self, text: str) -> list[int]:
         """The text's token ids, of any number, with nothing put before or after them.

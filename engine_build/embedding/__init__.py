@@ -1,0 +1,1 @@
+"""Textual inversions: from files as trainers write them to packs of a model."""

@@ -1,0 +1,29 @@
+"""Files of textual inversions as trainers write them, small and random."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tests.tiny.models import TEXT_WIDTHS
+
+SPREAD = 0.6
+"""As wide as the tiny encoders' own embeddings are: a picture shows each vector."""
+
+
+def vectors(
+    count: int, widths: tuple[int, int] = TEXT_WIDTHS, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """`count` vectors for each of SDXL's encoders, by kohya's names."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn((count, width), generator=generator) * SPREAD
+        for name, width in zip(("clip_l", "clip_g"), widths, strict=True)
+    }
+
+
+def save(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
+    """Write a file as it is published."""
+    save_file(dict(tensors), path)
+    return path
