@@ -1,11 +1,15 @@
 """Files of textual inversions as trainers write them, small and random."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from engine_build.embedding.packs import add_embedding
+from runtime.package.inversion import Inversion, table_of
+from runtime.package.manifest import ModelPackage
 from tests.tiny.models import TEXT_WIDTHS
 
 SPREAD = 0.6
@@ -21,6 +25,18 @@ def vectors(
         name: torch.randn((count, width), generator=generator) * SPREAD
         for name, width in zip(("clip_l", "clip_g"), widths, strict=True)
     }
+
+
+def add_word(package: ModelPackage, name: str, count: int, seed: int = 0) -> Inversion:
+    """Give a model's package a word with vectors of its encoders' widths."""
+    manifest = package.manifest
+    first, second = (
+        manifest.roles[role].parameters[table_of(manifest, role)].shape[1]
+        for role in ("text_encoder", "text_encoder_2")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = save(Path(folder) / f"{name}.safetensors", vectors(count, (first, second), seed))
+        return add_embedding(package, path, None)
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:

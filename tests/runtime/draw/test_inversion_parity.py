@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build.embedding.packs import add_embedding
+from engine_build.embedding.packs import add_embedding, remove_embedding
 from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.draw.generate import Generator
+from runtime.errors import PackageError
 from runtime.package.manifest import read_package
 from tests.parity import assert_changed, assert_same, generator_of, ours
 from tests.runtime.draw.test_weighted_parity import BODY, reference
@@ -146,3 +147,37 @@ def test_prompts_without_words_are_as_before(generator: Generator, tiny_package:
     ours(generator, body("ink", "crude"))
     found, expected = ours(generator, plain), ours(generator_of(tiny_package, "tiny"), plain)
     np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_what_is_kept_depends_on_the_vectors(generator: Generator, tmp_path: Path) -> None:
+    """An unlike prompt in the same request keeps its conditioning; so does one that returns."""
+    package = generator.model.package
+    path = tmp_path / "wet.safetensors"
+
+    def lookups(*arguments: str) -> tuple[int, int]:
+        before = generator.conditioner.lookups
+        generator.conditioning(generator.model.plan(generator.model.read(body(*arguments))))
+        made = generator.conditioner.lookups.since(before)
+        return made.hits, made.misses
+
+    assert lookups("a wet apple", "a dry apple") == (0, 2)
+    add_embedding(package, save(path, vectors(2, seed=3)), None)
+    assert lookups("a wet apple", "a dry apple") == (1, 1)
+    assert lookups("a wet apple", "a dry apple") == (2, 0)
+    remove_embedding(package, "wet")
+    assert lookups("a wet apple", "a dry apple") == (2, 0)
+    add_embedding(package, save(path, vectors(2, seed=4)), None)
+    assert lookups("a wet apple", "a dry apple") == (1, 1)
+
+
+def test_vectors_that_were_damaged_since_fail_the_picture(
+    generator: Generator, tmp_path: Path
+) -> None:
+    package = generator.model.package
+    made = add_embedding(package, save(tmp_path / "torn.safetensors", vectors(1)), None)
+    made.path.write_bytes(made.path.read_bytes()[:-4])
+    with pytest.raises(PackageError, match=r"bytes, expected .* remove torn and add it again"):
+        ours(generator, body("a torn apple", "blurry"))
+    remove_embedding(package, "torn")
+    found = ours(generator, body("a torn apple", "blurry"))
+    assert np.isfinite(found[0]).all()

@@ -30,6 +30,7 @@ from tests.fakes.onnxruntime import (
     FakeSession,
 )
 from tests.fakes.provider import BODY, Machine, drawn
+from tests.tiny.embedding_files import add_word
 
 
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
@@ -50,6 +51,32 @@ def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
         ours = drawn(generator, **body)
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max(), body
     assert generator.decode(ours).shape == (64, 64, 3)
+
+
+def test_embeddings_are_those_of_the_cpu_and_leave_nothing_behind(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In prompts with and without one, beside a LoRA on the same encoder, and in company."""
+    add_word(model.package, "ink", 3)
+    add_word(model.package, "oil", 2, seed=1)
+    lora = [{"id": "lora3", "weight": 1.0}]
+    bodies: list[dict[str, object]] = [
+        {},
+        {"prompt": "ink, a red heart"},
+        {"prompt": "a heart", "negative_prompt": "(oil:1.2)", "cfg_scale": 3.0},
+        {"prompt": "ink, a red heart", "loras": lora},
+        {"loras": lora},
+        {"prompt": "oil, a red heart"},
+        {},
+    ]
+    reference = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
+    generator = Generator(model, Machine(monkeypatch).backend(model, target))
+    found = [drawn(generator, **body) for body in bodies]
+    for body, ours in zip(bodies, found, strict=True):
+        theirs = drawn(reference, **body)
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max(), body
+    np.testing.assert_array_equal(found[0], found[-1])
+    assert all(np.abs(found[0] - other).max() > 0.01 for other in found[1:-1])
 
 
 def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(

@@ -37,6 +37,7 @@ from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
 from tests.fakes.machine import Machine, streams_used
 from tests.fakes.tensorrt import FakeContext, FakeSpecialization, FakeWeights
 from tests.runtime.package.targets import Made, add_target
+from tests.tiny.embedding_files import add_word
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
 SMALL = Made(sizes=((64, 64),))
@@ -114,6 +115,39 @@ def test_a_picture_is_that_of_onnx_runtime(
     assert close(found, expected)
     pixels, theirs = generator.decode(found), reference.decode(expected)
     assert np.abs(pixels.astype(int) - theirs).max() <= 1
+
+
+def test_embeddings_are_those_of_the_cpu_and_leave_nothing_behind(
+    model: Model, reference: Generator, targets: Callable[[Made], Target]
+) -> None:
+    """In prompts with and without one, beside a LoRA on the same encoder, and in company."""
+    add_word(model.package, "ink", 3)
+    add_word(model.package, "oil", 2, seed=1)
+    lora = [{"id": "lora3", "weight": 1.0}]
+    bodies: list[dict[str, object]] = [
+        {},
+        {"prompt": "ink, a red heart"},
+        {"prompt": "a heart", "negative_prompt": "(oil:1.2)", "cfg_scale": 3.0},
+        {"prompt": "ink, a red heart", "loras": lora},
+        {"loras": lora},
+        {"prompt": "oil, a red heart"},
+        {},
+    ]
+    generator = Machine().generator(model, targets(SMALL))
+    found = [drawn(generator, **body) for body in bodies]
+    for body, ours in zip(bodies, found, strict=True):
+        assert close(ours, drawn(reference, **body)), body
+    assert close(found[0], found[-1])
+    assert all(np.abs(found[0] - other).max() > 0.01 for other in found[1:-1])
+
+
+def test_a_target_of_fixed_weights_takes_no_embedding(
+    model: Model, targets: Callable[[Made], Target]
+) -> None:
+    add_word(model.package, "tar", 1)
+    generator = Machine().generator(model, targets(Made(sizes=((64, 64),), fixed_weights=True)))
+    with pytest.raises(RequestError, match=r"names an embedding: the target .* fixed weights"):
+        drawn(generator, prompt="a heart of tar")
 
 
 def test_samples_that_come_and_go_are_each_as_alone(
