@@ -3,7 +3,8 @@
 The vectors of SDXL's two encoders are called `clip_l` and `clip_g` by kohya's scripts
 (sdxl_train_textual_inversion.py), AUTOMATIC1111's web UI and OneTrainer, and `text_encoders_0` and
 `text_encoders_1` by diffusers' advanced training scripts. A file for a model of one encoder has one
-tensor: `emb_params` (kohya, the web UI), `string_to_param.*`, or the word itself (diffusers).
+tensor: `emb_params` (kohya, the web UI), `string_to_param.*`, or the word itself (diffusers, whose
+textual_inversion_sdxl.py writes two such files).
 """
 
 from collections import defaultdict
@@ -38,9 +39,10 @@ _BUNDLED = "bundle_emb."
 _OTHERS = {
     768: "of Stable Diffusion 1.x",
     1024: "of Stable Diffusion 2.x",
+    1280: "of SDXL's second text encoder",
     4096: "of a model with T5",
 }
-"""The models whose only text encoder is this wide."""
+"""The models of which a file with one tensor this wide is."""
 
 
 @dataclass(frozen=True, slots=True)

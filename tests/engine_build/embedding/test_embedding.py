@@ -1,15 +1,21 @@
 """`engine-build embedding`, and the files of trainers that it reads or refuses."""
 
+import contextlib
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from engine_build.cli import run
 from engine_build.embedding.packs import add_embedding, remove_embedding
+from engine_build.lora.inversions import read_embedding
 from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.errors import PackageError, SourceError
 from runtime.package.adaptable import adaptable_graphs
@@ -69,6 +75,10 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "stable diffusion 2": (
         lambda _: {"<ink>": torch.zeros(1024)},
         r"an embedding of Stable Diffusion 2.x",
+    ),
+    "one file of diffusers' two": (
+        lambda _: {"<ink>": torch.zeros(2, 1280)},
+        "of SDXL's second text encoder, with vectors 1280 wide alone; SDXL needs clip_l and clip_g",
     ),
     "one encoder": (
         lambda own: {"clip_g": own["clip_g"]},
@@ -230,3 +240,33 @@ def test_embeddings_of_a_lora_that_are_refused(
     with pytest.raises(SourceError, match=message):
         add_pack(demo, LoraRequest(path, "lit"))
     assert LoraShelf(demo).packs() == ()
+
+
+DTYPES = st.sampled_from(["F32", "F16", "BF16", "F64", "I64", "U8", "F9", "", None, 7])
+SIZES = st.integers(-2, 80) | st.sampled_from([2**31, 2**63, 2.5, "2", None])
+NAMES = st.sampled_from(["clip_l", "clip_g", "text_encoders_0", "text_encoders_1", "emb_params"])
+ENTRY = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": DTYPES,
+        "shape": st.lists(SIZES, max_size=3) | st.none(),
+        "data_offsets": st.lists(SIZES, max_size=3) | st.none(),
+    },
+)
+HEADER = st.dictionaries(NAMES | st.text(max_size=4), ENTRY | st.none() | st.integers())
+
+
+@given(
+    header=HEADER | st.lists(st.none()) | st.binary(max_size=40),
+    body=st.binary(max_size=80),
+    longer=st.sampled_from([0, 0, 0, 1, -1, 2**40]),
+)
+def test_a_file_that_lies_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, header: object, body: bytes, longer: int
+) -> None:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path = tmp_path_factory.getbasetemp() / "lying.safetensors"
+    path.write_bytes(struct.pack("<Q", max(0, len(raw) + longer)) + raw + body)
+    with contextlib.suppress(SourceError):
+        read = read_embedding(path, "ink", 75)
+        assert 1 <= read.word.vectors <= 75
