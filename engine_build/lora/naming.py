@@ -30,15 +30,19 @@ class Naming:
                 f"{manifest.name} is of the family {manifest.family}, which takes no LoRAs here; "
                 f"those that do: {known}"
             )
-        self._places = {_flat(name): place for name, place in spellings(manifest)}
+        self._places = {canonical(name): place for name, place in spellings(manifest)}
 
     def place(self, module: str) -> Place | None:
         """The place of a layer in this package, None where the package has no such layer."""
-        return self._places.get(_flat(module.removeprefix("base_model.model.")))
+        return self._places.get(canonical(module))
 
 
-def _flat(name: str) -> str:
-    """The form in which names are compared: kohya's scripts write underscores for dots, and
-    diffusers once put `processor` in between.
+def canonical(module: str) -> str:
+    """The form in which names of layers are compared: equal for all spellings of one path.
+
+    PEFT wraps a network as `base_model.model.`, kohya's scripts and LyCORIS write underscores for
+    dots, and diffusers once put `processor` in between. The prefix of the network and the numbering
+    of its blocks are part of the path: `Naming` knows what they mean.
     """
-    return name.replace(".processor.", ".").replace(".", "_")
+    path = module.removeprefix("base_model.model.")
+    return path.replace(".processor.", ".").replace(".", "_")
