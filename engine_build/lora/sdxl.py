@@ -1,104 +1,130 @@
-"""The names that LoRA files have for the layers of SDXL: diffusers' and Stability's (SGM)."""
+"""The names that LoRA files have for the layers of SDXL.
 
-import re
-from collections.abc import Iterator
+Each row of the table was read in the program that writes it: kohya-ss/sd-scripts
+(networks/lora.py), KohakuBlueleaf/LyCORIS (lycoris/wrapper.py, kohya.py), huggingface/diffusers
+(loaders/lora_conversion_utils.py), Nerogar/OneTrainer (modules/util/convert_lora_util.py and, for
+its OMI files, its older modules/util/convert/lora), bghira/SimpleTuner
+(helpers/training/save_hooks.py), and Comfy-Org/ComfyUI (comfy/lora.py), which reads them all.
+"""
 
-from runtime.package.manifest import Manifest
+from collections.abc import Collection, Iterator
+
+from engine_build.checkpoint.single_file.stability import stability_modules
+from engine_build.lora.family import FamilyNames, Numbering, Prefix
 
 FAMILY = "sdxl"
-
-# By a text encoder's role: its prefix in kohya's files, and in diffusers'.
-_ENCODERS = {
-    "text_encoder": ("lora_te1", "text_encoder"),
-    "text_encoder_2": ("lora_te2", "text_encoder_2"),
-}
 
 # Names that diffusers once had for the projections of CLIP's attention.
 _OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
-_SGM_WHOLE = {
-    "conv_in": "input_blocks.0.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
 
-_SGM_RESNET = {
-    "conv1": "in_layers.2",
-    "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
-}
+def _diffusers(modules: Collection[str]) -> Iterator[tuple[str, str]]:
+    for module in modules:
+        yield module, module
+        # The attention processors of old diffusers have `to_out`.
+        yield module.removesuffix(".0"), module
 
-_BLOCK = re.compile(
-    r"(?P<side>down|up)_blocks\.(?P<block>\d+)\.(?P<what>\w+)\.(?P<index>\d+)\.(?P<rest>.+)"
+
+def _stability(modules: Collection[str]) -> Iterator[tuple[str, str]]:
+    yield from stability_modules(modules).items()
+
+
+def _transformers(modules: Collection[str]) -> Iterator[tuple[str, str]]:
+    for module in modules:
+        path, dot, layer = module.rpartition(".")
+        for name in (module, path + dot + _OLD_PROJECTIONS.get(layer, layer)):
+            yield name, module
+            # transformers 5 saves without this prefix.
+            yield name.removeprefix("text_model."), module
+
+
+def _unread(_modules: Collection[str]) -> Iterator[tuple[str, str]]:
+    yield from ()
+
+
+_UNET = (
+    Numbering(
+        "diffusers",
+        ("down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "add_embedding.", "conv_"),
+        _diffusers,
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+    ),
+    Numbering(
+        "Stability",
+        ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out."),
+        _stability,
+        "input_blocks.4.1.transformer_blocks.0.attn1.to_q",
+    ),
 )
-_MIDDLE = re.compile(r"mid_block\.(?P<what>\w+)\.(?P<index>\d+)\.(?P<rest>.+)")
+_CLIP = (
+    Numbering(
+        "transformers",
+        ("text_model.", "encoder.layers.", "embeddings.", "text_projection"),
+        _transformers,
+        "text_model.encoder.layers.0.self_attn.q_proj",
+    ),
+    Numbering("OpenCLIP", ("transformer.resblocks.",), _unread),
+)
 
 
-def spellings(manifest: Manifest) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Every name that a file may have for a layer, with the role and the parameter that it is."""
-    denoiser = _modules(manifest, "denoiser")
-    for module in denoiser:
-        place = "denoiser", f"{module}.weight"
-        for name in (module, module.removesuffix(".0")):
-            yield name, place
-            yield f"unet.{name}", place
-            yield f"lora_unet.{name}", place
-        sgm = _sgm(module, denoiser)
-        if sgm is not None:
-            yield f"lora_unet.{sgm}", place
-            yield f"diffusion_model.{sgm}", place
-    for role, (kohya, diffusers) in _ENCODERS.items():
-        for module in _modules(manifest, role):
-            place = role, f"{module}.weight"
-            yield f"{kohya}.{module}", place
-            for name in _encoder_names(module):
-                yield f"{diffusers}.{name}", place
+def _unet(text: str, diffusers: str = "", stability: str = "") -> Prefix:
+    written = {"diffusers": diffusers, "Stability": stability}
+    return Prefix(text, "denoiser", {title: who for title, who in written.items() if who})
 
 
-def _modules(manifest: Manifest, role: str) -> frozenset[str]:
-    """The layers that a low-rank change can lie on: those with a matrix or a kernel."""
-    return frozenset(
-        name.removesuffix(".weight")
-        for name, parameter in manifest.roles[role].parameters.items()
-        if name.endswith(".weight") and len(parameter.shape) >= 2
-    )
+def _encoders(first: str, second: str, who: str) -> tuple[Prefix, Prefix]:
+    written = {"transformers": who}
+    return Prefix(first, "text_encoder", written), Prefix(second, "text_encoder_2", written)
 
 
-def _encoder_names(module: str) -> Iterator[str]:
-    path, _, layer = module.rpartition(".")
-    for name in (module, f"{path}.{_OLD_PROJECTIONS.get(layer, layer)}"):
-        yield name
-        # transformers 5 saves without this prefix.
-        yield name.removeprefix("text_model.")
-
-
-def _sgm(module: str, modules: frozenset[str]) -> str | None:
-    """Stability's name of a layer of the UNet; SGM numbers blocks through all levels."""
-    if module in _SGM_WHOLE:
-        return _SGM_WHOLE[module]
-    middle = _MIDDLE.fullmatch(module)
-    if middle:
-        position = 1 if middle["what"] == "attentions" else 2 * int(middle["index"])
-        return f"middle_block.{position}.{_SGM_RESNET.get(middle['rest'], middle['rest'])}"
-    match = _BLOCK.fullmatch(module)
-    if match is None:
-        return None
-    layers = len({name.split(".")[3] for name in modules if _is_first_resnet(name)})
-    block, index, rest = int(match["block"]), int(match["index"]), match["rest"]
-    if match["side"] == "down":
-        number = 1 + block * (layers + 1) + (layers if match["what"] == "downsamplers" else index)
-        place = "1" if match["what"] == "attentions" else "0"
-        rest = "op" if match["what"] == "downsamplers" else _SGM_RESNET.get(rest, rest)
-        return f"input_blocks.{number}.{place}.{rest}"
-    number = block * (layers + 1) + (layers if match["what"] == "upsamplers" else index)
-    attends = any(name.startswith(f"up_blocks.{block}.attentions.") for name in modules)
-    part = {"resnets": 0, "attentions": 1, "upsamplers": 2 if attends else 1}[match["what"]]
-    return f"output_blocks.{number}.{part}.{_SGM_RESNET.get(rest, rest)}"
-
-
-def _is_first_resnet(name: str) -> bool:
-    return name.startswith("down_blocks.0.resnets.")
+NAMES = FamilyNames(
+    titles={
+        "denoiser": "the UNet",
+        "text_encoder": "the first text encoder (CLIP-L)",
+        "text_encoder_2": "the second text encoder (CLIP-G)",
+    },
+    numberings={"denoiser": _UNET, "text_encoder": _CLIP, "text_encoder_2": _CLIP},
+    prefixes=(
+        _unet("lora_unet_", "OneTrainer (Legacy)", "kohya's sd-scripts, LyCORIS, OneTrainer"),
+        _unet("unet.", "diffusers, SimpleTuner, OneTrainer", "OneTrainer (OMI)"),
+        _unet("lycoris_", "LyCORIS' own wrapper, SimpleTuner"),
+        _unet("diffusion_model.", "", "ComfyUI, OneTrainer"),
+        _unet("model.diffusion_model.", "", "tools that keep a checkpoint's names"),
+        _unet("", "PEFT, after `base_model.model.`", "OneTrainer (Original)"),
+        *_encoders("lora_te1_", "lora_te2_", "kohya's sd-scripts, LyCORIS, OneTrainer"),
+        *_encoders("text_encoder.", "text_encoder_2.", "diffusers, OneTrainer"),
+        *_encoders(
+            "text_encoders.clip_l.transformer.",
+            "text_encoders.clip_g.transformer.",
+            "ComfyUI, OneTrainer",
+        ),
+        *_encoders("text_encoders.clip_l.", "text_encoders.clip_g.", "ComfyUI, short"),
+        *_encoders("clip_l.", "clip_g.", "OneTrainer (OMI)"),
+        Prefix(
+            "conditioner.embedders.0.transformer.",
+            "text_encoder",
+            {"transformers": "tools that keep a checkpoint's names"},
+        ),
+        # Stability's second encoder is OpenCLIP's, whose layers are only told of.
+        Prefix("conditioner.embedders.1.model.", "text_encoder_2", {}),
+        # ComfyUI and diffusers take the only text encoder of a file for the first.
+        Prefix("lora_te_", "text_encoder", {"transformers": "kohya's sd-scripts, one encoder"}),
+    ),
+    elsewhere={
+        "lora_te3_": "a third text encoder (T5)",
+        "text_encoder_3.": "a third text encoder (T5)",
+        "text_encoders.t5xxl.": "a third text encoder (T5)",
+        "t5.": "a third text encoder (T5)",
+        "t5xxl.": "a third text encoder (T5)",
+        "lora_transformer_": "a transformer",
+        "transformer.": "a transformer",
+        "lora_prior_": "Stable Cascade's prior",
+        "vae.": "the VAE",
+        "first_stage_model.": "the VAE",
+        "control_model.": "a ControlNet",
+    },
+    unclear={
+        "lycoris_text_model.": "one of the text encoders",
+        "text_model.": "one of the text encoders",
+    },
+)

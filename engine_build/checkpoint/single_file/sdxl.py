@@ -10,31 +10,9 @@ from engine_build.checkpoint.single_file.family import (
     SingleFileHeader,
     Tensors,
 )
+from engine_build.checkpoint.single_file.stability import diffusers_module
 from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
-
-_UNET = {
-    "time_embed.0.": "time_embedding.linear_1.",
-    "time_embed.2.": "time_embedding.linear_2.",
-    "label_emb.0.0.": "add_embedding.linear_1.",
-    "label_emb.0.2.": "add_embedding.linear_2.",
-    "input_blocks.0.0.": "conv_in.",
-    "out.0.": "conv_norm_out.",
-    "out.2.": "conv_out.",
-    "middle_block.0.": "mid_block.resnets.0.",
-    "middle_block.1.": "mid_block.attentions.0.",
-    "middle_block.2.": "mid_block.resnets.1.",
-}
-_UNET_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.(\d+)\.(.+)")
-_UNET_RESNET = {
-    "in_layers.0.": "norm1.",
-    "in_layers.2.": "conv1.",
-    "emb_layers.1.": "time_emb_proj.",
-    "out_layers.0.": "norm2.",
-    "out_layers.3.": "conv2.",
-    "skip_connection.": "conv_shortcut.",
-}
-_UNET_RESNETS = re.compile(r"((?:down|up|mid)_blocks?\.(?:\d+\.)?resnets\.\d+\.)(.+)")
 
 _VAE = {
     "norm_out.": "conv_norm_out.",
@@ -62,29 +40,6 @@ _OPEN_CLIP_LAYER = {
     "attn.out_proj.": "self_attn.out_proj.",
 }
 _FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
-
-
-def unet_name(name: str, layers_per_block: int) -> str:
-    """A UNet parameter's name in diffusers.
-
-    SGM numbers the input blocks through all levels: a level's layers, then its downsampler. A level
-    of output blocks has one layer more, and its upsampler is inside its last block.
-    """
-    block = _UNET_BLOCK.fullmatch(name)
-    if block is None or name.startswith("input_blocks.0."):
-        renamed = _replace_beginning(name, _UNET)
-    else:
-        side, index, part, rest = block.groups()
-        first = 1 if side == "input" else 0
-        level, layer = divmod(int(index) - first, layers_per_block + 1)
-        where = f"{'down' if side == 'input' else 'up'}_blocks.{level}"
-        if rest.startswith("op."):
-            return f"{where}.downsamplers.0.conv.{rest.removeprefix('op.')}"
-        if rest.startswith("conv."):
-            return f"{where}.upsamplers.0.{rest}"
-        renamed = f"{where}.{'resnets' if part == '0' else 'attentions'}.{layer}.{rest}"
-    resnet = _UNET_RESNETS.fullmatch(renamed)
-    return resnet[1] + _replace_beginning(resnet[2], _UNET_RESNET) if resnet else renamed
 
 
 def vae_name(name: str, levels: int) -> str:
@@ -176,7 +131,11 @@ def _replace_beginning(name: str, beginnings: Mapping[str, str]) -> str:
 
 def _unet(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
     layers = int(config.get("layers_per_block", 2))
-    return {unet_name(name, layers): tensor for name, tensor in tensors.items()}
+    named: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        module, dot, kind = name.rpartition(".")
+        named[diffusers_module(module, layers) + dot + kind] = tensor
+    return named
 
 
 def _vae(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
