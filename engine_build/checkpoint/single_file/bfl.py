@@ -7,24 +7,26 @@ from engine_build.checkpoint.single_file.family import Tensors
 from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
 
-PREFIXES = ("model.diffusion_model.", "")
-"""Prefixes of a transformer's tensors: as ComfyUI saves files, and as they were published."""
+DIFFUSERS_MARK = "single_transformer_blocks."
+"""The beginning of names that only diffusers gives."""
+MARKS = ("double_blocks.", DIFFUSERS_MARK)
+"""Beginnings of the names of a transformer's blocks."""
 
 _DOUBLE = re.compile(r"double_blocks\.(\d+)\.(img|txt)_(.+)")
 _SINGLE = re.compile(r"single_blocks\.(\d+)\.(.+)")
 
 _IMAGE = {
     "mod.lin": "norm1.linear",
-    "attn.norm.query_norm.scale": "attn.norm_q.weight",
-    "attn.norm.key_norm.scale": "attn.norm_k.weight",
+    "attn.norm.query_norm": "attn.norm_q",
+    "attn.norm.key_norm": "attn.norm_k",
     "attn.proj": "attn.to_out.0",
     "mlp.0": "ff.net.0.proj",
     "mlp.2": "ff.net.2",
 }
 _TEXT = {
     "mod.lin": "norm1_context.linear",
-    "attn.norm.query_norm.scale": "attn.norm_added_q.weight",
-    "attn.norm.key_norm.scale": "attn.norm_added_k.weight",
+    "attn.norm.query_norm": "attn.norm_added_q",
+    "attn.norm.key_norm": "attn.norm_added_k",
     "attn.proj": "attn.to_add_out",
     "mlp.0": "ff_context.net.0.proj",
     "mlp.2": "ff_context.net.2",
@@ -35,8 +37,8 @@ _FUSED = {
 }
 _IN_SINGLE = {
     "modulation.lin": "norm.linear",
-    "norm.query_norm.scale": "attn.norm_q.weight",
-    "norm.key_norm.scale": "attn.norm_k.weight",
+    "norm.query_norm": "attn.norm_q",
+    "norm.key_norm": "attn.norm_k",
     "linear2": "proj_out",
 }
 _ENDS = {"txt_in": "context_embedder", "img_in": "x_embedder", "final_layer.linear": "proj_out"}
@@ -45,10 +47,12 @@ _ENDS = {"txt_in": "context_embedder", "img_in": "x_embedder", "final_layer.line
 def transformer(tensors: Tensors, others: Mapping[str, str]) -> dict[str, StoredTensor]:
     """A transformer's tensors under the names of diffusers.
 
-    `others` renames the modules or parameters outside of the blocks that only this family has.
-    Query, key and value of a block lie in one matrix; in a single-stream block, that matrix holds
-    the first layer of the MLP too.
+    `others` renames the modules outside of the blocks that only this family has. Query, key and
+    value of a block lie in one matrix; in a single-stream block, that matrix holds the first layer
+    of the MLP too. A transformer under diffusers' names has nothing to rename.
     """
+    if any(name.startswith(DIFFUSERS_MARK) for name in tensors):
+        return dict(tensors)
     width = hidden_size(tensors)
     named: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
@@ -96,8 +100,8 @@ def _in_single(name: str, tensor: StoredTensor, width: int) -> Iterator[tuple[st
 
 
 def _rename(name: str, table: Mapping[str, str]) -> str:
-    """A name with what the table renames: the whole parameter, or else the parameter's module."""
-    if name in table:
-        return table[name]
+    """A name whose module is renamed by the table. The factors of norms, once `scale`, are `weight`
+    in the files of ComfyUI (supported_models.py, `Flux.process_unet_state_dict`) and diffusers."""
     module, _, kind = name.rpartition(".")
+    kind = "weight" if kind == "scale" else kind
     return f"{table.get(module, module)}.{kind}" if module else name

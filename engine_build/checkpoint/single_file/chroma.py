@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine_build.checkpoint.single_file import bfl
-from engine_build.checkpoint.single_file.family import NetworkInFile, SingleFileFamily, Tensors
+from engine_build.checkpoint.single_file.family import (
+    DENOISER_PREFIXES,
+    NetworkInFile,
+    SingleFileFamily,
+    Tensors,
+)
+from engine_build.checkpoint.single_file.ldm_vae import VAE
 from engine_build.checkpoint.weights import StoredTensor
 
 _GUIDANCE_LAYER = re.compile(r"(distilled_guidance_layer\.layers\.\d+)\.(in|out)_layer\.(.+)")
-_GUIDANCE_NORM = re.compile(r"(distilled_guidance_layer\.norms\.\d+)\.scale")
 
 
 def transformer(tensors: Tensors, _config: Mapping[str, Any]) -> dict[str, StoredTensor]:
@@ -19,16 +24,18 @@ def transformer(tensors: Tensors, _config: Mapping[str, Any]) -> dict[str, Store
 
 
 def _guidance(name: str) -> str:
-    layer, norm = _GUIDANCE_LAYER.fullmatch(name), _GUIDANCE_NORM.fullmatch(name)
-    if layer:
-        return f"{layer[1]}.linear_{1 if layer[2] == 'in' else 2}.{layer[3]}"
-    return f"{norm[1]}.weight" if norm else name
+    layer = _GUIDANCE_LAYER.fullmatch(name)
+    return f"{layer[1]}.linear_{1 if layer[2] == 'in' else 2}.{layer[3]}" if layer else name
 
 
 CHROMA = SingleFileFamily(
     title="Chroma",
     pipeline_class="ChromaPipeline",
-    usual_base="lodestones/Chroma1-HD",
-    networks={"transformer": NetworkInFile(bfl.PREFIXES, transformer)},
+    usual_base=lambda _tensors: "lodestones/Chroma1-HD",
+    denoiser="transformer",
+    networks={
+        "transformer": NetworkInFile(DENOISER_PREFIXES, bfl.MARKS, transformer),
+        "vae": VAE,
+    },
     scheduler=lambda base, _header: base,
 )

@@ -5,10 +5,13 @@ from typing import Any
 
 from engine_build.checkpoint.single_file import bfl
 from engine_build.checkpoint.single_file.family import (
+    DENOISER_PREFIXES,
     NetworkInFile,
     SingleFileFamily,
     Tensors,
+    as_named,
 )
+from engine_build.checkpoint.single_file.ldm_vae import VAE
 from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
 
@@ -30,6 +33,8 @@ def transformer(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, Stored
     scale, in the file; scale, then shift, in diffusers. Raises SourceError where the file is of
     Flux dev and the base of schnell, or the other way round."""
     _check_guidance(tensors, config)
+    if any(name.startswith(bfl.DIFFUSERS_MARK) for name in tensors):
+        return dict(tensors)
     named = bfl.transformer(tensors, {**_OTHERS, _LAST_NORM: "norm_out.linear"})
     for kind in ("weight", "bias"):
         if f"norm_out.linear.{kind}" in named:
@@ -38,20 +43,35 @@ def transformer(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, Stored
 
 
 def _check_guidance(tensors: Tensors, config: Mapping[str, Any]) -> None:
-    guided = any(name.startswith("guidance_in.") for name in tensors)
+    guided = _is_guided(tensors)
     if guided != bool(config.get("guidance_embeds", False)):
         path = next(iter(tensors.values())).path
-        kind, base = ("dev", "FLUX.1-dev") if guided else ("schnell", "FLUX.1-schnell")
+        kind = "dev" if guided else "schnell"
         raise SourceError(
             f"{path}: a transformer of the kind of Flux {kind}, but the base is of the other kind; "
-            f"expected --base black-forest-labs/{base}"
+            f"expected --base {_usual_base(tensors)}"
         )
+
+
+def _is_guided(tensors: Tensors) -> bool:
+    return any("guidance_in." in name or "guidance_embedder." in name for name in tensors)
+
+
+def _usual_base(tensors: Tensors) -> str:
+    return f"black-forest-labs/FLUX.1-{'dev' if _is_guided(tensors) else 'schnell'}"
 
 
 FLUX = SingleFileFamily(
     title="Flux",
     pipeline_class="FluxPipeline",
-    usual_base="black-forest-labs/FLUX.1-dev (or FLUX.1-schnell)",
-    networks={"transformer": NetworkInFile(bfl.PREFIXES, transformer)},
+    usual_base=_usual_base,
+    denoiser="transformer",
+    networks={
+        "transformer": NetworkInFile(DENOISER_PREFIXES, bfl.MARKS, transformer),
+        "vae": VAE,
+        "text_encoder": NetworkInFile(
+            ("text_encoders.clip_l.transformer.",), ("text_model.",), as_named
+        ),
+    },
     scheduler=lambda base, _header: base,
 )

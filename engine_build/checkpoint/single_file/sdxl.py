@@ -5,26 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine_build.checkpoint.single_file.family import (
+    DENOISER_PREFIXES,
     NetworkInFile,
     SingleFileFamily,
     SingleFileHeader,
     Tensors,
+    as_named,
 )
+from engine_build.checkpoint.single_file.ldm_vae import VAE, replace_beginning
 from engine_build.checkpoint.single_file.stability import diffusers_module
 from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
-
-_VAE = {
-    "norm_out.": "conv_norm_out.",
-    "mid.block_1.": "mid_block.resnets.0.",
-    "mid.block_2.": "mid_block.resnets.1.",
-    "mid.attn_1.norm.": "mid_block.attentions.0.group_norm.",
-    "mid.attn_1.q.": "mid_block.attentions.0.to_q.",
-    "mid.attn_1.k.": "mid_block.attentions.0.to_k.",
-    "mid.attn_1.v.": "mid_block.attentions.0.to_v.",
-    "mid.attn_1.proj_out.": "mid_block.attentions.0.to_out.0.",
-}
-_VAE_LEVEL = re.compile(r"(down|up)\.(\d+)\.(?:block\.(\d+)|(?:down|up)sample)\.(.+)")
 
 _OPEN_CLIP = {
     "token_embedding.": "text_model.embeddings.token_embedding.",
@@ -42,22 +33,6 @@ _OPEN_CLIP_LAYER = {
 _FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
 
 
-def vae_name(name: str, levels: int) -> str:
-    """A VAE parameter's name in diffusers. SGM counts the decoder's levels from the finest."""
-    half, dot, inner = name.partition(".")
-    if half not in ("encoder", "decoder"):
-        return name
-    match = _VAE_LEVEL.fullmatch(inner)
-    if match is None:
-        renamed = _replace_beginning(inner, _VAE)
-    else:
-        side, index, layer, rest = match.groups()
-        level = int(index) if side == "down" else levels - 1 - int(index)
-        part = f"{side}samplers.0" if layer is None else f"resnets.{layer}"
-        renamed = f"{side}_blocks.{level}.{part}.{rest}"
-    return half + dot + renamed.replace(".nin_shortcut.", ".conv_shortcut.")
-
-
 def open_clip(tensors: Tensors) -> dict[str, StoredTensor]:
     """OpenCLIP's text tower under the names of transformers. In the file, query, key and value lie
     in one matrix, and the text projection is transposed."""
@@ -71,12 +46,12 @@ def open_clip(tensors: Tensors) -> dict[str, StoredTensor]:
                 where = f"text_model.encoder.layers.{fused[1]}.self_attn.{letter}_proj.{fused[2]}"
                 named[where] = tensor.rows(index * third, (index + 1) * third)
         elif block:
-            layer = _replace_beginning(block[2], _OPEN_CLIP_LAYER)
+            layer = replace_beginning(block[2], _OPEN_CLIP_LAYER)
             named[f"text_model.encoder.layers.{block[1]}.{layer}"] = tensor
         elif name == "text_projection":
             named["text_projection.weight"] = tensor.transposed()
         else:
-            named[_replace_beginning(name, _OPEN_CLIP)] = tensor
+            named[replace_beginning(name, _OPEN_CLIP)] = tensor
     return named
 
 
@@ -122,13 +97,6 @@ _PREDICTIONS = {
 }
 
 
-def _replace_beginning(name: str, beginnings: Mapping[str, str]) -> str:
-    for old, new in beginnings.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
-
-
 def _unet(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
     layers = int(config.get("layers_per_block", 2))
     named: dict[str, StoredTensor] = {}
@@ -138,23 +106,24 @@ def _unet(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor
     return named
 
 
-def _vae(tensors: Tensors, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
-    levels = len(config.get("block_out_channels", ()))
-    return {vae_name(name, levels): tensor for name, tensor in tensors.items()}
-
-
 SDXL = SingleFileFamily(
     title="SDXL",
     pipeline_class="StableDiffusionXLPipeline",
-    usual_base="stabilityai/stable-diffusion-xl-base-1.0",
+    usual_base=lambda _tensors: "stabilityai/stable-diffusion-xl-base-1.0",
+    denoiser="unet",
     networks={
-        "unet": NetworkInFile(("model.diffusion_model.",), _unet),
-        "vae": NetworkInFile(("first_stage_model.",), _vae),
+        # The second mark is diffusers' own naming, which has nothing to rename.
+        "unet": NetworkInFile(DENOISER_PREFIXES, ("input_blocks.", "down_blocks."), _unet),
+        "vae": VAE,
         "text_encoder": NetworkInFile(
-            ("conditioner.embedders.0.transformer.",), lambda tensors, _: dict(tensors)
+            ("conditioner.embedders.0.transformer.",),
+            ("text_model.", "encoder.", "embeddings."),
+            as_named,
         ),
         "text_encoder_2": NetworkInFile(
-            ("conditioner.embedders.1.model.",), lambda tensors, _: open_clip(tensors)
+            ("conditioner.embedders.1.model.",),
+            ("transformer.resblocks.",),
+            lambda tensors, _: open_clip(tensors),
         ),
     },
     scheduler=scheduler,

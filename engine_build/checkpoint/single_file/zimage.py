@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from engine_build.checkpoint.single_file.family import NetworkInFile, SingleFileFamily, Tensors
+from engine_build.checkpoint.single_file.family import (
+    DENOISER_PREFIXES,
+    NetworkInFile,
+    SingleFileFamily,
+    Tensors,
+)
+from engine_build.checkpoint.single_file.ldm_vae import VAE
 from engine_build.checkpoint.weights import StoredTensor
 
 # diffusers names the ends by the patches that they are for: 2 by 2 latents, of 1 frame.
@@ -43,7 +49,11 @@ def _renamed(name: str) -> str:
 ZIMAGE = SingleFileFamily(
     title="Z-Image",
     pipeline_class="ZImagePipeline",
-    usual_base="Tongyi-MAI/Z-Image-Turbo",
-    networks={"transformer": NetworkInFile(("model.diffusion_model.", ""), transformer)},
+    usual_base=lambda _tensors: "Tongyi-MAI/Z-Image-Turbo",
+    denoiser="transformer",
+    networks={
+        "transformer": NetworkInFile(DENOISER_PREFIXES, ("cap_pad_token",), transformer),
+        "vae": VAE,
+    },
     scheduler=lambda base, _header: base,
 )
