@@ -1,4 +1,4 @@
-"""Chroma's transformer in its original naming; all else of the pipeline comes from the base."""
+"""Chroma in its original naming, beside ComfyUI's names of the encoders and the VAE."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from engine_build.checkpoint.single_file import bfl
 from engine_build.checkpoint.single_file.family import (
     DENOISER_PREFIXES,
+    T5_XXL,
     NetworkInFile,
     SingleFileFamily,
     Tensors,
@@ -36,6 +37,7 @@ CHROMA = SingleFileFamily(
     networks={
         "transformer": NetworkInFile(DENOISER_PREFIXES, bfl.MARKS, transformer),
         "vae": VAE,
+        "text_encoder": T5_XXL,
     },
     scheduler=lambda base, _header: base,
 )

@@ -100,3 +100,11 @@ class SingleFileFamily:
 def as_named(tensors: Tensors, _config: Mapping[str, Any]) -> dict[str, StoredTensor]:
     """A `NetworkInFile.rename` for a network under its published names."""
     return dict(tensors)
+
+
+def encoder(name: str, *marks: str) -> NetworkInFile:
+    """A text encoder in ComfyUI's checkpoints with all in one, under its published names."""
+    return NetworkInFile((f"text_encoders.{name}.transformer.",), marks, as_named)
+
+
+T5_XXL = encoder("t5xxl", "encoder.block.")

@@ -1,4 +1,4 @@
-"""Flux's transformer in its original naming; all else of the pipeline comes from the base."""
+"""Flux in Black Forest Labs' naming, beside ComfyUI's names of the encoders and the VAE."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 from engine_build.checkpoint.single_file import bfl
 from engine_build.checkpoint.single_file.family import (
     DENOISER_PREFIXES,
+    T5_XXL,
     NetworkInFile,
     SingleFileFamily,
     Tensors,
-    as_named,
+    encoder,
 )
 from engine_build.checkpoint.single_file.ldm_vae import VAE
 from engine_build.checkpoint.weights import StoredTensor
@@ -69,9 +70,8 @@ FLUX = SingleFileFamily(
     networks={
         "transformer": NetworkInFile(DENOISER_PREFIXES, bfl.MARKS, transformer),
         "vae": VAE,
-        "text_encoder": NetworkInFile(
-            ("text_encoders.clip_l.transformer.",), ("text_model.",), as_named
-        ),
+        "text_encoder": encoder("clip_l", "text_model."),
+        "text_encoder_2": T5_XXL,
     },
     scheduler=lambda base, _header: base,
 )

@@ -1,4 +1,4 @@
-"""Z-Image's transformer in its original naming; all else of the pipeline comes from the base."""
+"""Z-Image in its original naming, beside ComfyUI's names of the encoders and the VAE."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from engine_build.checkpoint.single_file.family import (
     NetworkInFile,
     SingleFileFamily,
     Tensors,
+    encoder,
 )
 from engine_build.checkpoint.single_file.ldm_vae import VAE
 from engine_build.checkpoint.weights import StoredTensor
@@ -54,6 +55,7 @@ ZIMAGE = SingleFileFamily(
     networks={
         "transformer": NetworkInFile(DENOISER_PREFIXES, ("cap_pad_token",), transformer),
         "vae": VAE,
+        "text_encoder": encoder("qwen3_4b", "model.layers.", "layers."),
     },
     scheduler=lambda base, _header: base,
 )

@@ -10,7 +10,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from engine_build.checkpoint.sources import Component
 from engine_build.package.export.networks import frozen, load_encoder
 from engine_build.package.export.role import TEXT_BATCH, GraphInput, Reduced, RoleExport, Sizes
-from engine_build.package.state import load_state
 
 
 class ClipTextEncoder(nn.Module):
@@ -82,16 +81,11 @@ def clip_text_encoder(
 
     names = _same_name if projected else _clip_parameter_names
 
-    def load() -> nn.Module:
-        if component.from_single_file:
-            return load_state(skeleton, component.checkpoint, names)
-        return load_encoder(network_class, component)
-
     return RoleExport(
         role=role,
         component=component,
         skeleton=skeleton,
-        load=load,
+        load=lambda: load_encoder(network_class, component, skeleton, names),
         wrap=lambda network: ClipTextEncoder(network, projected=projected),
         inputs=(
             GraphInput("input_ids", {0: TEXT_BATCH}, input_ids),

@@ -1,5 +1,6 @@
 """Networks of diffusers as their configurations say, with and without their weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,8 +40,16 @@ def load_network(network_class: Any, component: Component) -> nn.Module:
     )
 
 
-def load_encoder(network_class: Any, component: Component) -> nn.Module:
-    """A network of transformers with its weights, widened to fp32, loaded by that library."""
+def load_encoder(
+    network_class: Any,
+    component: Component,
+    skeleton: Callable[[], nn.Module],
+    names: Callable[[str], tuple[str, ...]],
+) -> nn.Module:
+    """A network of transformers with its weights, widened to fp32, loaded by that library where it
+    can; `names` as `match_parameters` takes it."""
+    if component.from_single_file:
+        return load_state(skeleton, component.checkpoint, names)
     return frozen(
         network_class.from_pretrained(
             component.path,

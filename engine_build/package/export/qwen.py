@@ -77,11 +77,18 @@ def qwen_text_encoder(
         shape = (sizes[TEXT_BATCH.name], sizes[tokens.name])
         return torch.randint(vocabulary, shape, generator=generator)
 
+    def skeleton() -> nn.Module:
+        return frozen(Qwen3Model(Qwen3Config.from_dict(dict(component.config))))
+
+    def names(name: str) -> tuple[str, ...]:
+        # Published as part of a causal language model; transformers 5 saves without this prefix.
+        return f"model.{name}", name
+
     return RoleExport(
         role="text_encoder",
         component=component,
-        skeleton=lambda: frozen(Qwen3Model(Qwen3Config.from_dict(dict(component.config)))),
-        load=lambda: load_encoder(Qwen3Model, component),
+        skeleton=skeleton,
+        load=lambda: load_encoder(Qwen3Model, component, skeleton, names),
         wrap=QwenTextEncoder,
         inputs=(GraphInput("input_ids", {0: TEXT_BATCH, 1: tokens}, input_ids),),
         outputs=("hidden_states",),
@@ -97,8 +104,7 @@ def qwen_text_encoder(
             lambda small: qwen_text_encoder(small, max_length, extents),
             blocks=(_TWO_LAYERS,),
         ),
-        # Published as part of a causal language model; transformers 5 saves without this prefix.
-        parameter_names=lambda name: (f"model.{name}", name),
+        parameter_names=names,
     )
 
 

@@ -52,12 +52,18 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         seen = torch.randint(1, length + 1, (sizes[_TEXTS.name], 1), generator=generator)
         return (torch.arange(length) < seen).long()
 
+    def skeleton() -> nn.Module:
+        return frozen(T5EncoderModel(T5Config.from_dict(dict(component.config))))
+
+    def names(name: str) -> tuple[str, ...]:
+        return _EMBEDDINGS if name in _EMBEDDINGS else (name,)
+
     mask = (GraphInput("attention_mask", {0: _TEXTS}, attention_mask),) if masked else ()
     return RoleExport(
         role=role,
         component=component,
-        skeleton=lambda: frozen(T5EncoderModel(T5Config.from_dict(dict(component.config)))),
-        load=lambda: load_encoder(T5EncoderModel, component),
+        skeleton=skeleton,
+        load=lambda: load_encoder(T5EncoderModel, component, skeleton, names),
         wrap=T5TextEncoder,
         inputs=(GraphInput("input_ids", {0: _TEXTS}, input_ids), *mask),
         outputs=("hidden_states",),
@@ -65,7 +71,7 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         precision="bf16",
         traced_at={_TEXTS.name: 2},
         checked_at=({_TEXTS.name: 1}, {_TEXTS.name: 3}),
-        parameter_names=lambda name: _EMBEDDINGS if name in _EMBEDDINGS else (name,),
+        parameter_names=names,
         reduced=Reduced(
             {"num_layers": 2, "d_model": 256, "num_heads": 4, "d_ff": 512},
             lambda smaller: t5_text_encoder(role, smaller, length, masked=masked),

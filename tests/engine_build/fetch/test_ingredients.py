@@ -15,13 +15,17 @@ from tests.engine_build.fetch.hub import COMMIT, publish
 from tests.engine_build.fetch.server import Server
 
 BASE = {
-    "model_index.json": b'{"unet": ["diffusers", "UNet2DConditionModel"]}',
+    "model_index.json": b'{"unet": ["diffusers", "UNet2DConditionModel"], '
+    b'"vae": ["diffusers", "AutoencoderKL"]}',
     "unet/config.json": b"{}",
     "unet/diffusion_pytorch_model.safetensors": b"weights that the single file holds",
+    "vae/config.json": b"{}",
+    "vae/diffusion_pytorch_model.safetensors": b"weights that the single file lacks",
 }
 SINGLE_FILE = save(
     {
         "model.diffusion_model.input_blocks.0.0.weight": np.zeros((2, 4), np.float32),
+        "model.diffusion_model.label_emb.0.0.weight": np.zeros((2, 4), np.float32),
         "conditioner.embedders.1.model.ln_final.weight": np.zeros(2, np.float32),
     }
 )
@@ -52,7 +56,7 @@ def test_a_base_comes_without_what_the_file_holds(tmp_path: Path, order: Order) 
     assert found.source.read_bytes() == SINGLE_FILE
     assert found.base is not None
     assert (found.base / "unet" / "config.json").is_file()
-    assert not list(found.base.rglob("*.safetensors"))
+    assert [path.parent.name for path in found.base.rglob("*.safetensors")] == ["vae"]
     assert found.origin.kind == "civitai"
     assert found.origin.reference == f"civitai:{VERSION}, with owner/base@{COMMIT}"
     assert found.origin.revision == str(VERSION)

@@ -1,5 +1,6 @@
 """However a model is stored, it draws the same picture."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,25 +62,38 @@ def test_a_single_file_draws_what_its_folder_draws(
 
 
 @pytest.mark.parametrize(
-    ("line", "prefix", "flags"),
+    ("line", "encoders", "flags"),
     [
-        ("flux", "model.diffusion_model.", ["--in-place"]),
-        ("chroma", "", []),
-        ("zimage", "", ["--in-place"]),
+        ("flux", {"text_encoder": "clip_l", "text_encoder_2": "t5xxl"}, ["--in-place"]),
+        ("chroma", {}, []),
+        ("zimage", {"text_encoder": "qwen3_4b"}, []),
     ],
-    ids=["flux of ComfyUI, in place", "chroma, own weights", "zimage, in place"],
+    ids=["flux of ComfyUI with all in one, in place", "chroma alone", "zimage with all in one"],
 )
-def test_a_transformer_alone_draws_with_its_base_what_its_folder_draws(
-    request: pytest.FixtureRequest, tmp_path: Path, line: str, prefix: str, flags: list[str]
+def test_a_single_file_of_a_transformer_draws_what_its_folder_draws(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    line: str,
+    encoders: dict[str, str],
+    flags: list[str],
 ) -> None:
     name = f"tiny_{line}"
     folder = request.getfixturevalue(f"{name}_package") / name
     base = Path(shutil.copytree(request.getfixturevalue(f"{name}_source"), tmp_path / "base"))
-    weights = base / "transformer" / "diffusion_pytorch_model.safetensors"
+    state = (zimage if line == "zimage" else bfl).state(taken(base, "transformer"))
+    prefix = "model.diffusion_model." if encoders else ""
+    whole = {prefix + tensor: value for tensor, value in state.items()}
+    for network, of_comfy in encoders.items():
+        where = f"text_encoders.{of_comfy}.transformer."
+        tensors = taken(base, network)
+        tensors = sgm.clip(tensors) if of_comfy == "clip_l" else tensors
+        whole |= {where + tensor: value for tensor, value in tensors.items()}
+    if encoders:
+        levels = len(json.loads((base / "vae" / "config.json").read_text())["block_out_channels"])
+        vae = sgm.vae(taken(base, "vae"), levels)
+        whole |= {"vae." + tensor: value.contiguous() for tensor, value in vae.items()}
     file = tmp_path / f"{line}.safetensors"
-    state = (zimage if line == "zimage" else bfl).state(load_file(weights))
-    save_file({prefix + tensor: value for tensor, value in state.items()}, file)
-    weights.unlink()  # as where the base is fetched for the file
+    save_file(whole, file)
     engines = tmp_path / "engines"
     command = ["build", str(file), "--base", str(base), "--name", line, "--engines", str(engines)]
     sizes = ["--default-size", "64x96", "--max-size", "1024"]
@@ -87,6 +101,14 @@ def test_a_transformer_alone_draws_with_its_base_what_its_folder_draws(
     assert load_package(engines, line).manifest.source.reference == f"{line}.safetensors, with base"
     body = {key: BODY[key] for key in ("prompt", "seed", "steps", "width", "height")}
     assert_draws_the_same(engines / line, folder, body)
+
+
+def taken(base: Path, network: str) -> dict[str, torch.Tensor]:
+    """A network's tensors, which the base then lacks, as where the base is fetched for the file."""
+    (weights,) = (base / network).glob("*.safetensors")
+    state = load_file(weights)
+    weights.unlink()
+    return state
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("sharded", "BF16"), ("half", "F16")])

@@ -17,8 +17,14 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import save_file
 
 from engine_build.checkpoint.single_file.chroma import CHROMA
-from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleFileHeader
+from engine_build.checkpoint.single_file.family import (
+    DENOISER_PREFIXES,
+    SingleFileFamily,
+    SingleFileHeader,
+)
 from engine_build.checkpoint.single_file.flux import FLUX
+from engine_build.checkpoint.single_file.open import networks_in_file, open_source
+from engine_build.checkpoint.single_file.recognise import recognise
 from engine_build.checkpoint.weights import read_header
 from engine_build.package.state import read_tensor
 from runtime.errors import SourceError
@@ -89,6 +95,11 @@ def chroma() -> State:
     return {**tensors(rows), **norms}
 
 
+def latents_in(state: State) -> State:
+    """The same with as many inputs as latents have, by which files that read pictures are told."""
+    return {**state, "img_in.weight": torch.zeros(WIDTH, 64).bfloat16()}
+
+
 def found(
     family: SingleFileFamily, state: State, path: Path, config: dict[str, Any], prefix: str
 ) -> State:
@@ -127,6 +138,88 @@ def test_chroma_is_where_diffusers_finds_it(tmp_path: Path, prefix: str) -> None
     converted = convert_chroma_transformer_checkpoint_to_diffusers(dict(state))
     assert converted.keys() == parameters_of(ChromaTransformer2DModel, approximator_layers=LAYERS)
     assert_equal(ours, converted)
+
+
+@pytest.mark.parametrize("ending", [".scale", ".weight"])
+@pytest.mark.parametrize("prefix", DENOISER_PREFIXES)
+def test_norms_have_two_names_after_any_prefix(tmp_path: Path, prefix: str, ending: str) -> None:
+    """ComfyUI, InvokeAI and ComfyUI-GGUF name the factor `weight`, the published files `scale`."""
+    for family, published, config in (
+        (FLUX, latents_in(flux(guided=True)), {"guidance_embeds": True}),
+        (CHROMA, latents_in(chroma()), {}),
+    ):
+        state = {
+            name.removesuffix(".scale") + ending if name.endswith(".scale") else name: value
+            for name, value in published.items()
+        }
+        path = tmp_path / f"{family.title}.safetensors"
+        assert_equal(
+            found(family, state, path, config, prefix),
+            found(family, published, tmp_path / "published.safetensors", config, ""),
+        )
+        header = SingleFileHeader(path, read_header(path), {})
+        assert recognise(header) is family
+        assert family.held(header.tensors) == {"transformer"}
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer.", "model.diffusion_model."])
+def test_a_transformer_under_diffusers_names_is_read(tmp_path: Path, prefix: str) -> None:
+    of_flux, of_chroma = latents_in(flux(guided=True)), latents_in(chroma())
+    for family, converted, config in (
+        (
+            FLUX,
+            convert_flux_transformer_checkpoint_to_diffusers(of_flux),
+            {"guidance_embeds": True},
+        ),
+        (CHROMA, convert_chroma_transformer_checkpoint_to_diffusers(of_chroma), {}),
+    ):
+        state = {name: value.contiguous() for name, value in converted.items()}
+        path = tmp_path / f"{family.title}.safetensors"
+        assert_equal(found(family, state, path, config, prefix), state)
+        assert recognise(SingleFileHeader(path, read_header(path), {})) is family
+
+
+ENCODERS = {
+    FLUX.title: {
+        "text_encoder": "text_encoders.clip_l.transformer.text_model.encoder.layers.0.x",
+        "text_encoder_2": "text_encoders.t5xxl.transformer.encoder.block.0.x",
+        "vae": "vae.decoder.conv_in.weight",
+    },
+    CHROMA.title: {
+        "text_encoder": "text_encoders.t5xxl.transformer.encoder.block.0.x",
+        "vae": "vae.decoder.conv_in.weight",
+    },
+}
+
+
+@pytest.mark.parametrize("family", [FLUX, CHROMA], ids=["flux", "chroma"])
+def test_every_network_but_the_transformer_may_be_absent(
+    tmp_path: Path, family: SingleFileFamily
+) -> None:
+    others = ENCODERS[family.title]
+    assert family.networks.keys() == {"transformer", *others}
+    denoiser = latents_in(flux(guided=True) if family is FLUX else chroma())
+    path = tmp_path / "file.safetensors"
+    for lacking in others:
+        there = {name: torch.zeros(2, 2) for key, name in others.items() if key != lacking}
+        save_file({**denoiser, **there}, path)
+        assert networks_in_file(path) == family.networks.keys() - {lacking}
+    save_file({name: torch.zeros(2, 2) for name in others.values()}, path)
+    with pytest.raises(SourceError, match="text encoders or a VAE without the denoiser"):
+        networks_in_file(path)
+
+
+@pytest.mark.parametrize(("guided", "base"), [(True, "dev"), (False, "schnell")])
+def test_a_bare_transformer_is_named_with_the_base_of_its_kind(
+    tmp_path: Path, guided: bool, base: str
+) -> None:
+    path = tmp_path / "f.safetensors"
+    save_file(latents_in(flux(guided=guided)), path)
+    with pytest.raises(
+        SourceError,
+        match=rf"the transformer of Flux alone .*build {path} --name NAME --base .*FLUX.1-{base}$",
+    ):
+        open_source(path)
 
 
 @pytest.mark.parametrize(
