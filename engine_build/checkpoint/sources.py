@@ -145,6 +145,11 @@ def open_folder(path: Path) -> DiffusersFolder:
         raise SourceError(f"{path}: there is no such folder; {EXPECTED}")
     if path.is_file():
         raise SourceError(f"{path}: a file; {EXPECTED}")
+    if not (path / "model_index.json").is_file() and (path / "config.json").is_file():
+        raise SourceError(
+            f"{path}: one network of a diffusers folder; give the folder that holds it and a "
+            "model_index.json"
+        )
     if not (path / "model_index.json").is_file():
         raise SourceError(f"{path}: no model_index.json in it; {EXPECTED}")
     index = read_json(path / "model_index.json")

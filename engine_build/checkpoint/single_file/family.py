@@ -10,6 +10,7 @@ from engine_build.checkpoint.weights import StoredTensor
 Tensors = Mapping[str, StoredTensor]
 
 DENOISER_PREFIXES = (
+    "model.diffusion_model._orig_mod.",
     "model.diffusion_model.",
     "diffusion_model.",
     "model.model.",
@@ -23,10 +24,10 @@ DENOISER_PREFIXES = (
 )
 """Beginnings of the names of a denoiser's tensors.
 
-Stability's and ComfyUI's checkpoints have the first, LoRA tools the second. ComfyUI strips
-`model.model.`, `net.` and `model.` too (comfy/model_detection.py, `unet_prefix_from_state_dict`).
-Fine-tuners leave the name of the component, of PyTorch's wrapper for several GPUs, or of
-torch.compile's. Files of published transformers have none.
+Stability's and ComfyUI's checkpoints have `model.diffusion_model.`, LoRA tools half of that. ComfyUI
+strips `model.model.`, `net.` and `model.` too (comfy/model_detection.py,
+`unet_prefix_from_state_dict`). Fine-tuners leave the name of the component, of PyTorch's wrapper
+for several GPUs, or of torch.compile's. Files of published transformers have none.
 """
 
 

@@ -40,6 +40,10 @@ NOT_SERVED: tuple[tuple[str, Sign], ...] = (
         ends(".diff", ".diff_b", ".on_input", ".w_norm"),
     ),
     ("a ControlNet, which is not served", has("control_model.", "controlnet_", "input_hint_")),
+    ("an IP-Adapter, which is not served", has("ip_adapter.", "image_proj.", "image_proj_model.")),
+    ("a motion module (AnimateDiff), which is not served", has("motion_modules.")),
+    ("an encoder of pictures, which is not served", only("vision_model.", "visual_projection.")),
+    ("an upscaler, which is not served", has("conv_first.", "upconv1.", "RRDB_trunk.")),
     ("a textual inversion, which is not built", only("clip_l", "clip_g", "emb_params")),
     (
         "a text encoder alone",

@@ -53,7 +53,8 @@ def _refuse_quantised(header: SingleFileHeader) -> None:
     for name, tensor in header.tensors.items():
         stored = tensor.dtype not in DTYPES and len(tensor.shape) >= 2
         if (stored and not name.endswith("position_ids")) or name.endswith(_QUANTISED):
+            how = "in double precision" if tensor.dtype == "F64" else "quantised"
             raise SourceError(
-                f"{header.path}: its weights are quantised ({name} is stored as {tensor.dtype}), "
+                f"{header.path}: its weights are {how} ({name} is stored as {tensor.dtype}), "
                 "which is not read; fetch the same checkpoint in fp16, bf16 or fp32"
             )

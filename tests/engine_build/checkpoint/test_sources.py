@@ -191,6 +191,11 @@ def test_a_wrong_source_is_told_so_in_one_line(
     assert not engines.exists(), "refused before any work"
 
 
+def test_a_folder_of_one_network_is_named_as_that(source: Path) -> None:
+    with pytest.raises(SourceError, match=r"/unet: one network of a diffusers folder; give the fo"):
+        open_folder(source / "unet")
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\x00" * 16)

@@ -131,6 +131,19 @@ WRONG: dict[str, tuple[sgm.State, str]] = {
         },
         r"quantised \(double_blocks.0.img_mlp.0.scale_weight",
     ),
+    "double precision": (
+        {
+            "img_in.weight": matrix(32, 64),
+            "double_blocks.0.img_mlp.0.weight": matrix(4, 4).double(),
+        },
+        r"in double precision \(double_blocks.0.img_mlp.0.weight is stored as F64\)",
+    ),
+    "IP-Adapter": ({"ip_adapter.1.to_k_ip.weight": matrix(4, 4)}, "an IP-Adapter, which is not"),
+    "AnimateDiff": (
+        {"down_blocks.0.motion_modules.0.x.weight": matrix(4, 4)},
+        "a motion module",
+    ),
+    "upscaler": ({"conv_first.weight": matrix(4, 4, 3, 3)}, "an upscaler, which is not served"),
     "something": ({"layer.weight": matrix(4, 4)}, "of no family that we know by its tensors"),
     "nothing": ({}, "of no family that we know by its tensors"),
     "eight bits": (
