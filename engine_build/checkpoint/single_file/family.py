@@ -24,8 +24,8 @@ DENOISER_PREFIXES = (
 )
 """Beginnings of the names of a denoiser's tensors.
 
-Stability's and ComfyUI's checkpoints have `model.diffusion_model.`, LoRA tools half of that. ComfyUI
-strips `model.model.`, `net.` and `model.` too (comfy/model_detection.py,
+Stability's and ComfyUI's checkpoints have `model.diffusion_model.`, LoRA tools half of that.
+ComfyUI strips `model.model.`, `net.` and `model.` too (comfy/model_detection.py,
 `unet_prefix_from_state_dict`). Fine-tuners leave the name of the component, of PyTorch's wrapper
 for several GPUs, or of torch.compile's. Files of published transformers have none.
 """
