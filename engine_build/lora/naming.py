@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from engine_build.lora import sdxl
 from engine_build.lora.family import FamilyNames, Numbering, Prefix
+from engine_build.printable import printable
 from runtime.errors import SourceError
 from runtime.package.manifest import Manifest
 
@@ -41,7 +42,7 @@ class LeftOver:
     taught the network would be drawn."""
 
     def __str__(self) -> str:
-        some = ", ".join(self.modules[:_NAMED])
+        some = ", ".join(map(printable, self.modules[:_NAMED]))
         return f"{len(self.modules)} layers of {self.part}: {self.reason} ({some}{self._more})"
 
     @property
@@ -139,7 +140,7 @@ class Naming:
             for mark in (canonical(mark) for each in numberings for mark in each.marks):
                 before, found, _ = name.partition(mark)
                 if found and before.endswith("_"):
-                    return f"{self._family.titles[role]} after {before!r}", _NEW_PREFIX
+                    return f"{self._family.titles[role]} after {printable(before)!r}", _NEW_PREFIX
         return _UNKNOWN, "neither prefix nor numbering is known"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_build.checkpoint.weights import StoredTensor
+from runtime.errors import SourceError
 
 Tensors = Mapping[str, StoredTensor]
 
@@ -58,7 +59,10 @@ class NetworkInFile:
         return self._prefix(tensors) is not None
 
     def find(self, header: SingleFileHeader, config: Mapping[str, Any]) -> dict[str, StoredTensor]:
-        """The network's tensors by their published names; none where the file lacks them."""
+        """The network's tensors by their published names; none where the file lacks them.
+
+        Raises SourceError where a name or a shape is none that the network could have.
+        """
         prefix = self._prefix(header.tensors)
         if prefix is None:
             return {}
@@ -67,7 +71,13 @@ class NetworkInFile:
             for name, tensor in header.tensors.items()
             if name.startswith(prefix)
         }
-        return self.rename(own, config)
+        try:
+            return self.rename(own, config)
+        except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise SourceError(
+                f"{header.path}: damaged, or its base's config.json is: the name or the shape of a "
+                f"tensor after {prefix!r} is none that a checkpoint has ({error})"
+            ) from error
 
     def _prefix(self, tensors: Tensors) -> str | None:
         for prefix in self.prefixes:

@@ -1,5 +1,6 @@
 """Recognises a checkpoint file by the names, shapes and dtypes of its tensors."""
 
+from engine_build.checkpoint.single_file import bfl
 from engine_build.checkpoint.single_file.chroma import CHROMA
 from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleFileHeader
 from engine_build.checkpoint.single_file.flux import FLUX
@@ -8,6 +9,7 @@ from engine_build.checkpoint.single_file.sdxl import SDXL
 from engine_build.checkpoint.single_file.signs import Sign, begins, both
 from engine_build.checkpoint.single_file.zimage import ZIMAGE
 from engine_build.checkpoint.weights import DTYPES
+from engine_build.printable import printable
 from runtime.errors import SourceError
 
 _QUANTISED = (
@@ -23,7 +25,7 @@ _SERVED = "SDXL, Flux, Chroma or Z-Image"
 
 # The first that applies. Diffusers' own names of a network stand beside the published file's.
 _FAMILIES: tuple[tuple[SingleFileFamily, Sign], ...] = (
-    (CHROMA, begins("distilled_guidance_layer.")),
+    (CHROMA, both(begins("distilled_guidance_layer."), begins(*bfl.MARKS))),
     (FLUX, begins("double_blocks.")),
     (FLUX, both(begins("single_transformer_blocks."), begins("time_text_embed."))),
     (ZIMAGE, begins("cap_pad_token")),
@@ -55,6 +57,6 @@ def _refuse_quantised(header: SingleFileHeader) -> None:
         if (stored and not name.endswith("position_ids")) or name.endswith(_QUANTISED):
             how = "in double precision" if tensor.dtype == "F64" else "quantised"
             raise SourceError(
-                f"{header.path}: its weights are {how} ({name} is stored as {tensor.dtype}), "
-                "which is not read; fetch the same checkpoint in fp16, bf16 or fp32"
+                f"{header.path}: its weights are {how} ({printable(name)} is stored as "
+                f"{tensor.dtype}), which is not read; fetch the same checkpoint in fp16, bf16 or fp32"
             )

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.real_size import MODELS
@@ -142,7 +144,7 @@ def test_wrappers_of_a_network_are_no_part_of_its_names(manifest: Manifest, wrap
         assert naming.place(name) == ("denoiser", f"{UNET_LAYER}.weight")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def naming() -> Naming:
     return Naming(read_package(ENGINES, "demo").manifest)
 
@@ -199,3 +201,30 @@ def test_a_network_that_is_left_out_whole_is_named(tmp_path: Path) -> None:
     whole = LeftOver("the second text encoder", "unknown", ("a", "b"), whole=True)
     with pytest.raises(SourceError, match=r"2 layers of the second text encoder: unknown \(a, b\)"):
         refuse_whole_networks(tmp_path, [part, whole])
+
+
+PIECES = (
+    *UNET,
+    *ENCODERS["text_encoder"],
+    *ENCODERS["text_encoder_2"],
+    UNET_LAYER,
+    TEXT_LAYER,
+    "base_model.model.",
+    "lora_te3_",
+    "input_blocks.4.1.",
+    "transformer.resblocks.0.",
+)
+NAMES = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), min_size=1, max_size=4).map("".join)
+
+
+@given(names=st.sets(NAMES, max_size=8))
+def test_each_layer_has_a_place_or_one_reason(naming: Naming, names: set[str]) -> None:
+    left = [name for each in naming.left_over(names) for name in each.modules]
+    assert len(left) == len(set(left))
+    assert set(left) == {name for name in names if naming.place(name) is None}
+    assert all(len(str(each).splitlines()) == 1 for each in naming.left_over(names))
+
+
+@given(name=NAMES)
+def test_the_canonical_form_is_the_same_for_dots_and_underscores(name: str) -> None:
+    assert canonical(name) == canonical(name.replace(".", "_"))
