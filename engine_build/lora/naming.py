@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from engine_build.checkpoint.printable import printable
 from engine_build.lora import sdxl
 from engine_build.lora.family import FamilyNames, Numbering, Prefix
-from engine_build.printable import printable
 from runtime.errors import SourceError
 from runtime.package.manifest import Manifest
 

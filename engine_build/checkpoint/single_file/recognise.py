@@ -1,5 +1,6 @@
 """Recognises a checkpoint file by the names, shapes and dtypes of its tensors."""
 
+from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.single_file import bfl
 from engine_build.checkpoint.single_file.chroma import CHROMA
 from engine_build.checkpoint.single_file.family import SingleFileFamily, SingleFileHeader
@@ -9,7 +10,6 @@ from engine_build.checkpoint.single_file.sdxl import SDXL
 from engine_build.checkpoint.single_file.signs import Sign, begins, both
 from engine_build.checkpoint.single_file.zimage import ZIMAGE
 from engine_build.checkpoint.weights import DTYPES
-from engine_build.printable import printable
 from runtime.errors import SourceError
 
 _QUANTISED = (
@@ -58,5 +58,6 @@ def _refuse_quantised(header: SingleFileHeader) -> None:
             how = "in double precision" if tensor.dtype == "F64" else "quantised"
             raise SourceError(
                 f"{header.path}: its weights are {how} ({printable(name)} is stored as "
-                f"{tensor.dtype}), which is not read; fetch the same checkpoint in fp16, bf16 or fp32"
+                f"{tensor.dtype}), which is not read; fetch the same checkpoint in fp16, bf16 or "
+                "fp32"
             )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_build.printable import printable
+from engine_build.checkpoint.printable import printable
 
 
 @pytest.mark.parametrize(
