@@ -26,7 +26,7 @@ KINDS = {
 class Operation:
     """An instruction without memory: its function, and the types of its sources in order."""
 
-    function: Callable[..., Numbers]
+    function: Callable[..., Any]
     sources: tuple[str, ...]
 
 

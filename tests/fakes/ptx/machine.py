@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.fakes.ptx.memory import AccessError, Array, Memory
+from tests.fakes.ptx.operands import State, UnknownError
 from tests.fakes.ptx.program import Program
 from tests.fakes.ptx.registers import Registers, Threads, UnwrittenError
-from tests.fakes.ptx.steps import State, UnknownError
 
 WARP = 32
 MOST_STEPS = 300_000
@@ -141,8 +141,11 @@ class _Machine:
     def _missing(self, at: Threads, here: int) -> NDArray[np.bool_]:
         """For each of these threads, true where others have to come to the instruction too."""
         if self._kernel.instructions[here].code == "bar.sync":
-            return np.bincount(self._block[at])[self._block[at]] < self._threads
-        return np.bincount(self._warp[at])[self._warp[at]] < WARP
+            group, all_of_it = self._block[at], self._threads
+        else:
+            group, all_of_it = self._warp[at], WARP
+        missing: NDArray[np.bool_] = np.bincount(group)[group] < all_of_it
+        return missing
 
     def _end_waiting(self) -> None:
         """Let go on who waits for nobody any more; nobody else can go on now."""

@@ -1,7 +1,8 @@
 """A kernel of PTX, ready to run."""
 
+from tests.fakes.ptx.operands import UnknownError
 from tests.fakes.ptx.parse import Instruction, Kernel, PtxError, Symbol, kernels_of
-from tests.fakes.ptx.steps import Step, UnknownError, step_of
+from tests.fakes.ptx.steps import Step, step_of
 
 
 class Program:
