@@ -16,6 +16,7 @@ from runtime.errors import Fault
 from runtime.plan.hints import (
     field_hint,
     limit_hint,
+    lora_form,
     lora_hint,
     multiple_hint,
     type_hint,
@@ -27,7 +28,7 @@ MAX_FAULTS = 100
 
 
 def schema_faults(body: object, schema: Mapping[str, Any]) -> Iterator[Fault]:
-    """What is wrong with a body by this JSON Schema, by place, MAX_FAULTS errors at most."""
+    """Faults of a body by this JSON Schema, sorted by place; MAX_FAULTS errors at most."""
     errors = list(islice(Draft202012Validator(schema).iter_errors(body), MAX_FAULTS))
     misshapen = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
@@ -45,8 +46,7 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
     pointer = pointer_to(error.absolute_path)
     rule = error.schema if isinstance(error.schema, Mapping) else {}
     if error.validator == "oneOf":
-        # A LoRA whose id is wrong is told by the rule of the id itself.
-        yield from chain.from_iterable(map(_explain, _branch_errors(error)))
+        yield from _lora_faults(error)
     elif error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
         known = rule["properties"]
         for name in sorted(set(error.instance) - set(known)):
@@ -57,7 +57,7 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
     elif error.validator == "required" and isinstance(error.instance, Mapping):
         for name in rule["required"]:
             if name not in error.instance:
-                form = f"; a LoRA is written as {lora_hint(error.instance)}" if pointer else ""
+                form = f"; a LoRA is written as {lora_form(error.instance)}" if pointer else ""
                 yield Fault(f"{pointer}/{name}", f"missing, and required{form}")
     elif "x-refusal" in rule:
         yield Fault(pointer, f"{_shown(error.instance)}: {rule['x-refusal']}")
@@ -68,13 +68,20 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
         )
 
 
-def _branch_errors(error: ValidationError) -> list[ValidationError]:
-    """Errors by the alternative whose id the value has; none when no alternative has that id."""
+def _lora_faults(error: ValidationError) -> Iterator[Fault]:
+    """Faults of a LoRA by the alternative that has its id; one fault where no alternative has."""
     identity = error.instance.get("id") if isinstance(error.instance, Mapping) else None
     alternatives: Any = error.validator_value
     known = [alternative["properties"]["id"]["const"] for alternative in alternatives]
-    index = known.index(identity) if identity in known else None
-    return [each for each in error.context or () if each.schema_path[0] == index]
+    if identity in known:
+        index = known.index(identity)
+        meant = [each for each in error.context or () if each.schema_path[0] == index]
+        yield from chain.from_iterable(map(_explain, meant))
+    elif isinstance(identity, str):
+        names = [alternative["title"] for alternative in alternatives]
+        hint = lora_hint(identity, dict(zip([*names, *known], [*known, *known], strict=True)))
+        detail = f"{_shown(identity)} is no LoRA that this model has: {', '.join(known)}"
+        yield Fault(pointer_to([*error.absolute_path, "id"]), _joined(detail, hint))
 
 
 _EXPECTATIONS = {
@@ -92,8 +99,6 @@ _EXPECTATIONS = {
 def _expectation(error: ValidationError) -> str:
     limit: Any = error.validator_value
     shown = ", ".join(map(str, limit)) if isinstance(limit, list) else limit
-    if error.validator == "enum" and error.absolute_path[0] == "loras":
-        return f"is no LoRA that this model has: {shown}"
     rule = _EXPECTATIONS.get(str(error.validator))
     return rule.format(shown) if rule else f"does not fit: {error.message[:200]}"
 
@@ -120,15 +125,19 @@ def _form(path: Sequence[str | int], value: object, rule: Mapping[str, Any]) -> 
         case []:
             return 'send an object, such as {"prompt": "a cat"}'
         case ["loras"]:
-            return f"give a list: [{lora_hint(value)}]"
+            return f"give a list: [{lora_form(value)}]"
         case ["loras", int()]:
-            return f"a LoRA is written as {lora_hint(value)}"
+            return f"a LoRA is written as {lora_form(value)}"
         case ["seed"] if value == "-1":
             return limit_hint("seed", -1)
     if value is None:
         return "leave it out for its default" if "default" in rule else ""
     types = rule["type"]
     return type_hint(value, types if isinstance(types, list) else [types])
+
+
+def _joined(detail: str, hint: str) -> str:
+    return f"{detail}; {hint}" if hint else detail
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ here is taken in another's place.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -79,25 +79,24 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 _TAG = re.compile(r"<(?:lora|lyco):(?P<name>[^:<>]+)(?::(?P<weight>[^:<>]+))?[^<>]*>", re.I)
 
 
-def field_hint(name: str, known: Iterable[str]) -> str:
+def field_hint(name: str, known: Collection[str]) -> str:
     """The field of `known` that an unknown field's name means, or the place of its meaning."""
-    fields = {_plain(field): field for field in known}
     plain = _plain(name)
     for field, others in _FIELDS.items():
-        if plain in others.split() and field in fields.values():
+        if plain in others.split() and field in known:
             # Theirs counts from the last layer, ours from the one that SDXL was trained on.
             remark = ", and is 0 for the 2 there" if plain == "clipstopatlastlayers" else ""
             return f"here it is called {field}{remark}"
     for remark, others in _ELSEWHERE.items():
         if plain in others.split():
             return remark
-    near = get_close_matches(plain, fields, 1, 0.75)
-    return f"perhaps {fields[near[0]]} is meant" if near else ""
+    near = _nearest(plain, {field: field for field in known})
+    return f"perhaps {near} is meant" if near else ""
 
 
 def value_hint(field: str, value: str, known: Sequence[str]) -> str:
     """The value of `known`, or the two fields, that a value which is none of them means."""
-    plain = _plain(value.removesuffix(".safetensors"))
+    plain = _plain(value)
     table = _VALUES.get(field, {})
     if found := _meant(plain, table):
         return f'here it is called "{found}"' if found in known else ""
@@ -107,9 +106,14 @@ def value_hint(field: str, value: str, known: Sequence[str]) -> str:
                 sampler = _meant(plain.removesuffix(ending), table)
                 if plain.endswith(ending) and sampler in known:
                     return f'here it is "sampler": "{sampler}" with "schedule": "{schedule}"'
-    plains = {_plain(name): name for name in known}
-    near = get_close_matches(plain, plains, 1, 0.75)
-    return f'perhaps "{plains[near[0]]}" is meant' if near else ""
+    near = _nearest(plain, {name: name for name in known})
+    return f'perhaps "{near}" is meant' if near else ""
+
+
+def lora_hint(value: str, known: Mapping[str, str]) -> str:
+    """The LoRA that an unknown id means; `known`: ids by every name of theirs."""
+    near = _nearest(_plain(value.removesuffix(".safetensors")), known)
+    return f'perhaps "{near}" is meant' if near else ""
 
 
 def type_hint(value: object, types: Sequence[str]) -> str:
@@ -126,7 +130,7 @@ def type_hint(value: object, types: Sequence[str]) -> str:
     return ""
 
 
-def lora_hint(value: object) -> str:
+def lora_form(value: object) -> str:
     """The form of a LoRA, with the id and the weight that `value` seems to name."""
     name, weight = "ink", "0.8"
     if isinstance(value, Mapping) and value:
@@ -159,7 +163,7 @@ def multiple_hint(value: float, multiple: int, limits: tuple[int, int]) -> str:
 
 def tag_hint(tag: str) -> str:
     """The way in which a request names the LoRA of a tag such as `<lora:ink:0.8>`; else empty."""
-    return f'name LoRAs in the request\'s "loras": {lora_hint(tag)}' if _TAG.fullmatch(tag) else ""
+    return f'name LoRAs in the request\'s "loras": {lora_form(tag)}' if _TAG.fullmatch(tag) else ""
 
 
 def _unquoted(value: object) -> str:
@@ -173,6 +177,13 @@ def _plain(name: str) -> str:
 
 def _meant(plain: str, table: Mapping[str, str]) -> str:
     return next((name for name, others in table.items() if plain in others.split()), "")
+
+
+def _nearest(plain: str, names: Mapping[str, str]) -> str:
+    """The value of the name that is most like `plain`; empty where none is much like it."""
+    plains = {_plain(name): value for name, value in names.items()}
+    near = get_close_matches(plain, plains, 1, 0.75)
+    return plains[near[0]] if near else ""
 
 
 def _number(text: str) -> str | None:

@@ -142,7 +142,7 @@ def _loras(facts: Facts, loras: Sequence[LoraOffer]) -> dict[str, Any]:
         "items": {
             "type": "object",
             "required": ["id"],
-            "properties": {"id": {"type": "string", "enum": [offer.id for offer in loras]}},
+            "properties": {"id": {"type": "string"}},
             "oneOf": [_lora(offer) for offer in loras],
         },
     }

@@ -12,7 +12,10 @@ from runtime.plan.request import read_request
 from tests.tiny.manifests import MANIFEST
 
 FACTS = Sdxl().facts(MANIFEST)
-LORAS = [LoraOffer(name, name, "", 1, 0.5) for name in ("ink", "monochrome")]
+LORAS = [
+    LoraOffer("ink", "Wash drawings", "", 1, 0.5),
+    LoraOffer("monochrome", "Monochrome", "", 1, 0.5),
+]
 SCHEMA = parameters_schema(MANIFEST, FACTS, LORAS)
 
 
@@ -47,7 +50,7 @@ def test_the_form_of_a_lora_is_told_before_its_value(loras: Any, pointer: str, f
     assert "no LoRA that this model has" not in detail
 
 
-@pytest.mark.parametrize("name", ["Ink.safetensors", "INK", "ink "])
+@pytest.mark.parametrize("name", ["Ink.safetensors", "INK", "ink ", "wash drawing"])
 def test_a_lora_that_is_not_there_is_told_with_the_one_that_may_be_meant(name: str) -> None:
     detail = faults(loras=[{"id": name}])["/loras/0/id"]
     assert detail.endswith(
