@@ -23,7 +23,7 @@ from runtime.jobs.protocol import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class NotJson(CalotypeError):
@@ -162,8 +162,6 @@ def allowed_methods(router: Router, scope: Scope) -> str:
     }
     if "GET" in taken:
         taken.add("HEAD")
-    if taken:
-        taken.add("OPTIONS")
     return ", ".join(method for method in _METHODS if method in taken)
 
 
