@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from api.settings import SettingsError
-from runtime.errors import CalotypeError, RequestError
+from runtime.errors import CalotypeError, RequestError, in_one_line
 
 COMMANDS = {
     "generate": "draw one picture on this machine",
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(*lines: object) -> None:
     for line in lines:
-        print(f"calotype: {line}", file=sys.stderr)
+        print(f"calotype: {in_one_line(line)}", file=sys.stderr)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -93,7 +93,7 @@ def _read_body(path: Path) -> object:
         return read_recipe(path)
     try:
         return read_json(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError("/request", f"{path}: no JSON ({error})") from error
 
 
@@ -103,7 +103,7 @@ def _lora(text: str) -> dict[str, Any]:
         return {"id": text}
     try:
         return {"id": name, "weight": json.loads(weight)}
-    except ValueError:
+    except (ValueError, RecursionError):
         detail = f"{text!r}: expected ID:WEIGHT with a number for the weight, such as ink:0.8"
         raise argparse.ArgumentTypeError(detail) from None
 

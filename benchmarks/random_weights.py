@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine_build.checkpoint.weights import raw_header
+from engine_build.checkpoint.headers import raw_header
 
 _LENGTH = 8
 """Bytes that hold the length of a header."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from engine_build.commands.arguments import SOURCES, describe
-from runtime.errors import CalotypeError
+from runtime.errors import CalotypeError, in_one_line
 
 COMMANDS = {
     "build": "build a model package",
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"engine-build: {' '.join(message.split())}", file=sys.stderr)
+    print(f"engine-build: {in_one_line(message)}", file=sys.stderr)
     return FAILED
 
 

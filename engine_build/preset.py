@@ -87,7 +87,7 @@ def read_preset(name: str) -> Preset:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SourceError(f"preset {name}: {where}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"preset {name}: no valid TOML ({error})") from error
 
 

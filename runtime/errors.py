@@ -16,6 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def in_one_line(text: object) -> str:
+    """A text for a terminal: one line, with nothing that a terminal would obey. What others wrote
+    may be quoted in an error."""
+    line = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
 class CalotypeError(Exception):
     """The root: whoever catches it may show its message to a person as it is."""
 

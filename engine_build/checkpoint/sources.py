@@ -117,8 +117,12 @@ class DiffusersFolder:
             raise SourceError(
                 f"{path}: no tokenizer here, expected tokenizer.json, or vocab.json and merges.txt"
             )
-        length = read_json(path / "tokenizer_config.json").get("model_max_length", _UNLIMITED)
-        return TokenizerFolder(path, int(length))
+        config = path / "tokenizer_config.json"
+        length = read_json(config).get("model_max_length", _UNLIMITED)
+        # transformers writes an unlimited length as a number with a fraction, in some versions.
+        if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 1:
+            raise SourceError(f"{config}: model_max_length is {length!r:.60}, expected a number")
+        return TokenizerFolder(path, int(min(length, _UNLIMITED)))
 
     def scheduler(self) -> Mapping[str, Any]:
         """The scheduler's configuration, word for word."""
@@ -182,7 +186,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise SourceError(f"{path}: there is no such file; the source is incomplete") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: no valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise SourceError(f"{path}: a JSON {type(content).__name__}, expected an object")

@@ -5,6 +5,7 @@ import math
 import sys
 
 from engine_build.commands.arguments import add_cache, add_engines, describe, fetching, package_name
+from runtime.errors import in_one_line
 from runtime.package.manifest import read_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
@@ -132,7 +133,7 @@ def _line(pack: LoraPack) -> str:
     record = pack.record
     kinds = ", ".join(sorted({target.kind for target in record.targets}))
     triggers = f"; triggers: {record.triggers}" if record.triggers else ""
-    return (
+    return in_one_line(
         f"{record.id}: {record.name}, {kinds} on {len(record.targets)} layers of "
         f"{', '.join(sorted(record.roles))}, weight {record.weight:g}{triggers}"
     )

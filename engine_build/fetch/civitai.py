@@ -85,9 +85,10 @@ def fetch_from_civitai(reference: CivitaiReference, fetching: Fetching) -> Locat
             f"{version.model.name}; correct one of the two"
         )
     file = _weights(version, reference)
+    host = _host(file.download_url, reference)
     sha256 = {name.upper(): value.lower() for name, value in file.hashes.items()}.get("SHA256")
     # A token of Civitai's is for Civitai alone, wherever its answer sends us.
-    known = token if urlsplit(file.download_url)[:2] == urlsplit(endpoint)[:2] else None
+    known = token if host == urlsplit(endpoint)[:2] else None
     cached = fetching.file(RemoteFile(Address(file.download_url, known), file.name, sha256))
     return Located(
         cached.path,
@@ -99,6 +100,18 @@ def fetch_from_civitai(reference: CivitaiReference, fetching: Fetching) -> Locat
             base_model=version.base_model,
         ),
     )
+
+
+def _host(url: str, reference: CivitaiReference) -> tuple[str, str]:
+    """Scheme and host of the address that Civitai gives for a file. Raises SourceError."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable()
+    except ValueError:
+        whole = False
+    if not whole:
+        raise SourceError(f"{reference}: {url!r:.80} is no address that a file comes from")
+    return parts.scheme, parts.netloc
 
 
 def _newest(reference: CivitaiReference, api: Address, fetching: Fetching) -> int:

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from torch._subclasses.fake_tensor import FakeTensor
 
-from engine_build.checkpoint.weights import Layout, StoredTensor, read_pieces
+from engine_build.checkpoint.copies import read_pieces
+from engine_build.checkpoint.weights import Layout, StoredTensor
 from engine_build.package.tracing import TracedGraph
 from runtime.errors import BuildError
 

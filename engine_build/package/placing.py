@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine_build.checkpoint.weights import StoredTensor, copy_tensors, read_header
+from engine_build.checkpoint.copies import copy_tensors
+from engine_build.checkpoint.weights import StoredTensor, read_header
 from runtime.errors import BuildError
 
 Weights = Mapping[str, tuple[str, StoredTensor]]

@@ -12,7 +12,8 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from engine_build.checkpoint.weights import Checkpoint, StoredTensor, match_parameters, read_pieces
+from engine_build.checkpoint.copies import read_pieces
+from engine_build.checkpoint.weights import Checkpoint, StoredTensor, match_parameters
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

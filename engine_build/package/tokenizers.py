@@ -14,7 +14,9 @@ def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerReco
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
     except Exception as error:  # of transformers, tokenizers and json: no base but this
-        raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {error}") from error
+        raise SourceError(
+            f"{tokenizer.path}: the tokenizer cannot be read: {error!s:.200}"
+        ) from error
     ids = {"eos_token": loaded.eos_token_id, "pad_token": loaded.pad_token_id}
     if tokenizer.begins:
         ids["bos_token"] = loaded.bos_token_id

@@ -34,7 +34,7 @@ def read_sealed(
     raw = path.read_bytes()
     try:
         content = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PackageError(f"{path}: damaged, not JSON ({error}); {remedy}") from error
     if not isinstance(content, dict) or content.get("format") != version:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -53,7 +53,10 @@ def read_sealed(
 def _fits(raw: bytes, content: Mapping[str, Any], digest: str | None) -> bool:
     try:
         return digest == _digest(content) and raw == _canonical({**content, "digest": digest})
-    except ValueError:  # A NaN or half of a character, which no sealed file holds.
+    except (
+        ValueError,
+        RecursionError,
+    ):  # A NaN or half of a character, which no sealed file holds.
         return False
 
 

@@ -51,8 +51,8 @@ class PromptTokenizer:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more exact
             raise PackageError(
-                f"{path}: expected a tokenizer of the tokenizers library, and it says: {error}; "
-                "build the package again"
+                f"{path}: expected a tokenizer of the tokenizers library, and it says: "
+                f"{error!s:.200}; build the package again"
             ) from error
         # The file keeps whatever its last call in transformers set, and both would act on us.
         tokenizer.no_truncation()

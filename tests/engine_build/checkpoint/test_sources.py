@@ -136,7 +136,10 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle": (only_pickle, "weights in Python's pickle format are not read"),
     "variants": (two_variants, "several variants of the weights"),
     "cut off": (cut_off, "cut off"),
-    "not safetensors": (write(UNET, b"version https://git-lfs.github.com/spec/v1\n"), "impossible"),
+    "not safetensors": (
+        write(UNET, b"version https://git-lfs.github.com/spec/v1\n"),
+        "a pointer of Git LFS",
+    ),
     "missing shard": (missing_shard, "lists one-of-two.safetensors, which is not in"),
     "shard elsewhere": (shard_elsewhere, "lists ../vae/diffusion_pytorch_model.safetensors, which"),
     "missing tensor": (change_weights(drop_a_tensor), "the weights lack conv_in.weight"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine_build.checkpoint.copies import copy_tensors
 from engine_build.checkpoint.weights import (
-    copy_tensors,
     match_parameters,
     read_checkpoint,
     read_header,
@@ -107,15 +107,15 @@ def header_bytes(header: object) -> bytes:
 
 
 DAMAGED = {
-    "empty": (b"", "no safetensors file, or damaged"),
-    "short": (b"\x00\x01", "no safetensors file, or damaged"),
-    "pickle": (b"PK\x03\x04" + bytes(64), "impossible header"),
+    "empty": (b"", "no safetensors file: it is empty"),
+    "short": (b"\x00\x01", "no safetensors file: it begins with"),
+    "pickle": (b"PK\x03\x04" + bytes(64), "a ZIP archive"),
     "not JSON": (struct.pack("<Q", 4) + b"{{{{", "no safetensors file, or damaged"),
     "not an object": (header_bytes([1, 2]), "no safetensors file, or damaged"),
     "no offsets": (header_bytes({"a": {"dtype": "F32", "shape": [1]}}), "damaged"),
     "wrong shape": (
         header_bytes({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 4]}}) + bytes(4),
-        r"shape \(3,\) of F32 does not fit bytes 0 to 4",
+        r"shape \[3\] of F32 does not fit bytes 0 to 4",
     ),
     "cut off": (
         header_bytes({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}) + bytes(4),

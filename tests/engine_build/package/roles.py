@@ -4,8 +4,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from engine_build.checkpoint.copies import copy_tensors
 from engine_build.checkpoint.sources import open_folder, open_preview_decoder
-from engine_build.checkpoint.weights import copy_tensors, match_parameters
+from engine_build.checkpoint.weights import match_parameters
 from engine_build.package.export.decoders import preview_decoder
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, RoleExport

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 
 import engine_build.package.placing
 import engine_build.package.roles
-from engine_build.checkpoint.weights import StoredTensor, copy_tensors
+from engine_build.checkpoint.copies import copy_tensors
+from engine_build.checkpoint.weights import StoredTensor
 from engine_build.package.build import BuildRequest, build_package
 from engine_build.package.export.role import Choices, TokenizerExport
 from engine_build.package.tokenizers import load_tokenizer
