@@ -11,16 +11,14 @@ from engine_build.checkpoint.sources import ModelSource, open_preview_decoder
 from engine_build.package.export.decoders import preview_role
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices, ModelExport, RoleExport
-from engine_build.package.placing import (
-    in_place,
-)
+from engine_build.package.placing import Weights, in_place
 from engine_build.package.preview import fit_preview
 from engine_build.package.publish import staged
 from engine_build.package.roles import build_role, clone_whole_files, match_weights
 from engine_build.package.tokenizers import load_tokenizer
 from engine_build.progress import Progress
 from engine_build.quiet import quiet
-from runtime.errors import BuildError
+from runtime.errors import BuildError, CalotypeError, SourceError
 from runtime.package.file_record import known_file
 from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
@@ -82,12 +80,8 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
     a graph cannot be made or does not match PyTorch.
     """
     with quiet():
-        source = open_source(request.source, request.base)
-        model = exporter_for(source).read(source, request.choices)
-        preview = _preview_role(request, source, model)
+        model, preview, weights = read_source(request)
         roles = model.roles if preview is None else (*model.roles, preview)
-        check_defaults(model.limits, model.defaults, request.choices.resolutions)
-        weights = {role.role: match_weights(role) for role in roles}
         placed = {name: in_place(found) for name, found in weights.items() if request.in_place}
         tokenizers = {item.name: load_tokenizer(item) for item in model.tokenizers}
         with (
@@ -116,6 +110,32 @@ def build_package(request: BuildRequest, *, show_progress: bool = True) -> Path:
                     manifest = _manifest(request, model, parts, folder, hashes)
                 write_manifest(folder, manifest)
     return request.engines / request.name
+
+
+def read_source(
+    request: BuildRequest,
+) -> tuple[ModelExport, RoleExport | None, Mapping[str, Weights]]:
+    """The parts of the package, its preview decoder where there is one, and the checkpoint's tensor
+    for each parameter: all that a build reads before it makes anything.
+
+    Raises SourceError where the source is not what we can read, BuildError for sizes in pixels that
+    requests could not ask for.
+    """
+    source = open_source(request.source, request.base)
+    try:
+        model = exporter_for(source).read(source, request.choices)
+        preview = _preview_role(request, source, model)
+        roles = model.roles if preview is None else (*model.roles, preview)
+        check_defaults(model.limits, model.defaults, request.choices.resolutions)
+        return model, preview, {role.role: match_weights(role) for role in roles}
+    except (CalotypeError, OSError):
+        raise
+    except Exception as error:  # of PyTorch, diffusers and transformers: no base but this
+        raise SourceError(
+            f"{source.path}: a value in its configurations is of another kind or size than the "
+            f"libraries take ({type(error).__name__}: {error!s:.200}); compare them with the "
+            "published ones"
+        ) from error
 
 
 def check_defaults(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -102,7 +103,8 @@ def _json(request: GenerateRequest, *, ascii_only: bool) -> bytes:
 def read_recipe(path: Path) -> object:
     """The JSON request that a picture carries. Raises RequestError for any other file."""
     try:
-        with Image.open(path) as image:
+        # Pillow warns of fields that it makes nothing of, on several lines.
+        with catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
             recipe = image.info.get(JSON_KEY) or exif_description(image)
     except _UNREADABLE as error:
