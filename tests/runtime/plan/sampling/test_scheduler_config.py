@@ -103,6 +103,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"lambda_min_clipped": "-inf"}, "lambda_min_clipped is '-inf', expected a number"),
     ({"use_karras_sigmas": "yes"}, "use_karras_sigmas is 'yes', expected true or false"),
     ({"rescale_betas_zero_snr": 1}, "rescale_betas_zero_snr is 1, expected true or false"),
+    ({"original_inference_steps": 0}, "original_inference_steps is 0, expected an integer from 1"),
+    ({"timestep_scaling": 0}, "timestep_scaling is 0, expected a number over 0"),
     ({"set_alpha_to_one": None}, "set_alpha_to_one is None, expected true or false"),
     ({"use_warp_drive": 9}, "use_warp_drive = 9 is no option that we know; remove it"),
 ]
