@@ -95,6 +95,18 @@ def test_loras_come_and_go_and_leave_nothing_behind(
     check_same(demo, drawn(generator), base, levels=1)
 
 
+def test_embeddings_act_and_leave_nothing_behind(
+    demo: Compiled, generator: Generator, reference: Generator
+) -> None:
+    (word,) = generator.model.inversions.inversions()
+    named: dict[str, object] = {"prompt": f"{word.name}, a red heart on a blue background"}
+    base, with_word = drawn(generator), drawn(generator, **named)
+    assert distance(with_word, base) > distance(base, drawn(reference))
+    assert distance(with_word, drawn(reference, **named)) <= PIXELS
+    check_same(demo, drawn(generator), base, levels=1)
+    check_same(demo, drawn(generator, **named), with_word)
+
+
 def test_whether_a_graph_sees_weights_that_were_replaced_after_it(
     demo: Compiled, record_property: Callable[[str, object], None]
 ) -> None:

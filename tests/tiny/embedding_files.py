@@ -13,30 +13,33 @@ from runtime.package.manifest import ModelPackage
 from tests.tiny.models import TEXT_WIDTHS
 
 SPREAD = 0.6
-"""As wide as the tiny encoders' own embeddings are: a picture shows each vector."""
+"""The deviation of vectors that show in a picture of a tiny model."""
+
+DEMO_SPREAD = 0.06
+"""Likewise of the demo model, whose own embeddings have half of that."""
 
 
 def vectors(
-    count: int, widths: tuple[int, int] = TEXT_WIDTHS, seed: int = 0
+    count: int, widths: tuple[int, int] = TEXT_WIDTHS, seed: int = 0, spread: float = SPREAD
 ) -> dict[str, torch.Tensor]:
     """`count` vectors for each of SDXL's encoders, by kohya's names."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn((count, width), generator=generator) * SPREAD
+        name: torch.randn((count, width), generator=generator) * spread
         for name, width in zip(("clip_l", "clip_g"), widths, strict=True)
     }
 
 
 def add_word(package: ModelPackage, name: str, count: int, seed: int = 0) -> Inversion:
-    """Give a model's package a word with vectors of its encoders' widths."""
+    """Give a package like the demo model's a word with vectors of its encoders' widths."""
     manifest = package.manifest
     first, second = (
         manifest.roles[role].parameters[table_of(manifest, role)].shape[1]
         for role in ("text_encoder", "text_encoder_2")
     )
+    made = vectors(count, (first, second), seed, DEMO_SPREAD)
     with tempfile.TemporaryDirectory() as folder:
-        path = save(Path(folder) / f"{name}.safetensors", vectors(count, (first, second), seed))
-        return add_embedding(package, path, None)
+        return add_embedding(package, save(Path(folder) / f"{name}.safetensors", made), None)
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:

@@ -1,4 +1,4 @@
-"""The committed demo model with six random LoRAs, over some networks and of some kinds."""
+"""The committed demo model with six random LoRAs, over networks and of kinds, and a word."""
 
 import math
 import shutil
@@ -8,6 +8,7 @@ from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.package.manifest import ModelPackage, read_package
 from runtime.package.pack import FOLDER
 from tests.places import ENGINES
+from tests.tiny.embedding_files import add_word
 from tests.tiny.lora_files import LoraWriter, Spelling
 
 ATTENTION = "attentions.0.transformer_blocks.0"
@@ -20,13 +21,13 @@ PLACES = (
     "up_blocks.1.resnets.1.conv2",
     "conv_out",
 )
+WORD = "glaze"
 TEXT = "text_model.encoder.layers.0.mlp.fc1"
 
 
 def demo_with_loras(engines: Path) -> Path:
-    """Fill an engines folder: `demo` without its own LoRA, and the packs `lora0` to `lora5`.
-
-    They overlap in places.
+    """Fill an engines folder: `demo` without its own LoRA, the packs `lora0` to `lora5`, which
+    overlap in places, and the embedding WORD.
     """
     shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns(FOLDER))
     package = read_package(engines, "demo")
@@ -40,6 +41,7 @@ def demo_with_loras(engines: Path) -> Path:
             writer.lora(TEXT, shape, 2, 2.0)
         path = writer.save(engines / f"lora{number}.safetensors")
         add_pack(package, LoraRequest(path, path.name))
+    add_word(package, WORD, 2)
     return engines
 
 
