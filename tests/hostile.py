@@ -1,4 +1,4 @@
-"""What others wrote, changed: bytes, and JSON with its structure. Whatever comes of a change, a
+"""Bytes and JSON as others wrote them, changed with their structure. Whatever comes of a change, a
 reader reads the file or refuses it in one line."""
 
 import copy

@@ -152,7 +152,7 @@ def raw_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _other(beginning: bytes, length: int, size: int) -> str:
-    """What a file is that has no header."""
+    """A description of a file that has no header."""
     if not beginning:
         return "it is empty; fetch it again"
     # What else begins a file makes a length that no header has, but for some archives.

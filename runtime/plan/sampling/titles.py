@@ -70,8 +70,9 @@ def _evenly_spaced(count: int, steps: int) -> Mapping[str, NDArray[np.float64]]:
 
 
 def _distance(even: NDArray[np.float64], timesteps: NDArray[np.float64]) -> float:
-    # A table may be cut short at its beginning.
-    return float(np.abs(even[-len(timesteps) :] - timesteps).max())
+    # A table may be cut short at its beginning, and strides of one begin a timestep later.
+    shared = min(len(even), len(timesteps))
+    return float(np.abs(even[-shared:] - timesteps[-shared:]).max())
 
 
 def _ends(timesteps: NDArray[np.float64], training: NDArray[np.float32]) -> Mapping[str, str]:

@@ -54,6 +54,13 @@ def test_every_sampler_and_schedule_has_a_title(sampler: str) -> None:
         assert schedule_settings(sampler, schedule, 20, config)["Schedule type"]
 
 
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("steps", [1, 999, 1000])
+def test_the_fewest_and_the_most_steps_have_a_title(file: str, steps: int) -> None:
+    config = SchedulerConfig.from_mapping({**BETAS, **FILES[file]})
+    assert schedule_settings("euler", "default", steps, config)["Schedule type"]
+
+
 @pytest.mark.parametrize("sampler", ["dpm++_2m", "dpm++_sde", "dpm++_2m_sde"])
 def test_no_sampler_is_left_to_its_own_schedule_there(sampler: str) -> None:
     settings = schedule_settings(sampler, "default", 20, SchedulerConfig.from_mapping(BETAS))
