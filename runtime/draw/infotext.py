@@ -6,6 +6,7 @@ with the trigger words of its LoRAs.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from runtime.plan.plan import Plan
 from runtime.plan.request import GenerateRequest
 from runtime.plan.sampling.scheduler_config import SchedulerConfig
 from runtime.plan.sampling.titles import FLOW_SETTINGS, SAMPLER_TITLES, schedule_settings
+from runtime.plan.text.words import EXTENSION
 
 _NEGATIVE = "Negative prompt: "
 
@@ -76,15 +78,26 @@ def infotext(plan: Plan, manifest: Manifest, facts: Facts) -> Infotext:
     }
     weighted = request.prompt_weighting
     return Infotext(
-        prompt=web_ui_prompt(plan.prompt, weighted=weighted),
+        prompt=web_ui_prompt(_with_bare_words(plan.prompt, plan), weighted=weighted),
         networks="".join(f" <lora:{pack.id}:{decimal(weight)}>" for pack, weight in plan.loras),
-        negative_prompt=web_ui_prompt(request.negative_prompt or "", weighted=weighted),
+        negative_prompt=web_ui_prompt(
+            _with_bare_words(request.negative_prompt or "", plan), weighted=weighted
+        ),
         settings=", ".join(
             f"{name}: {_quoted(str(value))}"
             for name, value in settings.items()
             if value is not None
         ),
     )
+
+
+def _with_bare_words(prompt: str, plan: Plan) -> str:
+    """A prompt that names textual inversions as the web UI does, without ComfyUI's `embedding:`."""
+    names = {row.inversion.name for each in plan.prompts for row in each.rows}
+    for name in sorted(names, key=len, reverse=True):
+        named = rf"(?<!\w)embedding:({re.escape(name)}){EXTENSION}(?!\w)"
+        prompt = re.sub(named, r"\1", prompt, flags=re.IGNORECASE)
+    return prompt
 
 
 def _schedule(request: GenerateRequest, manifest: Manifest, facts: Facts) -> Mapping[str, str]:

@@ -52,6 +52,15 @@ def test_a_lying_file_is_refused(server: Server, tmp_path: Path) -> None:
         located(tmp_path)
 
 
+@pytest.mark.parametrize("host", ["http://[", "ftp://civitai.com", "file:///etc", "https:///", "x"])
+def test_an_address_that_no_file_comes_from_is_refused(
+    server: Server, tmp_path: Path, host: str
+) -> None:
+    Published(BODY, host=host).on(server)
+    with pytest.raises(SourceError, match="is no address that a file comes from"):
+        located(tmp_path)
+
+
 def test_other_files_of_the_version_are_passed_over(server: Server, tmp_path: Path) -> None:
     other = {"downloadUrl": f"{server.url}/none", "type": "Model"}
     files: list[dict[str, object]] = [

@@ -1,6 +1,7 @@
 """`engine-build lora` as a person types it."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,33 @@ def test_add_list_remove(
     capsys.readouterr()
     assert run(["lora", "list", *where]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"modelspec.title": 5},
+        {"modelspec.trigger_phrase": ["a", "b"]},
+        {"lora_adapter_metadata": {"unet.r": 4}},
+        {"modelspec.title": "\ud800", "ss_output_name": None},
+        {"modelspec.title": "two\nlines \x1b[31m"},
+        [1],
+    ],
+)
+def test_metadata_that_is_no_text_costs_no_lora(
+    demo: ModelPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str], metadata: object
+) -> None:
+    writer = LoraWriter()
+    writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 2, 1)
+    path = writer.save(tmp_path / "ink.safetensors")
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps({**json.loads(content[8:end]), "__metadata__": metadata}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    where = ["--model", "demo", "--engines", str(demo.path.parent)]
+    assert run(["lora", "add", str(path), *where]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
 
 
 def test_civitai_gives_it_a_name_an_id_and_trigger_words(

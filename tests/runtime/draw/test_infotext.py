@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from runtime.draw.infotext import infotext
+from runtime.package.file_record import FileRecord
+from runtime.package.inversion import Inversion, Row, Word
 from runtime.package.manifest import Source
 from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
 from runtime.plan.families.chroma import Chroma
-from runtime.plan.families.family import Facts
+from runtime.plan.families.family import Facts, Prompt
 from runtime.plan.families.flux import Flux
 from runtime.plan.families.sdxl import Sdxl
 from runtime.plan.parameters import LoraOffer, parameters_schema
@@ -70,6 +72,17 @@ def test_loras_are_named_with_their_hashes() -> None:
     read = civitai_parameters(text)
     assert read["Lora hashes"] == {"ink": "0123456789", "oil.2": "0123456789"}
     assert read["networks"] == [("lora", "ink", "1"), ("lora", "oil.2", "0.00001")]
+
+
+def test_an_embedding_is_named_as_the_web_ui_names_it() -> None:
+    plan = paper_plan(
+        _request({"prompt": "embedding:neg.pt, (embedding:NEG:1.2), embedding:other"})
+    )
+    word = Word("neg", 1, {})
+    neg = Inversion("neg", 1, "d", word, Path(), FileRecord("0", 1))
+    plan = replace(plan, prompts=(Prompt((), rows=(Row("text_encoder", 5, neg, 0),)),))
+    prompt = web_ui_parameters(infotext(plan, MANIFEST, FACTS).text())["Prompt"]
+    assert prompt == "neg, (NEG:1.2), embedding:other"
 
 
 def test_a_lora_that_does_not_act_is_not_named() -> None:
