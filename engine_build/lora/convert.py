@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine_build.lora.formats import Layer, LoraFile
-from engine_build.lora.guess import guess
+from engine_build.lora.endings import prefixes
+from engine_build.lora.formats import LoraFile, Part
+from engine_build.lora.layers import Layer, read_layer
 from engine_build.lora.naming import Naming, Place
 from runtime.backends.protocol import Array
 from runtime.draw.lora.deltas import laid
@@ -29,58 +30,100 @@ class Conversion:
 def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     """Find every layer's parameter, and compute every layer's change once as a test.
 
-    Raises SourceError where no layer fits, or where a layer that fits by name has another shape:
-    then the file is for another model, whatever other layers would fit.
+    Raises SourceError where no layer fits, where a tensor of a layer that fits is not understood,
+    or where a layer that fits by name has another shape: then the file is for another model,
+    whatever other layers would fit.
     """
     naming = Naming(manifest)
-    places: dict[Place, Layer] = {}
-    nowhere = list(file.unread)
-    for layer in file.layers:
-        place = naming.place(layer.module)
+    places: dict[Place, list[Part]] = {}
+    nowhere = set(_unread(file, naming))
+    for part in file.parts:
+        place = naming.place(part.module)
         if place is None:
-            nowhere.append(layer.module)
-        elif place in places:
-            twice = f"{places[place].module} and {layer.module}"
-            raise SourceError(f"{file.path}: {twice} are the same layer of {manifest.name}")
+            nowhere.add(part.module)
         else:
-            places[place] = layer
+            places.setdefault(place, []).append(part)
     if not places:
         raise SourceError(
-            f"{file.path}: not one of its layers is in {manifest.name} ({manifest.family}); "
-            f"{guess(nowhere, file.metadata)}"
+            f"{file.path}: it is {file.described}; not one of its layers is in {manifest.name} "
+            f"({manifest.family}), such as {min(nowhere)}"
         )
-    targets = {place: _target(place, layer, manifest, file) for place, layer in places.items()}
-    factors = {
-        targets[place].tensor_name(factor): _kept(tensor)
-        for place, layer in places.items()
-        for factor, tensor in layer.factors.items()
-    }
-    return Conversion(tuple(targets.values()), factors, tuple(sorted(nowhere)))
+    targets, factors = [], {}
+    for (role, name), parts in places.items():
+        shape = manifest.roles[role].parameters[name].shape
+        layer = read_layer(file.path, parts, shape, file.alphas)
+        for target, tensors in _targets((role, name), layer, manifest, file):
+            _try(target, tensors, layer.module, manifest, file)
+            targets.append(target)
+            factors |= {target.tensor_name(key): _kept(each) for key, each in tensors.items()}
+    return Conversion(tuple(targets), factors, tuple(sorted(nowhere)))
 
 
-def _target(place: Place, layer: Layer, manifest: Manifest, file: LoraFile) -> AdaptedParameter:
+def _unread(file: LoraFile, naming: Naming) -> Iterator[str]:
+    """The tensors of unknown endings, none of which may belong to a layer of the package."""
+    for name in file.unread:
+        module = next((each for each in prefixes(name) if naming.place(each)), None)
+        if module is not None:
+            raise SourceError(
+                f"{file.path}: the layer {module} has a tensor that is not understood, {name}; "
+                f"it is {file.described}"
+            )
+        yield name
+
+
+def _targets(
+    place: Place, layer: Layer, manifest: Manifest, file: LoraFile
+) -> Iterator[tuple[AdaptedParameter, Mapping[str, Tensor]]]:
+    """The parameters that a layer changes, each with the factors of its change."""
     role, name = place
-    parameter = manifest.roles[role].parameters[name]
-    factors = {factor: tensor.fp32() for factor, tensor in layer.factors.items()}
+    parameters = manifest.roles[role].parameters
+    change = layer.weight
+    if change is not None:
+        kept = tuple(sorted(change.factors))
+        yield (
+            AdaptedParameter(
+                role,
+                name,
+                change.kind,
+                parameters[name].shape,
+                change.scale,
+                kept,
+                change.decomposition,
+            ),
+            change.factors,
+        )
+    if layer.bias is not None:
+        bias = f"{name.removesuffix('.weight')}.bias"
+        if bias not in parameters:
+            raise SourceError(
+                f"{file.path}: the layer {layer.module} changes a bias, and {manifest.name} has no "
+                f"{bias}"
+            )
+        shape = parameters[bias].shape
+        yield (
+            AdaptedParameter(role, bias, "diff", shape, layer.bias_scale, ("diff",)),
+            {"diff": layer.bias},
+        )
+
+
+def _try(
+    target: AdaptedParameter,
+    tensors: Mapping[str, Tensor],
+    module: str,
+    manifest: Manifest,
+    file: LoraFile,
+) -> None:
+    """Compute a change once. Raises SourceError where the change does not fit, or is not finite."""
+    base = np.ones(target.shape, np.float32)
     try:
-        # DoRA divides by the norm of a row, so that zeros would not do.
-        base = np.ones(parameter.shape, np.float32)
-        tried = laid(layer.kind, factors, base, base, layer.scale)
-    except (PackageError, KeyError) as error:
+        tried = laid(target, {key: each.fp32() for key, each in tensors.items()}, base, base, 1.0)
+    except PackageError as error:
         raise SourceError(
-            f"{file.path}: {layer.module}: {error} of {name}, so it is not for {manifest.name}; "
-            f"{guess(_names(file), file.metadata)}"
+            f"{file.path}: {module}: {error} of {target.parameter}, so it is not for "
+            f"{manifest.name}; it is {file.described}"
         ) from error
     if not np.isfinite(tried).all():
-        raise SourceError(f"{file.path}: {layer.module} holds numbers that are not finite")
-    return AdaptedParameter(
-        role, name, layer.kind, parameter.shape, layer.scale, tuple(sorted(factors))
-    )
-
-
-def _names(file: LoraFile) -> Iterator[str]:
-    yield from (layer.module for layer in file.layers)
-    yield from file.unread
+        raise SourceError(f"{file.path}: {module} holds numbers that are not finite")
 
 
 def _kept(tensor: Tensor) -> Array:

@@ -54,7 +54,7 @@ def _write(package: ModelPackage, role: str) -> AdaptableGraph:
     if fault:
         raise PackageError(fault)
     model = ir.load(own)
-    let_weights_be_inputs(model, (each for each in record.parameters.values() if each.replaceable))
+    let_weights_be_inputs(model, record.parameters.values())
     path = graphs_folder(package) / f"{role}.onnx"
     write_whole(path, ir.to_proto(model).SerializeToString())
     return AdaptableGraph(

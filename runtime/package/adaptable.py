@@ -1,10 +1,10 @@
 """Adaptable graphs: what ONNX Runtime on the CPU runs while LoRAs act.
 
-An adaptable graph is a role's own graph in which every weight that a LoRA may change is an input
-too, so that each call can be given other values. `engine-build lora add` writes these graphs into
-`engines/NAME/loras/.graphs/`, beside the packs: an id of a pack never begins with a dot. The sealed
-`graphs.json` there holds each file's hash, and the hash of the package's graph that the file was
-made of. The weights stay in the package's own files: an adaptable graph refers to the weights by
+An adaptable graph is a role's own graph in which every parameter is an input too, biases and those
+of norms among them, so that each call can be given other values. `engine-build lora add` writes
+these graphs into `engines/NAME/loras/.graphs/`, beside the packs: an id of a pack never begins with
+a dot. The sealed `graphs.json` there holds each file's hash, and the hash of the package's graph
+that the file was made of. The weights stay in the package's own files: an adaptable graph refers to the weights by
 the same paths as the package's graph, relative to `ModelPackage.weights_folder`.
 """
 
@@ -23,7 +23,7 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.sealed import read_sealed, seal
 from runtime.package.target import graph_sha256
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = ".graphs"
 RECORD_NAME = "graphs.json"
 

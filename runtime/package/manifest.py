@@ -53,7 +53,9 @@ class Parameter:
 
     @property
     def replaceable(self) -> bool:
-        """True of matrices and kernels, whose values LoRAs may replace while the model is open."""
+        """True of matrices and kernels, which engines for a GPU take new values of; an adaptable
+        graph on the CPU takes every parameter's.
+        """
         return len(self.shape) >= 2
 
 

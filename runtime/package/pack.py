@@ -27,10 +27,23 @@ FOLDER = "loras"
 PACK_NAME = "pack.json"
 FACTORS_NAME = "factors.safetensors"
 
-Kind = Literal["lora", "dora", "loha", "lokr"]
+Kind = Literal["lora", "loha", "lokr", "diff"]
 """The formula that computes a parameter's change from factors: see `runtime.draw.lora.deltas`."""
 
+MAGNITUDE = "magnitude"
+"""The factor that DoRA's step uses, whatever the kind of the change."""
+
 _STRICT = ConfigDict(extra="forbid")
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class Decomposition:
+    """DoRA's step behind a change: the weight is given magnitudes of its own along one axis."""
+
+    axis: Literal["outputs", "inputs"]
+    """The axis that has a magnitude for each of its places: rows are outputs, columns inputs."""
+    rule: Literal["lycoris", "peft"]
+    """The project whose formula holds at weights other than 1."""
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -44,6 +57,8 @@ class AdaptedParameter:
     scale: float
     """The scale of the change at weight 1: alpha / rank."""
     factors: tuple[str, ...]
+    decomposition: Decomposition | None = None
+    """None: the change is added, and no more."""
 
     def tensor_name(self, factor: str) -> str:
         """The name of a factor in the pack's file."""
@@ -131,7 +146,13 @@ def write_pack(directory: Path, record: PackRecord) -> None:
 
 def read_pack(directory: Path) -> LoraPack:
     """Read and check `pack.json` alone. Raises PackageError, and FileNotFoundError for no file."""
-    record, digest = read_sealed(directory / PACK_NAME, _PACK, FORMAT, _remedy(*_place(directory)))
+    path, remedy = directory / PACK_NAME, _remedy(*_place(directory))
+    record, digest = read_sealed(path, _PACK, FORMAT, remedy)
+    if any(MAGNITUDE in each.factors and each.decomposition is None for each in record.targets):
+        raise PackageError(
+            f"{path}: made by an older version, which did not say along which axis the magnitudes "
+            f"of DoRA lie; {remedy}"
+        )
     return LoraPack(digest, directory, record)
 
 

@@ -43,8 +43,8 @@ def open_session(
 class OnnxEngine:
     """A role's graph, open in ONNX Runtime.
 
-    While weights are replaced, a second session runs the role's adaptable graph, whose matrices and
-    kernels are inputs. Another set of weights opens no further session, and the first session stays
+    While weights are replaced, a second session runs the role's adaptable graph, whose parameters
+    are inputs. Another set of weights opens no further session, and the first session stays
     open with the package's own weights.
     """
 

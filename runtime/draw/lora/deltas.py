@@ -1,60 +1,72 @@
 """The change that a LoRA's factors make to a weight: the published formulas, in fp32.
 
-    lora   W + scale * up @ down                          Hu et al., arXiv 2106.09685
-    dora   magnitude / |base + lora| * (W + lora)         Liu et al., arXiv 2402.09353
-    loha   W + scale * (w1_a @ w1_b) * (w2_a @ w2_b)      Hyeon-Woo et al., arXiv 2108.06098
-    lokr   W + scale * kron(w1, w2)                       Yeh et al., arXiv 2309.14859
+    lora   up @ down                             Hu et al., arXiv 2106.09685
+    loha   (w1_a @ w1_b) * (w2_a @ w2_b)         Hyeon-Woo et al., arXiv 2108.06098
+    lokr   kron(w1, w2)                          Yeh et al., arXiv 2309.14859
+    diff   diff                                  the difference itself (LyCORIS' `full`)
 
-`W` is the weight with the changes of the LoRAs earlier in the set, `base` is the package's own
-weight, and `lora` is `scale * up @ down`; `*` is elementwise and `@` is the matrix product.
+The weight becomes `W + weight * scale * change`, where `W` has the changes of the LoRAs earlier in
+the set and `weight` is the request's; `*` is elementwise and `@` is the matrix product.
 
 A convolution's `down` holds the kernel, `[r, in, kh, kw]`, and `up` is `[out, r, 1, 1]`. With a
-core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies in the core, `[r, r, kh, kw]`. DoRA's
-norms are those of the rows of `base + lora`, each over all inputs of an output. As in PEFT, DoRA
-rescales the changes of earlier LoRAs, too: the order of the LoRAs in a set matters.
+core (LyCORIS' Tucker form: `mid`, `t1`, `t2`) the kernel lies in the core, `[r, r, kh, kw]`.
+
+DoRA (Liu et al., arXiv 2402.09353) is a step behind any of them. With the package's own weight
+`base`, and `|V|` the norms of V's rows (a magnitude for each output) or columns (for each input, as
+LyCORIS' `wd_on_out=False` and OneTrainer have it):
+
+    peft      V = base + weight * scale * change
+              (W + weight * scale * change) * magnitude / |V|
+    lycoris   V = base + scale * change
+              W - base + V * (1 + weight * (magnitude / |V| - 1))
+
+They agree at weight 1 on one LoRA (PEFT, tuners/lora/dora.py; LyCORIS, modules/locon.py). PEFT's
+rescales the changes of earlier LoRAs, too: there the order of the LoRAs in a set matters.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import PackageError
-from runtime.package.pack import Kind
+from runtime.package.pack import MAGNITUDE, AdaptedParameter, Decomposition
 
 Factors = Mapping[str, NDArray[np.float32]]
 Matrix = NDArray[np.float32]
 
 
 def laid(
-    kind: Kind,
+    target: AdaptedParameter,
     factors: Factors,
     base: NDArray[np.float32],
     so_far: NDArray[np.float32],
-    scale: float,
+    weight: float,
 ) -> NDArray[np.float32]:
-    """The weight after this change: `so_far` with the change added, or rescaled by DoRA.
+    """The weight after this change: `so_far` with the change added, and DoRA's step behind it.
 
     `base` is the package's own weight; `so_far` has the changes of the LoRAs before this one.
-    `scale` is the target's scale times the LoRA's weight in the request. Raises PackageError where
-    the change that the factors give does not have the shape of `base`.
+    `weight` is the LoRA's in the request. Raises PackageError where the change that the factors
+    give does not have the shape of `base`.
     """
+    decomposition = target.decomposition
     with _fitting(factors, base.shape):
-        if kind == "dora":
-            return _dora(factors, base, so_far, scale)
-        product = {"lora": _lora, "loha": _loha, "lokr": _lokr}[kind](factors)
-        change = _fitted(product, base.shape)
+        change = _fitted(_PRODUCTS[target.kind](factors), base.shape)
+        if decomposition is not None:
+            magnitude = factors[MAGNITUDE].reshape(_along(decomposition, base.shape))
+            change *= np.float32(target.scale)
+            return _decomposed(decomposition, change, magnitude, (base, so_far), weight)
     # In place: all weights of a model pass through here, and new memory costs most of the time.
-    change *= np.float32(scale)
+    change *= np.float32(target.scale * weight)
     change += so_far
     return change
 
 
-def is_low_rank(kind: Kind, factors: Collection[str]) -> bool:
+def is_low_rank(target: AdaptedParameter) -> bool:
     """True for a change that is a product of two matrices and does not depend on the weight."""
-    return kind == "lora" and "mid" not in factors
+    return target.kind == "lora" and "mid" not in target.factors and target.decomposition is None
 
 
 def low_rank(factors: Factors, shape: tuple[int, ...], scale: float) -> tuple[Matrix, Matrix]:
@@ -81,7 +93,7 @@ def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The change in the shape of the weight. The outputs must agree: no value changes its row."""
     if delta.ndim == 2 and delta.shape != (shape[0], math.prod(shape[1:])):
         raise ValueError("another number of inputs or outputs")
-    if delta.ndim > 2 and delta.shape != shape:
+    if delta.ndim != 2 and delta.shape != shape:
         raise ValueError("another kernel")
     return delta.reshape(shape)
 
@@ -93,14 +105,34 @@ def _lora(factors: Factors) -> Matrix:
     return _flat(up) @ _flat(down)
 
 
-def _dora(
-    factors: Factors, base: NDArray[np.float32], so_far: NDArray[np.float32], scale: float
+def _along(decomposition: Decomposition, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which magnitudes are multiplied with a weight."""
+    axis = 0 if decomposition.axis == "outputs" else 1
+    return tuple(extent if index == axis else 1 for index, extent in enumerate(shape))
+
+
+def _decomposed(
+    decomposition: Decomposition,
+    change: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]],
+    weight: float,
 ) -> NDArray[np.float32]:
-    delta = _fitted(_lora(factors), base.shape) * np.float32(scale)
-    norms = np.sqrt(np.square(base + delta).reshape(len(base), -1).sum(axis=1))
-    growth = (factors["magnitude"].reshape(len(base)) / norms).astype(np.float32)
-    grown = (so_far + delta) * growth.reshape(-1, *[1] * (base.ndim - 1))
-    return np.asarray(grown, dtype=np.float32)
+    """DoRA's step: `weights` are the package's own and the one with earlier LoRAs' changes."""
+    base, so_far = weights
+    peft = decomposition.rule == "peft"
+    if peft:
+        change = change * np.float32(weight)
+    moved = base + change
+    axis = 0 if decomposition.axis == "outputs" else 1
+    others = tuple(index for index in range(base.ndim) if index != axis)
+    norms = np.sqrt(np.square(moved).sum(axis=others, keepdims=True))
+    # A row of zeros stays one, whatever its magnitude.
+    growth = np.divide(magnitude, norms, out=np.zeros_like(norms), where=norms > 0)
+    if peft:
+        return np.asarray((so_far + change) * growth, np.float32)
+    grown = moved * (1 + np.float32(weight) * (growth - 1))
+    return np.asarray(so_far + (grown - base), np.float32)
 
 
 def _loha(factors: Factors) -> Matrix:
@@ -109,6 +141,8 @@ def _loha(factors: Factors) -> Matrix:
         a, b = factors[f"w{half}_a"], factors[f"w{half}_b"]
         core = factors.get(f"t{half}")
         halves.append(_flat(a) @ _flat(b) if core is None else _tucker(core, a, b))
+    if halves[0].shape != halves[1].shape:
+        raise ValueError("halves of two shapes")  # NumPy would repeat the rows of one.
     return halves[0] * halves[1]
 
 
@@ -123,6 +157,10 @@ def _lokr(factors: Factors) -> Matrix:
     return np.kron(w1.reshape(*w1.shape[:2], *[1] * (w2.ndim - 2)), w2)
 
 
+def _diff(factors: Factors) -> Matrix:
+    return factors["diff"].copy()
+
+
 def _tucker(core: NDArray[np.float32], a: Matrix, b: Matrix) -> NDArray[np.float32]:
     """Core `[i, j, kh, kw]`, `a` `[i, out]` and `b` `[j, in]` to a kernel `[out, in, kh, kw]`."""
     kernel = np.einsum("ijkl,ip,jr->prkl", core, a, b, optimize=True)
@@ -131,3 +169,11 @@ def _tucker(core: NDArray[np.float32], a: Matrix, b: Matrix) -> NDArray[np.float
 
 def _flat(factor: NDArray[np.float32]) -> Matrix:
     return factor.reshape(len(factor), -1)
+
+
+_PRODUCTS: Mapping[str, Callable[[Factors], Matrix]] = {
+    "lora": _lora,
+    "loha": _loha,
+    "lokr": _lokr,
+    "diff": _diff,
+}

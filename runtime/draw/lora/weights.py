@@ -18,7 +18,7 @@ from runtime.draw.recent import Recent
 from runtime.errors import PackageError
 from runtime.package.inversion import Rows, table_of
 from runtime.package.manifest import ModelPackage
-from runtime.package.pack import AdaptedParameter, Kind, LoraPack, LoraSet, fit_fault
+from runtime.package.pack import AdaptedParameter, LoraPack, LoraSet, fit_fault
 from runtime.package.tensors import Tensor, stored
 
 _OPENED = 64
@@ -29,10 +29,10 @@ _OPENED = 64
 class _Change:
     """The change that one pack makes to one parameter."""
 
-    kind: Kind
+    target: AdaptedParameter
     factors: Factors
-    scale: float
-    """The target's scale times the LoRA's weight in the request."""
+    weight: float
+    """The LoRA's weight in the request."""
 
 
 class EffectiveWeights:
@@ -60,14 +60,25 @@ class EffectiveWeights:
     def open(self, loras: LoraSet) -> None:
         """Open the packs of a set, so that a missing pack is found before a job begins.
 
-        Raises PackageError for a pack whose file is gone or damaged, or that no longer fits the
-        package.
+        Raises PackageError for a pack whose file is gone or damaged, that no longer fits the
+        package, or that changes what the backend cannot replace.
         """
         for pack, _ in loras:
             fault = fit_fault(pack.record, self._package.manifest)
             if fault:
                 raise PackageError(fault)
+            self._check_replaceable(pack)
             self._factors(pack)
+
+    def _check_replaceable(self, pack: LoraPack) -> None:
+        """Engines for a GPU, which multiply updates, have biases and norms compiled into them."""
+        targets = pack.record.targets if self._factored else ()
+        fixed = next((each for each in targets if len(each.shape) < 2), None)
+        if fixed is not None:
+            raise PackageError(
+                f"{pack.id} changes {fixed.role} {fixed.parameter}, and engines for a GPU take new "
+                "values of matrices and kernels alone; draw with --backend onnxruntime-cpu"
+            )
 
     def of(self, loras: LoraSet, role: str) -> Weights:
         """New values of the role's initializers that the set changes, by name; perhaps none.
@@ -114,27 +125,30 @@ class EffectiveWeights:
         initializer = self._package.manifest.roles[role].parameters[name].initializer
         base = self._base(role)[initializer]
         changes = [self._change(*part) for part in parts]
-        if self._factored and all(is_low_rank(each.kind, each.factors) for each in changes):
+        if self._factored and all(is_low_rank(each.target) for each in changes):
             return initializer, _product(base, changes)
         return initializer, _sum(base, changes)
 
     def _change(self, pack: LoraPack, target: AdaptedParameter, weight: float) -> _Change:
         tensors = self._factors(pack)
         factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
-        return _Change(target.kind, factors, target.scale * weight)
+        return _Change(target, factors, weight)
 
 
 def _sum(base: Tensor, changes: list[_Change]) -> Tensor:
     own = base.fp32()
     effective = own
     for change in changes:
-        effective = laid(change.kind, change.factors, own, effective, change.scale)
+        effective = laid(change.target, change.factors, own, effective, change.weight)
     return Tensor(base.dtype, stored(effective, base.dtype))
 
 
 def _product(base: Tensor, changes: list[_Change]) -> LowRankUpdate:
     """The sum of low-rank products as one product of the concatenated factors."""
-    pairs = [low_rank(each.factors, base.values.shape, each.scale) for each in changes]
+    pairs = [
+        low_rank(each.factors, base.values.shape, each.target.scale * each.weight)
+        for each in changes
+    ]
     ups, downs = zip(*pairs, strict=True)
     return LowRankUpdate(base, np.concatenate(ups, axis=1), np.concatenate(downs))
 

@@ -67,7 +67,7 @@ def changes(
         if target.role == role:
             read = {name: factors[target.tensor_name(name)].fp32() for name in target.factors}
             of = np.zeros(target.shape, np.float32) if base is None else base
-            laid_on = laid(target.kind, read, of, of, target.scale)
+            laid_on = laid(target, read, of, of, 1.0)
             found[target.parameter.removesuffix(".weight")] = laid_on - of
     return found
 

@@ -48,13 +48,13 @@ def test_a_pack_comes_with_the_graphs_that_it_is_drawn_with(
     assert not prepare(demo)
 
 
-def test_every_weight_that_can_be_replaced_is_an_input(demo: ModelPackage) -> None:
+def test_every_parameter_is_an_input(demo: ModelPackage) -> None:
     prepare(demo)
     for role, path in adaptable_graphs(demo).items():
         own = onnx.load(demo.file(demo.manifest.roles[role].graph), load_external_data=False)
         graph = onnx.load(path, load_external_data=False).graph
         record = demo.manifest.roles[role]
-        weights = [name for name, each in record.parameters.items() if each.replaceable]
+        weights = [each.initializer for each in record.parameters.values()]
         inputs = [each.name for each in graph.input]
         assert inputs[: len(record.inputs)] == [each.name for each in own.graph.input]
         assert inputs[len(record.inputs) :] == weights

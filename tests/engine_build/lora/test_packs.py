@@ -54,13 +54,13 @@ def test_what_the_trainer_wrote_is_the_default(demo: ModelPackage, tmp_path: Pat
 def test_layers_that_fit_nothing_are_listed(demo: ModelPackage, tmp_path: Path) -> None:
     writer = linear(LoraWriter(), demo)
     writer.lora("down_blocks.9.resnets.0.conv1", (8, 8, 3, 3), 2, 1.0)
-    writer.add(LINEAR, ".diff_b", 8)
-    writer.add("mid_block.attentions.0.proj_in", ".lora_down.weight", 2, 8)
+    writer.tensors["bundle_emb.ink.clip_l"] = writer.random(1, 8)
+    writer.add("down_blocks.9.resnets.0.conv2", ".lora_down.weight", 2, 8)
     record = add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a")).record
     assert record.not_covered == (
-        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.diff_b",
+        "bundle_emb.ink.clip_l",
         "lora_unet_down_blocks_9_resnets_0_conv1",
-        "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+        "lora_unet_down_blocks_9_resnets_0_conv2",
     )
     assert len(record.targets) == 1
 
@@ -148,7 +148,7 @@ def _embedding(writer: LoraWriter) -> None:
 @pytest.mark.parametrize(
     ("write", "seems"),
     [
-        (_other_shape, "a LoRA for Stable Diffusion 1 or 2"),
+        (_other_shape, "a LoRA for a UNet of Stable Diffusion's kind"),
         (_stable_diffusion_1, "a LoRA for Stable Diffusion 1 or 2"),
         (_flux, "a LoRA for Flux or Chroma"),
         (_zimage, "a LoRA for Z-Image"),
@@ -172,7 +172,7 @@ def test_what_the_trainer_says_of_its_model_is_told(demo: ModelPackage, tmp_path
     writer = LoraWriter()
     _flux(writer)
     path = writer.save(tmp_path / "a.safetensors", {"ss_base_model_version": "flux1"})
-    with pytest.raises(SourceError, match="it says that it was made for flux1"):
+    with pytest.raises(SourceError, match="a LoRA that says that it was made for flux1"):
         add_pack(demo, LoraRequest(path, "a"))
 
 
@@ -199,5 +199,5 @@ def test_the_same_layer_twice_is_refused(demo: ModelPackage, tmp_path: Path) -> 
     writer = linear(LoraWriter(), demo)
     writer.spelling = Spelling("unet.", False)
     linear(writer, demo)
-    with pytest.raises(SourceError, match="are the same layer of demo"):
+    with pytest.raises(SourceError, match="are the same factor of the same layer"):
         add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a"))

@@ -3,7 +3,7 @@
 import random
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from runtime.draw.lora.deltas import laid
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import PackageError, RequestError
 from runtime.package.manifest import read_package
-from runtime.package.pack import FACTORS_NAME
+from runtime.package.pack import FACTORS_NAME, AdaptedParameter, Decomposition
 from runtime.package.tensors import map_tensors
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
@@ -164,16 +164,65 @@ def test_a_lora_that_went_away_is_named(lora_engines: Path, tmp_path: Path) -> N
     assert [offer.id for offer in model.loras()] == LORAS[1:]
 
 
-def test_dora_at_a_weight_is_peft_scaled_by_it() -> None:
-    """Liu et al., with the scale that PEFT's `set_adapters` gives: not linear in the weight."""
+def dora(rule: Literal["lycoris", "peft"], axis: Literal["outputs", "inputs"]) -> AdaptedParameter:
+    factors = ("down", "magnitude", "up")
+    return AdaptedParameter(
+        "denoiser", "a.weight", "lora", (4, 4), 0.5, factors, Decomposition(axis, rule)
+    )
+
+
+@pytest.fixture
+def square() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A weight, and the factors of a DoRA on a square, so that no shape tells the axis."""
     chance = np.random.default_rng(0)
-    base = chance.standard_normal((4, 6)).astype(np.float32)
-    factors = {
-        "up": chance.standard_normal((4, 2)).astype(np.float32),
-        "down": chance.standard_normal((2, 6)).astype(np.float32),
-        "magnitude": chance.standard_normal(4).astype(np.float32),
-    }
-    together = base + 0.3 * factors["up"] @ factors["down"]
-    expected = factors["magnitude"][:, None] * together / np.linalg.norm(together, axis=1)[:, None]
-    found = laid("dora", factors, base, base, 0.3)
+    shapes = {"up": (4, 2), "down": (2, 4), "magnitude": (4,)}
+    factors = {name: chance.standard_normal(shape) for name, shape in shapes.items()}
+    base = chance.standard_normal((4, 4)).astype(np.float32)
+    return base, {name: each.astype(np.float32) for name, each in factors.items()}
+
+
+@pytest.mark.parametrize("axis", ["outputs", "inputs"])
+def test_dora_at_a_weight_as_peft_scales_it(
+    axis: Literal["outputs", "inputs"], square: tuple[np.ndarray, dict[str, np.ndarray]]
+) -> None:
+    """Liu et al., with the scale that PEFT's `set_adapters` gives: not linear in the weight."""
+    base, factors = square
+    over = 1 if axis == "outputs" else 0
+    together = base + 0.3 * 0.5 * factors["up"] @ factors["down"]
+    norms = np.linalg.norm(together, axis=over, keepdims=True)
+    expected = np.expand_dims(factors["magnitude"], over) * together / norms
+    found = laid(dora("peft", axis), factors, base, base, 0.3)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["outputs", "inputs"])
+@pytest.mark.parametrize("weight", [0.3, 1.0, -1.2])
+def test_dora_at_a_weight_as_lycoris_scales_it(
+    weight: float,
+    axis: Literal["outputs", "inputs"],
+    square: tuple[np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    """LyCORIS' `apply_weight_decompose`: the weight scales the growth, the norms are of all of it.
+
+    The changes of earlier LoRAs stay beside it.
+    """
+    base, factors = square
+    over = 1 if axis == "outputs" else 0
+    together = base + 0.5 * factors["up"] @ factors["down"]
+    growth = np.expand_dims(factors["magnitude"], over) / np.linalg.norm(
+        together, axis=over, keepdims=True
+    )
+    earlier = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
+    expected = earlier + together * (1 + weight * (growth - 1))
+    found = laid(dora("lycoris", axis), factors, base, base + earlier, weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_of_zeros_stays_one(square: tuple[np.ndarray, dict[str, np.ndarray]]) -> None:
+    base, factors = square
+    factors["magnitude"][:] = 9.0
+    base[1], factors["up"][1] = 0.0, 0.0
+    for rule in ("lycoris", "peft"):
+        found = laid(dora(rule, "outputs"), factors, base, base, 0.7)
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found[1], np.zeros(4))

@@ -1,0 +1,140 @@
+"""The scale of a layer's change, from wherever a file states it.
+
+A tensor `alpha` beside the factors comes first; then PEFT's configuration (the file
+`adapter_config.json` beside PEFT's, `lora_adapter_metadata` as diffusers writes it, or the same
+settings as metadata of their own), then what kohya-ss/sd-scripts writes of its options. A file that
+states none is scaled by 1, as kohya-ss/sd-scripts (networks/lora.py), ComfyUI (comfy/lora.py) and
+diffusers (utils/peft_utils.py) take it: alpha is then the rank.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from engine_build.checkpoint.sources import read_json
+from runtime.errors import SourceError
+
+Settings: TypeAlias = Mapping[str, Any]
+
+_PEFT = ("lora_alpha", "alpha", "network_alpha")
+_RANK = ("r", "rank")
+_SETTINGS = (*_PEFT, *_RANK, "alpha_pattern", "rank_pattern", "use_rslora")
+
+
+@dataclass(frozen=True, slots=True)
+class Alphas:
+    """What a file states of its layers' scales outside of their tensors."""
+
+    path: Path
+    whole: Settings = field(default_factory=dict)
+    """PEFT's configuration for all networks."""
+    networks: Mapping[str, Settings] = field(default_factory=dict)
+    """PEFT's configurations by the name of a network: the first part of its layers' paths."""
+    kohya: Settings = field(default_factory=dict)
+    """`alpha` and `conv_alpha`."""
+
+    def scale(self, module: str, rank: int | None, *, kernel: bool) -> float:
+        """The scale of a layer that has no alpha of its own; `rank` is None for whole Kronecker
+        factors, and `kernel` tells a convolution of more than one pixel. Raises SourceError.
+        """
+        settings = self.networks.get(module.partition(".")[0], self.whole)
+        alpha = self._stated(settings, module, "alpha_pattern", _PEFT)
+        if rank is None:  # PEFT scales whole factors, too, by the rank that it was asked for.
+            rank = self._stated(settings, module, "rank_pattern", _RANK)
+            return 1.0 if alpha is None or rank is None else self._ratio(alpha, rank, settings)
+        if alpha is not None:
+            return self._ratio(alpha, rank, settings)
+        kohyas = self.kohya.get("conv_alpha" if kernel else "alpha")
+        return 1.0 if kohyas is None else float(kohyas) / rank
+
+    def _ratio(self, alpha: float, rank: float, settings: Settings) -> float:
+        stabilized = settings.get("use_rslora") in (True, "true", "True")
+        return alpha / (math.sqrt(rank) if stabilized else rank)
+
+    def _stated(
+        self, settings: Settings, module: str, pattern: str, names: tuple[str, ...]
+    ) -> float | None:
+        patterns = settings.get(pattern)
+        for path, own in patterns.items() if isinstance(patterns, Mapping) else ():
+            if _ends(module, path):
+                return self._number(f"{pattern} of {path}", own)
+        for name in names:
+            if settings.get(name) is not None:
+                return self._number(name, settings[name])
+        return None
+
+    def _number(self, name: str, value: object) -> float:
+        number = _number(value)
+        if number is None or (name in _RANK and number <= 0):
+            raise SourceError(
+                f"{self.path}: it states {name} {str(value)[:40]!r}, expected a number; mend its "
+                "metadata, or the adapter_config.json beside"
+            )
+        return number
+
+
+def read_alphas(path: Path, metadata: Mapping[str, str]) -> Alphas:
+    """Read the settings of a file. Raises SourceError where they are damaged."""
+    beside = path.parent / "adapter_config.json"
+    whole, networks = _peft(path, metadata)
+    if path.stem == "adapter_model" and beside.is_file():
+        whole = read_json(beside)
+    return Alphas(path, whole, networks, _kohya(metadata))
+
+
+def _peft(path: Path, metadata: Mapping[str, str]) -> tuple[Settings, Mapping[str, Settings]]:
+    """The settings for all networks, and those by network."""
+    whole: dict[str, Any] = {}
+    for name in metadata.keys() & set(_SETTINGS):
+        whole[name] = _json(metadata[name], metadata[name])
+    for text in metadata.values():
+        entries = _json(text, None) if "lora_alpha" in text else None
+        whole |= entries if isinstance(entries, dict) else {}
+    written = metadata.get("lora_adapter_metadata")
+    entries = {} if written is None else _json(written, None)
+    if not isinstance(entries, dict):
+        raise SourceError(f"{path}: its lora_adapter_metadata is no JSON object")
+    networks: dict[str, dict[str, Any]] = {}
+    for name, value in entries.items():
+        network, _, key = name.partition(".")
+        if key:
+            networks.setdefault(network, {})[key] = value
+    return whole, networks
+
+
+def _kohya(metadata: Mapping[str, str]) -> Settings:
+    """Options of kohya-ss/sd-scripts; it writes `Dynamic` or `None` for what has no one number."""
+    arguments = _json(metadata.get("ss_network_args", ""), {})
+    conv = arguments.get("conv_alpha") if isinstance(arguments, dict) else None
+    stated = {"alpha": metadata.get("ss_network_alpha"), "conv_alpha": conv}
+    numbers = {name: _number(value) for name, value in stated.items()}
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _json(text: str, otherwise: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _ends(module: str, pattern: str) -> bool:
+    """Match a path against a pattern of PEFT: a regular expression for the end of the path."""
+    try:
+        return re.fullmatch(rf"(?:.*\.)?(?:{pattern.removeprefix('^')})", module) is not None
+    except re.error:
+        return module.endswith(pattern)
