@@ -27,7 +27,7 @@ _SETTINGS = (*_PEFT, *_RANK, "alpha_pattern", "rank_pattern", "use_rslora")
 
 @dataclass(frozen=True, slots=True)
 class Alphas:
-    """What a file states of its layers' scales outside of their tensors."""
+    """The settings of a file that state its layers' scales, outside of their tensors."""
 
     path: Path
     whole: Settings = field(default_factory=dict)
@@ -44,8 +44,8 @@ class Alphas:
         settings = self.networks.get(module.partition(".")[0], self.whole)
         alpha = self._stated(settings, module, "alpha_pattern", _PEFT)
         if rank is None:  # PEFT scales whole factors, too, by the rank that it was asked for.
-            rank = self._stated(settings, module, "rank_pattern", _RANK)
-            return 1.0 if alpha is None or rank is None else self._ratio(alpha, rank, settings)
+            asked = self._stated(settings, module, "rank_pattern", _RANK)
+            return 1.0 if alpha is None or asked is None else self._ratio(alpha, asked, settings)
         if alpha is not None:
             return self._ratio(alpha, rank, settings)
         kohyas = self.kohya.get("conv_alpha" if kernel else "alpha")

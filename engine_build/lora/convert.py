@@ -48,7 +48,8 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
             f"{file.path}: it is {file.described}; not one of its layers is in {manifest.name} "
             f"({manifest.family}), such as {min(nowhere)}"
         )
-    targets, factors = [], {}
+    targets: list[AdaptedParameter] = []
+    factors: dict[str, Array] = {}
     for (role, name), parts in places.items():
         shape = manifest.roles[role].parameters[name].shape
         layer = read_layer(file.path, parts, shape, file.alphas)

@@ -42,7 +42,7 @@ class LoraFile:
     metadata: Mapping[str, str]
     """The metadata that the trainer wrote into the file."""
     described: str
-    """What the file is: its method and its model, as far as the names say."""
+    """The file's method and its model, as far as the names say."""
 
 
 def read_lora(path: Path) -> LoraFile:

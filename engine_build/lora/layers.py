@@ -1,5 +1,4 @@
-"""Layers of a LoRA file: tensors that belong together, read as a change of a weight, of its bias, or
-of both.
+"""Layers of a LoRA file: tensors that belong together, read as one change of a weight and its bias.
 
 Every tensor of a layer is used by its formula, or the layer is refused by name: nothing is left out
 unseen.

@@ -4,8 +4,8 @@ An adaptable graph is a role's own graph in which every parameter is an input to
 of norms among them, so that each call can be given other values. `engine-build lora add` writes
 these graphs into `engines/NAME/loras/.graphs/`, beside the packs: an id of a pack never begins with
 a dot. The sealed `graphs.json` there holds each file's hash, and the hash of the package's graph
-that the file was made of. The weights stay in the package's own files: an adaptable graph refers to the weights by
-the same paths as the package's graph, relative to `ModelPackage.weights_folder`.
+that the file was made of. The weights stay in the package's own files: an adaptable graph refers to
+the weights by the same paths as the package's graph, relative to `ModelPackage.weights_folder`.
 """
 
 from collections.abc import Mapping
