@@ -8,7 +8,7 @@ import numpy as np
 from engine_build.lora.endings import prefixes
 from engine_build.lora.formats import LoraFile, Part
 from engine_build.lora.layers import Layer, read_layer
-from engine_build.lora.naming import Naming, Place
+from engine_build.lora.naming import Naming, Place, refuse_whole_networks
 from runtime.backends.protocol import Array
 from runtime.draw.lora.deltas import laid
 from runtime.errors import PackageError, SourceError
@@ -30,9 +30,9 @@ class Conversion:
 def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     """Find every layer's parameter, and compute every layer's change once as a test.
 
-    Raises SourceError where no layer fits, where a tensor of a layer that fits is not understood,
-    or where a layer that fits by name has another shape: then the file is for another model,
-    whatever other layers would fit.
+    Raises SourceError where no layer fits, where a network would be left out as a whole, where a
+    tensor of a layer that fits is not understood, or where a layer that fits by name has another
+    shape: then the file is for another model, whatever other layers would fit.
     """
     naming = Naming(manifest)
     places: dict[Place, list[Part]] = {}
@@ -48,6 +48,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
             f"{file.path}: it is {file.described}; not one of its layers is in {manifest.name} "
             f"({manifest.family}), such as {min(nowhere)}"
         )
+    refuse_whole_networks(file.path, naming.left_over(part.module for part in file.parts))
     targets: list[AdaptedParameter] = []
     factors: dict[str, Array] = {}
     for (role, name), parts in places.items():

@@ -41,8 +41,13 @@ class LoraFile:
     alphas: Alphas
     metadata: Mapping[str, str]
     """The metadata that the trainer wrote into the file."""
-    described: str
-    """The file's method and its model, as far as the names say."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """By the name of a tensor."""
+
+    @property
+    def described(self) -> str:
+        """The file's method and its model, as far as the names say."""
+        return described(self.shapes, self.metadata)
 
 
 def read_lora(path: Path) -> LoraFile:
@@ -57,13 +62,14 @@ def read_lora(path: Path) -> LoraFile:
         raise SourceError(f"{path}: there is no such file")
     header, metadata = read_header(path), read_metadata(path)
     shapes = {name: stored.shape for name, stored in header.items()}
-    what = described(shapes, metadata)
     reason = refused(shapes)
     if reason is not None:
-        raise SourceError(f"{path}: it is {what}; {reason}")
+        raise SourceError(f"{path}: it is {described(shapes, metadata)}; {reason}")
     known = {name: found for name in header if (found := split(name)) is not None}
     if not known:
-        raise SourceError(f"{path}: it holds no factors of a LoRA; it is {what}")
+        raise SourceError(
+            f"{path}: it holds no factors of a LoRA; it is {described(shapes, metadata)}"
+        )
     for name, stored in header.items():
         _check(path, name, stored)
     tensors = map_tensors(path)
@@ -71,7 +77,7 @@ def read_lora(path: Path) -> LoraFile:
         Part(name, module, ending, tensors[name]) for name, (module, ending) in known.items()
     )
     unread = tuple(sorted(header.keys() - known.keys()))
-    return LoraFile(path, parts, unread, read_alphas(path, metadata), metadata, what)
+    return LoraFile(path, parts, unread, read_alphas(path, metadata), metadata, shapes)
 
 
 def _check(path: Path, name: str, stored: StoredTensor) -> None:
