@@ -34,12 +34,21 @@ class Alphas:
     """PEFT's configuration for all networks."""
     networks: Mapping[str, Settings] = field(default_factory=dict)
     """PEFT's configurations by the name of a network: the first part of its layers' paths."""
-    kohya: Settings = field(default_factory=dict)
-    """`alpha` and `conv_alpha`."""
+    kohya: Mapping[str, float] = field(default_factory=dict)
+    """Options of kohya's scripts: `alpha` and `conv_alpha`."""
 
-    def scale(self, module: str, rank: int | None, *, kernel: bool) -> float:
+    @property
+    def peft(self) -> bool:
+        """True where there is a configuration of PEFT's."""
+        return bool(self.whole or self.networks)
+
+    def scale(self, module: str, rank: int | None, kohyas: str | None) -> float:
         """The scale of a layer that has no alpha of its own; `rank` is None for whole Kronecker
-        factors, and `kernel` tells a convolution of more than one pixel. Raises SourceError.
+        factors, and `kohyas` names the option of kohya's scripts that holds for the layer: None
+        where others named the factors, since those who convert a file multiply its alphas into the
+        factors and keep its metadata (sd-scripts, networks/convert_flux_lora.py).
+
+        Raises SourceError.
         """
         settings = self.networks.get(module.partition(".")[0], self.whole)
         alpha = self._stated(settings, module, "alpha_pattern", _PEFT)
@@ -48,8 +57,8 @@ class Alphas:
             return 1.0 if alpha is None or asked is None else self._ratio(alpha, asked, settings)
         if alpha is not None:
             return self._ratio(alpha, rank, settings)
-        kohyas = self.kohya.get("conv_alpha" if kernel else "alpha")
-        return 1.0 if kohyas is None else float(kohyas) / rank
+        alpha = None if kohyas is None else self.kohya.get(kohyas)
+        return 1.0 if alpha is None else alpha / rank
 
     def _ratio(self, alpha: float, rank: float, settings: Settings) -> float:
         stabilized = settings.get("use_rslora") in (True, "true", "True")
@@ -82,15 +91,24 @@ def read_alphas(path: Path, metadata: Mapping[str, str]) -> Alphas:
     beside = path.parent / "adapter_config.json"
     whole, networks = _peft(path, metadata)
     if path.stem == "adapter_model" and beside.is_file():
-        whole = read_json(beside)
+        own, whole = whole.get("lora_alpha"), read_json(beside)
+        if own is not None and _number(own) != _number(whole.get("lora_alpha")):
+            raise SourceError(
+                f"{path}: its metadata states lora_alpha {own}, and {beside.name} beside "
+                f"{whole.get('lora_alpha')}; mend one of them"
+            )
     return Alphas(path, whole, networks, _kohya(metadata))
 
 
 def _peft(path: Path, metadata: Mapping[str, str]) -> tuple[Settings, Mapping[str, Settings]]:
     """The settings for all networks, and those by network."""
     whole: dict[str, Any] = {}
-    for name in metadata.keys() & set(_SETTINGS):
-        whole[name] = _json(metadata[name], metadata[name])
+    networks: dict[str, dict[str, Any]] = {}
+    for name, text in metadata.items():
+        network, _, key = name.rpartition(".")  # SimpleTuner writes `unet.lora_alpha`.
+        if key in _SETTINGS:
+            settings = networks.setdefault(network, {}) if network else whole
+            settings[key] = _json(text, text)
     for text in metadata.values():
         entries = _json(text, None) if "lora_alpha" in text else None
         whole |= entries if isinstance(entries, dict) else {}
@@ -98,7 +116,6 @@ def _peft(path: Path, metadata: Mapping[str, str]) -> tuple[Settings, Mapping[st
     entries = {} if written is None else _json(written, None)
     if not isinstance(entries, dict):
         raise SourceError(f"{path}: its lora_adapter_metadata is no JSON object")
-    networks: dict[str, dict[str, Any]] = {}
     for name, value in entries.items():
         network, _, key = name.partition(".")
         if key:
@@ -106,7 +123,7 @@ def _peft(path: Path, metadata: Mapping[str, str]) -> tuple[Settings, Mapping[st
     return whole, networks
 
 
-def _kohya(metadata: Mapping[str, str]) -> Settings:
+def _kohya(metadata: Mapping[str, str]) -> Mapping[str, float]:
     """Options of kohya-ss/sd-scripts; it writes `Dynamic` or `None` for what has no one number."""
     arguments = _json(metadata.get("ss_network_args", ""), {})
     conv = arguments.get("conv_alpha") if isinstance(arguments, dict) else None

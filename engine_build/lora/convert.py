@@ -1,5 +1,6 @@
 """Lays the layers of a LoRA file on the parameters of a model package."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from runtime.errors import PackageError, SourceError
 from runtime.package.manifest import Manifest
 from runtime.package.pack import AdaptedParameter
 from runtime.package.tensors import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,13 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
             _try(target, tensors, layer.module, manifest, file)
             targets.append(target)
             factors |= {target.tensor_name(key): _kept(each) for key, each in tensors.items()}
+    if file.folded_alpha is not None:
+        logger.warning(
+            "%s: its metadata states the alpha %g of kohya's scripts, and its factors have others' "
+            "names: taken as multiplied into the factors",
+            file.path,
+            file.folded_alpha,
+        )
     return Conversion(tuple(targets), factors, tuple(sorted(nowhere)))
 
 

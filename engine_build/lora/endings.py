@@ -35,6 +35,11 @@ class Ending:
     form: Kind | None = None
     """None: a tensor that goes with a change of any form."""
 
+    @property
+    def kohya(self) -> bool:
+        """True of the factors of a LoRA as kohya's scripts and LyCORIS name them."""
+        return self.spelled in {".lora_down.weight", ".lora_up.weight", ".lora_mid.weight"}
+
 
 ENDINGS = (
     Ending(".lora_down.weight", r"\.lora_down\.weight", "down", "lora"),
@@ -105,9 +110,8 @@ def form_fault(form: Kind, factors: frozenset[str]) -> str | None:
     """The reason why factors are no whole change of a form: missing, or not understood together."""
     if factors in FORMS[form]:
         return None
-    lacking = min((whole - factors for whole in FORMS[form]), key=lambda each: (len(each), *each))
-    if lacking:
-        return f"lacks {' and '.join(sorted(lacking))}"
-    known = [whole for whole in FORMS[form] if whole <= factors]
-    extra = min((factors - whole for whole in known), key=lambda each: (len(each), *sorted(each)))
-    return f"holds {' and '.join(sorted(extra))} beside a whole change"
+    whole = min(FORMS[form], key=lambda each: (len(each ^ factors), -len(each), sorted(each)))
+    lacking, extra = sorted(whole - factors), sorted(factors - whole)
+    reasons = [f"lacks {' and '.join(lacking)}"] if lacking else []
+    reasons += [f"holds {' and '.join(extra)} beside a whole change"] if extra else []
+    return ", and ".join(reasons)

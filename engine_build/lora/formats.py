@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine_build.checkpoint.weights import StoredTensor, read_header, read_metadata
 from engine_build.lora.alphas import Alphas, read_alphas
-from engine_build.lora.endings import Ending, split
+from engine_build.lora.endings import ALPHA, Ending, split
 from engine_build.lora.signs import described, refused
 from runtime.errors import SourceError
 from runtime.package.tensors import READABLE, Tensor, map_tensors
@@ -48,6 +48,15 @@ class LoraFile:
     def described(self) -> str:
         """The file's method and its model, as far as the names say."""
         return described(self.shapes, self.metadata)
+
+    @property
+    def folded_alpha(self) -> float | None:
+        """The alpha of kohya's metadata that is taken as multiplied into the factors; else None."""
+        ups = [part for part in self.parts if part.ending.factor == "up"]
+        stated = any(part.ending.factor == ALPHA for part in self.parts) or self.alphas.peft
+        if stated or not ups or any(part.ending.kohya for part in ups):
+            return None
+        return self.alphas.kohya.get("alpha")
 
 
 def read_lora(path: Path) -> LoraFile:

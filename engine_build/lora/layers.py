@@ -127,8 +127,10 @@ def _scale(
     rank = next((factors[each].values.shape[0] for each in RANKED if each in factors), None)
     alpha = found.parts.get(ALPHA)
     if alpha is None:
-        kernel = any(extent > 1 for extent in shape[2:])
-        return alphas.scale(found.module, rank, kernel=kernel)
+        down = found.parts.get("down")
+        option = "conv_alpha" if any(extent > 1 for extent in shape[2:]) else "alpha"
+        kohyas = option if down is None or down.ending.kohya else None
+        return alphas.scale(found.module, rank, kohyas)
     if alpha.tensor.values.size != 1:
         raise found.fault(f"has {alpha.name}, which is no single number")
     # Where no factor has a rank, LyCORIS writes an alpha and leaves it out (modules/lokr.py).

@@ -53,7 +53,7 @@ REFUSED = (
     Method("DeLoRA", re.compile(r"\.delora_"), _OWN),
     Method("GraLoRA", re.compile(r"\.gralora_"), _OWN),
     Method(
-        "a LoRA of an embedding",
+        "embedding LoRA",
         re.compile(r"\.lora_embedding_[AB]"),
         "an embedding has no outputs and inputs in a LoRA's order",
     ),
@@ -128,7 +128,7 @@ def refused(shapes: Shapes) -> str | None:
     if found is None:
         return None
     method, name = found
-    return f"{name} is of {method.name}, which is not taken, since {method.reason}; {TAKEN}"
+    return f"that is not taken ({name}), since {method.reason}; {TAKEN}"
 
 
 def described(shapes: Shapes, metadata: Mapping[str, str]) -> str:
