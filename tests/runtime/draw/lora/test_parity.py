@@ -119,6 +119,21 @@ def lokr(writer: LoraWriter, package: ModelPackage) -> None:
         writer.changes[path] = torch.kron(small, large)
 
 
+def full(writer: LoraWriter, package: ModelPackage) -> None:
+    """Differences of weights, of biases and of norms, as LyCORIS writes them."""
+    out = next(path for path in ATTENTION if path.endswith("to_out.0"))
+    conv = next(iter(CONVOLUTIONS))
+    norm = conv.replace("conv1", "norm1")
+    for path, weight, bias in (
+        (out, ".diff", ".diff_b"),
+        (conv, ".diff", ".diff_b"),
+        (norm, ".w_norm", ".b_norm"),
+    ):
+        shape = shape_of(package, path)
+        writer.changes[path] = writer.add(path, weight, *shape)
+        writer.changes[f"{path}.bias"] = writer.add(path, bias, shape[0])
+
+
 def text(writer: LoraWriter, package: ModelPackage) -> None:
     for role, prefix in (("text_encoder", "lora_te1_"), ("text_encoder_2", "lora_te2_")):
         writer.spelling = Spelling(prefix)
@@ -127,7 +142,7 @@ def text(writer: LoraWriter, package: ModelPackage) -> None:
 
 
 READ_BY_DIFFUSERS = (kohya, stability, locon, of_diffusers, dora)
-MERGED_BY_HAND = (kohya, of_peft, loha, lokr, text)
+MERGED_BY_HAND = (kohya, of_peft, loha, lokr, full, text)
 Kind = Callable[[LoraWriter, ModelPackage], None]
 
 
@@ -236,8 +251,10 @@ def test_as_merged_by_hand(
             role, _, path = place.rpartition(":")
             module = getattr(merged, role or "unet")
             layers = dict(module.named_modules())
+            path = path.removesuffix(".bias")
             layer = layers.get(path) or layers[path.removeprefix("text_model.")]
-            layer.weight.data += (weight * change).float()
+            changed = layer.bias if place.endswith(".bias") else layer.weight
+            changed.data += (weight * change).float()
     expected = draw(merged)
     weighted = {f"{kind.__name__}{number}": weight for number, weight in enumerate(weights)}
     assert_near(generator, weighted, expected, base)
