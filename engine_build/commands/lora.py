@@ -131,7 +131,7 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _line(pack: LoraPack) -> str:
     record = pack.record
-    kinds = ", ".join(sorted({target.kind for target in record.targets}))
+    kinds = ", ".join(sorted({target.form for target in record.targets}))
     triggers = f"; triggers: {record.triggers}" if record.triggers else ""
     return in_one_line(
         f"{record.id}: {record.name}, {kinds} on {len(record.targets)} layers of "

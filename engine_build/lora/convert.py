@@ -139,4 +139,6 @@ def _try(
 
 
 def _kept(tensor: Tensor) -> Array:
-    return np.ascontiguousarray(tensor.values) if tensor.dtype == "F16" else tensor.fp32()
+    # As mapped where NumPy can: a difference of all weights is as large as a model.
+    mapped = tensor.dtype in {"F16", "F32"}
+    return np.ascontiguousarray(tensor.values) if mapped else tensor.fp32()

@@ -55,6 +55,8 @@ def read_layer(path: Path, parts: Iterable[Part], shape: tuple[int, ...], alphas
     found = _gathered(path, parts)
     form, factors = _form(found)
     scale = 1.0 if form in {None, "diff"} else _scale(found, factors, alphas, shape)
+    if scale == 0:
+        raise found.fault("has an alpha of 0, with which nothing of the layer would act")
     weight = None
     if form is not None:
         decomposition, magnitude = _decomposition(found, shape)

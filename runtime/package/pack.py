@@ -60,6 +60,11 @@ class AdaptedParameter:
     decomposition: Decomposition | None = None
     """None: the change is added, and no more."""
 
+    @property
+    def form(self) -> str:
+        """The kind of the change, with DoRA's step where there is one; for people."""
+        return self.kind if self.decomposition is None else f"{self.kind} with dora"
+
     def tensor_name(self, factor: str) -> str:
         """The name of a factor in the pack's file."""
         return f"{self.role}/{self.parameter}/{factor}"

@@ -113,6 +113,12 @@ def test_peft_scales_whole_kronecker_factors_too(demo: ModelPackage) -> None:
     assert scale_written(demo, writer, {}, {"r": 8, "alpha": 16, "peft_type": "LOKR"}) == 2.0
 
 
+def test_an_alpha_of_0_is_refused(demo: ModelPackage) -> None:
+    """Kohya's scripts and LyCORIS read a 0 as the rank, ComfyUI as 0."""
+    with pytest.raises(SourceError, match=r"attn1\.to_q has an alpha of 0, with which nothing"):
+        scale_of(demo, DIFFUSERS, {"lora_alpha": "0"})
+
+
 @pytest.mark.parametrize("wrong", ["auto", "NaN", "[]", "1e999", "{}"])
 def test_an_alpha_that_is_no_number_is_refused(demo: ModelPackage, wrong: str) -> None:
     with pytest.raises(SourceError, match=r"it states lora_alpha .*, expected a number"):
