@@ -22,7 +22,18 @@ Settings: TypeAlias = Mapping[str, Any]
 
 _PEFT = ("lora_alpha", "alpha", "network_alpha")
 _RANK = ("r", "rank")
-_SETTINGS = (*_PEFT, *_RANK, "alpha_pattern", "rank_pattern", "use_rslora")
+_SETTINGS = (
+    *_PEFT,
+    *_RANK,
+    "alpha_pattern",
+    "rank_pattern",
+    "use_rslora",
+    "use_dora",
+    "init_lora_weights",
+)
+
+# Beginnings that subtract the factors from the model's weights (PEFT, tuners/lora/layer.py).
+_MOVED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,23 @@ class Alphas:
             return self._ratio(alpha, rank, settings)
         alpha = None if kohyas is None else self.kohya.get(kohyas)
         return 1.0 if alpha is None else alpha / rank
+
+    def fault(self, *, magnitudes: bool) -> str | None:
+        """The reason why factors are not what PEFT's configuration says; None where they may be.
+
+        `magnitudes` is True for a file with magnitudes of DoRA.
+        """
+        for settings in (self.whole, *self.networks.values()):
+            start = str(settings.get("init_lora_weights", ""))[:40].lower()
+            if start.startswith(_MOVED_BASES):
+                return (
+                    f"it began as {start}, which takes its factors out of the model's weights: "
+                    "they go with weights that are not the model's own; save it with PEFT's "
+                    "path_initial_model_for_weight_conversion"
+                )
+            if settings.get("use_dora") in (True, "true", "True") and not magnitudes:
+                return "it says use_dora and has no magnitudes; save it with its adapter's weights"
+        return None
 
     def _ratio(self, alpha: float, rank: float, settings: Settings) -> float:
         stabilized = settings.get("use_rslora") in (True, "true", "True")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine_build.checkpoint.weights import StoredTensor, read_header, read_metadata
 from engine_build.lora.alphas import Alphas, read_alphas
-from engine_build.lora.endings import ALPHA, Ending, split
+from engine_build.lora.endings import ALPHA, MAGNITUDES, Ending, split
 from engine_build.lora.signs import described, refused
 from runtime.errors import SourceError
 from runtime.package.tensors import READABLE, Tensor, map_tensors
@@ -85,8 +85,12 @@ def read_lora(path: Path) -> LoraFile:
     parts = tuple(
         Part(name, module, ending, tensors[name]) for name, (module, ending) in known.items()
     )
+    alphas = read_alphas(path, metadata)
+    magnitudes = any(part.ending.factor in MAGNITUDES for part in parts)
+    if fault := alphas.fault(magnitudes=magnitudes):
+        raise SourceError(f"{path}: {fault}")
     unread = tuple(sorted(header.keys() - known.keys()))
-    return LoraFile(path, parts, unread, read_alphas(path, metadata), metadata, shapes)
+    return LoraFile(path, parts, unread, alphas, metadata, shapes)
 
 
 def _check(path: Path, name: str, stored: StoredTensor) -> None:

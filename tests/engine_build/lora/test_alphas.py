@@ -113,6 +113,27 @@ def test_peft_scales_whole_kronecker_factors_too(demo: ModelPackage) -> None:
     assert scale_written(demo, writer, {}, {"r": 8, "alpha": 16, "peft_type": "LOKR"}) == 2.0
 
 
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "corda", "loftq"])
+def test_factors_of_other_weights_than_the_models_are_refused(
+    demo: ModelPackage, start: str
+) -> None:
+    settings = {"unet.r": 4, "unet.lora_alpha": 4, "unet.init_lora_weights": start}
+    with pytest.raises(SourceError, match=f"it began as {start}, which takes its factors out of"):
+        scale_of(demo, DIFFUSERS, {"lora_adapter_metadata": json.dumps(settings)})
+
+
+@pytest.mark.parametrize("start", [True, "gaussian", "eva", "orthogonal"])
+def test_other_beginnings_leave_the_models_weights(demo: ModelPackage, start: object) -> None:
+    settings = {"r": 4, "lora_alpha": 8, "init_lora_weights": start}
+    assert scale_of(demo, DIFFUSERS, {"lora_adapter_metadata": json.dumps(settings)}) == 2.0
+
+
+def test_magnitudes_that_a_configuration_promises_must_be_there(demo: ModelPackage) -> None:
+    settings = {"r": 4, "lora_alpha": 8, "use_dora": True}
+    with pytest.raises(SourceError, match="it says use_dora and has no magnitudes"):
+        scale_of(demo, DIFFUSERS, {"lora_adapter_metadata": json.dumps(settings)})
+
+
 def test_an_alpha_of_0_is_refused(demo: ModelPackage) -> None:
     """Kohya's scripts and LyCORIS read a 0 as the rank, ComfyUI as 0."""
     with pytest.raises(SourceError, match=r"attn1\.to_q has an alpha of 0, with which nothing"):
