@@ -42,6 +42,11 @@ REFUSED = (
         re.compile(r"\.(a1|a2|b1|b2|bm)\.weight$|\.glora_"),
         "it mixes a weight with itself",
     ),
+    Method(
+        "T-LoRA",
+        re.compile(r"\.(lambda_layer|[pq]_layer\.weight)$"),
+        "its rank depends on the step of the picture",
+    ),
     Method("VeRA", re.compile(r"\.p?vera_"), "it shares factors that its file need not hold"),
     Method("RandLoRA", re.compile(r"\.randlora_"), "it shares factors that its file need not hold"),
     Method("VB-LoRA", re.compile(r"\.vblora_"), _OWN),

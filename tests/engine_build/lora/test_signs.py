@@ -22,6 +22,7 @@ PEFT = "base_model.model.down_blocks.1.attentions.0.transformer_blocks.0.attn1.t
         (f"{SDXL}.a1.weight", (4, 64), "GLoRA"),
         (f"{SDXL}.bm.weight", (4, 64), "GLoRA"),
         (f"{PEFT}.vera_lambda_b", (64,), "VeRA"),
+        (f"{SDXL}.lambda_layer", (1, 4), "T-LoRA"),
         (f"{PEFT}.hra_u", (64, 4), "HRA"),
         (f"{PEFT}.vblora_logits_A", (4, 64, 2), "VB-LoRA"),
         (f"{PEFT}.fourierft_spectrum", (100,), "FourierFT"),
