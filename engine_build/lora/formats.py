@@ -7,13 +7,14 @@ and PEFT keep the path's dots. What the paths mean is a model family's affair
 (`engine_build.lora.layers`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine_build.checkpoint.weights import StoredTensor, read_header, read_metadata
 from engine_build.lora.alphas import Alphas, read_alphas
 from engine_build.lora.endings import ALPHA, MAGNITUDES, Ending, split
+from engine_build.lora.inversions import is_bundled
 from engine_build.lora.signs import described, refused
 from runtime.errors import SourceError
 from runtime.package.tensors import READABLE, Tensor, map_tensors
@@ -43,6 +44,8 @@ class LoraFile:
     """The metadata that the trainer wrote into the file."""
     shapes: Mapping[str, tuple[int, ...]]
     """By the name of a tensor."""
+    inversions: Mapping[str, Tensor]
+    """Tensors of the textual inversions that the file comes with."""
 
     @property
     def described(self) -> str:
@@ -70,11 +73,12 @@ def read_lora(path: Path) -> LoraFile:
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file")
     header, metadata = read_header(path), read_metadata(path)
-    shapes = {name: stored.shape for name, stored in header.items()}
+    bundle = {name for name in header if is_bundled(name)}
+    shapes = {name: each.shape for name, each in header.items() if name not in bundle}
     reason = refused(shapes)
     if reason is not None:
         raise SourceError(f"{path}: it is {described(shapes, metadata)}; {reason}")
-    known = {name: found for name in header if (found := split(name)) is not None}
+    known = {name: found for name in shapes if (found := split(name)) is not None}
     if not known:
         raise SourceError(
             f"{path}: it holds no factors of a LoRA; it is {described(shapes, metadata)}"
@@ -82,15 +86,23 @@ def read_lora(path: Path) -> LoraFile:
     for name, stored in header.items():
         _check(path, name, stored)
     tensors = map_tensors(path)
-    parts = tuple(
-        Part(name, module, ending, tensors[name]) for name, (module, ending) in known.items()
+    return LoraFile(
+        path=path,
+        parts=tuple(Part(name, *found, tensors[name]) for name, found in known.items()),
+        unread=tuple(sorted(shapes.keys() - known.keys())),
+        alphas=_alphas(path, metadata, (ending for _, ending in known.values())),
+        metadata=metadata,
+        shapes=shapes,
+        inversions={name: tensors[name] for name in bundle},
     )
+
+
+def _alphas(path: Path, metadata: Mapping[str, str], endings: Iterable[Ending]) -> Alphas:
     alphas = read_alphas(path, metadata)
-    magnitudes = any(part.ending.factor in MAGNITUDES for part in parts)
+    magnitudes = any(ending.factor in MAGNITUDES for ending in endings)
     if fault := alphas.fault(magnitudes=magnitudes):
         raise SourceError(f"{path}: {fault}")
-    unread = tuple(sorted(header.keys() - known.keys()))
-    return LoraFile(path, parts, unread, alphas, metadata, shapes)
+    return alphas
 
 
 def _check(path: Path, name: str, stored: StoredTensor) -> None:

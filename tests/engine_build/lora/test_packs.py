@@ -54,11 +54,11 @@ def test_what_the_trainer_wrote_is_the_default(demo: ModelPackage, tmp_path: Pat
 def test_layers_that_fit_nothing_are_listed(demo: ModelPackage, tmp_path: Path) -> None:
     writer = linear(LoraWriter(), demo)
     writer.lora("down_blocks.9.resnets.0.conv1", (8, 8, 3, 3), 2, 1.0)
-    writer.tensors["bundle_emb.ink.clip_l"] = writer.random(1, 8)
+    writer.add("down_blocks.9", ".weird", 8)
     writer.add("down_blocks.9.resnets.0.conv2", ".lora_down.weight", 2, 8)
     record = add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a")).record
     assert record.not_covered == (
-        "bundle_emb.ink.clip_l",
+        "lora_unet_down_blocks_9.weird",
         "lora_unet_down_blocks_9_resnets_0_conv1",
         "lora_unet_down_blocks_9_resnets_0_conv2",
     )
