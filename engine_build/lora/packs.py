@@ -1,5 +1,6 @@
 """Puts LoRA packs into a model package, and takes them out: each at once, or not at all."""
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,14 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from engine_build.lora.convert import convert
-from engine_build.lora.formats import read_lora
+from engine_build.lora.formats import LoraFile, read_lora
 from engine_build.lora.graphs import prepare
-from engine_build.lora.inversions import bundled, write_vectors
+from engine_build.lora.inversions import Vectors, bundled, write_vectors
 from engine_build.lora.staging import identity_of, staged
-from runtime.errors import PackageError
+from runtime.errors import PackageError, SourceError
 from runtime.package.file_record import record_file
 from runtime.package.inversion import VECTORS_NAME
-from runtime.package.manifest import ModelPackage
+from runtime.package.manifest import Manifest, ModelPackage
 from runtime.package.pack import (
     FACTORS_NAME,
     FOLDER,
@@ -25,6 +26,8 @@ from runtime.package.pack import (
     write_pack,
 )
 from runtime.package.shelf import LoraShelf
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
     triggers = request.triggers
     if triggers is None:
         triggers = file.metadata.get("modelspec.trigger_phrase", "")
-    words = bundled(request.path, file.inversions, package.manifest)
+    words, left_out = _words(file, package.manifest)
     prepare(package)  # A server may draw with the pack as soon as that is there.
     with staged(place) as folder:
         save_file(dict(conversion.factors), folder / FACTORS_NAME)
@@ -76,12 +79,23 @@ def add_pack(package: ModelPackage, request: LoraRequest) -> LoraPack:
             trigger_weight=request.trigger_weight,
             source=PackSource(request.reference, record_file(request.path).sha256),
             targets=conversion.targets,
-            not_covered=conversion.not_covered,
+            not_covered=(*conversion.not_covered, *left_out),
             files=files,
             words=tuple(each.word for each in words),
         )
         write_pack(folder, record)
     return read_pack(place)
+
+
+def _words(file: LoraFile, manifest: Manifest) -> tuple[tuple[Vectors, ...], tuple[str, ...]]:
+    """The embeddings that a file comes with, and the names of their tensors where they are none for
+    the model: the LoRA is added without them, and that is said.
+    """
+    try:
+        return bundled(file.path, file.inversions, manifest), ()
+    except (SourceError, PackageError) as error:
+        logger.warning("%s; the LoRA is added without the embeddings in its file", error)
+        return (), tuple(sorted(file.inversions))
 
 
 def remove_pack(package: ModelPackage, identity: str) -> None:

@@ -232,14 +232,21 @@ def test_a_lora_brings_its_embeddings(demo: ModelPackage, ink: Tensors, tmp_path
         ({"bundle_emb..clip_l": torch.zeros(2, 9)}, "an embedding without a name"),
     ],
 )
-def test_embeddings_of_a_lora_that_are_refused(
-    demo: ModelPackage, tmp_path: Path, tensors: Tensors, message: str
+def test_a_lora_is_added_without_embeddings_that_do_not_fit(
+    demo: ModelPackage,
+    tmp_path: Path,
+    tensors: Tensors,
+    message: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "lit.safetensors"
     save_file(lora(demo, tensors), path)
-    with pytest.raises(SourceError, match=message):
-        add_pack(demo, LoraRequest(path, "lit"))
-    assert LoraShelf(demo).packs() == ()
+    pack = add_pack(demo, LoraRequest(path, "lit"))
+    assert LoraShelf(demo).packs() == (pack,)
+    assert pack.record.not_covered == tuple(sorted(tensors))
+    assert pack.inversions == ()
+    assert message in caplog.text
+    assert "the LoRA is added without the embeddings in its file" in caplog.text
 
 
 DTYPES = st.sampled_from(["F32", "F16", "BF16", "F64", "I64", "U8", "F9", "", None, 7])
