@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.sources import read_json
 from runtime.errors import SourceError
 
@@ -80,9 +81,9 @@ class Alphas:
             start = str(settings.get("init_lora_weights", ""))[:40].lower()
             if start.startswith(_MOVED_BASES):
                 return (
-                    f"it began as {start}, which takes its factors out of the model's weights: "
-                    "they go with weights that are not the model's own; save it with PEFT's "
-                    "path_initial_model_for_weight_conversion"
+                    f"it began as {printable(start)}, which takes its factors out of the model's "
+                    "weights: they go with weights that are not the model's own; save it with "
+                    "PEFT's path_initial_model_for_weight_conversion"
                 )
             if settings.get("use_dora") in (True, "true", "True") and not magnitudes:
                 return "it says use_dora and has no magnitudes; save it with its adapter's weights"
@@ -98,7 +99,7 @@ class Alphas:
         patterns = settings.get(pattern)
         for path, own in patterns.items() if isinstance(patterns, Mapping) else ():
             if _ends(module, path):
-                return self._number(f"{pattern} of {path}", own)
+                return self._number(f"{pattern} of {printable(path)}", own)
         for name in names:
             if settings.get(name) is not None:
                 return self._number(name, settings[name])
@@ -120,10 +121,11 @@ def read_alphas(path: Path, metadata: Mapping[str, str]) -> Alphas:
     whole, networks = _peft(path, metadata)
     if path.stem == "adapter_model" and beside.is_file():
         own, whole = whole.get("lora_alpha"), read_json(beside)
-        if own is not None and _number(own) != _number(whole.get("lora_alpha")):
+        theirs = whole.get("lora_alpha")
+        if own is not None and _number(own) != _number(theirs):
             raise SourceError(
-                f"{path}: its metadata states lora_alpha {own}, and {beside.name} beside "
-                f"{whole.get('lora_alpha')}; mend one of them"
+                f"{path}: its metadata states lora_alpha {printable(str(own))}, and {beside.name} "
+                f"beside {printable(str(theirs))}; mend one of them"
             )
     return Alphas(path, whole, networks, _kohya(metadata))
 

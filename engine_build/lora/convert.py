@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine_build.checkpoint.printable import printable
 from engine_build.lora.endings import prefixes
 from engine_build.lora.formats import LoraFile, Part
 from engine_build.lora.layers import Layer, read_layer
@@ -49,7 +50,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     if not places:
         raise SourceError(
             f"{file.path}: it is {file.described}; not one of its layers is in {manifest.name} "
-            f"({manifest.family}), such as {min(nowhere)}"
+            f"({manifest.family}), such as {printable(min(nowhere))}"
         )
     refuse_whole_networks(file.path, naming.left_over(part.module for part in file.parts))
     targets: list[AdaptedParameter] = []
@@ -68,7 +69,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
             file.path,
             file.folded_alpha,
         )
-    return Conversion(tuple(targets), factors, tuple(sorted(nowhere)))
+    return Conversion(tuple(targets), factors, tuple(sorted(map(printable, nowhere))))
 
 
 def _unread(file: LoraFile, naming: Naming) -> Iterator[str]:
@@ -77,7 +78,8 @@ def _unread(file: LoraFile, naming: Naming) -> Iterator[str]:
         module = next((each for each in prefixes(name) if naming.place(each)), None)
         if module is not None:
             raise SourceError(
-                f"{file.path}: the layer {module} has a tensor that is not understood, {name}; "
+                f"{file.path}: the layer {printable(module)} has a tensor that is not "
+                f"understood, {printable(name)}; "
                 f"it is {file.described}"
             )
         yield name
@@ -108,8 +110,8 @@ def _targets(
         bias = f"{name.removesuffix('.weight')}.bias"
         if bias not in parameters:
             raise SourceError(
-                f"{file.path}: the layer {layer.module} changes a bias, and {manifest.name} has no "
-                f"{bias}"
+                f"{file.path}: the layer {printable(layer.module)} changes a bias, and "
+                f"{manifest.name} has no {bias}"
             )
         shape = parameters[bias].shape
         yield (
@@ -131,11 +133,11 @@ def _try(
         tried = laid(target, {key: each.fp32() for key, each in tensors.items()}, base, base, 1.0)
     except PackageError as error:
         raise SourceError(
-            f"{file.path}: {module}: {error} of {target.parameter}, so it is not for "
+            f"{file.path}: {printable(module)}: {error} of {target.parameter}, so it is not for "
             f"{manifest.name}; it is {file.described}"
         ) from error
     if not np.isfinite(tried).all():
-        raise SourceError(f"{file.path}: {module} holds numbers that are not finite")
+        raise SourceError(f"{file.path}: {printable(module)} holds numbers that are not finite")
 
 
 def _kept(tensor: Tensor) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.weights import StoredTensor, read_header, read_metadata
 from engine_build.lora.alphas import Alphas, read_alphas
 from engine_build.lora.endings import ALPHA, MAGNITUDES, Ending, split
@@ -25,6 +26,7 @@ class Part:
     """A tensor of a layer."""
 
     name: str
+    """The tensor's name, as a message can show the name."""
     module: str
     """The layer's path, as the file spells it."""
     ending: Ending
@@ -88,7 +90,7 @@ def read_lora(path: Path) -> LoraFile:
     tensors = map_tensors(path)
     return LoraFile(
         path=path,
-        parts=tuple(Part(name, *found, tensors[name]) for name, found in known.items()),
+        parts=tuple(Part(printable(name), *found, tensors[name]) for name, found in known.items()),
         unread=tuple(sorted(shapes.keys() - known.keys())),
         alphas=_alphas(path, metadata, (ending for _, ending in known.values())),
         metadata=metadata,
@@ -106,8 +108,9 @@ def _alphas(path: Path, metadata: Mapping[str, str], endings: Iterable[Ending]) 
 
 
 def _check(path: Path, name: str, stored: StoredTensor) -> None:
+    shown = printable(name)
     if stored.dtype not in READABLE:
         expected = ", ".join(sorted(READABLE))
-        raise SourceError(f"{path}: {name} is stored as {stored.dtype}, expected {expected}")
+        raise SourceError(f"{path}: {shown} is stored as {stored.dtype}, expected {expected}")
     if 0 in stored.shape:
-        raise SourceError(f"{path}: {name} is empty, of the shape {list(stored.shape)}")
+        raise SourceError(f"{path}: {shown} is empty, of the shape {list(stored.shape)}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine_build.checkpoint.printable import printable
 from engine_build.lora.alphas import Alphas
 from engine_build.lora.endings import (
     ALPHA,
@@ -80,7 +81,7 @@ class _Found:
 
     def fault(self, reason: str) -> SourceError:
         """The error that names the layer."""
-        return SourceError(f"{self.path}: the layer {self.module} {reason}")
+        return SourceError(f"{self.path}: the layer {printable(self.module)} {reason}")
 
 
 def _gathered(path: Path, parts: Iterable[Part]) -> _Found:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
+from engine_build.checkpoint.printable import printable
 from engine_build.lora.convert import convert
 from engine_build.lora.formats import LoraFile, read_lora
 from engine_build.lora.graphs import prepare
@@ -95,7 +96,7 @@ def _words(file: LoraFile, manifest: Manifest) -> tuple[tuple[Vectors, ...], tup
         return bundled(file.path, file.inversions, manifest), ()
     except (SourceError, PackageError) as error:
         logger.warning("%s; the LoRA is added without the embeddings in its file", error)
-        return (), tuple(sorted(file.inversions))
+        return (), tuple(sorted(map(printable, file.inversions)))
 
 
 def remove_pack(package: ModelPackage, identity: str) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from engine_build.checkpoint.printable import printable
 from engine_build.lora.endings import DORA_SCALE, MAGNITUDE_VECTOR, split
 from engine_build.lora.naming import canonical
 
@@ -133,7 +134,7 @@ def refused(shapes: Shapes) -> str | None:
     if found is None:
         return None
     method, name = found
-    return f"that is not taken ({name}), since {method.reason}; {TAKEN}"
+    return f"that is not taken ({printable(name)}), since {method.reason}; {TAKEN}"
 
 
 def described(shapes: Shapes, metadata: Mapping[str, str]) -> str:
@@ -149,9 +150,11 @@ def described(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     stated = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture")
     model = _model(shapes)
     if stated:
-        return f"{method} that says that it was made for {stated[:60]}"
+        return f"{method} that says that it was made for {printable(stated)}"
     if model is None:
-        return f"{method}, for a model that its names, such as {min(shapes)}, do not tell"
+        return (
+            f"{method}, for a model that its names, such as {printable(min(shapes))}, do not tell"
+        )
     return f"{method} for {model}"
 
 
@@ -201,4 +204,6 @@ def _other(shapes: Shapes) -> str:
     if any(_CHECKPOINT.search(name) for name in shapes):
         return "a checkpoint, whole weights"
     example = min(shapes, default=None)
-    return "empty" if example is None else f"of a kind that is not known, such as {example}"
+    return (
+        "empty" if example is None else f"of a kind that is not known, such as {printable(example)}"
+    )

@@ -188,6 +188,19 @@ def test_what_is_no_file_of_tensors_is_refused(demo: ModelPackage, tmp_path: Pat
             add_pack(demo, LoraRequest(tmp_path / name, name))
 
 
+@pytest.mark.parametrize("ending", [".lora_down.weight", ".scalar", ".oft_blocks", ".diff"])
+def test_names_that_no_terminal_shows_are_escaped(
+    demo: ModelPackage, tmp_path: Path, ending: str
+) -> None:
+    """Of a file with names of any kind, the message is one line."""
+    writer = LoraWriter()
+    writer.tensors[f"a\nb\x1b[2J{ending}"] = writer.random(4, 4)
+    path = writer.save(tmp_path / "a.safetensors", {"ss_base_model_version": "x\ny"})
+    with pytest.raises(SourceError) as refused:
+        add_pack(demo, LoraRequest(path, "a"))
+    assert str(refused.value).isprintable()
+
+
 def test_numbers_that_are_not_finite_are_refused(demo: ModelPackage, tmp_path: Path) -> None:
     writer = linear(LoraWriter(), demo)
     next(iter(writer.tensors.values()))[0, 0] = torch.nan
