@@ -30,6 +30,8 @@ from tests.tiny.zimage_models import zimage_pipeline
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", UNTIMED, max_examples=25)
 settings.register_profile("long", UNTIMED)
+# For one file of tests at a time: 100,000 take from some minutes to an hour each.
+settings.register_profile("fuzz", UNTIMED, max_examples=100_000, database=None)
 settings.load_profile("short")
 
 

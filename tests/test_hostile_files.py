@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from api.request_flags import _read_body
 from engine_build.checkpoint.single_file.open import open_single_file
 from engine_build.checkpoint.sources import open_folder, read_json
+from engine_build.lora.formats import read_lora
 from engine_build.preset import read_preset
 from runtime.draw.infotext import infotext
 from runtime.draw.recipe import EXTENSIONS, encode_picture, read_recipe
@@ -172,6 +173,13 @@ def test_single_files(folder: Path, content: bytes) -> None:
     path = folder / "single.safetensors"
     path.write_bytes(content)
     assert refusal(lambda path: open_single_file(path, folder), path) is not None
+
+
+@given(hostile_files())
+def test_loras(folder: Path, content: bytes) -> None:
+    path = folder / "lora.safetensors"
+    path.write_bytes(content)
+    refusal(read_lora, path)
 
 
 def test_a_picture_whose_fields_are_of_other_types(folder: Path) -> None:

@@ -19,6 +19,7 @@ from runtime.errors import SourceError
 
 _LARGEST_HEADER = 100 * 2**20
 _MOST_AXES = 16
+_LONGEST_NAME, _LONGEST_DTYPE = 500, 20
 
 # Bits of an item of each dtype that the format has (its crate's `Dtype`).
 _BITS = {
@@ -172,17 +173,23 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _stored_tensor(path: Path, data: int, name: str, entry: object) -> StoredTensor:
-    if not _is_text(name):
-        raise _damaged(path, f"the name {_shown(name)} is no Unicode text")
+    if not _is_text(name) or len(name) > _LONGEST_NAME:
+        raise _damaged(path, f"the name {_shown(name)} is no Unicode text of a name's length")
     if not isinstance(entry, Mapping):
         raise _damaged(path, f"{_shown(name)} is no entry of a tensor: {_shown(entry)}")
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not (_is_text(dtype) and _are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
+    if not (
+        _is_text(dtype)
+        and len(dtype) <= _LONGEST_DTYPE
+        and _are_counts(shape)
+        and _are_counts(offsets)
+        and len(offsets) == 2
+    ):
         raise _damaged(path, f"{_shown(name)} is no entry of a tensor: {_shown(entry)}")
     begin, end = offsets
     bits = _BITS.get(dtype)
     if end < begin or (bits is not None and prod(shape) * bits != 8 * (end - begin)):
-        fault = f"shape {_shown(shape)} of {dtype:.20} does not fit bytes {begin} to {end}"
+        fault = f"shape {_shown(shape)} of {dtype} does not fit bytes {begin} to {end}"
         raise _damaged(path, f"{_shown(name)}: {fault}")
     return StoredTensor(path, data + begin, end - begin, dtype, tuple(shape))
 

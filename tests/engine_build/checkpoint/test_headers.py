@@ -76,6 +76,8 @@ WRONG: list[tuple[object, str]] = [
     ({"a": {**SOUND, "shape": [True, 2]}}, r"'a' is no entry of a tensor"),
     ({"a": {**SOUND, "shape": [2**62, 2**62]}}, r"does not fit"),
     ({"a": {**SOUND, "shape": [1] * 70}}, r"'a' is no entry of a tensor"),
+    ({"a": {**SOUND, "dtype": "x" * 21}}, r"'a' is no entry of a tensor"),
+    ({"a" * 501: SOUND}, r"the name 'aaa.*\.\.\. is no Unicode text of a name's length"),
     ({"a": {**SOUND, "dtype": 5}}, r"'a' is no entry of a tensor"),
     ({"a": {"dtype": "F32", "shape": [2]}}, r"'a' is no entry of a tensor"),
     ({"a": 5}, r"'a' is no entry of a tensor: 5"),
