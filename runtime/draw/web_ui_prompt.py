@@ -20,7 +20,7 @@ _BREAK = re.compile(r"\bBREAK\b")
 _NETWORK = re.compile(r"<\w+:[^>]+>")
 
 # Where the web UI and Civitai cut a text: a backslash goes before the last letter of the group.
-_WORDS = re.compile(r"<(?=\w+:)|\bA(?=ND\b)|\bB(?=REAK\b)")
+_WORDS = re.compile(r"<(?=\w+(?::|\Z))|\bA(?=ND\b)|\bB(?=REAK\b)")
 _CUTS = re.compile(
     r"Negative(?= prompt:)|^\s*(?:Steps|Template|Negative Template)(?=:)", re.MULTILINE
 )

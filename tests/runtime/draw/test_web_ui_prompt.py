@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.draw.web_ui_prompt import web_ui_prompt
@@ -35,6 +35,7 @@ PROMPTS = st.one_of(
 
 
 @given(PROMPTS, st.booleans())
+@example("(<9(<lora:x:1>", weighted=True)
 def test_the_web_ui_reads_the_prompt_that_was_drawn(prompt: str, weighted: bool) -> None:
     text = f"{web_ui_prompt(prompt, weighted=weighted)}\nNegative prompt: \n{SETTINGS}"
     read = web_ui_parameters(text)
