@@ -113,7 +113,6 @@ def refusal(attempt: Callable[[], object]) -> str | None:
     ("name", "shape"),
     [
         ("double_blocks.0.img_attn.qkv.weight", ()),
-        ("double_blocks.0.img_attn.qkv.weight", (0, 2)),
         ("double_blocks." + "9" * 5000 + ".img_attn.qkv.weight", ()),
         ("input_blocks." + "9" * 5000 + ".0.op.weight", (2, 2)),
     ],
