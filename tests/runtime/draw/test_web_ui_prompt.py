@@ -35,7 +35,7 @@ PROMPTS = st.one_of(
 
 
 @given(PROMPTS, st.booleans())
-@example("(<9(<lora:x:1>", weighted=True)
+@example("(<9(<lora:x:1>", True)
 def test_the_web_ui_reads_the_prompt_that_was_drawn(prompt: str, weighted: bool) -> None:
     text = f"{web_ui_prompt(prompt, weighted=weighted)}\nNegative prompt: \n{SETTINGS}"
     read = web_ui_parameters(text)
