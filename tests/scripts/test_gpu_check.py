@@ -300,16 +300,11 @@ def test_what_is_not_installed_or_does_not_run_here_is_known_beforehand(
     assert absent(Devices((), "no driver")) == dict.fromkeys((CUDA, *BACKENDS), "no GPU: no driver")
 
 
-def test_no_test_for_a_gpu_imports_pytorch_when_it_is_collected() -> None:
-    """That would take seconds in each process."""
-    code = (
-        "import sys, pytest; code = pytest.main(sys.argv[1:]); "
-        "found = {'torch', 'transformers', 'onnx'} & {*sys.modules}; "
-        "sys.exit(str(found) if found else code)"
-    )
+def collected(code: str) -> "subprocess.CompletedProcess[str]":
+    """Code that runs pytest with the arguments it is given, to collect the tests for a GPU."""
     suite = Suite(ROOT, "tests/gpu")
     python, _, _, *flags = suite.command(suite.folder, "--collect-only", "-q")
-    done = subprocess.run(
+    return subprocess.run(
         [python, "-c", code, *flags],
         cwd=ROOT,
         env=suite.environment(),
@@ -317,6 +312,16 @@ def test_no_test_for_a_gpu_imports_pytorch_when_it_is_collected() -> None:
         text=True,
         check=False,
     )
+
+
+def test_no_test_for_a_gpu_imports_pytorch_when_it_is_collected() -> None:
+    """That would take seconds in each process."""
+    code = (
+        "import sys, pytest; code = pytest.main(sys.argv[1:]); "
+        "found = {'torch', 'transformers', 'onnx'} & {*sys.modules}; "
+        "sys.exit(str(found) if found else code)"
+    )
+    done = collected(code)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_families.py::" in done.stdout
 
@@ -377,16 +382,7 @@ sys.exit(pytest.main(sys.argv[1:], plugins=[Named()]))
 
 
 def test_every_package_that_a_test_names_is_compiled_for_it() -> None:
-    suite = Suite(ROOT, "tests/gpu")
-    python, _, _, *flags = suite.command(suite.folder, "--collect-only", "-q")
-    done = subprocess.run(
-        [python, "-c", NAMED, *flags],
-        cwd=ROOT,
-        env=suite.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = collected(NAMED)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
