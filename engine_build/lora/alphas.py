@@ -36,6 +36,9 @@ _SETTINGS = (
 # Beginnings that subtract the factors from the model's weights (PEFT, tuners/lora/layer.py).
 _MOVED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
+# Expressions whose search may never end: a repeated group, or more than three open repetitions.
+_RUNAWAY = re.compile(r"\)[*+?{]|(?:[*+{].*){4}", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Alphas:
@@ -98,6 +101,12 @@ class Alphas:
     ) -> float | None:
         patterns = settings.get(pattern)
         for path, own in patterns.items() if isinstance(patterns, Mapping) else ():
+            if _RUNAWAY.search(path):
+                raise SourceError(
+                    f"{self.path}: its {pattern} has {printable(path[:40])}, expected the end of a "
+                    "layer's path, or an expression of it without repeated groups; mend its "
+                    "metadata, or the adapter_config.json beside"
+                )
             if _ends(module, path):
                 return self._number(f"{pattern} of {printable(path)}", own)
         for name in names:
@@ -183,5 +192,5 @@ def _ends(module: str, pattern: str) -> bool:
     """Match a path against a pattern of PEFT: a regular expression for the end of the path."""
     try:
         return re.fullmatch(rf"(?:.*\.)?(?:{pattern.removeprefix('^')})", module) is not None
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return module.endswith(pattern)

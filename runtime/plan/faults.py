@@ -78,10 +78,17 @@ def _lora_faults(error: ValidationError) -> Iterator[Fault]:
         meant = [each for each in error.context or () if each.schema_path[0] == index]
         yield from chain.from_iterable(map(_explain, meant))
     elif isinstance(identity, str):
+        form = [each for each in error.context or () if _is_form(each) and each.schema_path[0] == 0]
+        yield from chain.from_iterable(map(_explain, form))
         names = [alternative["title"] for alternative in alternatives]
         hint = lora_hint(identity, dict(zip([*names, *known], [*known, *known], strict=True)))
         detail = f"{_shown(identity)} is no LoRA that this model has: {', '.join(known)}"
         yield Fault(pointer_to([*error.absolute_path, "id"]), _joined(detail, hint))
+
+
+def _is_form(error: ValidationError) -> bool:
+    """True for a fault of a LoRA that is one whichever LoRA the id names."""
+    return error.validator in ("type", "additionalProperties")
 
 
 _EXPECTATIONS = {

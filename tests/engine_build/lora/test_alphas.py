@@ -90,6 +90,19 @@ def test_kohyas_alpha_is_in_factors_that_were_renamed(
     assert "states the alpha 8 of kohya's scripts" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["(.*)*(.*)*z", "(?:a+)+", ".*.*.*.*.*z", "[a-z]+(x){2,}"])
+def test_an_expression_that_may_never_end_is_refused(demo: ModelPackage, path: str) -> None:
+    config = json.dumps({"lora_alpha": 8, "r": 4, "alpha_pattern": {path: 2}})
+    with pytest.raises(SourceError, match=r"alpha_pattern .* without repeated groups"):
+        scale_of(demo, DIFFUSERS, {"lora_adapter_metadata": config})
+
+
+@pytest.mark.parametrize("path", ["(" * 5000 + ")" * 5000, "a{99999999999999}", "("])
+def test_an_expression_that_is_none_is_text(demo: ModelPackage, path: str) -> None:
+    config = json.dumps({"lora_alpha": 8, "r": 4, "alpha_pattern": {path: 2}})
+    assert scale_of(demo, DIFFUSERS, {"lora_adapter_metadata": config}) == 2.0
+
+
 def test_an_alpha_of_the_layer_comes_first(demo: ModelPackage) -> None:
     writer = LoraWriter()
     writer.lora(LINEAR, demo.manifest.roles["denoiser"].parameters[f"{LINEAR}.weight"].shape, 4, 1)

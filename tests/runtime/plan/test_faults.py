@@ -65,6 +65,21 @@ def test_the_form_of_a_lora_is_told_before_its_value(loras: Any, pointer: str, f
     assert "no LoRA that this model has" not in detail
 
 
+@pytest.mark.parametrize(
+    ("lora", "pointer", "form"),
+    [
+        ({"id": "oil", "weight": "1"}, "/loras/0/weight", "give 1, without quotes"),
+        ({"id": "oil", "scale": 1}, "/loras/0/scale", "unknown field"),
+    ],
+)
+def test_the_form_of_a_lora_that_is_not_there_is_told_first(
+    lora: Any, pointer: str, form: str
+) -> None:
+    told = faults(loras=[lora])
+    assert list(told) == [pointer, "/loras/0/id"]
+    assert form in told[pointer]
+
+
 @pytest.mark.parametrize("name", ["Ink.safetensors", "INK", "ink ", "wash drawing"])
 def test_a_lora_that_is_not_there_is_told_with_the_one_that_may_be_meant(name: str) -> None:
     detail = faults(loras=[{"id": name}])["/loras/0/id"]
