@@ -44,6 +44,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     for part in file.parts:
         place = naming.place(part.module)
         if place is None:
+            _refuse_within_a_layer(file, naming, part.module)
             nowhere.add(part.module)
         else:
             places.setdefault(place, []).append(part)
@@ -52,7 +53,8 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
             f"{file.path}: it is {file.described}; not one of its layers is in {manifest.name} "
             f"({manifest.family}), such as {printable(min(nowhere))}"
         )
-    refuse_whole_networks(file.path, naming.left_over(part.module for part in file.parts))
+    modules = dict.fromkeys(part.module for part in file.parts)
+    refuse_whole_networks(file.path, naming.left_over(modules))
     targets: list[AdaptedParameter] = []
     factors: dict[str, Array] = {}
     for (role, name), parts in places.items():
@@ -75,14 +77,19 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
 def _unread(file: LoraFile, naming: Naming) -> Iterator[str]:
     """The tensors of unknown endings, none of which may belong to a layer of the package."""
     for name in file.unread:
-        module = next((each for each in prefixes(name) if naming.place(each)), None)
-        if module is not None:
-            raise SourceError(
-                f"{file.path}: the layer {printable(module)} has a tensor that is not "
-                f"understood, {printable(name)}; "
-                f"it is {file.described}"
-            )
+        _refuse_within_a_layer(file, naming, name)
         yield name
+
+
+def _refuse_within_a_layer(file: LoraFile, naming: Naming, name: str) -> None:
+    """Raise SourceError for a name with no place that begins with one of the package's layers."""
+    module = next((each for each in prefixes(name) if naming.place(each)), None)
+    if module is not None:
+        raise SourceError(
+            f"{file.path}: the layer {printable(module)} has a tensor that is not "
+            f"understood, {printable(name)}; "
+            f"it is {file.described}"
+        )
 
 
 def _targets(
@@ -130,7 +137,9 @@ def _try(
     """Compute a change once. Raises SourceError where the change does not fit, or is not finite."""
     base = np.ones(target.shape, np.float32)
     try:
-        tried = laid(target, {key: each.fp32() for key, each in tensors.items()}, base, base, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # Told below, by the layer's name.
+            read = {key: each.fp32() for key, each in tensors.items()}
+            tried = laid(target, read, base, base, 1.0)
     except PackageError as error:
         raise SourceError(
             f"{file.path}: {printable(module)}: {error} of {target.parameter}, so it is not for "

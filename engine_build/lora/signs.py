@@ -79,11 +79,14 @@ KINDS = (
     ("a textual inversion embedding", r"(^|\.)(clip_[gl]|emb_params|string_to_param)(\.|$)"),
     ("a ControlNet", r"control_model|controlnet|input_hint_block"),
     ("an IP-Adapter", r"^(image_proj|ip_adapter)\."),
+    ("a motion module of AnimateDiff", r"(^|\.)motion_modules\.\d|\.temporal_transformer\."),
     ("a hypernetwork", r"^(320|640|768|1280)\.[01]\.linear\."),
 )
 """Files that are no LoRAs, and the sign of each."""
 
 MODELS = (
+    ("AnimateDiff, a video model", r"(^|_)motion_modules_\d|_temporal_transformer_"),
+    ("a language model", r"^(base_model_model_)?model_layers_\d+_(self_attn|mlp)_"),
     ("Chroma", r"distilled_guidance_layer"),
     ("HunyuanVideo", r"txt_in_individual_token_refiner|double_blocks_\d+_(img|txt)_mlp_fc"),
     ("HiDream", r"(double|single)_stream_blocks_\d"),

@@ -48,6 +48,10 @@ REFUSED: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "an alpha of a difference": ({".diff": (64, 64), ".alpha": ()}, "alpha, which mean nothing"),
     "a bias that there is not": (FACTORS | {".diff_b": (64,)}, "changes a bias, and demo has no"),
     "a tensor of another kind": (FACTORS | {".scalar": ()}, "a tensor that is not understood"),
+    "an alpha of a factor": (
+        FACTORS | {".lora_down.weight.alpha": ()},
+        r"a tensor that is not understood, .*lora_down\.weight",
+    ),
     "an empty factor": (
         {".lora_down.weight": (0, 64), ".lora_up.weight": (64, 0)},
         r"is empty, of the shape \[0, 64\]",

@@ -61,6 +61,12 @@ def test_methods_that_are_taken(endings: tuple[str, ...], method: str) -> None:
 @pytest.mark.parametrize(
     ("module", "width", "model"),
     [
+        (
+            "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.to_q",
+            320,
+            "AnimateDiff, a video model",
+        ),
+        ("base_model.model.model.layers.0.self_attn.q_proj", 4096, "a language model"),
         ("lora_unet_double_blocks_0_img_attn_qkv", 3072, "Flux or Chroma"),
         ("transformer.single_transformer_blocks.0.attn.to_q", 3072, "Flux or Chroma"),
         ("lycoris_single_transformer_blocks_0_attn_to_q", 3072, "Flux or Chroma"),
