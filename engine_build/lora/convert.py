@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine_build.checkpoint.printable import printable
-from engine_build.lora.endings import prefixes
+from engine_build.lora.endings import ALONE, ALPHA, prefixes
 from engine_build.lora.formats import LoraFile, Part
 from engine_build.lora.layers import Layer, read_layer
 from engine_build.lora.naming import Naming, Place, refuse_whole_networks
@@ -39,6 +39,7 @@ def convert(file: LoraFile, manifest: Manifest) -> Conversion:
     shape: then the file is for another model, whatever other layers would fit.
     """
     naming = Naming(manifest)
+    _refuse_alphas_of_networks(file)
     places: dict[Place, list[Part]] = {}
     nowhere = set(_unread(file, naming))
     for part in file.parts:
@@ -78,7 +79,26 @@ def _unread(file: LoraFile, naming: Naming) -> Iterator[str]:
     """The tensors of unknown endings, none of which may belong to a layer of the package."""
     for name in file.unread:
         _refuse_within_a_layer(file, naming, name)
+        if name in ALONE:
+            raise _of_no_layer(file, name)
         yield name
+
+
+def _refuse_alphas_of_networks(file: LoraFile) -> None:
+    """Raise SourceError for an alpha that stands for more than one layer: nobody says which."""
+    factors = {part.module for part in file.parts if part.ending.factor != ALPHA}
+    alone = (part for part in file.parts if part.module not in factors)
+    for part in alone:
+        above = (f"{part.module}.", f"{part.module}_")
+        if any(each.startswith(above) for each in factors):
+            raise _of_no_layer(file, part.name)
+
+
+def _of_no_layer(file: LoraFile, name: str) -> SourceError:
+    return SourceError(
+        f"{file.path}: {printable(name)} is an alpha of no layer, so that what it scales is not "
+        "known; give each layer its own"
+    )
 
 
 def _refuse_within_a_layer(file: LoraFile, naming: Naming, name: str) -> None:

@@ -84,6 +84,9 @@ FORMS: Mapping[Kind, tuple[frozenset[str], ...]] = {
 }
 """For each form, the sets of factors that are one change of it."""
 
+ALONE = frozenset({"alpha", "lora_alpha", "network_alpha"})
+"""The whole names of tensors that would be an alpha of all layers."""
+
 RANKED = ("down", "w2_b", "w1_b")
 """The factors whose first extent is the rank, in the order in which they are asked."""
 

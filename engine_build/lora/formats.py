@@ -16,7 +16,7 @@ from engine_build.checkpoint.weights import StoredTensor, read_header, read_meta
 from engine_build.lora.alphas import Alphas, read_alphas
 from engine_build.lora.endings import ALPHA, MAGNITUDES, Ending, split
 from engine_build.lora.inversions import is_bundled
-from engine_build.lora.signs import described, refused
+from engine_build.lora.signs import EMBEDDING, described, refused
 from runtime.errors import SourceError
 from runtime.package.tensors import READABLE, Tensor, map_tensors
 
@@ -82,9 +82,9 @@ def read_lora(path: Path) -> LoraFile:
         raise SourceError(f"{path}: it is {described(shapes, metadata)}; {reason}")
     known = {name: found for name in shapes if (found := split(name)) is not None}
     if not known:
-        raise SourceError(
-            f"{path}: it holds no factors of a LoRA; it is {described(shapes, metadata)}"
-        )
+        what = described(shapes, metadata)
+        remedy = "; add it with: engine-build embedding add" if what == EMBEDDING else ""
+        raise SourceError(f"{path}: it holds no factors of a LoRA; it is {what}{remedy}")
     for name, stored in header.items():
         _check(path, name, stored)
     tensors = map_tensors(path)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from engine_build.checkpoint.weights import read_header
+from engine_build.lora.endings import split
 from runtime.errors import PackageError, SourceError
 from runtime.package.file_record import FileRecord, record_file
 from runtime.package.inversion import VECTORS_NAME, Word, word_fault
@@ -182,6 +183,8 @@ def _refusal(
             f"{path}: {outputs[0]} acts behind the text encoder (OneTrainer's output embedding), "
             "and is not supported; train it without"
         )
+    if any(split(key) for key in unknown):
+        return SourceError(f"{path}: a LoRA, not an embedding; add it with: engine-build lora add")
     return SourceError(
         f"{path}: {unknown[0]} belongs to no embedding of SDXL, expected clip_l and clip_g"
     )

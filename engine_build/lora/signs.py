@@ -75,8 +75,10 @@ TAKEN = "taken are LoRA, LoCon, LoHa, LoKr, DoRA on each of them, and difference
 
 _FORMS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "diff": "difference of weights (full)"}
 
+EMBEDDING = "a textual inversion embedding"
+
 KINDS = (
-    ("a textual inversion embedding", r"(^|\.)(clip_[gl]|emb_params|string_to_param)(\.|$)"),
+    (EMBEDDING, r"(^|\.)(clip_[gl]|emb_params|string_to_param)(\.|$)"),
     ("a ControlNet", r"control_model|controlnet|input_hint_block"),
     ("an IP-Adapter", r"^(image_proj|ip_adapter)\."),
     ("a motion module of AnimateDiff", r"(^|\.)motion_modules\.\d|\.temporal_transformer\."),

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.access import Access
 from api.app import create_app
 from api.metrics import Metrics
 from api.services import Services
@@ -63,7 +64,7 @@ async def client_of(shelf: LoraShelf, data: Path) -> AsyncIterator[httpx.AsyncCl
     model = replace(open_model(ROOT / "engines", "demo"), shelf=shelf)
     async with open_broker(data, model.name) as broker:
         rooms = Services(model, broker, ReadyWorkers(ENGINE), Gallery(data), Metrics())
-        transport = httpx.ASGITransport(create_app(rooms))
+        transport = httpx.ASGITransport(create_app(rooms, Access()))
         async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
             yield client
 

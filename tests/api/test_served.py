@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.access import Access
 from api.app import create_app
 from api.cli import main
 from api.commands import generate
@@ -45,7 +46,7 @@ def target(engines: Path) -> Target:
 async def spoken_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """The app in front of it, without a port."""
     rooms = Services(server.model, server.broker, server.supervisor, server.gallery, Metrics())
-    transport = httpx.ASGITransport(create_app(rooms))
+    transport = httpx.ASGITransport(create_app(rooms, Access()))
     async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
         yield client
 

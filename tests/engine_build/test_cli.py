@@ -91,7 +91,7 @@ def test_a_single_file_is_built_with_its_base(
     build = ["build", str(file), "--name", "single", "--engines", str(tmp_path / "engines")]
     assert run([*build, "--quiet"]) == 1
     told = capsys.readouterr().err
-    assert "checkpoint of SDXL holds no configurations" in told
+    assert "a single-file checkpoint of SDXL without configurations" in told
     assert told.count("\n") == 1
     assert run([*build, "--base", str(rounded_source), "--in-place", "--quiet"]) == 0
     manifest = load_package(tmp_path / "engines", "single").manifest

@@ -84,7 +84,7 @@ def test_a_file_in_the_place_of_its_folder_has_that_folder_for_its_base(
     command = ["build", str(file), "--preset", str(tmp_path / "own.toml")]
     assert run([*command, "--engines", str(tmp_path / "engines")]) == 1
     told = capsys.readouterr().err
-    assert f"{folder}: of class StableDiffusionXLPipeline, but single.safetensors is a" in told
+    assert f"{folder}: of class StableDiffusionXLPipeline, but single.safetensors is the " in told
 
 
 WRONG = {

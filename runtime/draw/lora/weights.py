@@ -77,7 +77,7 @@ class EffectiveWeights:
         if fixed is not None:
             raise PackageError(
                 f"{pack.id} changes {fixed.role} {fixed.parameter}, and engines for a GPU take new "
-                "values of matrices and kernels alone; draw with --backend onnxruntime-cpu"
+                "values of matrices and kernels alone; draw with the LoRA on the CPU"
             )
 
     def of(self, loras: LoraSet, role: str) -> Weights:

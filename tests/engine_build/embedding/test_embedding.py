@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "a lora": (
         lambda _: {"lora_unet_x.lora_up.weight": torch.zeros(2, 2)},
-        "lora_unet_x.lora_up.weight belongs to no embedding of SDXL",
+        "a LoRA, not an embedding; add it with: engine-build lora add",
     ),
     "a lora with embeddings": (
         lambda own: {"bundle_emb.ink.clip_l": own["clip_l"]},

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from engine_build.lora.packs import LoraRequest, add_pack
 from runtime.draw.lora.deltas import laid
@@ -74,6 +75,17 @@ def test_a_layer_that_is_no_change_is_refused(
 def added(package: ModelPackage, writer: LoraWriter, identity: str = "file") -> LoraPack:
     path = writer.save(package.path / f"{identity}.safetensors")
     return add_pack(package, LoraRequest(path, identity))
+
+
+@pytest.mark.parametrize("name", ["alpha", "lora_alpha", "lora_unet.alpha"])
+def test_an_alpha_of_no_layer_is_refused(demo: ModelPackage, name: str) -> None:
+    writer = LoraWriter()
+    for ending, shape in FACTORS.items():
+        writer.add(LINEAR, ending, *shape)
+    path = writer.save(demo.path / "file.safetensors")
+    save_file({**load_file(path), name: np.float32([2])}, path)
+    with pytest.raises(SourceError, match=f"{name} is an alpha of no layer"):
+        add_pack(demo, LoraRequest(path, "a test"))
 
 
 def test_a_layers_tensors_may_be_spelled_apart(demo: ModelPackage) -> None:

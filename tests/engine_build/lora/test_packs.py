@@ -153,7 +153,7 @@ def _embedding(writer: LoraWriter) -> None:
         (_flux, "a LoRA for Flux or Chroma"),
         (_zimage, "a LoRA for Z-Image"),
         (_checkpoint, "a checkpoint"),
-        (_embedding, "a textual inversion embedding"),
+        (_embedding, "a textual inversion embedding; add it with: engine-build embedding add"),
     ],
 )
 def test_a_file_for_another_model_is_refused(
