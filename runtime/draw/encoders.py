@@ -46,8 +46,7 @@ class TextEncoders:
 
     def encode(self, prompt: Prompt, loras: LoraSet) -> Conditioning:
         """The conditioning of a prompt while a LoRA set acts, and the prompt's textual inversions
-        are in their rows. Encoders put aside are opened, and
-        stay open until `rest`.
+        are in their rows. Encoders put aside are opened, and stay open until `rest`.
 
         Raises PackageError for a LoRA or an embedding that cannot be read, and BackendError, also
         where encoders that were put aside find no room.
