@@ -39,7 +39,7 @@ _PARTS = (
     ("zimage", "pictures", 70),
     ("flux-dev", "pictures", 90),
     ("sdxl", "served", 110),
-    ("sdxl", "loras", 80),
+    ("sdxl", "loras", 160),
     ("chroma", "pictures", 100),
     ("flux-schnell", "pictures", 60),
     ("zimage", "served", 60),

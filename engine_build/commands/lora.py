@@ -117,7 +117,6 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-
     for pack in LoraShelf(read_package(options.engines, options.model)).packs():
         print(_line(pack))
 

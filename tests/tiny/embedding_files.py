@@ -42,6 +42,23 @@ def add_word(package: ModelPackage, name: str, count: int, seed: int = 0) -> Inv
         return add_embedding(package, save(Path(folder) / f"{name}.safetensors", made), None)
 
 
+def bodies_with_words(package: ModelPackage, lora: str) -> list[dict[str, object]]:
+    """Parts of requests with a word of the package and without one, beside a LoRA on the same
+    encoder, and in company; the first and the last are alike. The package is given the words."""
+    add_word(package, "ink", 3)
+    add_word(package, "oil", 2, seed=1)
+    loras = [{"id": lora, "weight": 1.0}]
+    return [
+        {},
+        {"prompt": "ink, a red heart"},
+        {"prompt": "a heart", "negative_prompt": "(oil:1.2)", "cfg_scale": 3.0},
+        {"prompt": "ink, a red heart", "loras": loras},
+        {"loras": loras},
+        {"prompt": "oil, a red heart"},
+        {},
+    ]
+
+
 def save(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
     """Write a file as it is published."""
     save_file(dict(tensors), path)

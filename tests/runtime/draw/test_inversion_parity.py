@@ -15,7 +15,7 @@ from runtime.draw.generate import Generator
 from runtime.errors import PackageError
 from runtime.package.manifest import read_package
 from tests.parity import assert_changed, assert_same, generator_of, ours
-from tests.runtime.draw.test_weighted_parity import BODY, reference
+from tests.runtime.draw.test_weighted_parity import BODY, drawn_by, reference
 from tests.tiny.embedding_files import save, vectors
 from tests.tiny.lora_files import KOHYA, LoraWriter
 
@@ -70,21 +70,7 @@ def drawn_by_diffusers(
     pipeline: diffusers.StableDiffusionXLPipeline, prompt: str, negative: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """diffusers' own reading of both prompts: final latents, and pixels."""
-    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
-    with torch.no_grad():
-        latents = pipeline(
-            prompt,
-            negative_prompt=negative,
-            width=BODY["width"],
-            height=BODY["height"],
-            num_inference_steps=BODY["steps"],
-            guidance_scale=BODY["cfg_scale"],
-            generator=torch.Generator().manual_seed(BODY["seed"]),
-            output_type="latent",
-        ).images
-        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
-    (picture,) = pipeline.image_processor.postprocess(decoded, output_type="pil")
-    return latents.numpy(), np.asarray(picture)
+    return drawn_by(pipeline, {"prompt": prompt, "negative_prompt": negative})
 
 
 def body(prompt: str, negative: str, **changes: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ web UI publishes it: multiply each token, then restore the chunk's mean. diffuse
 handed the result.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,16 +87,28 @@ def reference(
     negative: tuple[Spans, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """diffusers' final latents `[1, C, h, w]` and pixels `[H, W, 3]`."""
-    scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
-    pipeline.scheduler = scheduler
     with torch.no_grad():
         states, pooled = encoded(pipeline, positive)
         negative_states, negative_pooled = encoded(pipeline, negative)
+        prompts = {
+            "prompt_embeds": states,
+            "pooled_prompt_embeds": pooled,
+            "negative_prompt_embeds": negative_states,
+            "negative_pooled_prompt_embeds": negative_pooled,
+        }
+    return drawn_by(pipeline, prompts)
+
+
+def drawn_by(
+    pipeline: diffusers.StableDiffusionXLPipeline, prompts: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Final latents `[1, C, h, w]` and pixels `[H, W, 3]` of a pipeline for `BODY`; `prompts` are
+    its arguments for both of them."""
+    scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = scheduler
+    with torch.no_grad():
         latents = pipeline(
-            prompt_embeds=states,
-            pooled_prompt_embeds=pooled,
-            negative_prompt_embeds=negative_states,
-            negative_pooled_prompt_embeds=negative_pooled,
+            **prompts,
             width=BODY["width"],
             height=BODY["height"],
             num_inference_steps=BODY["steps"],

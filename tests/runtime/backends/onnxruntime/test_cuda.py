@@ -30,7 +30,7 @@ from tests.fakes.onnxruntime import (
     FakeSession,
 )
 from tests.fakes.provider import BODY, Machine, drawn
-from tests.tiny.embedding_files import add_word
+from tests.tiny.embedding_files import bodies_with_words
 
 
 def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
@@ -56,19 +56,7 @@ def test_pictures_are_those_of_the_cpu_and_loras_leave_nothing_behind(
 def test_embeddings_are_those_of_the_cpu_and_leave_nothing_behind(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In prompts with and without one, beside a LoRA on the same encoder, and in company."""
-    add_word(model.package, "ink", 3)
-    add_word(model.package, "oil", 2, seed=1)
-    lora = [{"id": "lora3", "weight": 1.0}]
-    bodies: list[dict[str, object]] = [
-        {},
-        {"prompt": "ink, a red heart"},
-        {"prompt": "a heart", "negative_prompt": "(oil:1.2)", "cfg_scale": 3.0},
-        {"prompt": "ink, a red heart", "loras": lora},
-        {"loras": lora},
-        {"prompt": "oil, a red heart"},
-        {},
-    ]
+    bodies = bodies_with_words(model.package, lora="lora3")
     reference = Generator(model, OnnxRuntimeCpu(model.package, threads=1))
     generator = Generator(model, Machine(monkeypatch).backend(model, target))
     found = [drawn(generator, **body) for body in bodies]

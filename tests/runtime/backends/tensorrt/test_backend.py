@@ -37,7 +37,7 @@ from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
 from tests.fakes.machine import Machine, streams_used
 from tests.fakes.tensorrt import FakeContext, FakeSpecialization, FakeWeights
 from tests.runtime.package.targets import Made, add_target
-from tests.tiny.embedding_files import add_word
+from tests.tiny.embedding_files import add_word, bodies_with_words
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
 SMALL = Made(sizes=((64, 64),))
@@ -120,19 +120,7 @@ def test_a_picture_is_that_of_onnx_runtime(
 def test_embeddings_are_those_of_the_cpu_and_leave_nothing_behind(
     model: Model, reference: Generator, targets: Callable[[Made], Target]
 ) -> None:
-    """In prompts with and without one, beside a LoRA on the same encoder, and in company."""
-    add_word(model.package, "ink", 3)
-    add_word(model.package, "oil", 2, seed=1)
-    lora = [{"id": "lora3", "weight": 1.0}]
-    bodies: list[dict[str, object]] = [
-        {},
-        {"prompt": "ink, a red heart"},
-        {"prompt": "a heart", "negative_prompt": "(oil:1.2)", "cfg_scale": 3.0},
-        {"prompt": "ink, a red heart", "loras": lora},
-        {"loras": lora},
-        {"prompt": "oil, a red heart"},
-        {},
-    ]
+    bodies = bodies_with_words(model.package, lora="lora3")
     generator = Machine().generator(model, targets(SMALL))
     found = [drawn(generator, **body) for body in bodies]
     for body, ours in zip(bodies, found, strict=True):
