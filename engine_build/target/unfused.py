@@ -39,6 +39,9 @@ class Place:
         return self != CPU
 
 
+_ERRORS = 3
+"""ONNX Runtime's number of the level of logs that has errors alone."""
+
 CPU = Place("CPUExecutionProvider")
 
 CUDA = Place(
@@ -110,7 +113,7 @@ def put_weights_first(model: ir.Model) -> None:
 def session_options(folder: Path) -> onnxruntime.SessionOptions:
     """Options to run a graph as it is written, without optimisations, its weights in `folder`."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = _ERRORS
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(folder)
@@ -125,6 +128,8 @@ def session_options(folder: Path) -> onnxruntime.SessionOptions:
 def _opened(role: str, model: bytes, folder: Path, place: Place) -> onnxruntime.InferenceSession:
     if place == CUDA:
         load_cuda_libraries()
+        # Each convolution warns of the fallback, and not through the session's own logger.
+        onnxruntime.set_default_logger_severity(_ERRORS)
     try:
         session = onnxruntime.InferenceSession(
             model,
