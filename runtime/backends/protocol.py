@@ -170,3 +170,7 @@ class OnDevice(Protocol):
         Raises DeviceError. May be called in any thread.
         """
         ...
+
+    def uploaded_bytes(self) -> int:
+        """Bytes that were copied to the device so far by our own code, not by a vendor's."""
+        ...

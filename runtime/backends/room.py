@@ -50,6 +50,10 @@ class Needs:
         """The weights, and the estimate of runs."""
         return self.weights_at(place) + self.runs
 
+    def beside_weights(self, place: TextPlace) -> int:
+        """The bytes that may be wanted beside the weights that stay open, by the estimate."""
+        return self.runs + (self.text if place == "aside" else 0)
+
     def words(self) -> str:
         """Weights by role and the estimate, for people."""
         parts = ", ".join(f"{role} {_gb(size)}" for role, size in sorted(self.weights.items()))

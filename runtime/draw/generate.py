@@ -157,9 +157,13 @@ class Generator:
         try:
             plan = self.model.plan(request)
             steps = self._steps(self.admit(self.prepare(plan, extent)))
+            if plan.loras:
+                # The set is put on the denoiser by the first step.
+                steps = chain([next(steps)], steps)
         except DeviceError:
             raise
-        # A size that no engine takes, or a damaged LoRA: requests for it are refused later.
+        # A size that no engine takes, a damaged LoRA, or one that lacks memory at this moment:
+        # requests for it are refused later.
         except (BackendError, PackageError) as error:
             logger.warning("not warmed up: %s", error)
             return

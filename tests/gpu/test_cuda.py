@@ -8,14 +8,16 @@ from time import perf_counter
 import numpy as np
 import pytest
 
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.device import Device
 from runtime.backends.device.graph import CaptureError, capture
 from runtime.backends.device.pinned import Pinned
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights
 from runtime.backends.devices import Gpu
-from runtime.backends.low_rank import LowRankUpdate
+from runtime.backends.low_rank import LowRankUpdate, Product
 from runtime.errors import BackendError
 from runtime.package.tensors import Tensor, stored
 
@@ -105,24 +107,32 @@ def test_a_capture_may_allocate(cuda: Cuda) -> None:
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_low_rank_updates_are_multiplied_on_the_device(cuda: Cuda, dtype: str) -> None:
-    stream, pool = Stream(cuda, urgent=True), PinnedPool(cuda)
-    writer = DeviceWeights(cuda, stream, pool)
+    stream, device = Stream(cuda, urgent=True), Device(cuda)
+    bases = KeptBases(device, "denoiser")
+    writer = DeviceWeights(cuda, stream, device.pinned, bases)
     draw = np.random.default_rng(0)
     for outputs, inputs, rank in ((1, 1, 1), (9, 300, 3), (1280, 5120, 32)):
         base, up, down = (
             draw.standard_normal(shape).astype(np.float32)
             for shape in ((outputs, inputs), (outputs, rank), (rank, inputs))
         )
-        update = LowRankUpdate(Tensor(dtype, stored(base, dtype)), up, down)
-        expected = update.merged()
-        memory = cuda.allocate(expected.size_bytes, "weights")
-        writer.write([(update, memory.address)])
-        found = reading(pool, stream, Buffer(memory, (outputs, inputs), expected.values.dtype))()
+        own = Tensor(dtype, stored(base, dtype))
+        product = Product(*(Tensor(dtype, stored(each, dtype)) for each in (up, down)), 0.5)
+        twice = Product(Tensor("F32", up), Tensor("F32", down), -0.25)
+        memory = cuda.allocate(own.size_bytes, "weights")
         relative = {"F32": 1e-5, "F16": 2**-10, "BF16": 2**-7}[dtype]
-        np.testing.assert_allclose(
-            Tensor(dtype, found).fp32(), expected.fp32(), rtol=relative, atol=1e-4
-        )
+        name = f"{outputs}x{inputs}"
+        for products in ((product,), (product, twice), ()):
+            update = LowRankUpdate(own, products)
+            writer.write({name: update}, {name: memory.address})
+            buffer = Buffer(memory, (outputs, inputs), own.values.dtype)
+            found = reading(device.pinned, stream, buffer)()
+            np.testing.assert_allclose(
+                Tensor(dtype, found).fp32(), update.merged().fp32(), rtol=relative, atol=1e-4
+            )
+        assert name in bases
         cuda.free(memory)
+    bases.close()
 
 
 def test_what_the_copies_around_a_step_take(

@@ -47,6 +47,8 @@ class Cuda:
         self.driver = driver or load_driver()
         self._runtimes = runtimes
         self._used: Counter[str] = Counter()
+        self._uploaded = 0
+        self._spare: list[Callable[[], bool]] = []
         self._lock = threading.Lock()
         count = self.call("cudaGetDeviceCount", self.bindings.cudaGetDeviceCount())
         if not count:
@@ -86,6 +88,16 @@ class Cuda:
         with self._lock:
             return dict(+self._used)
 
+    @property
+    def uploaded_bytes(self) -> int:
+        """The bytes that were copied from the host to the device so far."""
+        return self._uploaded
+
+    def count_upload(self, size_bytes: int) -> None:
+        """Count a copy from the host to the device."""
+        with self._lock:
+            self._uploaded += size_bytes
+
     def memory(self) -> tuple[int, int]:
         """Free and total bytes of the device, whoever uses them."""
         free, total = self.call("cudaMemGetInfo", self.bindings.cudaMemGetInfo())
@@ -99,6 +111,8 @@ class Cuda:
         """
         free, total = self.memory()
         needed = sum(sizes.values())
+        if needed > free and self._release_spare():
+            free, total = self.memory()
         if needed > free:
             parts = ", ".join(f"{role} {size / 1e9:.2f}" for role, size in sorted(sizes.items()))
             raise BackendError(
@@ -114,20 +128,43 @@ class Cuda:
 
     def allocate(self, size_bytes: int, use: str) -> DeviceMemory:
         """Device memory, at least a byte. Raises BackendError that says what is missing."""
-        size_bytes = max(1, size_bytes)
-        code, address = self.bindings.cudaMalloc(size_bytes)
-        if code == self.bindings.cudaError_t.cudaErrorMemoryAllocation:
+        made = self.try_allocate(size_bytes, use)
+        if made is None and self._release_spare():
+            made = self.try_allocate(size_bytes, use)
+        if made is None:
             free, total = self.memory()
             raise BackendError(
                 f"the GPU's memory does not hold {use}: {size_bytes / 1e9:.2f} GB are needed, "
                 f"{free / 1e9:.2f} of {total / 1e9:.2f} GB are free; end other programs that use "
                 "it, or serve fewer pictures at once with --max-batch"
             )
+        return made
+
+    def try_allocate(self, size_bytes: int, use: str) -> DeviceMemory | None:
+        """Device memory, at least a byte; None where there is none."""
+        size_bytes = max(1, size_bytes)
+        code, address = self.bindings.cudaMalloc(size_bytes)
+        if code == self.bindings.cudaError_t.cudaErrorMemoryAllocation:
+            return None
         self.call("cudaMalloc", (code, address))
         self.account(use, size_bytes)
         return DeviceMemory(int(address), size_bytes, use)
+
+    def on_shortage(self, release: Callable[[], bool]) -> Callable[[], None]:
+        """Call `release` where memory is short, on any thread: give back memory that can be done
+        without, and answer True if there was any. Returns a function that ends this.
+        """
+        with self._lock:
+            self._spare.append(release)
+        return lambda: self._spare.remove(release)
 
     def free(self, memory: DeviceMemory) -> None:
         """Give memory back. Waits for the device."""
         self.call("cudaFree", self.bindings.cudaFree(memory.address))
         self.account(memory.use, -memory.size_bytes)
+
+    def _release_spare(self) -> bool:
+        """True where some memory was given back."""
+        with self._lock:
+            releases = list(self._spare)
+        return sum(release() for release in releases) > 0

@@ -20,6 +20,8 @@ class Device:
         self.pinned = PinnedPool(cuda)
         self.shortfalls = Shortfalls()
         self.trials: TrialListener | None = None
+        self.left_free = 0
+        """The bytes of the device that memory which can be done without leaves to all else."""
         self._spoilt: set[int] = set()
 
     @property

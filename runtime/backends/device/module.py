@@ -16,6 +16,7 @@ class Module:
         # The driver reads PTX as a null-terminated string.
         loaded = cuda.driver.cuModuleLoadData(image + b"\0")
         self._handle = cuda.call_driver("cuModuleLoadData", loaded)
+        self._functions: dict[str, Any] = {}
 
     def launch(
         self,
@@ -29,10 +30,14 @@ class Module:
 
         Raises DeviceError.
         """
-        cuda, driver = self._cuda, self._cuda.driver
-        found = driver.cuModuleGetFunction(self._handle, name.encode())
-        function = cuda.call_driver(f"cuModuleGetFunction of {name}", found)
-        launched = driver.cuLaunchKernel(
+        function = self._functions.get(name) or self._function(name)
+        launched = self._cuda.driver.cuLaunchKernel(
             function, *grid, 1, threads, 1, 1, 0, stream.address, arguments, 0
         )
-        cuda.call_driver(f"cuLaunchKernel of {name}", launched)
+        self._cuda.call_driver(f"cuLaunchKernel of {name}", launched)
+
+    def _function(self, name: str) -> Any:
+        found = self._cuda.driver.cuModuleGetFunction(self._handle, name.encode())
+        function = self._cuda.call_driver(f"cuModuleGetFunction of {name}", found)
+        self._functions[name] = function
+        return function

@@ -8,7 +8,7 @@ package's own: no value of the set before stays.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from runtime.backends.low_rank import Weight, Weights
+from runtime.backends.low_rank import LowRankUpdate, Weight, Weights
 from runtime.package.manifest import ModelPackage
 from runtime.package.tensors import Tensor
 
@@ -35,9 +35,9 @@ class ReplacedWeights:
         self._names = frozenset(weights)
 
     def weight(self, name: str, weights: Weights) -> Weight:
-        """A weight as `weights` has it, or else as the package has it."""
+        """A weight as `weights` has it, or else the package's own: an update without products."""
         if name in weights:
             return weights[name]
         if self._own is None:
             self._own = self._package.tensors(self._role)
-        return self._own[name]
+        return LowRankUpdate(self._own[name], ())

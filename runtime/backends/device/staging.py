@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from runtime.backends.protocol import Array
 _ROUNDS = 2
 """So many rounds of copies may be under way; before another one, the oldest is waited for."""
 
-_PIECE = 16 * 2**20
+PIECE = 16 * 2**20
 """Bytes: a larger array goes up in pieces, so that pinned memory does not grow with it."""
 
 
@@ -77,15 +77,30 @@ class Uploads:
 
     def put(self, array: Array, address: int) -> None:
         """Enqueue an array's copy to an address; the array may be changed on return."""
-        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        for begin in range(0, content.nbytes, _PIECE):
+        content = _bytes(array)
+        for begin in range(0, content.nbytes, PIECE):
             if begin:
                 self.end_round()
-            piece = content[begin : begin + _PIECE]
+            piece = content[begin : begin + PIECE]
             block = self._pool.take(piece.nbytes)
             block.array[: piece.nbytes] = piece
             self._stream.upload(address + begin, block, piece.nbytes)
             self._round.append(block)
+
+    def put_together(self, arrays: Mapping[int, Array], address: int) -> None:
+        """Enqueue the copies of arrays to their offsets behind an address: as one copy, where that
+        is no larger than a piece. What lies between the arrays is undefined.
+        """
+        size = max(offset + array.nbytes for offset, array in arrays.items())
+        if size > PIECE:
+            for offset, array in arrays.items():
+                self.put(array, address + offset)
+            return
+        block = self._pool.take(size)
+        for offset, array in arrays.items():
+            block.array[offset : offset + array.nbytes] = _bytes(array)
+        self._stream.upload(address, block, size)
+        self._round.append(block)
 
     def end_round(self) -> None:
         """End a round of copies; wait for the oldest round beyond `_ROUNDS`. Raises DeviceError."""
@@ -103,6 +118,10 @@ class Uploads:
             event.wait()
             for block in blocks:
                 self._pool.give_back(block)
+
+
+def _bytes(array: Array) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def reading(pool: PinnedPool, stream: Stream, buffer: Buffer) -> Callable[[], NDArray[Any]]:

@@ -62,6 +62,7 @@ class Stream:
         """Copy the beginning of pinned memory to the device."""
         kind = self.cuda.bindings.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(target, source.address, size_bytes, kind)
+        self.cuda.count_upload(size_bytes)
 
     def download(self, target: Pinned, source: int, size_bytes: int) -> None:
         """Copy from the device to the beginning of pinned memory."""

@@ -1,82 +1,97 @@
 """Writes weights into the device's memory; low-rank updates are multiplied there.
 
-For an update, the package's own weight is uploaded as it is stored, and beside it the two factors,
-a hundredth of its size. The sum is never in host memory.
+An update takes its two factors, a hundredth of a weight's size, which go up many together, and the
+package's own weight, which is uploaded as it is stored, once where there is room to keep a copy.
+The sum is never in host memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from ctypes import c_int, c_void_p
-from itertools import accumulate
 from pathlib import Path
 
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.factors import DTYPES, Batch, batches
 from runtime.backends.device.module import Module
-from runtime.backends.device.staging import PinnedPool, Uploads
+from runtime.backends.device.staging import PIECE, PinnedPool, Uploads
 from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 
 KERNELS = Path(__file__).parent / "kernels" / "low_rank.ptx"
 
-# These follow low_rank.cu: its kernels by dtype, and the number of rows that a block computes.
-_NAMES = {"F32": "low_rank_f32", "F16": "low_rank_f16", "BF16": "low_rank_bf16"}
-_ROWS = 8
-_THREADS = 256
-
-_ALIGNMENT = 256
-
-_TYPES = (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int)
-
-
-def offsets(weights: Weights) -> tuple[dict[str, int], int]:
-    """Each weight's offset in one piece of memory that holds all of them, and the size of the
-    piece, in bytes.
-    """
-    rooms = [
-        -(-base_of(weight).size_bytes // _ALIGNMENT) * _ALIGNMENT for weight in weights.values()
-    ]
-    begins = list(accumulate(rooms, initial=0))
-    return dict(zip(weights, begins, strict=False)), begins[-1]
+# These follow low_rank.cu: its kernel, and the part of a weight that a block computes.
+_NAME = "low_rank"
+_TYPES = (*[c_void_p] * 3, *[c_int] * 5)
+_THREADS = 64
+_ROWS, _COLUMNS = 8, 4 * _THREADS
 
 
 class DeviceWeights:
     """Writes weights to addresses on the device, in the order of a stream. For one thread."""
 
-    def __init__(self, cuda: Cuda, stream: Stream, pinned: PinnedPool) -> None:
-        """The kernels are loaded with the first low-rank update."""
+    def __init__(self, cuda: Cuda, stream: Stream, pinned: PinnedPool, bases: KeptBases) -> None:
+        """The kernel is loaded with the first low-rank update."""
         self._cuda = cuda
         self._stream = stream
         self._uploads = Uploads(pinned, stream)
+        self._bases = bases
         self._module: Module | None = None
 
-    def write(self, weights: Iterable[tuple[Weight, int]]) -> None:
+    def write(self, weights: Weights, places: Mapping[str, int]) -> None:
         """Write each weight to its address, and wait. Raises BackendError where the device's memory
         does not hold the factors.
         """
-        given = list(weights)
-        updates = [weight for weight, _ in given if isinstance(weight, LowRankUpdate)]
-        most = max((update.size_bytes for update in updates), default=0)
+        updates = {
+            name: weight
+            for name, weight in weights.items()
+            if isinstance(weight, LowRankUpdate) and weight.products
+        }
+        rounds = list(batches(updates, PIECE))
+        # The stream keeps the order, so that all rounds share the memory for factors.
+        most = max((batch.size_bytes for batch in rounds), default=0)
         factors = self._cuda.allocate(most, "LoRA factors")
         try:
-            for weight, address in given:
-                # The stream keeps the order, so that all updates share the memory for factors.
-                self._write(weight, address, factors.address)
-            self._stream.synchronize()
+            with self._bases.held() as kept:
+                self._keep({name: each for name, each in updates.items() if name not in kept})
+                for name, weight in weights.items():
+                    self._put(weight, places[name], kept.get(name))
+                for batch in rounds:
+                    reads = {name: kept.get(name, places[name]) for name in batch.updates}
+                    self._add(batch, factors.address, reads, places)
+                self._uploads.close()
+                self._stream.synchronize()
         finally:
             self._cuda.free(factors)
 
-    def _write(self, weight: Weight, address: int, factors: int) -> None:
-        base = base_of(weight)
-        self._uploads.put(base.values, address)
-        if isinstance(weight, LowRankUpdate):
-            down = factors + weight.up.nbytes
-            self._uploads.put(weight.up, factors)
-            self._uploads.put(weight.down, down)
-            outputs, rank = weight.up.shape
-            inputs = weight.down.shape[1]
-            grid = -(-inputs // _THREADS), -(-outputs // _ROWS)
-            values = address, factors, down, outputs, inputs, rank
-            name = _NAMES[base.dtype]
-            self._kernels().launch(name, self._stream, grid, _THREADS, (values, _TYPES))
+    def _keep(self, updates: Mapping[str, LowRankUpdate]) -> None:
+        """Upload the bases that there is room to keep."""
+        for name, address in (self._bases.room(updates) if updates else {}).items():
+            self._uploads.put(updates[name].base.values, address)
+            self._uploads.end_round()
+            self._bases.add(name, address)
+
+    def _put(self, weight: Weight, address: int, kept: int | None) -> None:
+        """Write a weight, of an update the base alone: nothing where that is kept elsewhere."""
+        if isinstance(weight, LowRankUpdate) and kept is not None:
+            if not weight.products:
+                self._stream.copy(address, kept, weight.base.size_bytes)
+            return
+        self._uploads.put(base_of(weight).values, address)
+        self._uploads.end_round()
+
+    def _add(
+        self, batch: Batch, at: int, reads: Mapping[str, int], places: Mapping[str, int]
+    ) -> None:
+        """Add updates to the bases that lie at `reads`, with their factors at `at`."""
+        arrays, firsts = batch.laid()
+        self._uploads.put_together(arrays, at)
+        for name, update in batch.updates.items():
+            outputs, inputs = update.products[0].shape
+            products = at, firsts[name], len(update.products)
+            size = outputs, inputs, DTYPES[update.base.dtype]
+            values = places[name], reads[name], *products, *size
+            grid = -(-inputs // _COLUMNS), -(-outputs // _ROWS)
+            self._kernels().launch(_NAME, self._stream, grid, _THREADS, (values, _TYPES))
         self._uploads.end_round()
 
     def _kernels(self) -> Module:

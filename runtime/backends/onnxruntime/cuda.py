@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.denoiser import DeviceDenoiser
 from runtime.backends.device.device import Device
 from runtime.backends.device.engine import HostArrayEngine
+from runtime.backends.device.places import offsets
 from runtime.backends.device.replaced import ReplacedWeights
 from runtime.backends.device.stream import Stream
-from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.device.weights import DeviceWeights
 from runtime.backends.engine_files import EngineFiles, device_bytes
 from runtime.backends.low_rank import Weights, base_of
 from runtime.backends.onnxruntime.cuda_bound import Place
@@ -62,7 +64,8 @@ class OnnxCudaEngine:
         self._network = self._plain
         self._adaptable: OnnxCudaNetwork | None = None
         self._variant: Variant = "matrices"
-        self._writer = DeviceWeights(device.cuda, self.stream, device.pinned)
+        self._bases = KeptBases(device, role)
+        self._writer = DeviceWeights(device.cuda, self.stream, device.pinned, self._bases)
         self._placed: dict[str, Place] = {}
         self._memory: list[DeviceMemory] = []
         self._replaced = ReplacedWeights(package, role)
@@ -100,15 +103,14 @@ class OnnxCudaEngine:
             # Bound before they are written: where writing fails, the next set finds them bound.
             adaptable.bind(placed)
         with self._replaced.union(weights) as wanted:
-            self._writer.write(
-                (weight, self._placed[name].address) for name, weight in wanted.items()
-            )
+            self._writer.write(wanted, {name: self._placed[name].address for name in wanted})
 
     def close(self) -> None:
         """Give the device's memory back; the engine cannot be used afterwards."""
         for network in (self._plain, self._adaptable):
             if network is not None:
                 network.free()
+        self._bases.close()
         while self._memory:
             self._device.cuda.free(self._memory.pop())
         self.stream.close()
@@ -181,6 +183,7 @@ class OnnxRuntimeCuda:
         self._target = target
         self._files = EngineFiles(target)
         self._device = Device(cuda, captures=captures)
+        self._device.left_free = needs.beside_weights(self.placing.place)
         self.shortfalls: Iterable[str] = self._device.shortfalls
 
     def watch_trials(self, listener: TrialListener) -> None:
@@ -190,6 +193,10 @@ class OnnxRuntimeCuda:
     def device_memory(self) -> Mapping[str, int]:
         """Bytes in use by purpose; `free` and `total` are those of the whole device."""
         return self._device.memory()
+
+    def uploaded_bytes(self) -> int:
+        """Bytes that were copied to the device so far by our own code."""
+        return self._device.cuda.uploaded_bytes
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""

@@ -46,6 +46,7 @@ class TensorRt:
         """
         needs, host = target_needs(target, package.manifest), host_room(package.manifest)
         self.placing = placed(text_encoders, needs, vendor.device.cuda.memory(), host)
+        vendor.device.left_free = needs.beside_weights(self.placing.place)
         self.name: str = target.record.identity.backend
         self.device = device
         self.shortfalls: Iterable[str] = vendor.device.shortfalls
@@ -61,6 +62,10 @@ class TensorRt:
     def device_memory(self) -> Mapping[str, int]:
         """Bytes in use by purpose; `free` and `total` are those of the whole device."""
         return self._vendor.device.memory()
+
+    def uploaded_bytes(self) -> int:
+        """Bytes that were copied to the device so far by our own code."""
+        return self._vendor.device.cuda.uploaded_bytes
 
     def open(self, role: str) -> HostArrayEngine:
         """Open one of the package's networks, on a stream of its own. Raises BackendError."""

@@ -68,6 +68,7 @@ class TensorRtEngine:
         """Give the device's memory back; the engine cannot be used afterwards."""
         self._calls.free()
         self._contexts.free()
+        self._refit.close()
         # The vendor's engine, and its weights, go with the last reference to it.
         del self._calls, self._graphs, self._contexts, self._refit, self._engine
         self._vendor.device.cuda.account("weights", -self._weights_bytes)

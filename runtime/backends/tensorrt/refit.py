@@ -1,8 +1,9 @@
 """Replaces weights of an open TensorRT engine by its vendor's refitter.
 
-The refitter gets low-rank updates in device memory, where they are multiplied, and all other
-weights in host memory. Weights are written in rounds, so that a model's updates need not all lie on
-the device beside its engines at once.
+The refitter gets low-rank updates in device memory, where they are multiplied, the package's own
+weights there too where a copy of them is kept, and all other weights in host memory. Weights are
+written in rounds, so that a model's updates need not all lie on the device beside its engines at
+once.
 """
 
 import logging
@@ -10,10 +11,12 @@ from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import DeviceMemory
+from runtime.backends.device.places import offsets
 from runtime.backends.device.replaced import ReplacedWeights
 from runtime.backends.device.stream import Stream
-from runtime.backends.device.weights import DeviceWeights, offsets
+from runtime.backends.device.weights import DeviceWeights
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 from runtime.backends.tensorrt.vendor import Vendor
 from runtime.errors import BackendError
@@ -53,7 +56,9 @@ class Refit:
         self._target = target
         self._role = role
         self._stream = stream
-        self._device = DeviceWeights(vendor.device.cuda, stream, vendor.device.pinned)
+        device = vendor.device
+        self._bases = KeptBases(device, role)
+        self._device = DeviceWeights(device.cuda, stream, device.pinned, self._bases)
         self._replaceable = frozenset(target.record.identity.engines[role].refittable)
         self._replaced = ReplacedWeights(package, role)
 
@@ -78,6 +83,10 @@ class Refit:
         logger.info(
             "%s: %d weights written, %.3f GB, in %.3f s", self._role, count, size / 1e9, seconds
         )
+
+    def close(self) -> None:
+        """Give the memory back that is kept beside the engine."""
+        self._bases.close()
 
     def _write(self, wanted: dict[str, Weight], weights: Weights) -> None:
         """Write `wanted`, the union of what was replaced and `weights`, and empty it."""
@@ -124,20 +133,23 @@ class Refit:
         return {name: self._replaced.weight(name, weights) for name in sorted(missing)}
 
     def _hand_over(self, refitter: "trt.Refitter", due: Weights) -> list[DeviceMemory]:
-        """Set weights, updates as computed on the device; returns the memory taken for these."""
+        """Set weights, updates as computed on the device, and the package's own from the copy that
+        is kept there; returns the memory taken for these.
+        """
         location = self._vendor.api.TensorLocation
         updates: dict[str, LowRankUpdate] = {}
         for name, weight in due.items():
-            if isinstance(weight, LowRankUpdate):
+            if isinstance(weight, LowRankUpdate) and (weight.products or name in self._bases):
                 updates[name] = weight
             else:
-                self._set(refitter, name, weight, weight.values.ctypes.data, location.HOST)
+                own = base_of(weight)
+                self._set(refitter, name, own, own.values.ctypes.data, location.HOST)
         if not updates:
             return []
         places, size = offsets(updates)
         memory = self._vendor.device.cuda.allocate(size, "LoRA weights")
         self._device.write(
-            (update, memory.address + places[name]) for name, update in updates.items()
+            updates, {name: memory.address + place for name, place in places.items()}
         )
         for name, update in updates.items():
             address = memory.address + places[name]

@@ -27,12 +27,15 @@ rescales the changes of earlier LoRAs, too: there the order of the LoRAs in a se
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.low_rank import Product
 from runtime.errors import PackageError
 from runtime.package.pack import MAGNITUDE, AdaptedParameter, Decomposition
+from runtime.package.tensors import Tensor
 
 Factors = Mapping[str, NDArray[np.float32]]
 Matrix = NDArray[np.float32]
@@ -69,15 +72,22 @@ def is_low_rank(target: AdaptedParameter) -> bool:
     return target.kind == "lora" and "mid" not in target.factors and target.decomposition is None
 
 
-def low_rank(factors: Factors, shape: tuple[int, ...], scale: float) -> tuple[Matrix, Matrix]:
-    """The matrices `scale * up`, `[outputs, rank]`, and `down`, `[rank, inputs]`, of a low-rank
-    change. Raises PackageError where their product does not fit the weight's `shape`.
+def low_rank(factors: Mapping[str, Tensor], shape: tuple[int, ...], scale: float) -> Product:
+    """`scale * up @ down`, `[outputs, rank]` and `[rank, inputs]`, of factors as they are stored.
+
+    Raises PackageError where the product does not fit the weight's `shape`.
     """
-    with _fitting(factors, shape):
-        up, down = _flat(factors["up"]), _flat(factors["down"])
-        if up.shape != (shape[0], len(down)) or down.shape[1] != math.prod(shape[1:]):
-            raise ValueError("another number of inputs, outputs or ranks")
-        return up * np.float32(scale), down
+    up, down = (_matrix(factors[name]) for name in ("up", "down"))
+    rank = len(down.values)
+    if up.values.shape != (shape[0], rank) or down.values.shape[1] != math.prod(shape[1:]):
+        raise _misfit({name: factors[name].values for name in ("up", "down")}, shape)
+    if up.dtype != down.dtype:
+        up, down = (Tensor("F32", each.fp32()) for each in (up, down))
+    return Product(up, down, scale)
+
+
+def _matrix(factor: Tensor) -> Tensor:
+    return Tensor(factor.dtype, factor.values.reshape(len(factor.values), -1))
 
 
 @contextmanager
@@ -85,8 +95,12 @@ def _fitting(factors: Factors, shape: tuple[int, ...]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
-        raise PackageError(f"{shapes} do not fit {list(shape)}") from error
+        raise _misfit(factors, shape) from error
+
+
+def _misfit(factors: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> PackageError:
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in factors.items())
+    return PackageError(f"{shapes} do not fit {list(shape)}")
 
 
 def _fitted(delta: Matrix, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -3,16 +3,14 @@
 A set's weights are always computed from the base, never from another set's weights, and so have the
 same bits whatever was drawn before. The weights of recent sets are kept within a budget of memory.
 A backend with `multiplies_updates` gets low-rank factors instead for each parameter that only plain
-LoRAs change: the factors of all packs of the set, concatenated to one product.
+LoRAs change: those of all packs of the set, as their files have them.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-import numpy as np
-
-from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, merged
+from runtime.backends.low_rank import LowRankUpdate, Product, Weight, Weights, merged
 from runtime.draw.lora.deltas import Factors, is_low_rank, laid, low_rank
 from runtime.draw.recent import Recent
 from runtime.errors import PackageError
@@ -124,15 +122,24 @@ class EffectiveWeights:
         """The name of a parameter's initializer, and its new value."""
         initializer = self._package.manifest.roles[role].parameters[name].initializer
         base = self._base(role)[initializer]
-        changes = [self._change(*part) for part in parts]
-        if self._factored and all(is_low_rank(each.target) for each in changes):
-            return initializer, _product(base, changes)
-        return initializer, _sum(base, changes)
+        if self._factored and all(is_low_rank(target) for _, target, _ in parts):
+            shape = base.values.shape
+            products = tuple(self._product(*part, shape) for part in parts)
+            return initializer, LowRankUpdate(base, products)
+        return initializer, _sum(base, [self._change(*part) for part in parts])
 
     def _change(self, pack: LoraPack, target: AdaptedParameter, weight: float) -> _Change:
-        tensors = self._factors(pack)
-        factors = {each: tensors[target.tensor_name(each)].fp32() for each in target.factors}
+        factors = {name: each.fp32() for name, each in self._stored(pack, target).items()}
         return _Change(target, factors, weight)
+
+    def _product(
+        self, pack: LoraPack, target: AdaptedParameter, weight: float, shape: tuple[int, ...]
+    ) -> Product:
+        return low_rank(self._stored(pack, target), shape, target.scale * weight)
+
+    def _stored(self, pack: LoraPack, target: AdaptedParameter) -> dict[str, Tensor]:
+        tensors = self._factors(pack)
+        return {each: tensors[target.tensor_name(each)] for each in target.factors}
 
 
 def _sum(base: Tensor, changes: list[_Change]) -> Tensor:
@@ -141,16 +148,6 @@ def _sum(base: Tensor, changes: list[_Change]) -> Tensor:
     for change in changes:
         effective = laid(change.target, change.factors, own, effective, change.weight)
     return Tensor(base.dtype, stored(effective, base.dtype))
-
-
-def _product(base: Tensor, changes: list[_Change]) -> LowRankUpdate:
-    """The sum of low-rank products as one product of the concatenated factors."""
-    pairs = [
-        low_rank(each.factors, base.values.shape, each.target.scale * each.weight)
-        for each in changes
-    ]
-    ups, downs = zip(*pairs, strict=True)
-    return LowRankUpdate(base, np.concatenate(ups, axis=1), np.concatenate(downs))
 
 
 def _size_bytes(weights: Weights) -> int:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from engine_build.lora.graphs import prepare
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
-from runtime.errors import PackageError
+from runtime.errors import BackendError, PackageError
 from runtime.package.adaptable import graphs_folder
 from runtime.plan.model import Model, open_model
 from tests.fakes.machine import Machine
@@ -100,6 +101,27 @@ def test_a_damaged_lora_costs_those_who_ask_for_it_and_nobody_else(
     draw(generator, width=64, height=64, steps=2)
     with pytest.raises(PackageError, match=factors.name):
         draw(generator, loras=[{"id": offer.id, "weight": 1}], steps=2)
+
+
+def test_a_lora_that_lacks_memory_at_the_start_is_drawn_once_there_is_some(
+    model: Model, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, Made(sizes=SIZES)))
+    allocate = Cuda.allocate
+
+    def refuse(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use.startswith("LoRA"):
+            raise BackendError(f"the GPU's memory does not hold {use}")
+        return allocate(self, size_bytes, use)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cuda, "allocate", refuse)
+        generator.warm_up()
+        assert "not warmed up: the GPU's memory does not hold LoRA" in caplog.text
+        draw(generator, width=64, height=64, steps=2)
+    draw(generator, width=64, height=64, steps=2, loras=[{"id": model.loras()[0].id, "weight": 1}])
 
 
 def test_without_adaptable_graphs_pictures_are_drawn_and_loras_named_with_the_remedy(

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends.low_rank import LowRankUpdate
+from runtime.backends.device.factors import DTYPES, Batch
+from runtime.backends.low_rank import LowRankUpdate, Product
 from runtime.package.tensors import Tensor, stored
 from scripts.compile_kernels import KERNELS as FOLDER
 from scripts.compile_kernels import compiled
@@ -23,6 +24,7 @@ from tests.fakes.kernels import KERNELS
 from tests.fakes.ptx.machine import launch
 from tests.fakes.ptx.memory import Array
 from tests.fakes.ptx.program import Program, programs_of
+from tests.runtime.backends.device.updates import update
 
 SOURCES = sorted(FOLDER.glob("*.cu"))
 
@@ -41,27 +43,18 @@ static unsigned short to_half(float number) {
     return *(unsigned short*)&half;
 }
 #include "low_rank.cu"
-template <typename Stored, typename Kernel>
-static void launch(Kernel kernel, int columns, int rows, int threads, Stored* weight,
-                   const float* up, const float* down, int outputs, int inputs, int rank) {
+extern "C" void launch(int columns, int rows, int threads, void* weight, const void* base,
+                       const char* factors, int first, int count, int outputs, int inputs,
+                       int dtype) {
     blockDim = {threads, 1};
     for (int y = 0; y < rows; ++y)
         for (int x = 0; x < columns; ++x)
             for (int thread = 0; thread < threads; ++thread) {
                 blockIdx = {x, y};
                 threadIdx = {thread, 0};
-                kernel(weight, up, down, outputs, inputs, rank);
+                low_rank(weight, base, factors, first, count, outputs, inputs, dtype);
             }
 }
-#define LAUNCH(NAME, STORED)                                                              \\
-    extern "C" void launch_##NAME(int columns, int rows, int threads, STORED* weight,     \\
-                                  const float* up, const float* down,                     \\
-                                  int outputs, int inputs, int rank) {                    \\
-        launch(NAME, columns, rows, threads, weight, up, down, outputs, inputs, rank);    \\
-    }
-LAUNCH(low_rank_f32, float)
-LAUNCH(low_rank_f16, unsigned short)
-LAUNCH(low_rank_bf16, unsigned short)
 """
 
 
@@ -80,82 +73,115 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 @pytest.fixture(scope="module")
-def programs() -> dict[str, Program]:
-    """The kernels' committed PTX."""
-    return programs_of((FOLDER / "low_rank.ptx").read_text())
+def program() -> Program:
+    """The kernel's committed PTX."""
+    return programs_of((FOLDER / "low_rank.ptx").read_text())["low_rank"]
 
 
-def update(dtype: str, outputs: int, inputs: int, rank: int) -> LowRankUpdate:
-    draw = np.random.default_rng(outputs * inputs + rank)
-    base = stored(draw.standard_normal((outputs, inputs)).astype(np.float32), dtype)
-    up, down = (
-        draw.standard_normal(shape).astype(np.float32)
-        for shape in ((outputs, rank), (rank, inputs))
+def launched(given: LowRankUpdate) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The grid with its threads, and the numbers of a launch behind the factors' address."""
+    outputs, inputs = given.base.values.shape
+    dtype = DTYPES[given.base.dtype]
+    return (-(-inputs // 256), -(-outputs // 8), 64), (
+        0,
+        len(given.products),
+        outputs,
+        inputs,
+        dtype,
     )
-    return LowRankUpdate(Tensor(dtype, base), up, down)
 
 
-def by_source(host: ctypes.CDLL, name: str, given: LowRankUpdate) -> Tensor:
-    made = given.base.values.copy()
-    (outputs, rank), inputs = given.up.shape, given.down.shape[1]
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (made, given.up, given.down)]
-    grid = -(-inputs // 256), -(-outputs // 8), 256
-    getattr(host, f"launch_{name}")(*grid, *pointers, outputs, inputs, rank)
+def memory_of(given: LowRankUpdate) -> np.ndarray:
+    """The table of products and the factors, as they lie on the device."""
+    batch = Batch({"it": given})
+    content = np.zeros(batch.size_bytes, np.uint8)
+    arrays, _ = batch.laid()
+    for offset, array in arrays.items():
+        stored_as = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        content[offset : offset + stored_as.size] = stored_as
+    return content
+
+
+def by_source(host: ctypes.CDLL, given: LowRankUpdate, *, in_place: bool = False) -> Tensor:
+    base = given.base.values.copy()
+    made = base if in_place else np.zeros_like(base)
+    factors = memory_of(given)
+    grid, numbers = launched(given)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (made, base, factors)]
+    host.launch(*grid, *pointers, *numbers)
     return Tensor(given.base.dtype, made)
 
 
-def by_ptx(programs: dict[str, Program], name: str, given: LowRankUpdate) -> Tensor:
-    base = given.base.values
-    (outputs, rank), inputs = given.up.shape, given.down.shape[1]
+def by_ptx(program: Program, given: LowRankUpdate, *, in_place: bool = False) -> Tensor:
+    base = given.base.values.reshape(-1).view("u1")
+    at = {"weight": 1 << 40, "base": 2 << 40, "factors": 3 << 40}
+    if in_place:
+        at["base"] = at["weight"]
     arrays = [
-        Array(of, (i + 1) << 40, each.reshape(-1).view("u1"))
-        for i, (of, each) in enumerate((("weight", base), ("up", given.up), ("down", given.down)))
+        Array("weight", at["weight"], base if in_place else np.zeros_like(base), known=in_place),
+        Array("factors", at["factors"], memory_of(given)),
+        *([] if in_place else [Array("base", at["base"], base)]),
     ]
-    parameters = struct.pack("<3Q3i", *(each.address for each in arrays), outputs, inputs, rank)
-    grid = -(-inputs // 256), -(-outputs // 8), 1
-    made = launch(programs[name], grid, 256, parameters, arrays)["weight"]
-    return Tensor(given.base.dtype, made.view(base.dtype).reshape(base.shape))
+    (columns, rows, threads), numbers = launched(given)
+    parameters = struct.pack("<3Q5i", *at.values(), *numbers)
+    made = launch(program, (columns, rows, 1), threads, parameters, arrays)["weight"]
+    return Tensor(
+        given.base.dtype, made.view(given.base.values.dtype).reshape(given.base.values.shape)
+    )
 
 
-def by_fake(name: str, given: LowRankUpdate) -> Tensor:
-    arrays = [given.base.values.copy(), given.up.copy(), given.down.copy()]
+def by_fake(given: LowRankUpdate) -> Tensor:
+    made = np.zeros_like(given.base.values)
+    factors = memory_of(given)
+    arrays = (made, given.base.values.copy(), factors)
 
     def view(address: int, size: int) -> np.ndarray:
-        return arrays[address].reshape(-1).view(np.uint8)[:size]
+        behind = address % (1 << 40)
+        return arrays[(address >> 40) - 1].reshape(-1).view(np.uint8)[behind : behind + size]
 
-    (outputs, rank), inputs = given.up.shape, given.down.shape[1]
-    KERNELS[name](view, (0, 1, 2, outputs, inputs, rank))
-    return Tensor(given.base.dtype, arrays[0])
+    _, numbers = launched(given)
+    KERNELS["low_rank"](view, (1 << 40, 2 << 40, 3 << 40, *numbers))
+    return Tensor(given.base.dtype, made)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_a_low_rank_update_is_what_its_product_comes_to(
-    dtype: str, shape: tuple[int, int, int], host: ctypes.CDLL, programs: dict[str, Program]
+    dtype: str, shape: tuple[int, int, int], host: ctypes.CDLL, program: Program
 ) -> None:
-    given = update(dtype, *shape)
+    outputs, inputs, rank = shape
+    # Two packs of a set, whose files have other dtypes.
+    given = update(dtype, outputs, inputs, {rank: "F16", 2: dtype})
     expected = given.merged().fp32()
-    name = f"low_rank_{dtype.lower()}"
     # A sum in another order may round to the neighbour.
     neighbour = {"F32": 1e-5, "F16": 2**-10, "BF16": 2**-7}[dtype]
-    by_text = by_ptx(programs, name, given)
-    for made in (by_source(host, name, given), by_fake(name, given), by_text):
+    for made in (
+        by_source(host, given),
+        by_source(host, given, in_place=True),
+        by_fake(given),
+        by_ptx(program, given),
+        by_ptx(program, given, in_place=True),
+    ):
         assert made.values.dtype == given.base.values.dtype
         np.testing.assert_allclose(made.fp32(), expected, rtol=neighbour, atol=1e-5)
         assert (made.fp32() == expected).mean() > (0.2 if dtype == "F32" else 0.99)
 
 
+def test_without_a_product_the_base_is_copied(host: ctypes.CDLL, program: Program) -> None:
+    given = update("BF16", 9, 300, {})
+    for made in (by_source(host, given), by_fake(given), by_ptx(program, given)):
+        np.testing.assert_array_equal(made.values, given.base.values)
+
+
 @pytest.mark.parametrize("number", [0.0, -0.0, 65504.0, 65520.0, 6e-8, 2.0**-25, 1e-30, 1 / 3])
 def test_numbers_at_the_ends_of_fp16_and_bf16_are_rounded_as_numpy_does(
-    number: float, host: ctypes.CDLL, programs: dict[str, Program]
+    number: float, host: ctypes.CDLL, program: Program
 ) -> None:
     for dtype in ("F16", "BF16"):
         base = Tensor(dtype, stored(np.zeros((1, 1), np.float32), dtype))
-        given = LowRankUpdate(
-            base, np.full((1, 1), number, np.float32), np.ones((1, 1), np.float32)
-        )
-        name = f"low_rank_{dtype.lower()}"
-        for made in (by_source(host, name, given), by_ptx(programs, name, given)):
+        up, down = (Tensor("F32", np.full((1, 1), each, np.float32)) for each in (number, 1))
+        given = LowRankUpdate(base, (Product(up, down, 1.0),))
+        for made in (by_source(host, given), by_ptx(program, given)):
             with np.errstate(over="ignore"):
                 np.testing.assert_array_equal(made.values, given.merged().values)
 

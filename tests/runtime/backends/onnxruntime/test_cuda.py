@@ -14,11 +14,14 @@ import onnx
 import onnxruntime
 import pytest
 
+from runtime.backends.device.bases import USE, KeptBases
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.engine_files import device_bytes
+from runtime.backends.low_rank import base_of
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda_provider import PROVIDER
 from runtime.draw.generate import Generator
+from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import BackendError, PackageError
 from runtime.package.target import Target
 from runtime.plan.model import Model
@@ -89,6 +92,32 @@ def test_a_graph_is_captured_once_for_a_shape_and_stays_while_loras_change(
     drawn(generator)
     assert machine.cuda.captures == captured
     assert machine.cuda.allocated_bytes == taken
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["room", "no room"])
+def test_a_change_of_loras_uploads_what_the_device_has_not(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, *, room: bool
+) -> None:
+    backend = Machine(monkeypatch).backend(model, target)
+    if not room:
+        monkeypatch.setattr(KeptBases, "room", lambda *_: {})
+    engine = backend.open("denoiser")
+    effective = EffectiveWeights(model.package, 0, factored=True)
+    ids = [offer.id for offer in model.loras()]
+    uploaded = []
+    for weight in (1.0, 0.5):
+        body = {**BODY, "loras": [{"id": ids[0], "weight": weight}]}
+        weights = effective.of(model.plan(model.read(body)).loras, "denoiser")
+        before = backend.uploaded_bytes()
+        engine.replace_weights(weights)
+        uploaded.append(backend.uploaded_bytes() - before)
+    factors = sum(each.size_bytes for each in weights.values())
+    bases = sum(base_of(each).size_bytes for each in weights.values())
+    first, later = (each - factors for each in uploaded)
+    # Beside the factors: a row of 32 bytes for each product, and alignment.
+    assert bases <= first <= bases + 64 * len(weights)
+    assert later == (first - bases if room else first)
+    assert (backend.device_memory().get(USE, 0) >= bases) is room
 
 
 def test_after_weights_that_could_not_be_written_a_set_is_written_again(
