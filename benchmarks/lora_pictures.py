@@ -4,9 +4,10 @@
 
 draws pictures with one LoRA and another one in turn, each twice. The first of the two has the
 change in it and the second has not, so that the difference is the change as a picture meets it,
-with all that the device does. Their steps are held to those of pictures without a LoRA. The LoRAs
-are random, first on matrices alone, as most published LoRAs are, and then on the kernels of
-convolutions too. Nothing is written into the package, and weights are computed at every change.
+with all that the device does, and the bytes that the change uploads. Their steps are held to those
+of pictures without a LoRA. The LoRAs are random, first on matrices alone, as most published LoRAs
+are, and then on the kernels of convolutions too. Nothing is written into the package, and weights
+are computed at every change.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from benchmarks.machine import write
 from benchmarks.pictures import Wanted, draw, opened_generator
 from benchmarks.random_loras import random_pack
 from runtime.backends.catalog import WISHES
+from runtime.backends.device.bases import USE
+from runtime.backends.protocol import OnDevice
 from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet
 from runtime.wire.options import DrawOptions
@@ -64,7 +67,7 @@ def compared(
 ) -> dict[str, Any]:
     """Figures of changes between LoRA sets, in milliseconds; `share` is of a step without LoRAs."""
     body = wanted.body(generator.model, 0)
-    picture = partial(draw, generator, body)
+    picture = partial(_picture, generator, body)
     # The first pictures open what LoRAs need, and graphs of the device are captured.
     none: LoraSet = ()
     began = time.perf_counter()
@@ -77,25 +80,42 @@ def compared(
     without: list[Mapping[str, float]] = []
     for _ in range(repetitions):
         for loras in sets:
-            changed.append(picture(loras=loras)[0])
-            kept.append(picture(loras=loras)[0])
+            changed.append(picture(loras=loras))
+            kept.append(picture(loras=loras))
         picture(loras=none)
-        without.append(picture(loras=none)[0])
+        without.append(picture(loras=none))
     # Each pair is of the same LoRAs, but for the first change of a repetition, from none.
-    changes = [
-        after["to_latents_ms"] - again["to_latents_ms"]
-        for after, again in zip(changed, kept, strict=True)
-    ]
+    changes, uploaded = (
+        [after[name] - again[name] for after, again in zip(changed, kept, strict=True)]
+        for name in ("to_latents_ms", "uploaded_mb")
+    )
     steps = {"with": kept, "without": without}
     step_ms = {name: median(each["step_ms"] for each in those) for name, those in steps.items()}
     return {
         "first_picture_ever_ms": round(1e3 * opening, 1),
         "change_ms": round(median(changes), 3),
         "largest_change_ms": round(max(changes), 3),
+        "uploaded_mb": round(median(uploaded), 3),
+        "bases_kept_mb": round(_kept_mb(generator), 3),
         "step_ms_with": round(step_ms["with"], 3),
         "step_ms_without": round(step_ms["without"], 3),
         "share": round(step_ms["with"] / step_ms["without"] - 1, 5),
     }
+
+
+def _picture(generator: Generator, body: dict[str, Any], loras: LoraSet) -> Mapping[str, float]:
+    """Milliseconds of a picture, and the megabytes that were uploaded to a GPU for it."""
+    backend = generator.backend
+    before = backend.uploaded_bytes() if isinstance(backend, OnDevice) else 0
+    found, _ = draw(generator, body, loras=loras)
+    after = backend.uploaded_bytes() if isinstance(backend, OnDevice) else 0
+    return {**found, "uploaded_mb": (after - before) / 1e6}
+
+
+def _kept_mb(generator: Generator) -> float:
+    """Megabytes of the package's own weights that a GPU keeps for changes of LoRAs."""
+    backend = generator.backend
+    return backend.device_memory().get(USE, 0) / 1e6 if isinstance(backend, OnDevice) else 0.0
 
 
 def _parser() -> argparse.ArgumentParser:

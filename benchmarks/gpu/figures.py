@@ -83,6 +83,7 @@ FIGURES: Mapping[str, Callable[[Results], float]] = {
     "previews, share": _share_of_previews,
     "first to tenth, share": _first_to_tenth,
     "LoRA change, ms": _lora("matrices", "change_ms"),
+    "LoRA change, MB uploaded": _lora("matrices", "uploaded_mb"),
     "LoRA step, share": _lora("matrices", "share"),
     "LoRA change with kernels, ms": _lora("matrices and kernels", "change_ms"),
     "LoRA step with kernels, share": _lora("matrices and kernels", "share"),

@@ -111,7 +111,7 @@ class Cuda:
         """
         free, total = self.memory()
         needed = sum(sizes.values())
-        if needed > free and self._release_spare():
+        if needed > free and self.release_spare():
             free, total = self.memory()
         if needed > free:
             parts = ", ".join(f"{role} {size / 1e9:.2f}" for role, size in sorted(sizes.items()))
@@ -129,7 +129,7 @@ class Cuda:
     def allocate(self, size_bytes: int, use: str) -> DeviceMemory:
         """Device memory, at least a byte. Raises BackendError that says what is missing."""
         made = self.try_allocate(size_bytes, use)
-        if made is None and self._release_spare():
+        if made is None and self.release_spare():
             made = self.try_allocate(size_bytes, use)
         if made is None:
             free, total = self.memory()
@@ -158,13 +158,13 @@ class Cuda:
             self._spare.append(release)
         return lambda: self._spare.remove(release)
 
+    def release_spare(self) -> bool:
+        """Give back all memory that can be done without; True where there was some."""
+        with self._lock:
+            releases = list(self._spare)
+        return sum(release() for release in releases) > 0
+
     def free(self, memory: DeviceMemory) -> None:
         """Give memory back. Waits for the device."""
         self.call("cudaFree", self.bindings.cudaFree(memory.address))
         self.account(memory.use, -memory.size_bytes)
-
-    def _release_spare(self) -> bool:
-        """True where some memory was given back."""
-        with self._lock:
-            releases = list(self._spare)
-        return sum(release() for release in releases) > 0

@@ -1,5 +1,6 @@
 """ONNX Runtime's CUDA provider: runs a target's optimised graphs with all state on the device."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from runtime.errors import BackendError
 from runtime.package.engine_record import Variant, variant_for
 from runtime.package.manifest import BATCH, ModelPackage
 from runtime.package.target import Target
+
+logger = logging.getLogger(__name__)
 
 
 class OnnxCudaEngine:
@@ -102,8 +105,13 @@ class OnnxCudaEngine:
         if placed:
             # Bound before they are written: where writing fails, the next set finds them bound.
             adaptable.bind(placed)
+        before = self._device.cuda.uploaded_bytes
         with self._replaced.union(weights) as wanted:
             self._writer.write(wanted, {name: self._placed[name].address for name in wanted})
+        uploaded = self._device.cuda.uploaded_bytes - before
+        logger.info(
+            "%s: %d weights written, %.3f GB uploaded", self._role, len(wanted), uploaded / 1e9
+        )
 
     def close(self) -> None:
         """Give the device's memory back; the engine cannot be used afterwards."""

@@ -98,10 +98,16 @@ class OnnxCudaSession:
         return self._session.io_binding()
 
     def run(self, binding: "IOBinding", *, capturing: bool) -> None:
-        """Enqueue a run, which waits for the device unless it is captured. Raises DeviceError."""
+        """Enqueue a run, which waits for the device unless it is captured. Raises DeviceError.
+
+        A plain run that lacks memory is tried once more where some could be given back.
+        """
         try:
             run(self._session, binding, capturing=capturing)
         except Exception as error:
+            if not capturing and self._made_room(error):
+                self.run(binding, capturing=False)
+                return
             raise DeviceError(f"{self._title}: ONNX Runtime failed: {_line(error)}") from error
 
     def follow_stream(self) -> None:
@@ -143,6 +149,9 @@ class OnnxCudaSession:
         except Exception as error:
             # The next kernel, of whichever engine on this thread, would take the error for its own.
             self._device.cuda.forget_errors()
+            if self._made_room(error):
+                self._open(captures=captures)
+                return
             if not captures:
                 words = f"{source.path}: ONNX Runtime cannot open it: {_line(error)}"
                 raise BackendError(words) from error
@@ -155,6 +164,16 @@ class OnnxCudaSession:
         self._open(captures=False)
         self.graphs.give_up_all()
         self._device.shortfalls.add(f"{self._title} runs without CUDA graphs: {refusal}")
+
+    def _made_room(self, error: Exception) -> bool:
+        """True where the failure is a lack of memory, and some was given back."""
+        # The words of ONNX Runtime's arena, and of CUDA's own error.
+        words = _line(error)
+        if not any(each in words for each in ("allocate memory", "out of memory")):
+            return False
+        # The next kernel would take the error for its own.
+        self._device.cuda.forget_errors()
+        return self._device.cuda.release_spare()
 
 
 def _line(error: Exception) -> str:

@@ -120,6 +120,34 @@ def test_a_change_of_loras_uploads_what_the_device_has_not(
     assert (backend.device_memory().get(USE, 0) >= bases) is room
 
 
+@pytest.mark.parametrize("what", ["runs", "opens"])
+def test_copies_of_weights_make_room_for_a_session_that(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The arena of a session grows as it runs, and its weights take memory as it opens."""
+    machine = Machine(monkeypatch)
+    machine.provider.captures = False  # Every run is ONNX Runtime's own.
+    backend = machine.backend(model, target)
+    generator = Generator(model, backend)
+    body = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
+    expected = drawn(generator, **body)
+    assert backend.device_memory()[USE] > 0
+    taken = machine.cuda.allocated_bytes
+    opened = backend.open("preview_decoder")
+    lacking = 1 if what == "opens" else machine.cuda.allocated_bytes - taken
+    full = FakeProperties(totalGlobalMem=machine.cuda.allocated_bytes - lacking)
+    opened.close()
+    monkeypatch.setattr(machine.cuda, "_devices", (full,))
+    if what == "opens":
+        backend.open("preview_decoder")
+    else:
+        machine.provider.growing = 10**6
+        monkeypatch.setattr("tests.fakes.onnxruntime._ARENA", 64)
+        np.testing.assert_array_equal(drawn(generator, **body), expected)
+    assert USE not in backend.device_memory()
+    assert [each for each in backend.shortfalls if "upload weights of the package" in each]
+
+
 def test_after_weights_that_could_not_be_written_a_set_is_written_again(
     model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
