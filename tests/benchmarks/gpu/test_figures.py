@@ -34,7 +34,7 @@ SERVED = {
 }
 LORAS = {
     "kinds": {
-        "matrices": {"change_ms": 151.0, "share": 0.029},
+        "matrices": {"change_ms": 151.0, "uploaded_mb": 87.0, "share": 0.029},
         "matrices and kernels": {"change_ms": 200.0, "share": 0.05},
     }
 }
@@ -86,6 +86,7 @@ def test_figures_are_what_the_parts_found() -> None:
     assert found["first to tenth, share"] == pytest.approx(0.1)
     assert found["loop, pictures a second"] == 2.5
     assert found["loop with previews, pictures a second"] == 2.3
+    assert found["LoRA change, MB uploaded"] == 87
     assert found["LoRA change with kernels, ms"] == 200
     assert found["in process: picture, ms"] == 900
     assert found["in process: previews, share"] == pytest.approx(0.02)
@@ -109,6 +110,7 @@ def test_what_a_part_did_not_find_has_no_figure() -> None:
         "loop, pictures a second",
         "loop with previews, pictures a second",
         "LoRA change, ms",
+        "LoRA change, MB uploaded",
         "LoRA step, share",
         "LoRA change with kernels, ms",
         "LoRA step with kernels, share",
