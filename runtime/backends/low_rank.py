@@ -49,7 +49,7 @@ class LowRankUpdate:
 
     @property
     def size_bytes(self) -> int:
-        """The memory that the factors take, beside the package's own weights."""
+        """The bytes of all factors."""
         return sum(product.size_bytes for product in self.products)
 
     def merged(self) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends.placing import Placing, placed_on_cpu
+from runtime.backends.placing import COSTS, Placing, placed_on_cpu
 from runtime.backends.room import (
     LIBRARIES_BYTES,
     HostRoom,
@@ -52,6 +52,11 @@ def test_auto_keeps_what_fits_with_its_runs(free: int, host: HostRoom, place: st
     found = placed("auto", NEEDS, at(free), host)
     assert found.place == place
     assert "chosen by auto" in found.note
+
+
+def test_what_may_be_wanted_beside_open_engines_is_runs_and_text_that_is_put_aside() -> None:
+    found = {place: NEEDS.beside_weights(place) for place in COSTS}
+    assert found == {"keep": 2 * GB, "aside": 12 * GB, "cpu": 2 * GB}
 
 
 def test_what_was_found_is_said_in_any_case(caplog: pytest.LogCaptureFixture) -> None:
