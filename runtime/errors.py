@@ -23,8 +23,23 @@ def in_one_line(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
+def quoted(value: object, longest: int = 80) -> str:
+    """A value that others wrote, as a message quotes it: in one line, and the beginning of a long
+    one."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def named(name: str) -> str:
+    """A name that others wrote: as it stands where it is a plain one, and quoted otherwise."""
+    return name if name.isidentifier() and len(name) <= 80 else quoted(name)
+
+
 class CalotypeError(Exception):
     """The root: whoever catches it may show its message to a person as it is."""
+
+
+_LONGEST_FIELD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,8 @@ class Fault:
 
     def __str__(self) -> str:
         field = self.pointer.removeprefix("/").replace("/", ".")
+        if len(field) > _LONGEST_FIELD:
+            field = f"{field[:_LONGEST_FIELD]}..."
         return f"{field}: {self.detail}" if field else self.detail
 
 

@@ -1,12 +1,14 @@
-"""Files and folders that are on disk whole or not at all, whenever process or machine stop; and
-files that are read ahead of their use.
+"""Files and folders that are on disk whole or not at all, whenever process or machine stop; files
+that are read ahead of their use; and the JSON in files that others wrote.
 """
 
+import json
 import os
 import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from runtime.machine import available_bytes
 
@@ -14,6 +16,25 @@ _UNFINISHED = ".tmp"
 
 _PIECE = 2**26
 """The bytes that are asked for at once: a process that ends waits for no more than that."""
+
+
+_MOST_DIGITS = 310
+"""Digits of the largest float."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, with words for people, and RecursionError."""
+    return json.loads(text, parse_int=parse_integer)
+
+
+def parse_integer(digits: str) -> int:
+    """An integer of a JSON text. Raises ValueError for one larger than every float."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(
+            f"it has an integer of {len(digits)} digits, {digits[:9]}...; expected at most "
+            f"{_MOST_DIGITS} digits"
+        )
+    return int(digits)
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from runtime.errors import SourceError
+from runtime.files import parse_integer
 
 _LARGEST_HEADER = 100 * 2**20
 _MOST_AXES = 16
@@ -144,7 +145,9 @@ def raw_header(path: Path) -> tuple[dict[str, Any], int]:
             raise SourceError(f"{path}: no safetensors file: {_other(beginning, length, size)}")
         text = stream.read(length)
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
+        header = json.loads(
+            text.decode(), object_pairs_hook=_without_duplicates, parse_int=parse_integer
+        )
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is no JSON of that format: {error}") from error
     if not isinstance(header, dict):

@@ -3,15 +3,16 @@
 Nothing is loaded here but small JSON files and the headers of the weight files.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.weights import Checkpoint, read_checkpoint
-from runtime.errors import SourceError
+from runtime.errors import SourceError, quoted
+from runtime.files import parse_json
 
 EXPECTED = "expected a diffusers folder (with a model_index.json) or a .safetensors file"
 
@@ -104,7 +105,8 @@ class DiffusersFolder:
         library, class_name = self._declared(name)
         if class_name not in class_names:
             raise SourceError(
-                f"{self.path}: {name} is of class {class_name}, expected {' or '.join(class_names)}"
+                f"{self.path}: {name} is of class {printable(class_name)}, expected "
+                f"{' or '.join(class_names)}"
             )
         return library, class_name
 
@@ -121,7 +123,7 @@ class DiffusersFolder:
         length = read_json(config).get("model_max_length", _UNLIMITED)
         # transformers writes an unlimited length as a number with a fraction, in some versions.
         if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 1:
-            raise SourceError(f"{config}: model_max_length is {length!r:.60}, expected a number")
+            raise SourceError(f"{config}: model_max_length is {quoted(length)}, expected a number")
         return TokenizerFolder(path, int(min(length, _UNLIMITED)))
 
     def scheduler(self) -> Mapping[str, Any]:
@@ -134,7 +136,7 @@ class DiffusersFolder:
         if not (isinstance(entry, list) and len(entry) == 2 and all(entry)):
             raise SourceError(
                 f"{self.path}: component {name} is missing from model_index.json; "
-                f"a {self.pipeline_class} needs it"
+                f"a {printable(self.pipeline_class)} needs it"
             )
         if not (self.path / name).is_dir():
             raise SourceError(
@@ -183,7 +185,7 @@ def open_preview_decoder(path: Path) -> Component:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises SourceError."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise SourceError(f"{path}: there is no such file; the source is incomplete") from None
     except (ValueError, RecursionError) as error:
@@ -251,7 +253,8 @@ def shards(index: Path) -> tuple[str, ...]:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     names = shards(index)
+    present = {path.name for path in index.parent.iterdir() if path.is_file()}
     for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise SourceError(f"{index}: lists {name}, which is not in {index.parent}")
+        if Path(name).name != name or name not in present:
+            raise SourceError(f"{index}: lists {printable(name)}, which is not in {index.parent}")
     return tuple(index.parent / name for name in names)

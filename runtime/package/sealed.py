@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from runtime.errors import PackageError
+from runtime.errors import PackageError, quoted
+from runtime.files import parse_json
 
 ContentT = TypeVar("ContentT")
 
@@ -33,12 +34,12 @@ def read_sealed(
     """
     raw = path.read_bytes()
     try:
-        content = json.loads(raw)
+        content = parse_json(raw)
     except (ValueError, RecursionError) as error:
         raise PackageError(f"{path}: damaged, not JSON ({error}); {remedy}") from error
     if not isinstance(content, dict) or content.get("format") != version:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise PackageError(f"{path}: format {found!r}, expected {version}; {remedy}")
+        raise PackageError(f"{path}: format {quoted(found)}, expected {version}; {remedy}")
     digest = content.pop("digest", None)
     if not _fits(raw, content, digest):
         raise PackageError(f"{path}: damaged, its digest does not fit; {remedy}")

@@ -40,7 +40,9 @@ class Tensor:
         """The tensor's numbers as fp32, in a new array."""
         if self.dtype == "BF16":
             return (self.values.astype(np.uint32) << 16).view(np.float32)
-        return self.values.astype(np.float32)
+        # A number that is larger than all of fp32 is infinite there.
+        with np.errstate(over="ignore"):
+            return self.values.astype(np.float32)
 
 
 def stored_bytes(shape: Sequence[int], dtype: str) -> int:

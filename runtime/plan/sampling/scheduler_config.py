@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from runtime.errors import PackageError
+from runtime.errors import PackageError, named, quoted
 
 Prediction = Literal["epsilon", "v_prediction"]
 
@@ -87,8 +87,8 @@ class SchedulerConfig:
                     given[key] = _READERS[key](key, value)
             elif key not in _ONLY:
                 raise PackageError(
-                    f"scheduler_config.json: {key} = {value!r} is no option that we know; "
-                    "remove it, if the model works in diffusers 0.42 without it"
+                    f"scheduler_config.json: {named(key)} = {quoted(value)} is no option that we "
+                    "know; remove it, if the model works in diffusers 0.42 without it"
                 )
             elif value is not None and value not in _ONLY[key]:
                 raise _refusal(key, value, " or ".join(map(repr, _ONLY[key])) or "no such key")
@@ -102,7 +102,9 @@ class SchedulerConfig:
 
 
 def _refusal(key: str, value: object, expected: str) -> PackageError:
-    return PackageError(f"scheduler_config.json: {key} is {value!r}, expected {expected}")
+    return PackageError(
+        f"scheduler_config.json: {named(key)} is {quoted(value)}, expected {expected}"
+    )
 
 
 def _check_lengths(given: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 
 from tokenizers import Tokenizer
 
-from runtime.errors import PackageError
+from runtime.errors import PackageError, quoted
 from runtime.plan.text.words import Words, split
 
 
@@ -77,7 +77,8 @@ class PromptTokenizer:
         """The text's token ids, of any number, with nothing put before or after them.
 
         The spelling of a special token is that token, as in transformers. The text must be
-        Unicode without lone surrogates.
+        Unicode without lone surrogates. Raises PackageError for a tokenizer whose vocabulary lacks
+        the token that its model falls back on.
         """
         return [token for token, _ in self.located(text)]
 
@@ -87,7 +88,12 @@ class PromptTokenizer:
         Tokens may share a character; a slice may hold the space before its word, or be empty.
         """
         # Encoding changes nothing in the tokenizer, so no lock is needed.
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises nothing more exact
+            raise PackageError(
+                f"the tokenizer cannot read {quoted(text)}: {error!s:.200}; build the package again"
+            ) from error
         places = [slice(start, end) for start, end in encoding.offsets]
         return list(zip(encoding.ids, places, strict=True))
 

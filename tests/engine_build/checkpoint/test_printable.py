@@ -20,6 +20,7 @@ def test_a_name_is_shown_in_one_line(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 
+@pytest.mark.fuzz
 @given(name=st.text())
 def test_any_name_fits_one_line(name: str) -> None:
     assert len(printable(name).splitlines()) <= 1

@@ -1,16 +1,11 @@
 """`engine-build embedding`, and the files of trainers that it reads or refuses."""
 
-import contextlib
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from engine_build.cli import run
@@ -22,6 +17,9 @@ from runtime.package.adaptable import adaptable_graphs
 from runtime.package.inversion import FOLDER, RECORD_NAME, VECTORS_NAME, table_of
 from runtime.package.manifest import ModelPackage
 from runtime.package.shelf import InversionShelf, LoraShelf
+from tests.engine_build.checkpoint.hostile import hostile_file, hostile_tensors
+from tests.hostile import put, refusal
+from tests.inputs import Inputs
 from tests.tiny.embedding_files import save, vectors
 
 Tensors = dict[str, torch.Tensor]
@@ -249,31 +247,28 @@ def test_a_lora_is_added_without_embeddings_that_do_not_fit(
     assert "the LoRA is added without the embeddings in its file" in caplog.text
 
 
-DTYPES = st.sampled_from(["F32", "F16", "BF16", "F64", "I64", "U8", "F9", "", None, 7])
-SIZES = st.integers(-2, 80) | st.sampled_from([2**31, 2**63, 2.5, "2", None])
-NAMES = st.sampled_from(["clip_l", "clip_g", "text_encoders_0", "text_encoders_1", "emb_params"])
-ENTRY = st.fixed_dictionaries(
-    {},
-    optional={
-        "dtype": DTYPES,
-        "shape": st.lists(SIZES, max_size=3) | st.none(),
-        "data_offsets": st.lists(SIZES, max_size=3) | st.none(),
-    },
+WORDS = (
+    "clip_l",
+    "clip_g",
+    "text_encoders_0",
+    "text_encoders_1",
+    "emb_params",
+    "string_to_param.*",
 )
-HEADER = st.dictionaries(NAMES | st.text(max_size=4), ENTRY | st.none() | st.integers())
 
 
-@given(
-    header=HEADER | st.lists(st.none()) | st.binary(max_size=40),
-    body=st.binary(max_size=80),
-    longer=st.sampled_from([0, 0, 0, 1, -1, 2**40]),
-)
+@pytest.mark.fuzz
 def test_a_file_that_lies_is_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, header: object, body: bytes, longer: int
+    tmp_path_factory: pytest.TempPathFactory, inputs: Inputs
 ) -> None:
-    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path = tmp_path_factory.getbasetemp() / "lying.safetensors"
-    path.write_bytes(struct.pack("<Q", max(0, len(raw) + longer)) + raw + body)
-    with contextlib.suppress(SourceError):
-        read = read_embedding(path, "ink", 75)
-        assert 1 <= read.word.vectors <= 75
+    path = tmp_path_factory.mktemp("lying") / "lying.safetensors"
+    sound = save(path, vectors(3, (4, 6))).read_bytes()
+    assert read_embedding(path, "ink", 75).word.vectors == 3
+
+    def read(path: Path) -> None:
+        assert 1 <= read_embedding(path, "ink", 75).word.vectors <= 75
+
+    for chance in inputs:
+        near = chance.randrange(3)
+        put(path, hostile_tensors(chance, sound, WORDS) if near else hostile_file(chance, WORDS))
+        refusal(read, path)

@@ -17,6 +17,7 @@ from engine_build.lora.formats import read_lora
 from runtime.draw.lora.deltas import laid
 from runtime.errors import SourceError
 from runtime.package.manifest import Manifest, Parameter, RoleRecord
+from tests.inputs import Inputs
 from tests.tiny.lora_formulas import (
     FORMS,
     Array,
@@ -37,8 +38,9 @@ SHAPES = {
     "down_blocks.0.resnets.0.norm1": (8,),
 }
 
-# A hundred thousand files in the long profile, each example with all of its alterations.
-EXAMPLES = 60 if settings.default.max_examples < 100 else 8_000
+# An example has a dozen files: one in each of its alterations.
+MOST = settings.default.max_examples
+EXAMPLES = MOST * 2 if MOST <= 100 else MOST // 12
 
 
 def _manifest() -> Manifest:
@@ -91,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(folder: Path, path: str, tensors: Tensors, weight: float) -> tuple[Array, Array]:
     """The layer's weight and bias with the file's change. Raises SourceError."""
     file = folder / "file.safetensors"
+    file.unlink(missing_ok=True)
     # Of a magnitude's spelling with dots and a factor's without: one layer.
     flat, dotted = f"lora_unet_{path.replace('.', '_')}", f"lora_unet_{path}"
     save_file(
@@ -134,10 +137,14 @@ def alterations(recipe: Recipe, tensors: Tensors) -> Iterator[tuple[str, Tensors
         yield f"more {extra}", {**tensors, extra: np.ones(2, np.float32)}
 
 
+@pytest.mark.fuzz
 @settings(max_examples=EXAMPLES)
-@given(recipes(), st.sampled_from([1.0, 0.6, -0.8]))
-def test_every_tensor_counts(folder: Path, drawn: tuple[str, Recipe], weight: float) -> None:
+@given(drawn=recipes(), weight=st.sampled_from([1.0, 0.6, -0.8]))
+def test_every_tensor_counts(
+    folder: Path, inputs: Inputs, drawn: tuple[str, Recipe], weight: float
+) -> None:
     path, recipe = drawn
+    inputs.count()
     tensors = written(recipe)
     expected = effective(recipe, tensors, own(path), weight)
     found = read(folder, path, tensors, weight)
@@ -145,6 +152,7 @@ def test_every_tensor_counts(folder: Path, drawn: tuple[str, Recipe], weight: fl
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
     for name, altered in alterations(recipe, tensors):
         event(name)
+        inputs.count()
         try:
             other = read(folder, path, altered, weight)
         except SourceError as error:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.real_size import MODELS
@@ -24,6 +24,8 @@ from engine_build.lora.naming import (
 from runtime.errors import SourceError
 from runtime.package.manifest import Manifest, Parameter, read_package
 from tests.engine_build.checkpoint.single_file import sgm
+from tests.hostile import odd_text
+from tests.inputs import Inputs
 from tests.places import ENGINES
 from tests.tiny.manifests import MANIFEST
 from tests.tiny.models import unet
@@ -214,17 +216,26 @@ PIECES = (
     "input_blocks.4.1.",
     "transformer.resblocks.0.",
 )
-NAMES = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), min_size=1, max_size=4).map("".join)
 
 
-@given(names=st.sets(NAMES, max_size=8))
-def test_each_layer_has_a_place_or_one_reason(naming: Naming, names: set[str]) -> None:
-    left = [name for each in naming.left_over(names) for name in each.modules]
-    assert len(left) == len(set(left))
-    assert set(left) == {name for name in names if naming.place(name) is None}
-    assert all(len(str(each).splitlines()) == 1 for each in naming.left_over(names))
+def any_name(chance: Random) -> str:
+    pieces = (chance.choice(PIECES) if chance.randrange(3) else odd_text(chance, 6) for _ in "1234")
+    return "".join(islice(pieces, chance.randint(1, 4)))
 
 
-@given(name=NAMES)
-def test_the_canonical_form_is_the_same_for_dots_and_underscores(name: str) -> None:
-    assert canonical(name) == canonical(name.replace(".", "_"))
+@pytest.mark.fuzz
+def test_each_layer_has_a_place_or_one_reason(naming: Naming, inputs: Inputs) -> None:
+    for chance in inputs:
+        names = {any_name(chance) for _ in range(chance.randrange(8))}
+        left_over = naming.left_over(names)
+        left = [name for each in left_over for name in each.modules]
+        assert len(left) == len(set(left))
+        assert set(left) == {name for name in names if naming.place(name) is None}
+        assert all(len(str(each).splitlines()) == 1 for each in left_over)
+
+
+@pytest.mark.fuzz
+def test_the_canonical_form_is_the_same_for_dots_and_underscores(inputs: Inputs) -> None:
+    for chance in inputs:
+        name = any_name(chance)
+        assert canonical(name) == canonical(name.replace(".", "_"))

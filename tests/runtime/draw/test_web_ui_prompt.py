@@ -34,6 +34,7 @@ PROMPTS = st.one_of(
 )
 
 
+@pytest.mark.fuzz
 @given(PROMPTS, st.booleans())
 @example("(<9(<lora:x:1>", True)
 def test_the_web_ui_reads_the_prompt_that_was_drawn(prompt: str, weighted: bool) -> None:
@@ -46,6 +47,7 @@ def test_the_web_ui_reads_the_prompt_that_was_drawn(prompt: str, weighted: bool)
     assert _same(web_ui_attention(read["Prompt"]), _drawn(prompt, weighted))
 
 
+@pytest.mark.fuzz
 @given(PROMPTS, PROMPTS, st.booleans())
 def test_civitai_cuts_the_text_where_the_web_ui_does(
     prompt: str, negative: str, weighted: bool

@@ -29,6 +29,7 @@ def test_a_cursor_is_read_back(sequence: int) -> None:
     assert read_cursor(cursor_after(sequence)) == sequence
 
 
+@pytest.mark.fuzz
 @given(st.integers(0, 2**40), st.integers(0, 15), st.characters(codec="ascii"))
 def test_a_cursor_that_was_changed_is_not_ours(sequence: int, place: int, letter: str) -> None:
     cursor = cursor_after(sequence)
@@ -38,6 +39,7 @@ def test_a_cursor_that_was_changed_is_not_ours(sequence: int, place: int, letter
             read_cursor(changed)
 
 
+@pytest.mark.fuzz
 @given(st.text())
 def test_any_other_text_is_no_cursor(text: str) -> None:
     with pytest.raises(ValueError, match="no cursor of this gallery"):

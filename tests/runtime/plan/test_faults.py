@@ -4,8 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtime.errors import RequestError
 from runtime.plan.families.sdxl import Sdxl
@@ -19,19 +17,6 @@ LORAS = [
     LoraOffer("monochrome", "Monochrome", "", 1, 0.5),
 ]
 SCHEMA = parameters_schema(MANIFEST, FACTS, LORAS)
-
-WORDS = (
-    "Euler a",
-    "DPM++ 2M Karras",
-    "ink",
-    "ink:0.8",
-    "<lora:ink:1>",
-    "true",
-    "-1",
-    "1024",
-    "jpg",
-)
-NAMES = st.sampled_from(["id", "name", "weight", "strength", "cfg", "size", "sampler_name"])
 
 
 def faults(schema: dict[str, Any] = SCHEMA, **fields: Any) -> dict[str, str]:
@@ -177,24 +162,3 @@ def test_what_the_model_has_not_is_no_hint() -> None:
 def test_a_body_of_another_form_is_told_how_one_is_written(body: object) -> None:
     with pytest.raises(RequestError, match=r'is not of type object; send an object, such as \{"p'):
         read_request(body, SCHEMA)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WORDS),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text() | NAMES, inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(NAMES | st.sampled_from([*SCHEMA["properties"]]), JSON))
-def test_any_body_is_read_or_refused_in_lines_that_name_their_places(body: dict[str, Any]) -> None:
-    try:
-        request = read_request(body, SCHEMA)
-    except RequestError as error:
-        for fault in error.faults:
-            assert fault.detail
-            assert len(fault.detail.splitlines()) == 1
-        return
-    assert read_request(request.to_json(), SCHEMA) == request

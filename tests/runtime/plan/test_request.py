@@ -2,21 +2,28 @@
 
 import json
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtime.errors import RequestError
 from runtime.plan.families.sdxl import Sdxl
 from runtime.plan.parameters import LoraOffer, parameters_schema
 from runtime.plan.request import read_json, read_request
+from tests.hostile import odd_text, odd_value
+from tests.inputs import Inputs
 from tests.tiny.manifests import MANIFEST
 
 INK = LoraOffer("ink", "Ink", "ink drawing", 0.8, 0.5)
 SCHEMA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST))
 SCHEMA_WITH_LORA = parameters_schema(MANIFEST, Sdxl().facts(MANIFEST), [INK])
+
+WORDS = (
+    *("Euler a", "DPM++ 2M Karras", "ink", "ink:0.8", "<lora:ink:1>", "true", "-1", "1024", "jpg"),
+    "a \ud800",
+)
+OTHER_NAMES = ("name", "weight", "strength", "cfg", "size", "sampler_name", "other")
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({}, "/prompt", "missing, and required"),
@@ -128,17 +135,36 @@ def test_what_is_no_json_is_refused(text: str) -> None:
         read_json(text)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
+@pytest.mark.fuzz
+def test_any_body_is_read_or_refused_in_lines_that_name_their_places(inputs: Inputs) -> None:
+    """Fields of the schema and others, each often with a value of its own kind."""
+    for chance in inputs:
+        body = any_body(chance)
+        try:
+            request = read_request(body, SCHEMA_WITH_LORA)
+        except RequestError as error:
+            for fault in error.faults:
+                assert fault.detail
+                assert len(fault.detail.splitlines()) == 1
+            continue
+        assert read_request(request.to_json(), SCHEMA_WITH_LORA) == request
 
 
-@given(st.dictionaries(st.sampled_from([*SCHEMA["properties"], "other"]), JSON))
-def test_any_body_is_either_read_or_refused(body: dict[str, object]) -> None:
-    try:
-        request = read_request(body, SCHEMA)
-    except RequestError:
-        return
-    assert read_request(request.to_json(), SCHEMA) == request
+def any_body(chance: Random) -> dict[str, Any]:
+    names = [*SCHEMA["properties"], *OTHER_NAMES, odd_text(chance, 6)]
+    body = {name: any_value(chance) for name in chance.sample(names, chance.randrange(6))}
+    return {"prompt": "a cat", **body} if chance.randrange(2) else body
+
+
+def any_value(chance: Random) -> Any:
+    kind = chance.randrange(8)
+    if kind < 3:
+        return chance.choice((*WORDS, 1, 2, 64, 0.5, 1.5, True, None, "euler", "png", [0, 1]))
+    if kind == 3:
+        return [any_value(chance) for _ in range(chance.randrange(3))]
+    if kind == 4:
+        names = (*OTHER_NAMES, "id", odd_text(chance, 3))
+        return {name: any_value(chance) for name in chance.sample(names, chance.randrange(3))}
+    if kind == 5:
+        return [{"id": "ink", "weight": chance.choice((1, 0.5, -3, any_value(chance)))}]
+    return odd_value(chance)

@@ -58,6 +58,7 @@ def test_a_message_is_read_back(message: Message) -> None:
     assert decode(rest[:body], rest[body:]) == message
 
 
+@pytest.mark.fuzz
 @given(st.one_of(st.binary(), st.sampled_from([b"{}", b"[]", b'{"kind": []}', b'{"kind": "x"}'])))
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     with pytest.raises(LinkError, match="no message"):

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import PackageError
+from runtime.errors import PackageError, named, quoted
 from runtime.package.step_graph import Coefficients
 from runtime.plan.sampling.table import StepTable, TableRow
 
@@ -43,10 +43,12 @@ class FlowConfig:
             if key in known:
                 given[key] = _checked(key, value, known[key])
             elif key in _MUST_BE_OFF and value:
-                raise PackageError(f"scheduler_config.json: {key} is {value!r}, expected false")
+                raise PackageError(
+                    f"scheduler_config.json: {named(key)} is {quoted(value)}, expected false"
+                )
             elif key not in _MUST_BE_OFF and not key.startswith("_"):
                 raise PackageError(
-                    f"scheduler_config.json: {key} = {value!r} is no option of "
+                    f"scheduler_config.json: {named(key)} = {quoted(value)} is no option of "
                     "FlowMatchEulerDiscreteScheduler that we know; remove it"
                 )
         return cls(**given)
@@ -77,7 +79,9 @@ def _checked(key: str, value: object, default: object) -> object:
     else:
         expected, fits = "a number over 0", _number(value) and value > 0
     if not fits:
-        raise PackageError(f"scheduler_config.json: {key} is {value!r}, expected {expected}")
+        raise PackageError(
+            f"scheduler_config.json: {named(key)} is {quoted(value)}, expected {expected}"
+        )
     return value
 
 

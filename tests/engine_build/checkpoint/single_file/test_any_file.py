@@ -1,16 +1,16 @@
 """Headers of any names, shapes and dtypes: a family, or one line that says what is wrong."""
 
-from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine_build.checkpoint.single_file.family import DENOISER_PREFIXES, SingleFileHeader
 from engine_build.checkpoint.single_file.recognise import recognise
 from engine_build.checkpoint.weights import StoredTensor
 from runtime.errors import SourceError
+from tests.hostile import odd_text, odd_value, refusal
+from tests.inputs import Inputs
 
 PATH = Path("model.safetensors")
 BEGINNINGS = (
@@ -51,46 +51,46 @@ INSIDE = (
     "scale",
     "",
 )
-NAMES = st.builds(
-    "".join,
-    st.tuples(
-        st.sampled_from(DENOISER_PREFIXES),
-        st.sampled_from(BEGINNINGS) | st.sampled_from(OUTSIDE),
-        st.sampled_from(INSIDE),
-        st.sampled_from(INSIDE),
-        st.sampled_from(INSIDE),
-    ),
-) | st.text(max_size=8)
-SHAPES = st.lists(st.integers(0, 7), max_size=4).map(tuple)
-TENSORS = st.builds(
-    lambda shape, dtype: StoredTensor(PATH, 0, 24, dtype, shape),
-    SHAPES,
-    st.sampled_from(["F32", "F16", "BF16", "F64", "I64", "U8", "F8_E4M3", "BOOL"]),
-)
-TEXT = st.text(max_size=9)
-METADATA = st.dictionaries(
-    st.sampled_from(["modelspec.prediction_type", "modelspec.predict_key"]) | TEXT,
-    st.sampled_from(["v", "epsilon"]) | TEXT,
-    max_size=2,
-)
-CONFIGS = st.fixed_dictionaries(
-    {},
-    optional={
-        "layers_per_block": st.integers(-1, 3) | st.just([2, 2]) | TEXT,
-        "block_out_channels": st.lists(st.integers(), max_size=4) | st.integers(),
-        "guidance_embeds": st.booleans(),
-    },
-)
+DTYPES = ("F32", "F16", "BF16", "F64", "I64", "U8", "F8_E4M3", "BOOL")
+KEYS = ("modelspec.prediction_type", "modelspec.predict_key")
 
 
-@given(tensors=st.dictionaries(NAMES, TENSORS, max_size=6), metadata=METADATA, config=CONFIGS)
-def test_any_header_is_a_family_or_a_line(
-    tensors: dict[str, StoredTensor], metadata: dict[str, str], config: dict[str, object]
-) -> None:
-    header = SingleFileHeader(PATH, tensors, metadata)
-    said = refusal(lambda: read_all(header, config))
-    assert said is None or str(PATH) in said
-    assert len((said or "").splitlines()) <= 1
+def any_name(chance: Random) -> str:
+    if chance.randrange(4) == 0:
+        return odd_text(chance, 8)
+    inside = "".join(chance.choices(INSIDE, k=3))
+    return chance.choice(DENOISER_PREFIXES) + chance.choice((*BEGINNINGS, *OUTSIDE)) + inside
+
+
+def any_tensor(chance: Random) -> StoredTensor:
+    shape = tuple(chance.randrange(8) for _ in range(chance.randrange(5)))
+    return StoredTensor(PATH, 0, 24, chance.choice(DTYPES), shape)
+
+
+def any_header(chance: Random) -> SingleFileHeader:
+    metadata = {
+        chance.choice((*KEYS, odd_text(chance, 9))): chance.choice(("v", "epsilon", "e"))
+        for _ in range(chance.randrange(3))
+    }
+    tensors = {any_name(chance): any_tensor(chance) for _ in range(chance.randrange(7))}
+    return SingleFileHeader(PATH, tensors, metadata)
+
+
+def any_config(chance: Random) -> dict[str, object]:
+    whole = {
+        "layers_per_block": chance.choice((chance.randrange(-1, 4), [2, 2], odd_value(chance))),
+        "block_out_channels": chance.choice(([1, 2**70], [], odd_value(chance))),
+        "guidance_embeds": chance.choice((True, False, odd_value(chance))),
+    }
+    return {key: whole[key] for key in chance.sample(list(whole), chance.randrange(4))}
+
+
+@pytest.mark.fuzz
+def test_any_header_is_a_family_or_a_line(inputs: Inputs) -> None:
+    for chance in inputs:
+        header, config = any_header(chance), any_config(chance)
+        said = refusal(lambda _, header=header, config=config: read_all(header, config), PATH)
+        assert said is None or str(PATH) in said
 
 
 def read_all(header: SingleFileHeader, config: dict[str, object]) -> None:
@@ -99,14 +99,6 @@ def read_all(header: SingleFileHeader, config: dict[str, object]) -> None:
     for network in family.networks.values():
         assert bool(network.find(header, config)) == network.is_in(header.tensors)
     family.scheduler({}, header)
-
-
-def refusal(attempt: Callable[[], object]) -> str | None:
-    try:
-        attempt()
-    except SourceError as error:
-        return str(error)
-    return None
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,7 @@ def text_of(pieces: tuple[Piece, ...]) -> str:
     return "".join(piece.text for piece in pieces if isinstance(piece, Span))
 
 
+@pytest.mark.fuzz
 @given(prompt=ANY_PROMPT)
 @example("(a:9" * 2_000)
 @example("\\")
@@ -224,6 +225,7 @@ def test_any_string_parses_to_finite_weights_with_no_text_lost(prompt: str) -> N
     assert syntax.sub("", text_of(pieces)) == syntax.sub("", prompt)
 
 
+@pytest.mark.fuzz
 @given(prompt=ANY_PROMPT)
 def test_warnings_are_whole_sentences_for_any_string(prompt: str) -> None:
     warnings = unsupported(prompt)
