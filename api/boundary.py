@@ -13,14 +13,15 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import Access, malformed_host
-from api.errors import allowed_methods, problem
+from api.errors import allowed_methods, problem, unforeseen
 
 _EXPOSED_HEADERS = "ETag, Link, Location, Preference-Applied, Retry-After"
 _PREFLIGHT_SECONDS = 600
 
 
 class Boundary:
-    """Middleware that refuses other hosts' and sites' requests, and answers OPTIONS."""
+    """Middleware that refuses other hosts' and sites' requests, and answers OPTIONS and what no
+    route foresaw."""
 
     def __init__(self, app: ASGIApp, access: Access, router: Router) -> None:
         self._app = app
@@ -33,8 +34,15 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        answer = self._answer(scope, headers) or self._app
-        await answer(scope, receive, self._sharing(headers, send))
+        shared = _Begun(self._sharing(headers, send))
+        try:
+            answer = self._answer(scope, headers) or self._app
+            await answer(scope, receive, shared)
+        except Exception:
+            # Raised on for the log, once it is answered: Starlette's own answer passes no boundary.
+            if not shared.begun:
+                await unforeseen()(scope, receive, shared)
+            raise
 
     def _answer(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer that needs no route; None for a request that passes."""
@@ -81,6 +89,18 @@ class Boundary:
             await send(message)
 
         return shared
+
+
+class _Begun:
+    """A `send` that knows that an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
 
 
 class HeadAsGet:

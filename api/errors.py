@@ -12,7 +12,7 @@ from starlette.routing import Match, Router
 from starlette.types import Scope
 
 from api.schemas import Fault, Problem
-from runtime.errors import CalotypeError, RequestError
+from runtime.errors import CalotypeError, RequestError, quoted
 from runtime.jobs.protocol import (
     ImageNotFound,
     JobEnded,
@@ -111,7 +111,6 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(StreamOver, _stream_over)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _our_error(_: Request, error: Exception) -> Response:
@@ -127,7 +126,10 @@ async def _wrong_parameter(_: Request, error: Exception) -> Response:
     """Answer a wrong query parameter or header; the model checks bodies itself."""
     assert isinstance(error, RequestValidationError)
     errors = [
-        Fault(pointer=f"/{fault['loc'][-1]}", detail=f"{fault['input']!r}: {fault['msg'].lower()}")
+        Fault(
+            pointer=f"/{fault['loc'][-1]}",
+            detail=f"{quoted(fault['input'])}: {fault['msg'].lower()}",
+        )
         for fault in error.errors()
     ]
     detail = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in errors)
@@ -169,7 +171,7 @@ async def _stream_over(_: Request, __: Exception) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _unforeseen(_: Request, __: Exception) -> Response:
-    """Answer an error that is a bug of ours; its traceback is in the log."""
+def unforeseen() -> Response:
+    """The answer to an error that is a bug of ours; its traceback is in the log."""
     detail = "an error of ours, which is in the server's log; the request may be sent again"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)

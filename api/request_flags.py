@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.draw.recipe import read_recipe
-from runtime.errors import RequestError
+from runtime.errors import RequestError, quoted
 from runtime.plan.request import read_json
 
 _NUMBERS = {
@@ -104,7 +104,7 @@ def _lora(text: str) -> dict[str, Any]:
     try:
         return {"id": name, "weight": json.loads(weight)}
     except (ValueError, RecursionError):
-        detail = f"{text!r}: expected ID:WEIGHT with a number for the weight, such as ink:0.8"
+        detail = f"{quoted(text)}: expected ID:WEIGHT with a number for the weight, such as ink:0.8"
         raise argparse.ArgumentTypeError(detail) from None
 
 

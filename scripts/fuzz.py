@@ -4,10 +4,10 @@ came of it.
     python -m scripts.fuzz [--inputs N] [--processes N] [--seconds N] [--seed N] [--only WORD]
                            [--write FILE]
 
-The fuzzes are the tests with the marker `fuzz`. Each runs in a process of its own and is ended
-after --seconds. Its inputs are counted while it runs, so that a fuzz that tried fewer than it
-should is no success. A failed input can be had again: the error says how. With --write the outcome
-is kept as JSON, with the commit and the versions.
+The fuzzes are the tests with the marker `fuzz`. Those of a file run in one process, which is ended
+when each has had --seconds. Inputs are counted while they are tried, so that a fuzz that tried
+fewer than it should is no success. A failed input can be had again: the error says how. With
+--write the outcome is kept as JSON, with the commit and the versions.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -41,48 +41,50 @@ class Fuzz:
     """`clean`, `failed`, `too few inputs`, `out of time` or `not run`."""
 
 
-def names(only: str = "") -> list[str]:
-    """The fuzzes whose names have the word in them."""
+def names(only: str = "") -> dict[str, list[str]]:
+    """The fuzzes whose names have the word in them, by their file."""
     done = _pytest(["--collect-only", "-q", "-m", "fuzz", "tests"], 600)
-    found = [line for line in done.stdout.splitlines() if "::" in line and only in line]
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        file, separator, _ = line.partition("::")
+        if separator and only in line:
+            found.setdefault(file, []).append(line)
     if not found:
         raise SystemExit(f"no fuzz is called {only!r}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return found
 
 
-def fuzz(name: str, inputs: int, seconds: float, seed: int) -> Fuzz:
-    """Run one fuzz; what it says of a failure is printed."""
+def fuzz(tests: Sequence[str], inputs: int, seconds: float, seed: int) -> list[Fuzz]:
+    """Run the fuzzes of one file; what they say of failures is printed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        began = time.monotonic()
+        options = ["-q", "--tb", "short", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        profile = ["--hypothesis-profile", "fuzz", "--hypothesis-seed", str(seed)]
         try:
-            done = _pytest(
-                [
-                    *("-q", "--tb", "short", "-p", "no:cacheprovider", f"--junitxml={report}"),
-                    *("--hypothesis-profile", "fuzz", "--hypothesis-seed", str(seed), name),
-                ],
-                seconds,
-                inputs,
-            )
+            done = _pytest([*options, *profile, *tests], seconds * len(tests), inputs)
         except subprocess.TimeoutExpired:
-            return Fuzz(name, 0, round(time.monotonic() - began, 1), "out of time")
-        if not report.is_file():
-            print(done.stdout[-4000:], done.stderr[-4000:])
-            return Fuzz(name, 0, round(time.monotonic() - began, 1), "not run")
-        tried, took = read_report(report)
-    if done.returncode:
-        print(done.stdout[-6000:])
-    result = "failed" if done.returncode else "clean" if tried >= inputs else "too few inputs"
-    return Fuzz(name, tried, took, result)
+            return [Fuzz(name, 0, seconds, "out of time") for name in tests]
+        if done.returncode:
+            print(done.stdout[-6000:], done.stderr[-2000:])
+        cases = ET.parse(report).getroot().iter("testcase") if report.is_file() else ()
+        found = {case.name: case for case in (read_case(case, inputs) for case in cases)}
+    lost = [Fuzz(name, 0, 0.0, "not run") for name in tests if _short(name) not in found]
+    return [
+        replace(found[_short(name)], name=name) for name in tests if _short(name) in found
+    ] + lost
 
 
-def read_report(path: Path) -> tuple[int, float]:
-    """The inputs and the seconds of the one test in pytest's report."""
-    case = ET.parse(path).getroot().find(".//testcase")
-    found = None if case is None else case.find(".//property[@name='inputs']")
-    if case is None or found is None:
-        return 0, 0.0
-    return int(found.get("value", "0")), float(case.get("time", "0"))
+def read_case(case: ET.Element, inputs: int) -> Fuzz:
+    """A test of pytest's report, of which so many inputs were asked."""
+    stated = case.find("properties/property[@name='inputs']")
+    tried = 0 if stated is None else int(stated.get("value", "0"))
+    failed = case.find("failure") is not None or case.find("error") is not None
+    result = "failed" if failed else "clean" if tried >= inputs else "too few inputs"
+    return Fuzz(case.get("name", ""), tried, float(case.get("time", "0")), result)
+
+
+def _short(name: str) -> str:
+    return name.partition("::")[2]
 
 
 def _pytest(
@@ -118,20 +120,17 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
     began = time.monotonic()
-    outcomes = []
+    outcomes: list[Fuzz] = []
     with ThreadPoolExecutor(asked.processes) as pool:
         running = [
-            pool.submit(fuzz, name, asked.inputs, asked.seconds, asked.seed)
-            for name in names(asked.only)
+            pool.submit(fuzz, tests, asked.inputs, asked.seconds, asked.seed)
+            for tests in names(asked.only).values()
         ]
-        for each in running:
-            outcome = each.result()
-            outcomes.append(outcome)
-            print(
-                f"{outcome.result:15} {outcome.inputs:8} inputs {outcome.seconds:8.1f} s  "
-                f"{outcome.name}",
-                flush=True,
-            )
+        for each in as_completed(running):
+            outcomes += each.result()
+            for done in each.result():
+                line = f"{done.result:15} {done.inputs:8} inputs {done.seconds:8.1f} s  {done.name}"
+                print(line, flush=True)
             if asked.write is not None:
                 kept = [asdict(outcome) for outcome in outcomes]
                 write({"commit": commit(), "seed": asked.seed, "fuzzes": kept}, asked.write)

@@ -234,8 +234,10 @@ def _check_sealed(path: Path, read: Read, content: Any, inputs: Inputs) -> None:
 @pytest.mark.fuzz
 def test_manifests(folder: Path, inputs: Inputs) -> None:
     content = json.loads((DEMO / MANIFEST_NAME).read_bytes())
+    content["roles"] = {name: content["roles"][name] for name in ("denoiser", "text_encoder")}
     for role in content["roles"].values():
         role["parameters"] = dict(list(role["parameters"].items())[:2])
+    content["files"] = dict(list(content["files"].items())[:3])
     _check_sealed(folder / MANIFEST_NAME, read_manifest, content, inputs)
 
 

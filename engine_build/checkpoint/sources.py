@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine_build.checkpoint.counts import check_counts
 from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.weights import Checkpoint, read_checkpoint
 from runtime.errors import SourceError, quoted
@@ -37,6 +38,10 @@ class Component:
     """The suffix of the weight files that were taken, such as `fp16`; None for the plain ones."""
     from_single_file: bool = False
     """True where `path` has the configuration alone, and a single-file checkpoint the weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration with absurd counts. Raises SourceError."""
+        check_counts(self.path / "config.json", self.config, len(self.checkpoint.tensors))
 
     def setting(self, key: str) -> Any:
         """A value of config.json that must be there. Raises SourceError."""

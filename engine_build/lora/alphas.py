@@ -21,6 +21,11 @@ from runtime.errors import SourceError
 
 Settings: TypeAlias = Mapping[str, Any]
 
+LINEAR_ALPHA, CONV_ALPHA = "ss_network_alpha", "conv_alpha"
+"""Options of kohya's scripts."""
+
+_NO_ONE_NUMBER = (None, "Dynamic", "None")
+
 _PEFT = ("lora_alpha", "alpha", "network_alpha")
 _RANK = ("r", "rank")
 _SETTINGS = (
@@ -49,8 +54,8 @@ class Alphas:
     """PEFT's configuration for all networks."""
     networks: Mapping[str, Settings] = field(default_factory=dict)
     """PEFT's configurations by the name of a network: the first part of its layers' paths."""
-    kohya: Mapping[str, float] = field(default_factory=dict)
-    """Options of kohya's scripts: `alpha` and `conv_alpha`."""
+    kohya: Settings = field(default_factory=dict)
+    """Options of kohya's scripts: `ss_network_alpha` and `conv_alpha`."""
 
     @property
     def peft(self) -> bool:
@@ -72,8 +77,13 @@ class Alphas:
             return 1.0 if alpha is None or asked is None else self._ratio(alpha, asked, settings)
         if alpha is not None:
             return self._ratio(alpha, rank, settings)
-        alpha = None if kohyas is None else self.kohya.get(kohyas)
+        alpha = None if kohyas is None else self.option(kohyas)
         return 1.0 if alpha is None else alpha / rank
+
+    def option(self, name: str) -> float | None:
+        """An option of kohya's scripts; None where the file states none. Raises SourceError."""
+        value = self.kohya.get(name)
+        return None if value is None else self._number(name, value)
 
     def fault(self, *, magnitudes: bool) -> str | None:
         """The reason why factors are not what PEFT's configuration says; None where they may be.
@@ -162,13 +172,12 @@ def _peft(path: Path, metadata: Mapping[str, str]) -> tuple[Settings, Mapping[st
     return whole, networks
 
 
-def _kohya(metadata: Mapping[str, str]) -> Mapping[str, float]:
+def _kohya(metadata: Mapping[str, str]) -> Settings:
     """Options of kohya-ss/sd-scripts; it writes `Dynamic` or `None` for what has no one number."""
     arguments = _json(metadata.get("ss_network_args", ""), {})
     conv = arguments.get("conv_alpha") if isinstance(arguments, dict) else None
-    stated = {"alpha": metadata.get("ss_network_alpha"), "conv_alpha": conv}
-    numbers = {name: _number(value) for name, value in stated.items()}
-    return {name: value for name, value in numbers.items() if value is not None}
+    stated = {LINEAR_ALPHA: metadata.get(LINEAR_ALPHA), CONV_ALPHA: conv}
+    return {name: value for name, value in stated.items() if value not in _NO_ONE_NUMBER}
 
 
 def _json(text: str, otherwise: Any) -> Any:

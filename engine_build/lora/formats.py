@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.weights import StoredTensor, read_header, read_metadata
-from engine_build.lora.alphas import Alphas, read_alphas
+from engine_build.lora.alphas import LINEAR_ALPHA, Alphas, read_alphas
 from engine_build.lora.endings import ALPHA, MAGNITUDES, Ending, split
 from engine_build.lora.inversions import is_bundled
 from engine_build.lora.signs import EMBEDDING, described, refused
@@ -56,12 +56,15 @@ class LoraFile:
 
     @property
     def folded_alpha(self) -> float | None:
-        """The alpha of kohya's metadata that is taken as multiplied into the factors; else None."""
+        """The alpha of kohya's metadata that is taken as multiplied into the factors; else None.
+
+        Raises SourceError.
+        """
         ups = [part for part in self.parts if part.ending.factor == "up"]
         stated = any(part.ending.factor == ALPHA for part in self.parts) or self.alphas.peft
         if stated or not ups or any(part.ending.kohya for part in ups):
             return None
-        return self.alphas.kohya.get("alpha")
+        return self.alphas.option(LINEAR_ALPHA)
 
 
 def read_lora(path: Path) -> LoraFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine_build.checkpoint.printable import printable
-from engine_build.lora.alphas import Alphas
+from engine_build.lora.alphas import CONV_ALPHA, LINEAR_ALPHA, Alphas
 from engine_build.lora.endings import (
     ALPHA,
     BIAS,
@@ -131,7 +131,7 @@ def _scale(
     alpha = found.parts.get(ALPHA)
     if alpha is None:
         down = found.parts.get("down")
-        option = "conv_alpha" if any(extent > 1 for extent in shape[2:]) else "alpha"
+        option = CONV_ALPHA if any(extent > 1 for extent in shape[2:]) else LINEAR_ALPHA
         kohyas = option if down is None or down.ending.kohya else None
         return alphas.scale(found.module, rank, kohyas)
     if alpha.tensor.values.size != 1:

@@ -82,6 +82,16 @@ KINDS = (
     ("a ControlNet", r"control_model|controlnet|input_hint_block"),
     ("an IP-Adapter", r"^(image_proj|ip_adapter)\."),
     ("a motion module of AnimateDiff", r"(^|\.)motion_modules\.\d|\.temporal_transformer\."),
+    (
+        "a VAE",
+        r"^((first_stage_model|vae)\.)?(de|en)coder\.conv(_in|_out|1)\.|^(post_)?quant_conv\.",
+    ),
+    (
+        "an upscaler",
+        r"(^|\.)(rdb|RDB)[123]\.conv|^conv_first\.|\.residual_group\.|^body\.\d+\.weight$",
+    ),
+    ("a CLIP encoder of pictures", r"^(vision_model|visual)\."),
+    ("a text encoder", r"^text_model\.(encoder|embeddings)\.|^encoder\.block\.\d+\.layer\."),
     ("a hypernetwork", r"^(320|640|768|1280)\.[01]\.linear\."),
 )
 """Files that are no LoRAs, and the sign of each."""
@@ -130,6 +140,7 @@ _CONTEXT = re.compile(r"attn2_to_[kv](_|$)")
 _CONTEXTS = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "SDXL"}
 """The width of the text that a UNet attends to."""
 
+_WHOLE_MODEL = "model.diffusion_model."
 _CHECKPOINT = re.compile(r"\.(weight|bias|scale)$")
 
 
@@ -203,7 +214,8 @@ def _is_context(name: str, shape: tuple[int, ...]) -> bool:
 
 def _other(shapes: Shapes) -> str:
     """A file that has no tensor of a LoRA's ending."""
-    for kind, sign in KINDS:
+    whole = any(name.startswith(_WHOLE_MODEL) for name in shapes)
+    for kind, sign in () if whole else KINDS:
         if any(re.search(sign, name) for name in shapes):
             return kind
     if any(_CHECKPOINT.search(name) for name in shapes):

@@ -28,10 +28,11 @@ _CUTS = re.compile(
 
 def web_ui_prompt(prompt: str, *, weighted: bool) -> str:
     """The prompt for the web UI. `weighted`: whether brackets in the prompt are weights."""
-    # NUL ends a text in the formats of pictures.
-    prompt = prompt.replace("\0", " ")
-    alike = weighted and _read_alike(prompt)
-    return _CUTS.sub(r"\g<0>\\", prompt if alike else _anew(prompt, weighted=weighted))
+    alike = weighted and "\0" not in prompt and _read_alike(prompt)
+    text = prompt if alike else _anew(prompt, weighted=weighted)
+    # NUL ends a text in the formats of pictures. A space in its place may be syntax, but in a text
+    # that was written anew.
+    return _CUTS.sub(r"\g<0>\\", text.replace("\0", " "))
 
 
 def decimal(weight: float) -> str:

@@ -1,11 +1,16 @@
 """HTTP as monitors, browsers and proxies speak it, over a real server."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from api.access import Access
+from api.boundary import Boundary, HeadAsGet
+from api.errors import MEDIA_TYPE, handle_errors
 from tests.api.live import Api, LiveServer, Options, refused, small
 
 SITE = "https://app.example"
@@ -63,6 +68,33 @@ def test_head_of_a_stream_leaves_nothing_open(server: LiveServer) -> None:
     assert said.count(b"HTTP/1.1 200 OK") == 3
     assert said.count(b"text/event-stream") == 2
     assert b"data:" not in said
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_error_of_ours_is_shared_with_allowed_sites(method: str) -> None:
+    app = FastAPI()
+    handle_errors(app)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(Boundary, access=Access(origins=(SITE,)), router=app.router)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async def ask(headers: dict[str, str], *, raising: bool = False) -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=raising)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, "/broken", headers=headers)
+
+    answer = asyncio.run(ask({"Origin": SITE}))
+    other = asyncio.run(ask({}))
+    assert (answer.status_code, answer.headers["content-type"]) == (500, MEDIA_TYPE)
+    assert answer.headers["access-control-allow-origin"] == SITE
+    assert answer.headers["vary"] == "Origin"
+    assert "access-control-allow-origin" not in other.headers
+    # The log has the error: it leaves the app.
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(ask({}, raising=True))
 
 
 def test_head_is_counted_as_head_under_its_route(api: Api) -> None:

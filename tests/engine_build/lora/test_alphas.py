@@ -82,6 +82,24 @@ def test_metadata_of_kohyas_scripts(
     assert scale_of(demo, KOHYA, metadata, path) == scale
 
 
+@pytest.mark.parametrize("wrong", ["auto", "nan", "", "1e999", "[1]", "9" * 5_000])
+def test_an_option_of_kohyas_scripts_that_is_no_number_is_refused(
+    demo: ModelPackage, wrong: str
+) -> None:
+    arguments = json.dumps({"conv_alpha": wrong})
+    for name, module, path, metadata in (
+        ("ss_network_alpha", KOHYA, LINEAR, {"ss_network_alpha": wrong}),
+        ("ss_network_alpha", DIFFUSERS, LINEAR, {"ss_network_alpha": wrong}),
+        ("conv_alpha", KOHYA, CONV, {"ss_network_args": arguments}),
+    ):
+        with pytest.raises(SourceError, match=f"it states {name} '.*', expected a number"):
+            scale_of(demo, module, metadata, path)
+
+
+def test_an_option_of_kohyas_scripts_is_read_where_it_counts(demo: ModelPackage) -> None:
+    assert scale_of(demo, KOHYA, {"ss_network_alpha": "auto", "lora_alpha": "8"}) == 2.0
+
+
 def test_kohyas_alpha_is_in_factors_that_were_renamed(
     demo: ModelPackage, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,6 +37,7 @@ PROMPTS = st.one_of(
 @pytest.mark.fuzz
 @given(PROMPTS, st.booleans())
 @example("(<9(<lora:x:1>", True)
+@example("[:1.2\0]", True)
 def test_the_web_ui_reads_the_prompt_that_was_drawn(prompt: str, weighted: bool) -> None:
     text = f"{web_ui_prompt(prompt, weighted=weighted)}\nNegative prompt: \n{SETTINGS}"
     read = web_ui_parameters(text)
