@@ -87,8 +87,10 @@ def read_preset(name: str) -> Preset:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SourceError(f"preset {name}: {where}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"preset {name}: no valid TOML ({error})") from error
+    except ValueError as error:  # Python's limit of digits, in either direction.
+        raise SourceError(f"preset {name}: an integer in it has thousands of digits") from error
 
 
 def preset_names() -> tuple[str, ...]:

@@ -31,8 +31,9 @@ def quoted(value: object, longest: int = 80) -> str:
 
 
 def named(name: str) -> str:
-    """A name that others wrote: as it stands where it is a plain one, and quoted otherwise."""
-    return name if name.isidentifier() and len(name) <= 80 else quoted(name)
+    """A name that others wrote: as it stands where it is short and of plain letters, and quoted
+    otherwise."""
+    return name if name and name.isprintable() and len(name) <= 80 else quoted(name)
 
 
 class CalotypeError(Exception):

@@ -109,7 +109,7 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the fuzzes; 1 unless all of them are clean."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--inputs", type=int, default=INPUTS)
@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="fuzzes with this word in their names")
     parser.add_argument("--write", type=Path)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     began = time.monotonic()
     outcomes: list[Fuzz] = []
     with ThreadPoolExecutor(asked.processes) as pool:

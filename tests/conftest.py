@@ -1,20 +1,17 @@
 """Tiny models, saved and built once for the whole session: building one takes most of a minute."""
 
 import gc
-import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 from engine_build.package.export.role import Choices
 from runtime.package.adaptable import adaptable_graphs
 from runtime.package.manifest import load_package
 from runtime.package.shelf import LoraShelf
-from tests.inputs import INPUTS, Inputs, counted
 from tests.places import ENGINES
 from tests.tiny.flow_models import (
     chroma_pipeline,
@@ -28,40 +25,7 @@ from tests.tiny.lora_packs import demo_with_loras
 from tests.tiny.models import SourceOptions, save_source
 from tests.tiny.zimage_models import zimage_pipeline
 
-# A loaded machine is slow; what a test says must not depend on it.
-UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("short", UNTIMED, max_examples=25)
-settings.register_profile("long", UNTIMED)
-# Of `make fuzz`. With INPUTS, fewer: to see that a fuzz runs at all.
-FUZZED = int(os.environ.get("FUZZ_INPUTS", "100000"))
-settings.register_profile("fuzz", UNTIMED, max_examples=FUZZED, database=None)
-settings.load_profile("short")
-
-CHEAP = 8
-"""Plain inputs for each example of hypothesis': they take a tenth of the time."""
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Have the marker of fuzzes, and what counts their inputs, once the profile is chosen."""
-    config.addinivalue_line("markers", "fuzz: tries 100,000 inputs in `make fuzz`")
-    examples = settings.default.max_examples
-    wanted = examples if examples >= FUZZED else CHEAP * examples
-    config.stash[INPUTS] = Inputs(str(config.getoption("--hypothesis-seed") or 0), wanted)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Count the inputs of a fuzz."""
-    if item.get_closest_marker("fuzz") is None:
-        return (yield)
-    return (yield from counted(item, item.config.stash[INPUTS]))
-
-
-@pytest.fixture(scope="session")
-def inputs(pytestconfig: pytest.Config) -> Inputs:
-    """The inputs that a fuzz tries, and their count."""
-    return pytestconfig.stash[INPUTS]
+pytest_plugins = ("tests.inputs",)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -1,4 +1,7 @@
-"""Inputs of a fuzz: made by chance, counted, and each to be had again by its number."""
+"""Inputs of fuzzes: made by chance, counted, and each to be had again by its number.
+
+A plugin of pytest: the marker `fuzz`, the fixture `inputs`, and the profiles of hypothesis.
+"""
 
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -6,11 +9,21 @@ from functools import wraps
 from random import Random
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-INPUTS = pytest.StashKey["Inputs"]()
-
+FUZZED = int(os.environ.get("FUZZ_INPUTS", "100000"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 """Number of the first input: `FUZZ_FIRST=512` tries the input that was said to have failed."""
+
+CHEAP = 8
+"""Plain inputs for each example of hypothesis', which takes ten times as long."""
+
+# A loaded machine is slow; what a test says must not depend on it.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", UNTIMED, max_examples=25)
+settings.register_profile("long", UNTIMED)
+settings.register_profile("fuzz", UNTIMED, max_examples=FUZZED, database=None)
+settings.load_profile("short")
 
 
 class Inputs:
@@ -49,11 +62,33 @@ class Inputs:
         return f"input {number}; again with FUZZ_FIRST={number} --hypothesis-seed {self._seed}"
 
 
-def counted(item: pytest.Item, inputs: Inputs) -> Generator[None]:
-    """Run a fuzz and keep the count of its inputs among the properties of its report.
+_INPUTS = pytest.StashKey[Inputs]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the marker, and the inputs that fit the profile, once the profile is chosen."""
+    config.addinivalue_line("markers", "fuzz: tries 100,000 inputs in `make fuzz`")
+    examples = settings.default.max_examples
+    wanted = examples if examples >= FUZZED else CHEAP * examples
+    config.stash[_INPUTS] = Inputs(str(config.getoption("--hypothesis-seed") or 0), wanted)
+
+
+@pytest.fixture(scope="session")
+def inputs(pytestconfig: pytest.Config) -> Inputs:
+    """The inputs that a fuzz tries, and their count."""
+    return pytestconfig.stash[_INPUTS]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Keep the count of a fuzz's inputs among the properties of its report.
 
     Of a test of hypothesis' each call is an input, unless the test counts for itself.
     """
+    if item.get_closest_marker("fuzz") is None:
+        return (yield)
+    inputs = item.config.stash[_INPUTS]
     inputs.begin(item.name)
     drawn = getattr(getattr(item, "obj", None), "hypothesis", None)
     own = "inputs" in getattr(item, "fixturenames", ())
@@ -61,7 +96,7 @@ def counted(item: pytest.Item, inputs: Inputs) -> Generator[None]:
     if test is not None and not own:
         drawn.inner_test = _counting(test, inputs)
     try:
-        yield
+        return (yield)
     except Exception as error:
         if test is None:
             error.add_note(inputs.last())

@@ -96,6 +96,14 @@ WRONG = {
     "no sampler": (WHOLE + "[defaults]\nsampler = 'magic'", "'magic' is no sampler"),
     "no size": (WHOLE.replace("[1024, 1024]", "[1024]"), "resolutions.0.1: Field required"),
     "a LoRA's weight": (WHOLE + "[[loras]]\nreference = 'a'\nweight = 3.0", "loras.0.weight: "),
+    "an endless number": (
+        WHOLE + "[defaults]\nsteps = " + "9" * 5_000,
+        "an integer in it has thousands of digits",
+    ),
+    "an endless hexadecimal": (
+        WHOLE + "[defaults]\nsteps = 0x" + "9" * 5_000,
+        "an integer in it has thousands of digits",
+    ),
     "no TOML": ("source =", "no valid TOML"),
 }
 

@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from runtime import files
-from runtime.files import put_in_place, read_ahead, remove_unfinished, write_whole
+from runtime.files import parse_json, put_in_place, read_ahead, remove_unfinished, write_whole
 from tests.places import ROOT
+
+
+def test_an_integer_of_thousands_of_digits_is_told() -> None:
+    assert parse_json('{"a": [-12, 3.5]}') == {"a": [-12, 3.5]}
+    assert parse_json("9" * 310) == 10**310 - 1
+    with pytest.raises(
+        ValueError, match=r"an integer of 5000 digits, 999999999\.\.\.; expected at"
+    ):
+        parse_json("9" * 5_000)
+
 
 DIE_AT_THE_DISK = """
 import os, signal, sys

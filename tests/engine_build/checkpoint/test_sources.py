@@ -111,6 +111,13 @@ def shard_elsewhere(source: Path) -> None:
     )
 
 
+def long_shard(source: Path) -> None:
+    (source / UNET).unlink()
+    (source / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"conv_in.weight": "a" * 5_000}})
+    )
+
+
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "no folder": (remove(""), "source: there is no such folder; expected a diffusers folder"),
     "no index": (remove("model_index.json"), "no model_index.json in it; expected a diffusers"),
@@ -131,6 +138,26 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         index(vae=["diffusers", "AutoencoderTiny"]),
         "vae is of class AutoencoderTiny, expected AutoencoderKL",
     ),
+    "a class of no name": (
+        index(vae=["diffusers", "A\n" * 5_000]),
+        r"vae is of class 'A\\nA.{190,200}\.\.\., expected AutoencoderKL",
+    ),
+    "a number without end": (
+        write("unet/config.json", b'{"layers": ' + b"9" * 5_000 + b"}"),
+        r"unet/config.json: no valid JSON \(it has an integer of 5000 digits, 999999999\.\.\.; exp",
+    ),
+    "layers without end": (
+        configure("text_encoder_2", num_hidden_layers=10**9),
+        "text_encoder_2/config.json: num_hidden_layers is 1000000000, and the weights have",
+    ),
+    "blocks without end": (
+        configure("unet", layers_per_block=10**9),
+        "unet/config.json: layers_per_block is 1000000000, and the weights have",
+    ),
+    "channels without end": (
+        configure("vae", block_out_channels=[10**9]),
+        "vae/config.json: block_out_channels is 1000000000, expected at most 16777216",
+    ),
     "no config": (remove("unet/config.json"), "unet/config.json: there is no such file"),
     "no weights": (remove(UNET), "unet: no weights in it, expected diffusion_pytorch_model"),
     "pickle": (only_pickle, "weights in Python's pickle format are not read"),
@@ -141,6 +168,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         "a pointer of Git LFS",
     ),
     "missing shard": (missing_shard, "lists one-of-two.safetensors, which is not in"),
+    "a shard of no name": (long_shard, r"lists a{200}\.\.\., which is not in"),
     "shard elsewhere": (shard_elsewhere, "lists ../vae/diffusion_pytorch_model.safetensors, which"),
     "missing tensor": (change_weights(drop_a_tensor), "the weights lack conv_in.weight"),
     "wrong shape": (change_weights(reshape_a_tensor), r"conv_in.bias is \[3\], but config.json"),

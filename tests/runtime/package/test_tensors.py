@@ -12,6 +12,12 @@ from runtime.package.tensors import map_tensors, stored
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
+def test_a_number_beyond_fp32_is_infinite(tmp_path: Path) -> None:
+    save_file({"x": torch.tensor([1e300, -1e300, 1.5], dtype=torch.float64)}, tmp_path / "file")
+    read = map_tensors(tmp_path / "file")["x"].fp32()
+    np.testing.assert_array_equal(read, np.float32([np.inf, -np.inf, 1.5]))
+
+
 @pytest.mark.parametrize("name", DTYPES)
 def test_numbers_are_read_and_rounded_as_pytorch_does(name: str, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)

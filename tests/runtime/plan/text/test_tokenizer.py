@@ -96,6 +96,18 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(
     assert caught.value.__cause__ is not None
 
 
+def test_a_vocabulary_without_its_unknown_token_is_told(saved: Path, tmp_path: Path) -> None:
+    """The library notices at the first text that it has no token for."""
+    content = json.loads(saved.read_bytes())
+    content["model"] |= {"vocab": {"<s>": 0, "</s>": 1}, "merges": [], "unk_token": "<gone>"}
+    content["added_tokens"], content["post_processor"] = [], None
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    spec = TokenizerSpec(begin=0, end=1, pad=1, max_length=LENGTH)
+    with pytest.raises(PackageError, match=r"cannot read 'a 猫': Unk token .*; build the package"):
+        PromptTokenizer.load(path, spec).ids("a 猫")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
