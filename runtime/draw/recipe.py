@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
+from zlib import Z_RLE
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -49,7 +50,8 @@ def encode_picture(pixels: Pixels, request: GenerateRequest, text: Infotext) -> 
     image = Image.fromarray(pixels)
     buffer = BytesIO()
     if request.output_format == "png":
-        image.save(buffer, "PNG", pnginfo=_png_info(request, text), compress_level=4)
+        # The filters leave runs and small numbers, and next to nothing for a search of matches.
+        image.save(buffer, "PNG", pnginfo=_png_info(request, text), compress_type=Z_RLE)
         return PictureFile(buffer.getvalue(), None)
     if request.output_format == "webp":
         exif = exif_block(_json(request, ascii_only=True), text.text())
