@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class _State:
     latents: NDArray[np.float32]
     history: NDArray[np.float32]
     evaluations: Sequence[Mapping[str, Array]]
+    silence: NDArray[np.float32]
+    """The noise of a row that has none."""
     predicted: NDArray[np.float32] = field(init=False)
 
 
@@ -49,6 +51,8 @@ class HostDenoiser:
         self._states: dict[int, _State] = {}
         self._apart = False
         self._slots = count()
+        self._conditioned: dict[str, Array] = {}
+        self._called: list[tuple[int, int]] = []
 
     def admit(
         self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
@@ -56,7 +60,7 @@ class HostDenoiser:
         """Take a sample in; its history starts empty."""
         slot = next(self._slots)
         history = np.zeros((1, REMEMBERED, *latents.shape[1:]), np.float32)
-        self._states[slot] = _State(latents, history, evaluations)
+        self._states[slot] = _State(latents, history, evaluations, np.zeros_like(latents))
         return slot
 
     def advance(self, rows: Sequence[Row]) -> None:
@@ -82,44 +86,53 @@ class HostDenoiser:
     def release(self, slot: int) -> None:
         """Forget a sample."""
         del self._states[slot]
+        self._conditioned, self._called = {}, []
 
     def _call(self, rows: Sequence[Row]) -> None:
         states = [self._states[row.slot] for row in rows]
-        outputs = self._engine.run(_inputs(rows, states))
+        outputs = self._engine.run({**_inputs(rows, states), **self._conditioning(rows)})
         for index, state in enumerate(states):
             state.latents = outputs[NEXT_LATENTS][index : index + 1]
             state.history = outputs[NEXT_HISTORY][index : index + 1]
             state.predicted = outputs[PREDICTED][index : index + 1]
 
+    def _conditioning(self, rows: Sequence[Row]) -> Mapping[str, Array]:
+        """The conditioning of the call's evaluations, stacked; kept for calls of the same."""
+        called = [(row.slot, number) for row in rows for number in range(len(row.mix))]
+        if called != self._called:
+            each = [self._states[slot].evaluations[number] for slot, number in called]
+            self._conditioned = {name: _stacked([one[name] for one in each]) for name in each[0]}
+            self._called = called
+        return self._conditioned
+
 
 def row_inputs(rows: Sequence[Row]) -> dict[str, Array]:
     """The step graph's inputs that describe the rows themselves: a few numbers for each sample."""
     counts = [len(row.mix) for row in rows]
-    first = np.cumsum([0, *counts[:-1]])
-    mix = np.zeros((len(rows), sum(counts)), np.float32)
+    first = [0, *accumulate(counts)]
+    mix = np.zeros((len(rows), first.pop()), np.float32)
     for index, row in enumerate(rows):
         mix[index, first[index] : first[index] + counts[index]] = row.mix
+    samples = [index for index, number in enumerate(counts) for _ in range(number)]
     return {
         TIMESTEP: np.array([row.timestep for row in rows], np.float32),
-        COEFFICIENTS: np.stack([row.coefficients for row in rows]),
-        EVALUATION_SAMPLE: np.repeat(np.arange(len(rows)), counts),
+        COEFFICIENTS: np.array([row.coefficients for row in rows]),
+        EVALUATION_SAMPLE: np.array(samples, np.int64),
         MIX: mix,
         GUIDANCE_RESCALE: np.array([row.guidance_rescale for row in rows], np.float32),
-        POSITIVE_EVALUATION: first.astype(np.int64),
+        POSITIVE_EVALUATION: np.array(first, np.int64),
     }
 
 
 def _inputs(rows: Sequence[Row], states: Sequence[_State]) -> dict[str, Array]:
-    silence = np.zeros_like(states[0].latents)
     inputs = row_inputs(rows)
-    inputs[LATENTS] = np.concatenate([state.latents for state in states])
-    inputs[HISTORY] = np.concatenate([state.history for state in states])
-    inputs[NOISE] = np.concatenate([silence if row.noise is None else row.noise for row in rows])
-    called = [
-        evaluation
-        for row, state in zip(rows, states, strict=True)
-        for evaluation in state.evaluations[: len(row.mix)]
-    ]
-    for name in called[0]:
-        inputs[name] = np.concatenate([evaluation[name] for evaluation in called])
+    inputs[LATENTS] = _stacked([state.latents for state in states])
+    inputs[HISTORY] = _stacked([state.history for state in states])
+    pairs = zip(rows, states, strict=True)
+    noises = [state.silence if row.noise is None else row.noise for row, state in pairs]
+    inputs[NOISE] = _stacked(noises)
     return inputs
+
+
+def _stacked(arrays: Sequence[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

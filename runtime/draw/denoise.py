@@ -6,11 +6,16 @@ latents, cancel samples, and let new samples in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.backends.protocol import Denoiser, Row
 from runtime.draw.batch import Loaded, choose
 from runtime.draw.lora.switch import LoraSwitch
+from runtime.draw.pace import Pace
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning
 from runtime.plan.plan import Plan
@@ -36,12 +41,18 @@ class Prepared:
 class Sample:
     """A picture being made: its next row in the step table, and its slot in the denoiser."""
 
-    def __init__(self, picture: Prepared, denoiser: Denoiser) -> None:
-        """Hand the picture to the denoiser. Raises BackendError for inputs that no engine takes."""
+    def __init__(self, picture: Prepared, denoiser: Denoiser, noise: Executor) -> None:
+        """Hand the picture to the denoiser; `noise` has a thread, which draws the noise of each row
+        while the row before it runs. Raises BackendError for inputs that no engine takes.
+        """
         self.plan = picture.plan
         self.canceled = False
         self.row = 0
         self._draws = picture.draws
+        self._noise = noise
+        noisy = np.flatnonzero(self.plan.table.draws.any(axis=1))
+        self._noisy_rows = int(noisy[-1]) + 1 if noisy.size else 0
+        self._next_noise = self._drawn(0)
         self.slot = denoiser.admit(picture.latents, picture.conditioning)
         first = picture.conditioning[0]
         self.shape_key = (
@@ -67,14 +78,20 @@ class Sample:
     def next_row(self) -> Row:
         """The next row of the step table, with its noise."""
         table, row = self.plan.table, self.row
+        noise = None if self._next_noise is None else self._next_noise.result()
+        self._next_noise = self._drawn(row + 1)
         return Row(
             slot=self.slot,
             timestep=float(table.timesteps[row]),
             coefficients=table.coefficients[row],
-            noise=self._draws.noise(row),
+            noise=noise,
             mix=self.plan.mixes[row],
             guidance_rescale=self.plan.request.guidance_rescale,
         )
+
+    def _drawn(self, row: int) -> Future[NDArray[np.float32] | None] | None:
+        """A row's noise on its way; None where no row from this one on has any."""
+        return self._noise.submit(self._draws.noise, row) if row < self._noisy_rows else None
 
     def ends_step(self, row: int) -> bool:
         """True where a scheduler step is complete after this row. Heun has two rows a step."""
@@ -110,10 +127,11 @@ def denoise(
     arrivals: Arrivals,
     limits: BatchLimits,
     loras: LoraSwitch,
+    pace: Pace,
 ) -> Iterator[tuple[StepEvent, ...]]:
     """Advance samples until none is left and none arrives; yields the events of each turn.
 
-    `loras` is the denoiser's switch.
+    `loras` is the denoiser's switch; `pace` is told of every call.
     """
     running: list[Sample] = []
     loaded = Loaded(loras.loaded or ())
@@ -122,11 +140,15 @@ def denoise(
             running = _without_canceled(running, denoiser)
             running += arrivals(limits.samples - len(running))
             if not running:
+                pace.rests()
                 return
             turn = choose(running, limits, loaded)
             loras.apply(turn[0].loras)
             loaded = loaded.after(turn[0].loras)
-            denoiser.advance([sample.next_row() for sample in turn])
+            rows = [sample.next_row() for sample in turn]
+            pace.call_begins()
+            denoiser.advance(rows)
+            pace.call_returned()
             events = tuple(_events(turn))
             # The advanced samples go to the back, so that other shapes get their turn.
             running = [sample for sample in running if sample not in turn] + turn

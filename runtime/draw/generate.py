@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime.draw.encoders import TextEncoders
 from runtime.draw.extents import extents_of, filled
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
+from runtime.draw.pace import Pace
 from runtime.draw.preview import Previewer
 from runtime.errors import BackendError, DeviceError, PackageError
 from runtime.package.manifest import MatrixPreview
@@ -55,6 +57,8 @@ class Generator:
             min(options.max_batch or limits.samples, limits.samples), limits.evaluations
         )
         self._denoiser = backend.open_denoiser()
+        self.pace = Pace()
+        self._noise = ThreadPoolExecutor(1, "noise")
         self.effective_weights = EffectiveWeights(
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
@@ -90,6 +94,8 @@ class Generator:
             self.backend.check_loras()
             self._text_backend.check_loras()
         self.effective_weights.open(plan.loras)
+        # Computed here and kept, so that the loop's thread finds them.
+        self.effective_weights.of(plan.loras, "denoiser")
         return Prepared(plan, self.conditioning(plan, extent))
 
     def admit(self, picture: Prepared) -> Sample:
@@ -97,7 +103,7 @@ class Generator:
 
         Raises BackendError for a number or length of texts that no engine takes.
         """
-        return Sample(picture, self._denoiser)
+        return Sample(picture, self._denoiser, self._noise)
 
     def start(self, plan: Plan) -> Sample:
         """Prepare a picture and hand it to the denoiser. Raises what both raise."""
@@ -105,7 +111,7 @@ class Generator:
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over the samples that `arrivals` gives."""
-        return denoise(self._denoiser, arrivals, self._limits, self._denoiser_loras)
+        return denoise(self._denoiser, arrivals, self._limits, self._denoiser_loras, self.pace)
 
     def steps(self, plan: Plan) -> Iterator[StepEvent]:
         """The denoising loop over one picture alone."""

@@ -1,6 +1,7 @@
 """Samples share calls of the step graph without noticing one another."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.denoise import Sample, StepEvent, denoise
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import LoraSwitch
+from runtime.draw.pace import Pace
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import BatchLimits
 
@@ -113,9 +115,13 @@ def test_leaving_the_loop_early_frees_every_slot(model: Model) -> None:
     denoiser = Counting(backend.open("denoiser"))
     generator = Generator(model, backend)
     donor = start(generator, BODIES[0])
-    waiting = [Sample(generator.prepare(donor.plan), denoiser)]
+    waiting = [Sample(generator.prepare(donor.plan), denoiser, ThreadPoolExecutor(1))]
     loras = LoraSwitch(generator.effective_weights, "denoiser", denoiser)
-    loop = denoise(denoiser, lambda _: [waiting.pop()] if waiting else [], BatchLimits(4, 8), loras)
+
+    def arrivals(_free: int) -> list[Sample]:
+        return [waiting.pop()] if waiting else []
+
+    loop = denoise(denoiser, arrivals, BatchLimits(4, 8), loras, Pace())
     events: tuple[StepEvent, ...] = next(loop)
     assert events[0].step == 1
     assert denoiser.held == 1

@@ -1,0 +1,51 @@
+"""The times of the denoising loop outside of the denoiser's calls."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+
+class Pace:
+    """Sums since the last `restart`; for the loop's thread."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        """Before the first call; `clock` gives seconds."""
+        self._clock = clock
+        self._returned = clock()
+        self._resting = True
+        self._wanted_at = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the sums anew."""
+        self.calls = 0
+        """The calls that followed another one with no rest between the two."""
+        self.host_seconds = 0.0
+        """The time from the return of a call to the begin of the next, over `calls`."""
+        self.starts = 0
+        """The calls that ended a rest."""
+        self.idle_seconds = 0.0
+        """The parts of these rests in which a picture was wanted."""
+
+    def call_begins(self) -> None:
+        """The denoiser is about to be called."""
+        now = self._clock()
+        if self._resting:
+            self.starts += 1
+            self.idle_seconds += now - max(self._returned, self._wanted_at)
+            self._resting = False
+        else:
+            self.calls += 1
+            self.host_seconds += now - self._returned
+
+    def call_returned(self) -> None:
+        """The call of the denoiser has returned."""
+        self._returned = self._clock()
+
+    def rests(self) -> None:
+        """No picture is there to be drawn."""
+        self._resting = True
+
+    def wanted(self, at: float) -> None:
+        """The picture that ends the rest was asked for at this time of the clock."""
+        if self._resting:
+            self._wanted_at = at

@@ -1,0 +1,58 @@
+"""The loop's times outside of the denoiser's calls, by a clock that the test moves."""
+
+from runtime.draw.pace import Pace
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def call(pace: Pace, clock: Clock, seconds: float) -> None:
+    pace.call_begins()
+    clock.now += seconds
+    pace.call_returned()
+
+
+def test_host_time_is_that_between_two_calls() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    call(pace, clock, 4)
+    for _ in range(2):
+        clock.now += 0.5
+        call(pace, clock, 4)
+    assert (pace.calls, pace.host_seconds) == (2, 1.0)
+    pace.restart()
+    assert (pace.calls, pace.host_seconds, pace.starts, pace.idle_seconds) == (0, 0, 0, 0)
+
+
+def test_idle_time_is_that_of_a_rest_in_which_a_picture_was_wanted() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    clock.now += 8
+    pace.wanted(clock.now)
+    clock.now += 2
+    call(pace, clock, 4)
+    assert (pace.calls, pace.starts, pace.idle_seconds) == (0, 1, 2)
+    wanted_at = clock.now - 1
+    pace.rests()
+    clock.now += 0.25
+    pace.wanted(wanted_at)
+    call(pace, clock, 4)
+    # The loop was busy when the second picture was asked for.
+    assert (pace.calls, pace.starts, pace.idle_seconds) == (0, 2, 2.25)
+
+
+def test_a_picture_that_joins_others_ends_no_rest() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    call(pace, clock, 4)
+    pace.wanted(clock.now - 3)
+    clock.now += 0.5
+    call(pace, clock, 4)
+    assert (pace.calls, pace.host_seconds, pace.starts) == (1, 0.5, 1)
