@@ -92,6 +92,26 @@ def _jobs(counters: Counters) -> Iterator[Metric]:
         "step_seconds": ("Time in calls of the step graph.", counters.step_seconds),
         "job_seconds": ("From lease to end, over completed jobs.", counters.job_seconds),
         "previews": ("Previews made.", counters.previews),
+        "previews_dropped": (
+            "Previews that gave way to that of a later step, or to the end of their job.",
+            counters.previews_dropped,
+        ),
+        "denoiser_calls": (
+            "Calls of the denoiser that followed another one with no rest between the two.",
+            counters.calls,
+        ),
+        "host_seconds": (
+            "Time from the return of a call of the denoiser to the begin of the next, over these.",
+            counters.host_seconds,
+        ),
+        "loop_starts": (
+            "Calls of the denoiser that ended a rest, in which no picture was there to be drawn.",
+            counters.starts,
+        ),
+        "idle_seconds": (
+            "The parts of these rests in which a worker had a job whose picture was not ready.",
+            counters.idle_seconds,
+        ),
         "conditioning_hits": ("Prompts not encoded anew.", counters.conditioning_hits),
         "conditioning_misses": ("Prompts encoded.", counters.conditioning_misses),
         "conditioning_seconds": (

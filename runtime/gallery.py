@@ -29,10 +29,14 @@ class Gallery:
         for folder in (self._images, self._thumbs):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, filename: str, picture: bytes, thumbnail: bytes) -> None:
-        """Write both files durably, over those of the same name."""
-        write_whole(_inside(self._thumbs, filename), thumbnail)
-        write_whole(_inside(self._images, filename), picture)
+    def add_picture(self, filename: str, content: bytes) -> None:
+        """Write the picture's file durably, over one of the same name."""
+        write_whole(_inside(self._images, filename), content)
+
+    def add_thumbnail(self, filename: str, content: bytes) -> None:
+        """Write the thumbnail's file durably, over one of the same name. Threads may write the
+        picture and the thumbnail at once."""
+        write_whole(_inside(self._thumbs, filename), content)
 
     def remove(self, filename: str) -> None:
         """Delete both files, as far as they exist."""

@@ -15,6 +15,7 @@ from runtime.jobs.facts import Counters
 from runtime.jobs.log import GalleryLog, JobLog
 from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
 from runtime.jobs.records import StaleLease, StoredJob
+from runtime.wire.messages import Paced
 
 ENDED_LOGS = 256
 
@@ -131,6 +132,14 @@ class Board:
         self._counters.conditioning_hits += hits
         self._counters.conditioning_misses += misses
         self._counters.conditioning_seconds += seconds
+
+    def paced(self, pace: Paced) -> None:
+        """Count the times of a worker's loop outside of the denoiser's calls."""
+        self._counters.calls += pace.calls
+        self._counters.host_seconds += pace.host_seconds
+        self._counters.starts += pace.starts
+        self._counters.idle_seconds += pace.idle_seconds
+        self._counters.previews_dropped += pace.previews_dropped
 
     def lost(self, attempts: int) -> None:
         """Count attempts that ended with their worker."""

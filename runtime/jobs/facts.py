@@ -71,3 +71,13 @@ class Counters:
     """Prompts that went through the text encoders."""
     conditioning_seconds: float = 0.0
     """The time that these took, with the opening of text encoders that are put aside."""
+    calls: int = 0
+    """Calls of the denoiser that followed another one with no rest between the two."""
+    host_seconds: float = 0.0
+    """Time from the return of a call to the begin of the next, summed over `calls`."""
+    starts: int = 0
+    """Calls that ended a rest, in which no picture was there to be drawn."""
+    idle_seconds: float = 0.0
+    """The parts of these rests in which a worker had a job whose picture was not ready yet."""
+    previews_dropped: int = 0
+    """Previews that gave way to that of a later step, or to the end of their job."""

@@ -29,6 +29,7 @@ from runtime.jobs.records import (
     set_warnings,
     unfinished_jobs,
 )
+from runtime.wire.messages import Paced
 
 ATTEMPTS_USED_UP = "The job's worker was lost"
 
@@ -79,6 +80,10 @@ class Leases:
     def conditioned(self, hits: int, misses: int, seconds: float) -> None:
         """Count conditionings of prompts that a worker had kept, and those that it made."""
         self._board.conditioned(hits, misses, seconds)
+
+    def paced(self, pace: Paced) -> None:
+        """Count the times of a worker's loop."""
+        self._board.paced(pace)
 
     def step(
         self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None

@@ -26,6 +26,7 @@ from runtime.wire.messages import (
     LinkError,
     Message,
     Order,
+    Paced,
     Ready,
     Stepped,
     Trial,
@@ -126,6 +127,8 @@ class WorkerSession:
                 self.leaving = True
             case Conditioned(hits, misses, seconds):
                 self._leases.conditioned(hits, misses, seconds)
+            case Paced():
+                self._leases.paced(message)
             case Stepped(job_id, step, seconds, preview):
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.

@@ -54,6 +54,24 @@ class Conditioned:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """Worker: the loop's times outside of the denoiser's calls, and previews that were not made,
+    since the last such message; at the end of each job.
+    """
+
+    calls: int = 0
+    """The calls that followed another one with no rest between the two."""
+    host_seconds: float = 0.0
+    """The time from the return of a call to the begin of the next, over `calls`."""
+    starts: int = 0
+    """The calls that ended a rest, in which no picture was there to be drawn."""
+    idle_seconds: float = 0.0
+    """The parts of these rests in which a job was there whose picture was not ready yet."""
+    previews_dropped: int = 0
+    """The previews that gave way to that of a later step, or to the end of their job."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """Worker: a job has finished a step."""
 
@@ -63,7 +81,7 @@ class Stepped:
     seconds: float
     """Time since the job's step before, or since its admission; other jobs' turns count too."""
     payload: bytes = b""
-    """The preview, a JPEG; empty for none."""
+    """The preview, a JPEG; empty for none. Where previews fall behind, an earlier step's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +176,7 @@ Report = (
     Ready
     | Vacant
     | Conditioned
+    | Paced
     | Stepped
     | Completed
     | Failed
@@ -173,8 +192,8 @@ Message = Report | Order
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Vacant, Conditioned, Stepped, Completed, Failed, Canceled, Leaving, Heartbeat),
-        *(Trial, Broken, Configure, Assignment, Cancel),
+        *(Ready, Vacant, Conditioned, Paced, Stepped, Completed, Failed, Canceled, Leaving),
+        *(Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
     )
 }
 

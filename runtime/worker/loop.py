@@ -2,9 +2,13 @@
 
 The loop's thread uses the denoiser, and no other thread does: it makes steps, and between two of
 them takes in the pictures that are ready and puts LoRA sets on. The admission thread makes pictures
-ready, in the order of their assignment: it plans requests, runs the text encoders and draws noise.
-The reporter makes previews and sends each job's reports in order. The finisher decodes finished
-latents and writes the picture files.
+ready, in the order of their assignment: it plans requests, runs the text encoders, draws noise and
+computes the weights of LoRAs. `reports.py` has the threads that send reports and make previews,
+`finishing.py` those that decode finished latents and write the picture files.
+
+The server is told of a free place a little before a picture's last step, so that the next picture
+is ready by then. No more pictures than there are places are asked for ahead of the decoder: where
+it falls behind, a place is free only when the decoder begins with the picture that had the place.
 
 A job that cannot be made fails alone. A failure in a call which jobs share, or a failure of the
 device on any thread, ends the process and with it the fault of the device: the server then gives
@@ -17,19 +21,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
-from runtime.draw.infotext import infotext
-from runtime.draw.preview import thumbnail
-from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.errors import DeviceError, RequestError
-from runtime.gallery import Gallery, picture_name
+from runtime.gallery import Gallery
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import (
     Assignment,
@@ -41,30 +39,21 @@ from runtime.wire.messages import (
     Leaving,
     LinkError,
     Message,
+    Paced,
     Stepped,
     Vacant,
 )
+from runtime.worker.finishing import Finishing
 from runtime.worker.pulse import EXIT_SERVER_GONE
+from runtime.worker.reports import Reports, Wish
+from runtime.worker.task import Task
 
-PREVIEWS_WAITING = 4
-"""The most previews of a job that wait to be made; further steps are reported without previews."""
+LEAD_SECONDS = 1.0
+"""A job is asked for so long before the loop will be free for it: time enough to lease the job, to
+encode its prompts, to draw its noise and to compute the weights of its LoRAs.
+"""
 
 logger = logging.getLogger(__name__)
-
-
-class Task:
-    """A job that this worker was assigned, until its last report."""
-
-    def __init__(self, job_id: str, request: Mapping[str, Any]) -> None:
-        """`request` is the complete body of the request, as JSON."""
-        self.job_id = job_id
-        self.request = request
-        self.canceled = False
-        self.sample: Sample | None = None
-        self.finishing: Future[None] | None = None
-        self.previews = threading.BoundedSemaphore(PREVIEWS_WAITING)
-        self.last_step_at = 0.0
-        """Monotonic seconds at the latest step, or at the admission before the first step."""
 
 
 class Stop:
@@ -113,18 +102,19 @@ class Worker:
         self._running: dict[Sample, Task] = {}
         self._lookups = generator.conditioner.lookups
         self._stopping = False
-        self._reporter = ThreadPoolExecutor(1, "reporter")
-        self._finisher = ThreadPoolExecutor(1, "finisher")
+        self._ahead = threading.Semaphore(generator.places)
+        self._reports = Reports(link, self._preview)
+        self._finishing = Finishing(generator, gallery, self._free, self._finished)
 
-    def run(self, places: int) -> None:
-        """Make jobs, up to `places` at once, until `stop`.
+    def run(self) -> None:
+        """Make jobs, as many at once as the generator has places, until `stop`.
 
         Raises what a shared call raises, DeviceError of any thread, and LinkError.
         """
         # Nobody waits for these at the end: one of them may be in a text encoder.
         threading.Thread(target=self._receive, name="receiver", daemon=True).start()
         threading.Thread(target=self._make_ready, name="admission", daemon=True).start()
-        self._link.send(Vacant(places))
+        self._link.send(Vacant(self._generator.places))
         while self._take_orders(wait=True):
             for events in self._generator.turns(self._arrivals):
                 for event in events:
@@ -182,13 +172,13 @@ class Worker:
             return
         task.canceled = True
         if task.finishing is not None:
-            return  # The finisher reports either a cancel or a picture.
+            return  # Those who finish it report either a cancel or a picture.
         if task.sample is not None:
             task.sample.canceled = True
             del self._running[task.sample]
         # A task without a sample is skipped by the admission thread or by `_arrivals`.
         self._end(task, Canceled(job_id))
-        self._link.send(Vacant(1))
+        self._free(task)
 
     def _make_ready(self) -> None:
         """The admission thread: prepare the pictures of tasks, in the order of their assignment."""
@@ -212,7 +202,7 @@ class Worker:
     def _report_lookups(self) -> None:
         before, self._lookups = self._lookups, self._generator.conditioner.lookups
         made = self._lookups.since(before)
-        self._send(Conditioned(made.hits, made.misses, made.seconds))
+        self._reports.say(Conditioned(made.hits, made.misses, made.seconds))
 
     def _arrivals(self, free: int) -> Sequence[Sample]:
         """Hand pictures that are ready to the denoiser, as many as there are places free."""
@@ -229,7 +219,8 @@ class Worker:
             except Exception as error:
                 self._refuse(task, error)
                 continue
-            task.last_step_at = time.monotonic()
+            self._generator.pace.wanted(task.assigned_at)
+            task.last_step_at = time.perf_counter()
             self._running[sample] = task
             admitted.append(sample)
         return admitted
@@ -238,34 +229,47 @@ class Worker:
         """End a task that has no sample; its place is free again."""
         if not task.canceled:
             self._fail(task, error)
-            self._link.send(Vacant(1))
+            self._free(task)
 
     def _stepped(self, event: StepEvent) -> None:
-        task = self._running[event.sample]
-        now = time.monotonic()
+        task, sample = self._running[event.sample], event.sample
+        now = time.perf_counter()
         seconds, task.last_step_at = now - task.last_step_at, now
-        predicted = None
-        if event.sample.plan.wants_preview(event.step) and task.previews.acquire(blocking=False):
-            predicted = self._generator.reading_predicted(event.sample)
-        self._reporter.submit(self._report_step, task, event.step, seconds, predicted)
+        wish = None
+        if sample.plan.wants_preview(event.step):
+            wish = Wish(task, self._generator.reading_predicted(sample))
+        self._reports.stepped(Stepped(task.job_id, event.step, seconds), wish)
+        if (event.total_steps - event.step) * seconds <= LEAD_SECONDS:
+            self._ask_ahead(task)
         if event.finished:
-            del self._running[event.sample]
-            latents = self._generator.reading(event.sample)
-            task.finishing = self._finisher.submit(self._finish, task, event.sample, latents)
+            del self._running[sample]
+            self._report_pace()
+            latents = self._generator.reading(sample)
+            task.finishing = self._finishing.begin(task, sample.plan, latents)
 
-    def _report_step(
-        self, task: Task, step: int, seconds: float, predicted: Reading | None
-    ) -> None:
-        preview = b""
-        if predicted is not None:
-            preview = self._preview(task, predicted)
-            task.previews.release()
-        self._send(Stepped(task.job_id, step, seconds, preview))
+    def _report_pace(self) -> None:
+        pace = self._generator.pace
+        self._reports.say(Paced(pace.calls, pace.host_seconds, pace.starts, pace.idle_seconds))
+        pace.restart()
 
-    def _preview(self, task: Task, predicted: Reading) -> bytes:
+    def _ask_ahead(self, task: Task) -> None:
+        """Let a job be assigned in the place of one that is nearly drawn."""
+        if not task.replaced and self._ahead.acquire(blocking=False):
+            task.replaced = True
+            self._reports.say(Vacant(1))
+
+    def _free(self, task: Task) -> None:
+        """A task has left its place, for which another job may have been asked ahead."""
+        if task.replaced:
+            self._ahead.release()
+        else:
+            self._reports.say(Vacant(1))
+
+    def _preview(self, wish: Wish) -> bytes:
+        task = wish.task
         size = (task.request["width"], task.request["height"])
         try:
-            latents = predicted()
+            latents = wish.predicted()
             return b"" if task.canceled else self._generator.previewer.jpeg(latents, *size)
         except DeviceError as error:
             self._inbox.put(Lost(error))
@@ -274,34 +278,14 @@ class Worker:
             logger.exception("job %s: no preview", task.job_id)
             return b""
 
-    def _finish(self, task: Task, sample: Sample, latents: Reading) -> None:
-        # The place is free only now that the finisher begins this picture: no more pictures than
-        # places can wait for the finisher.
-        self._send(Vacant(1))
-        try:
-            done = self._picture(task, sample, latents)
-        except DeviceError as error:
-            self._inbox.put(Lost(error))
-        except Exception as error:
-            self._fail(task, error)
-        else:
-            self._end(task, done)
-
-    def _picture(self, task: Task, sample: Sample, latents: Reading) -> Completed | Canceled:
-        request, model = sample.plan.request, self._generator.model
-        pixels = self._generator.decode(latents())
-        picture = encode_picture(
-            pixels, request, infotext(sample.plan, model.manifest, model.facts)
-        )
-        small = thumbnail(pixels)
-        if task.canceled:
-            return Canceled(task.job_id)
-        filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
-        self._gallery.add(filename, picture.content, small)
-        height, width = pixels.shape[:2]
-        warnings = [picture.warning] if picture.warning else []
-        size = len(picture.content)
-        return Completed(task.job_id, filename, width, height, size, warnings)
+    def _finished(self, task: Task, result: Completed | Canceled | Exception) -> None:
+        match result:
+            case DeviceError():
+                self._inbox.put(Lost(result))
+            case Exception():
+                self._fail(task, result)
+            case done:
+                self._end(task, done)
 
     def _fail(self, task: Task, error: Exception) -> None:
         expected = isinstance(error, RequestError)
@@ -310,19 +294,12 @@ class Worker:
         detail = " ".join(str(error).split()) or type(error).__name__
         self._end(task, Failed(task.job_id, title, detail))
 
-    def _end(self, task: Task, report: Message) -> None:
-        """A job's last report follows all of its steps: the reporter keeps the order."""
+    def _end(self, task: Task, last: Message) -> None:
         self._tasks.pop(task.job_id, None)
-        self._reporter.submit(self._send, report)
-
-    def _send(self, report: Message) -> None:
-        try:
-            self._link.send(report)
-        except LinkError:
-            logger.warning("%s is not heard: the server is gone", type(report).__name__)
+        self._reports.ended(task.job_id, last)
 
     def _leave(self) -> None:
         """Finish the picture that is being written; the server takes all other jobs back."""
-        self._send(Leaving())
-        self._finisher.shutdown(cancel_futures=True)
-        self._reporter.shutdown()
+        self._reports.say(Leaving())
+        self._finishing.close()
+        self._reports.close()

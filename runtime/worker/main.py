@@ -85,7 +85,7 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     link.send(ready)
-    worker.run(generator.places)
+    worker.run()
 
 
 @dataclass(frozen=True, slots=True)

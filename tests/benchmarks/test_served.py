@@ -33,9 +33,10 @@ def test_pictures_are_timed_with_previews_and_without(tmp_path: Path) -> None:
         assert series["failed"] == []
         count, server = series["pictures"], series["server"]
         assert server["steps"] == 4 * count
-        assert server["previews"] == 4 * count * previews
+        # Those that fall behind are dropped.
+        assert server["previews"] <= 4 * count * previews
         assert sum(series["client"]["previews_seen"]) <= server["previews"]
-        assert bool(series["client"]["first_preview_ms"]) == bool(previews)
+        assert bool(series["client"]["first_preview_ms"]) <= bool(previews)
         lease, client = server["lease_to_end_ms"], series["client"]["picture_ms"]
         assert 0 < lease["median"] <= client["largest"]
     assert [each["preview_every"] for each in result["loops"]] == [0, 1]

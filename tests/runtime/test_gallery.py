@@ -44,7 +44,8 @@ def test_only_our_names_are_picture_names() -> None:
 
 def test_files_are_found_by_their_own_names_only(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
-    gallery.add(NAME, b"picture", b"small")
+    gallery.add_picture(NAME, b"picture")
+    gallery.add_thumbnail(NAME, b"small")
     (tmp_path / "secret.png").write_bytes(b"secret")
     picture, small = gallery.picture_path(NAME), gallery.thumbnail_path(NAME)
     assert picture is not None
@@ -53,15 +54,17 @@ def test_files_are_found_by_their_own_names_only(tmp_path: Path) -> None:
     for name in ("../secret.png", "..", ".", "", "/etc/passwd", "%2e%2e", "1" * 32 + ".png", "\0"):
         assert gallery.picture_path(name) is None
         assert gallery.thumbnail_path(name) is None
-        with pytest.raises(ValueError, match="no picture's file name"):
-            gallery.add(name.replace("1", "x"), b"", b"")
+        for add in (gallery.add_picture, gallery.add_thumbnail):
+            with pytest.raises(ValueError, match="no picture's file name"):
+                add(name.replace("1", "x"), b"")
     assert set(gallery.names()) == {NAME}
 
 
 def test_the_same_name_writes_over_and_remove_removes_both(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
     for content in (b"first", b"second"):
-        gallery.add(NAME, content, content)
+        gallery.add_picture(NAME, content)
+        gallery.add_thumbnail(NAME, content)
     assert [path.read_bytes() for path in tmp_path.rglob("*.png")] == [b"second", b"second"]
     gallery.remove(NAME)
     gallery.remove(NAME)
@@ -72,7 +75,8 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file_and_nothing_named(
     tmp_path: Path,
 ) -> None:
     gallery = Gallery(tmp_path)
-    gallery.add(NAME, b"old", b"old")
+    gallery.add_picture(NAME, b"old")
+    gallery.add_thumbnail(NAME, b"old")
     path = gallery.picture_path(NAME)
     assert path is not None
     command = [sys.executable, "-c", WRITE_AND_DIE, str(path)]

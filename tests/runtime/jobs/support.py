@@ -97,7 +97,8 @@ class Hand:
 
     async def draw(self, job_id: str, gallery: Gallery) -> Image:
         """Write a picture's files and report it."""
-        gallery.add(f"{job_id}.png", b"picture", b"thumbnail")
+        gallery.add_picture(f"{job_id}.png", b"picture")
+        gallery.add_thumbnail(f"{job_id}.png", b"thumbnail")
         return await self.complete(job_id)
 
     async def die(self, *, counted: bool = True) -> None:

@@ -19,6 +19,7 @@ from runtime.jobs.protocol import (
     JobStatus,
     QueueFull,
 )
+from runtime.wire.messages import Paced
 from tests.places import ROOT
 from tests.runtime.jobs.support import MODEL, Hand, open_broker, run, submit
 
@@ -295,6 +296,8 @@ def test_counters_add_up(tmp_path: Path) -> None:
             await worker.complete(jobs[0].job_id)
             broker.leases.conditioned(1, 3, 0.5)
             broker.leases.conditioned(2, 0, 0.25)
+            broker.leases.paced(Paced(19, 0.5, 1, 0.25, 2))
+            broker.leases.paced(Paced(previews_dropped=3))
             await worker.die()
             await broker.cancel(jobs[3].job_id)
             counters = broker.counters()
@@ -302,6 +305,9 @@ def test_counters_add_up(tmp_path: Path) -> None:
             assert counters.ended == {"completed": 1, "failed": 0, "canceled": 1}
             assert (counters.steps, counters.step_seconds, counters.previews) == (2, 1.0, 1)
             assert counters.attempts_lost == 1
+            assert (counters.calls, counters.host_seconds) == (19, 0.5)
+            assert (counters.starts, counters.idle_seconds) == (1, 0.25)
+            assert counters.previews_dropped == 5
             assert (counters.conditioning_hits, counters.conditioning_misses) == (3, 3)
             assert counters.conditioning_seconds == 0.75
 

@@ -94,7 +94,8 @@ def test_what_a_dead_server_left_half_done_is_tidied(tmp_path: Path) -> None:
             await Hand(broker).lease()
         stranger = "f" * 32
         for job_id in (unfinished.job_id, canceled.job_id, stranger):
-            gallery.add(f"{job_id}.png", b"old", b"old")
+            gallery.add_picture(f"{job_id}.png", b"old")
+            gallery.add_thumbnail(f"{job_id}.png", b"old")
         half = tmp_path / "images" / f".{unfinished.job_id}.png.0badcafe.tmp"
         half.write_bytes(b"hal")
         async with open_broker(tmp_path) as broker:

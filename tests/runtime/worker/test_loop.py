@@ -11,35 +11,75 @@ from PIL import Image
 
 from runtime.jobs.protocol import JobStatus
 from runtime.plan.model import open_model
-from runtime.wire.messages import Assignment, Completed, Failed, Ready, Stepped
-from runtime.worker.loop import PREVIEWS_WAITING
+from runtime.wire.messages import (
+    Assignment,
+    Completed,
+    Failed,
+    Message,
+    Paced,
+    Ready,
+    Stepped,
+)
 from tests.fakes.scripted_worker import ENGINES, PATIENCE, scripted_worker
 from tests.runtime.jobs.serving import Server, serving
 
-# Once warm, no preview is made before the last step is.
-PREVIEW_LATE = """
-import sys, threading
+# Once warm, no preview is ever made.
+NO_PREVIEW = """
+import os, sys, threading
 from runtime.draw.generate import Generator
 from runtime.draw.preview import Previewer
 from runtime.worker.main import main
 
-warm_up, reading, jpeg = Generator.warm_up, Generator.reading, Previewer.jpeg
-drawn = threading.Event()
+warm_up = Generator.warm_up
 
-def jpeg_late(*arguments):
+def never_from_now_on(self):
+    warm_up(self)
+    Previewer.jpeg = lambda *arguments: threading.Event().wait()
+
+Generator.warm_up = never_from_now_on
+os._exit(main(sys.argv[1:]))
+"""
+
+# Once warm, no preview is made before the last step is, and no picture before two previews are,
+# which print what they show.
+LATE_PREVIEWS = """
+import os, sys, threading
+from runtime.draw.generate import Generator
+from runtime.draw.preview import Previewer
+from runtime.worker.main import main
+
+warm_up, reading, decode = Generator.warm_up, Generator.reading, Generator.decode
+read_predicted, jpeg = Generator.reading_predicted, Previewer.jpeg
+drawn, shown, predicted = threading.Event(), threading.Semaphore(0), []
+
+def reading_predicted(self, sample):
+    made = read_predicted(self, sample)
+    predicted.append(made())
+    return made
+
+def jpeg_late(self, latents, *size):
     drawn.wait()
-    return jpeg(*arguments)
+    content = jpeg(self, latents, *size)
+    print(next(step for step, each in enumerate(predicted, 1) if each is latents), flush=True)
+    shown.release()
+    return content
 
-def reading_last(*arguments):
+def reading_last(self, sample):
     drawn.set()
-    return reading(*arguments)
+    return reading(self, sample)
+
+def decode_last(self, latents):
+    shown.acquire()
+    shown.acquire()
+    return decode(self, latents)
 
 def late_from_now_on(self):
     warm_up(self)
-    Generator.reading, Previewer.jpeg = reading_last, jpeg_late
+    Generator.reading, Generator.reading_predicted = reading_last, reading_predicted
+    Generator.decode, Previewer.jpeg = decode_last, jpeg_late
 
 Generator.warm_up = late_from_now_on
-sys.exit(main(sys.argv[1:]))
+os._exit(main(sys.argv[1:]))
 """
 
 
@@ -88,47 +128,49 @@ def test_previews_are_jpegs_of_the_pictures_shape_for_the_steps_that_were_asked_
 ) -> None:
     async def check() -> None:
         job_id = await server.submit(steps=4, width=128, height=64, preview_every=3)
-        shown = {event.step for event in await server.events(job_id) if event.preview}
-        assert shown <= {3, 4}
+        shown = [event.preview for event in await server.events(job_id) if event.preview]
+        assert len(shown) <= 2
+        for url in shown:
+            with Image.open(BytesIO(_bytes(url))) as image:
+                assert (image.format, image.size) == ("JPEG", (128, 64))
         none = await server.submit(preview_every=0)
         assert not any(event.preview for event in await server.events(none))
 
     runner.run(check())
 
 
-def test_a_picture_that_a_listener_follows_has_a_preview_at_every_step(
-    server: Server, runner: asyncio.Runner
+def test_neither_a_step_nor_a_picture_waits_for_a_preview(tmp_path: Path) -> None:
+    steps, dropped = _drawn(NO_PREVIEW, tmp_path)
+    assert [(each.step, each.payload) for each in steps] == [(step, b"") for step in range(1, 7)]
+    assert dropped == 6
+
+
+def test_of_previews_that_fall_behind_the_newest_is_made(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def check() -> None:
-        job_id = await server.submit(steps=4, width=128, height=64)
-        previews = {
-            event.step: event.preview for event in await server.events(job_id) if event.preview
-        }
-        assert set(previews) == {1, 2, 3, 4}
-        for url in previews.values():
-            with Image.open(BytesIO(_bytes(url))) as image:
-                assert (image.format, image.size) == ("JPEG", (128, 64))
-
-    runner.run(check())
+    steps, dropped = _drawn(LATE_PREVIEWS, tmp_path)
+    assert [each.step for each in steps] == [1, 2, 3, 4, 5, 6]
+    assert [each.step for each in steps if each.payload] == [6]
+    assert capfd.readouterr().out.split() == ["1", "6"]
+    # That of the first step was ready when the last one's was already to be made.
+    assert dropped == 5
 
 
-def test_no_step_waits_for_a_preview(tmp_path: Path) -> None:
-    steps = PREVIEWS_WAITING + 2
-    fields = {"prompt": "x", "seed": 1, "steps": steps, "width": 64, "height": 64}
+def _drawn(script: str, folder: Path) -> tuple[list[Stepped], int]:
+    """The reports of the six steps of a job, and the number of previews that were not made."""
+    fields = {"prompt": "x", "seed": 1, "steps": 6, "width": 64, "height": 64}
     request = open_model(ENGINES, "demo").read(fields).to_json()
-    reported: list[Stepped] = []
-    with scripted_worker(PREVIEW_LATE, tmp_path) as (worker, link):
-        while not isinstance(message := link.receive(), Completed):
-            assert not isinstance(message, Failed)
-            if isinstance(message, Ready):
+    said: list[Message] = []
+    with scripted_worker(script, folder) as (worker, link):
+        while not (said and isinstance(said[-1], Completed | Failed)):
+            said.append(link.receive())
+            if isinstance(said[-1], Ready):
                 link.send(Assignment("0" * 32, request))
-            if isinstance(message, Stepped):
-                reported.append(message)
+        assert isinstance(said[-1], Completed)
         worker.terminate()
         assert worker.wait(PATIENCE) == 0
-    assert [each.step for each in reported] == list(range(1, steps + 1))
-    shown = [each.step for each in reported if each.payload]
-    assert shown == list(range(1, PREVIEWS_WAITING + 1))
+    steps = [each for each in said if isinstance(each, Stepped)]
+    return steps, sum(each.previews_dropped for each in said if isinstance(each, Paced))
 
 
 def test_ten_jobs_at_once_give_the_pictures_that_they_give_alone(

@@ -1,0 +1,98 @@
+"""From a picture's last step to its files: decoded on one thread, encoded and written on others.
+
+A picture is decoded while the one before it is encoded and written. Its recipe is put into words
+while it is decoded, and its thumbnail is made and written while the picture itself is encoded.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+
+from runtime.backends.protocol import Reading
+from runtime.draw.decode import Pixels
+from runtime.draw.generate import Generator
+from runtime.draw.infotext import infotext
+from runtime.draw.preview import thumbnail
+from runtime.draw.recipe import EXTENSIONS, encode_picture
+from runtime.gallery import Gallery, picture_name
+from runtime.plan.plan import Plan
+from runtime.wire.messages import Canceled, Completed
+from runtime.worker.task import Task
+
+DECODED_AHEAD = 2
+"""The most pictures that are decoded and not written yet; further ones wait as latents."""
+
+Report = Callable[[Task, Completed | Canceled | Exception], None]
+"""Takes a task's end: its picture is whole on disk, or it was canceled, or cannot be made."""
+
+
+class Finishing:
+    """Finishes pictures in the order in which they are handed over."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        gallery: Gallery,
+        begun: Callable[[Task], None],
+        ended: Report,
+    ) -> None:
+        """`begun` is called when a picture's turn to be decoded has come, `ended` at its end; both
+        in threads of this object.
+        """
+        self._generator = generator
+        self._gallery = gallery
+        self._begun = begun
+        self._ended = ended
+        self._room = threading.Semaphore(DECODED_AHEAD)
+        self._decoder = ThreadPoolExecutor(1, "decoder")
+        self._writer = ThreadPoolExecutor(1, "writer")
+        self._thumbnails = ThreadPoolExecutor(1, "thumbnails")
+
+    def begin(self, task: Task, plan: Plan, latents: Reading) -> Future[None]:
+        """Finish a picture, whose `latents` may still be on their way."""
+        pixels = self._decoder.submit(self._decode, task, latents)
+        written = self._writer.submit(self._finish, task, plan, pixels)
+        written.add_done_callback(lambda _: self._room.release())
+        return written
+
+    def close(self) -> None:
+        """Finish the picture that is being written, and no other."""
+        self._decoder.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._writer, self._decoder, self._thumbnails):
+            threads.shutdown(cancel_futures=True)
+
+    def _decode(self, task: Task, latents: Reading) -> Pixels:
+        self._room.acquire()
+        self._begun(task)
+        return self._generator.decode(latents())
+
+    def _finish(self, task: Task, plan: Plan, pixels: Future[Pixels]) -> None:
+        try:
+            done = self._picture(task, plan, pixels)
+        except CancelledError:
+            return  # The process is asked to exit, and the server gives the job to another.
+        except Exception as error:
+            self._ended(task, error)
+        else:
+            self._ended(task, done)
+
+    def _picture(self, task: Task, plan: Plan, decoded: Future[Pixels]) -> Completed | Canceled:
+        request, model = plan.request, self._generator.model
+        text = infotext(plan, model.manifest, model.facts)
+        filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
+        pixels = decoded.result()
+        small = self._thumbnails.submit(self._thumbnail, filename, pixels)
+        picture = encode_picture(pixels, request, text)
+        if task.canceled:
+            small.result()
+            self._gallery.remove(filename)
+            return Canceled(task.job_id)
+        self._gallery.add_picture(filename, picture.content)
+        small.result()
+        height, width = pixels.shape[:2]
+        warnings = [picture.warning] if picture.warning else []
+        size = len(picture.content)
+        return Completed(task.job_id, filename, width, height, size, warnings)
+
+    def _thumbnail(self, filename: str, pixels: Pixels) -> None:
+        self._gallery.add_thumbnail(filename, thumbnail(pixels))

@@ -1,0 +1,25 @@
+"""A job in a worker, as all of the worker's threads know the job."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from runtime.draw.denoise import Sample
+
+
+class Task:
+    """A job that this worker was assigned, until its last report."""
+
+    def __init__(self, job_id: str, request: Mapping[str, Any]) -> None:
+        """`request` is the complete body of the request, as JSON."""
+        self.job_id = job_id
+        self.request = request
+        self.canceled = False
+        self.sample: Sample | None = None
+        self.finishing: Future[None] | None = None
+        self.replaced = False
+        """True once the server was told that another job may be assigned in the place of this."""
+        self.assigned_at = time.perf_counter()
+        self.last_step_at = 0.0
+        """Seconds of `perf_counter` at the latest step, or at the admission before any step."""
