@@ -18,8 +18,8 @@ from typing import Protocol
 
 from api.settings import Settings
 from runtime.backends.catalog import BackendWish, Choice, awaiting_verification, choose
+from runtime.backends.cpu_choice import WITHOUT_TARGET
 from runtime.backends.devices import Devices, find_devices
-from runtime.backends.rows import CPU
 from runtime.errors import BackendError, CalotypeError
 from runtime.package.manifest import ModelPackage
 
@@ -130,8 +130,9 @@ def missing_target(
 
     Raises BackendError for a backend or a machine that takes no target.
     """
-    if settings.backend == CPU:
-        raise BackendError(f"--compile has nothing to compile: --backend {CPU} needs no target")
+    if settings.backend in WITHOUT_TARGET:
+        given = f"--backend {settings.backend}"
+        raise BackendError(f"--compile has nothing to compile: {given} needs no target")
     if devices.first is None:
         raise BackendError(f"--compile has nothing to compile for: {devices.reason}")
     with suppress(BackendError):

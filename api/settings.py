@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.access import Access, read_hosts, read_origins
 from runtime.backends.catalog import WISHES, BackendWish
 from runtime.backends.placing import TEXT_WISHES, TextWish
+from runtime.backends.rows import CpuPrecision
 from runtime.errors import CalotypeError
+from runtime.files import CACHE
 from runtime.wire.options import DrawOptions, WorkerOptions
 
 ENV_PREFIX = "CALOTYPE_"
@@ -60,6 +62,11 @@ class Settings(BaseSettings):
     backend: BackendWish = Field(
         _DRAWN.backend,
         description=f"what draws: {', '.join(WISHES)}; auto takes the best that can run",
+    )
+    cpu_precision: CpuPrecision = Field(
+        _DRAWN.cpu_precision,
+        description="the precision of the denoiser's steps on the CPU: fp32, or bf16, which needs "
+        "the openvino extra and is held to fp32 before it draws",
     )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
@@ -130,6 +137,7 @@ class Settings(BaseSettings):
         """How pictures are drawn."""
         return DrawOptions(
             backend=self.backend,
+            cpu_precision=self.cpu_precision,
             max_batch=self.max_batch,
             lora_bytes=self.lora_memory_mb * MEGABYTE,
             conditioning_bytes=self.prompt_memory_mb * MEGABYTE,
@@ -177,7 +185,7 @@ def _variables() -> list[str]:
 
 def _refuse_unknown_variables() -> None:
     known = [variable(name) for name in Settings.model_fields]
-    unknown = sorted(set(_variables()) - set(known))
+    unknown = sorted(set(_variables()) - {*known, CACHE})
     if unknown:
         raise SettingsError(f"{unknown[0]}: unknown setting; known are {', '.join(known)}")
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from runtime.machine import available_bytes
 
+CACHE = "CALOTYPE_CACHE"
+"""The variable that names the folder of what can be had again: downloads, trials."""
+
 _UNFINISHED = ".tmp"
 
 _PIECE = 2**26
@@ -35,6 +38,12 @@ def parse_integer(digits: str) -> int:
             f"{_MOST_DIGITS} digits"
         )
     return int(digits)
+
+
+def cache_folder() -> Path:
+    """$CALOTYPE_CACHE, or ~/.cache/calotype."""
+    named = os.environ.get(CACHE)
+    return Path(named) if named else Path.home() / ".cache" / "calotype"
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

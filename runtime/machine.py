@@ -1,8 +1,11 @@
 """Facts of the machine that this process runs on."""
 
+import os
+import platform
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
@@ -11,3 +14,13 @@ def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def processor(cpuinfo: Path = _CPUINFO) -> str:
+    """The processor's name as the system has it, and the number of its cores."""
+    name = platform.processor() or platform.machine()
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        names = (value.strip() for key, _, value in lines if key.strip() == "model name")
+        name = next(names, name)
+    return f"{name}, {os.cpu_count()} cores"

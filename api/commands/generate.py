@@ -13,6 +13,7 @@ from api.settings import Settings, read_settings, variable
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
+from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.infotext import infotext
 from runtime.draw.recipe import encode_picture
@@ -60,7 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)
     for warning in model.warnings(request.to_json()):
         print(f"calotype: {warning}", file=sys.stderr)
-    choice = choose(model.package, options.backend, find_devices())
+    devices = find_devices()
+    try_cpu(model, options.backend, devices, options.cpu_precision, _tell)
+    choice = choose(model.package, options.backend, devices, options.cpu_precision)
     print(choice.note, file=sys.stderr)
     read_ahead(opened_files(model.package, choice.target))
     served = served_by(choice.target, model.package.manifest)
@@ -80,6 +83,10 @@ def run(arguments: argparse.Namespace) -> None:
         np.save(arguments.latents, latents, allow_pickle=False)
     _write(arguments.output, picture.content)
     print(f"{arguments.output} (seed {request.seed})")
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         preparation = unverified_target(settings, model.package, devices)
     if preparation is None:
         # The worker opens them once its process has started.
-        target = choose(model.package, settings.backend, devices).target
-        read_ahead(opened_files(model.package, target))
+        choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
+        read_ahead(opened_files(model.package, choice.target))
     serve(settings, model, announce=_announce, preparation=preparation)
 
 

@@ -1,11 +1,12 @@
 """Flags and types of arguments that several commands share."""
 
 import argparse
-import os
 import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from runtime.files import cache_folder
 
 if TYPE_CHECKING:
     from engine_build.fetch.located import Fetching
@@ -74,9 +75,7 @@ def fetching(options: argparse.Namespace) -> "Fetching":
     # Here, since commands that fetch nothing need no library of a build.
     from engine_build.fetch.located import Fetching
 
-    named = os.environ.get("CALOTYPE_CACHE")
-    cache = options.cache or (Path(named) if named else Path.home() / ".cache" / "calotype")
-    return Fetching(cache, show_progress=not options.quiet)
+    return Fetching(options.cache or cache_folder(), show_progress=not options.quiet)
 
 
 def package_name(text: str) -> str:

@@ -1,20 +1,22 @@
 """Chooses the backend, the target and the GPU that draw a model on this machine.
 
-`auto` takes the best verified target that the machine can run, and ONNX Runtime on the CPU where
-there is none; the choice's note names every target that was passed over, with its reason
-(`target_faults`). A backend that was asked for by name and cannot be had is an error, never a
-fallback.
+`auto` takes the best verified target that the machine can run, and the CPU where there is none, by
+the backend that is the faster one there (`cpu_choice`); the choice's note names every target that
+was passed over, with its reason (`target_faults`). A backend that was asked for by name and cannot
+be had is an error, never a fallback.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from runtime.backends.cpu_choice import WITHOUT_TARGET, cpu_way, to_try
+from runtime.backends.cpu_trials import Way, kept_trial
 from runtime.backends.devices import Devices, Gpu
 from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
-from runtime.backends.rows import BACKENDS, CPU, Opening, row_of
-from runtime.backends.target_faults import cpu_note, passed_over, refusal, target_faults
+from runtime.backends.rows import BACKENDS, CpuPrecision, Opening, row_of
+from runtime.backends.target_faults import cpu_notes, passed_over, refusal, target_faults
 from runtime.errors import BackendError, PackageError
 from runtime.package.manifest import ModelPackage
 from runtime.package.target import BackendName, Target, read_target, target_directories
@@ -34,6 +36,8 @@ class Choice:
     gpu: Gpu | None
     note: str
     """The reason, in one line: the target that was taken, and those that were passed over."""
+    cpu_precision: CpuPrecision = "fp32"
+    """That of the denoiser's matrix products where the package's graphs are run as they are."""
 
     @property
     def target_name(self) -> str:
@@ -49,14 +53,23 @@ class Choice:
     def precision(self) -> str:
         """The precision of the denoiser's matrix products."""
         if self.target is None:
-            return "fp32"
+            return self.cpu_precision
         return self.target.record.identity.engines["denoiser"].precision
 
 
-def choose(package: ModelPackage, wish: BackendWish, devices: Devices) -> Choice:
-    """The best choice for a model. Raises BackendError where `wish` cannot be had."""
-    if wish == CPU:
-        return Choice(CPU, None, None, "ONNX Runtime on the CPU, as asked for")
+def choose(
+    package: ModelPackage,
+    wish: BackendWish,
+    devices: Devices,
+    cpu_precision: CpuPrecision = "fp32",
+) -> Choice:
+    """The best choice for a model. Raises BackendError where `wish` cannot be had.
+
+    `cpu_precision` is for the CPU alone. A choice that waits for a trial (`awaiting_trial`) is made
+    without one: by the backend of the CPU that is always there.
+    """
+    if wish in WITHOUT_TARGET:
+        return _on_cpu(*cpu_way(package, wish, cpu_precision))
     usable, reasons = _targets(package, devices, wish)
     if usable:
         best = min(usable, key=_rank)
@@ -65,7 +78,20 @@ def choose(package: ModelPackage, wish: BackendWish, devices: Devices) -> Choice
         return Choice(best.record.identity.backend, best, devices.first, note)
     if wish != "auto":
         raise BackendError(refusal(package, row_of(wish), devices, reasons))
-    return Choice(CPU, None, None, cpu_note(package, devices, reasons))
+    way, why = cpu_way(package, wish, cpu_precision)
+    return _on_cpu(way, "; ".join([why, *cpu_notes(package, devices, reasons)]))
+
+
+def awaiting_trial(
+    package: ModelPackage, wish: BackendWish, devices: Devices, cpu_precision: CpuPrecision
+) -> list[Way]:
+    """The ways to draw on the CPU that have to be tried before `choose` can tell which is the best,
+    or whether one is right; empty where the choice waits for none. Raises BackendError.
+    """
+    if wish not in ("auto", *WITHOUT_TARGET) or _targets(package, devices, wish)[0]:
+        return []
+    ways = to_try(package, wish, cpu_precision)
+    return [] if not ways or kept_trial(package, ways) else ways
 
 
 def awaiting_verification(
@@ -93,8 +119,20 @@ def open_backend(
     `threads` is for the CPU; None for as many as there are cores. Without `captures` nothing runs
     as a CUDA graph. `text_encoders` is their place; `auto` decides by the room that there is.
     """
-    opening = Opening(package, choice.target, choice.device, threads, captures, text_encoders)
+    opening = Opening(
+        package,
+        choice.target,
+        choice.device,
+        threads,
+        captures,
+        text_encoders,
+        choice.cpu_precision,
+    )
     return row_of(choice.backend).open(opening)
+
+
+def _on_cpu(way: Way, note: str) -> Choice:
+    return Choice(way.row.name, None, None, note, way.precision)
 
 
 def _targets(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pkgutil import resolve_name
+from typing import Literal
 
 from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
@@ -18,6 +19,10 @@ from runtime.package.target import BackendName, Target
 
 CPU: BackendName = "onnxruntime-cpu"
 """The backend that draws on every machine, from a package's own graphs."""
+
+
+CpuPrecision = Literal["fp32", "bf16"]
+"""The precision of the denoiser's matrix products on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Opening:
     """False: nothing runs as a CUDA graph."""
     text_encoders: TextWish = "keep"
     """The place of the text encoders; `auto` decides by the room that there is."""
+    cpu_precision: CpuPrecision = "fp32"
+    """One of the row's; backends on a GPU ignore the precision."""
 
     @property
     def compiled(self) -> Target:
@@ -63,6 +70,11 @@ class BackendRow:
     the engine."""
     gpus: tuple[str, ...] | None = None
     """The compute capabilities that the backend runs on; None for all."""
+    cpu_precisions: tuple[CpuPrecision, ...] = ()
+    """Of a backend that runs a package's own graphs on the CPU: the precisions that the backend
+    computes in."""
+    reads_in_place: bool = True
+    """Of the same: True where the package's weights may lie outside of the package's folder."""
 
     def installed_version(self) -> str:
         """The library's installed version; nothing is loaded. Raises BackendError for none."""
@@ -124,17 +136,30 @@ TARGET_BACKENDS: tuple[BackendRow, ...] = (
 )
 """The backends that run the engines of a target on a GPU, the best first."""
 
-BACKENDS: tuple[BackendRow, ...] = (
-    *TARGET_BACKENDS,
+CPU_BACKENDS: tuple[BackendRow, ...] = (
+    BackendRow(
+        name="openvino-cpu",
+        library="OpenVINO",
+        extra='"calotype[openvino]"',
+        distributions=("openvino",),
+        install="install it with: pip install openvino",
+        opener="runtime.backends.openvino.backend:open_backend",
+        cpu_precisions=("fp32", "bf16"),
+        reads_in_place=False,
+    ),
     BackendRow(
         name=CPU,
-        library="onnxruntime",
+        library="ONNX Runtime",
         extra="calotype",
         distributions=("onnxruntime", "onnxruntime-gpu"),
         install="install it with: pip install onnxruntime",
         opener="runtime.backends.onnxruntime.cpu:open_backend",
+        cpu_precisions=("fp32",),
     ),
 )
+"""The backends that run a package's own graphs on the CPU, with no target."""
+
+BACKENDS: tuple[BackendRow, ...] = (*TARGET_BACKENDS, *CPU_BACKENDS)
 
 
 def row_of(name: str) -> BackendRow:

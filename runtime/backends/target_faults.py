@@ -73,18 +73,20 @@ def refusal(
     return f"{start}it has no target for it; compile one with: {compile_command(package, backend)}"
 
 
-def cpu_note(package: ModelPackage, devices: Devices, reasons: Sequence[str]) -> str:
-    """The note of `auto`'s choice of the CPU; `reasons` are the faults of the package's targets."""
+def cpu_notes(package: ModelPackage, devices: Devices, reasons: Sequence[str]) -> list[str]:
+    """The reasons why `auto` takes the CPU; `reasons` are the faults of the package's targets."""
     if devices.first is None:
-        return "; ".join(["ONNX Runtime on the CPU", devices.reason])
+        return [devices.reason]
     notes = passed_over(reasons)
-    if not notes:
-        gpu = devices.first.compute_capability
-        command = compile_command(package, installed_backend(gpu) or TARGET_BACKENDS[0])
-        in_vain = [fault for row in TARGET_BACKENDS if (fault := _installed_in_vain(row, gpu))]
-        notes = [f"there is no target for {devices.first}; compile one with: {command}"]
-        notes += passed_over(in_vain)
-    return "; ".join(["ONNX Runtime on the CPU", *notes])
+    if notes:
+        return notes
+    gpu = devices.first.compute_capability
+    command = compile_command(package, installed_backend(gpu) or TARGET_BACKENDS[0])
+    in_vain = [fault for row in TARGET_BACKENDS if (fault := _installed_in_vain(row, gpu))]
+    return [
+        f"there is no target for {devices.first}; compile one with: {command}",
+        *passed_over(in_vain),
+    ]
 
 
 def passed_over(reasons: Sequence[str]) -> list[str]:

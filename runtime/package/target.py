@@ -36,7 +36,9 @@ TARGET_NAME = "target.json"
 TF32 = "TF32"
 """An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
 
-BackendName = Literal["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
+BackendName = Literal[
+    "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino-cpu", "onnxruntime-cpu"
+]
 """The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 _STRICT = ConfigDict(extra="forbid")

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from runtime.backends.catalog import BackendWish
 from runtime.backends.placing import TextWish
+from runtime.backends.rows import CpuPrecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class DrawOptions:
     """True to capture work on a GPU as CUDA graphs."""
     text_encoders: TextWish = "auto"
     """The place of the text encoders; `auto` decides by the room that the device has."""
+    cpu_precision: CpuPrecision = "fp32"
+    """The precision of the denoiser's matrix products on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
 from runtime.backends.protocol import Backend, OnDevice
+from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
 from runtime.files import read_ahead
@@ -110,10 +111,11 @@ class _Trials:
 def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready, Generator]:
     """Load the model onto its device and warm it up; returns the report and the generator."""
     model = open_model(options.engines, options.model)
-    choice = choose(model.package, options.draw.backend, find_devices())
+    draw, devices = options.draw, find_devices()
+    try_cpu(model, draw.backend, devices, draw.cpu_precision, logger.info)
+    choice = choose(model.package, draw.backend, devices, draw.cpu_precision)
     logger.info("%s", choice.note)
     read_ahead(opened_files(model.package, choice.target))
-    draw = options.draw
     backend = open_backend(
         model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.backends import rows
-from runtime.backends.catalog import WISHES, BackendWish, choose
+from runtime.backends.catalog import BackendWish, choose
 from runtime.backends.devices import Devices, Gpu
 from runtime.errors import BackendError
 from runtime.package.engine_record import EngineCheck
@@ -176,7 +176,7 @@ def test_the_backend_that_was_asked_for_wins_over_a_better_one(package: ModelPac
     assert choose(package, "onnxruntime-cpu", HERE).target is None
 
 
-@pytest.mark.parametrize("wish", [wish for wish in WISHES if wish not in ("auto", rows.CPU)])
+@pytest.mark.parametrize("wish", [row.name for row in rows.TARGET_BACKENDS])
 def test_what_is_not_there_is_refused_in_a_line_that_says_how_to_get_it(
     wish: BackendWish, package: ModelPackage
 ) -> None:

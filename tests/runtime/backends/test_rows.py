@@ -11,14 +11,14 @@ import pytest
 
 from engine_build.target.compiler import COMPILERS, CompilerRow
 from runtime.backends import rows
-from runtime.backends.rows import BACKENDS, TARGET_BACKENDS, row_of
+from runtime.backends.rows import BACKENDS, CPU_BACKENDS, TARGET_BACKENDS, row_of
 from runtime.errors import BackendError
 from runtime.package.target import BackendName
 from tests.places import ROOT
 
 NAMES = {row.name for row in BACKENDS}
 
-FOLDERS = ("tensorrt", "onnxruntime", "onnxruntime_cuda")
+FOLDERS = ("tensorrt", "onnxruntime", "onnxruntime_cuda", "openvino")
 """Each backend's own, at run time and in the build stage."""
 
 ELSEWHERE = {
@@ -66,6 +66,9 @@ def mentions(text: str, name: str) -> bool:
 def test_every_backend_has_one_row() -> None:
     assert [row.name for row in BACKENDS] == list(get_args(BackendName))
     assert list(COMPILERS) == [row.name for row in TARGET_BACKENDS]
+    assert [row.name for row in BACKENDS if row.cpu_precisions] == [
+        row.name for row in CPU_BACKENDS
+    ]
 
 
 def test_a_version_is_the_installed_one() -> None:

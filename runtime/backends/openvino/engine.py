@@ -1,0 +1,98 @@
+"""One network of a package, run by OpenVINO."""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from math import prod
+from typing import Any
+
+from runtime.backends.low_rank import Weights, merged
+from runtime.backends.openvino.forms import Forms, most_single
+from runtime.backends.openvino.library import Compiling, OpenVino, Request, Shapes
+from runtime.backends.protocol import Array, Started
+from runtime.errors import BackendError
+from runtime.package.manifest import ModelPackage, RoleRecord
+
+
+class OpenVinoEngine:
+    """A role's graph, open in OpenVINO.
+
+    While weights are replaced, a second graph is run, in which the constants that were ever
+    replaced are inputs. A set that replaces others among them is handed over, and nothing is
+    compiled. The first graph stays open with the package's own weights.
+    """
+
+    def __init__(
+        self,
+        library: OpenVino,
+        package: ModelPackage,
+        role: str,
+        how: Compiling,
+        beside: Executor,
+        *,
+        single_shapes: bool,
+    ) -> None:
+        """Read the role's graph. `beside` compiles while calls run; with `single_shapes` there are
+        forms for them, where their weights have room.
+
+        Raises BackendError.
+        """
+        record = package.manifest.roles[role]
+        self._library = library
+        self._role = role
+        self._how = how
+        self._beside = beside
+        self._most = most_single(_fp32_bytes(record)) if single_shapes else 0
+        self._model = library.read(package.file(record.graph))
+        self._own = self._forms(self._model)
+        self._adaptable: Forms | None = None
+        self._values: dict[str, Any] = {}
+        """The package's own values of the inputs of `_adaptable`, as the vendor's tensors."""
+        self._replaced: dict[str, Any] = {}
+        """The values of these inputs in every call; empty where nothing is replaced."""
+
+    def start(self, inputs: Mapping[str, Array]) -> Started:
+        """Run at once, on the cores that all engines share. Raises BackendError."""
+        outputs = self.run(inputs)
+        return lambda: outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays in, named arrays out. Raises BackendError."""
+        forms = self._adaptable if self._replaced and self._adaptable else self._own
+        try:
+            return forms.run(inputs, self._replaced)
+        except BackendError as error:
+            raise BackendError(f"{self._role}: {error}") from error
+
+    def replace_weights(self, weights: Weights) -> None:
+        """Pass `weights` with every call from now on. Names that are new open another graph.
+
+        Raises BackendError.
+        """
+        if not weights.keys() <= self._values.keys():
+            self._adaptable, self._replaced = None, {}
+            names = sorted(weights.keys() | self._values.keys())
+            model, self._values = self._library.with_inputs(self._model, names)
+            self._adaptable = self._forms(model)
+        tensors = {name: self._library.tensor(merged(each)) for name, each in weights.items()}
+        self._replaced = {**self._values, **tensors} if tensors else {}
+
+    def close(self) -> None:
+        """Give the memory of both graphs back, once nothing is compiled any more."""
+        for forms in (self._own, self._adaptable):
+            if forms is not None:
+                forms.close()
+        del self._own, self._model
+        self._adaptable, self._values, self._replaced = None, {}, {}
+
+    def _forms(self, model: Any) -> Forms:
+        def compile_form(shapes: Shapes | None) -> Request:
+            return self._library.compile(model, self._how, shapes)
+
+        try:
+            return Forms(compile_form, self._beside, self._most)
+        except BackendError as error:
+            raise BackendError(f"{self._role}: {error}") from error
+
+
+def _fp32_bytes(record: RoleRecord) -> int:
+    return sum(4 * prod(each.shape) for each in record.parameters.values())
