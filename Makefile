@@ -28,7 +28,7 @@ imports: .venv/test.stamp
 
 # A process more takes most of a core, and up to 3 GB; each has its own servers, and one thread.
 PROCESSES ?= 2
-unit: .venv/test.stamp .venv/bindings.stamp
+unit: .venv/test.stamp .venv/bindings.stamp .venv/openvino.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal --durations 15 $(EXAMPLES)
 
 # `make test` with all examples of the property tests: four times as many.
@@ -43,6 +43,11 @@ fuzz: .venv/test.stamp .venv/bindings.stamp
 .venv/bindings.stamp: Makefile | .venv/test.stamp
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
+	touch $@
+
+# In a folder of its own: where it is installed, every server of the tests would try it first.
+.venv/openvino.stamp: Makefile constraints.txt | .venv/test.stamp
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/openvino $(shell grep ^openvino== constraints.txt)
 	touch $@
 
 # The real onnxruntime-gpu, 256 MB, on stand-ins for CUDA's libraries: its host code with no GPU.

@@ -28,6 +28,8 @@ PICTURE = {"prompt": "a red apple on a wooden table, soft morning light", "seed"
 STEPS = 2
 TIMED = ("denoiser", "vae_decoder")
 """The networks that a picture's time is made of."""
+UNUSABLE = 1e9
+"""The error of an answer that cannot be compared; JSON has no infinity."""
 LEAST_TURNS = 3
 LEAST_SECONDS = 3.0
 """A backend may compile beside its first calls, and a small model's are over in a moment."""
@@ -94,11 +96,11 @@ def recorded(model: Model) -> dict[str, list[Call]]:
 def relative_error(expected: Array, found: Array) -> float:
     """The root mean square of the differences relative to that of `expected`, or half the largest
     difference relative to the largest magnitude, whichever is larger: as the build stage holds an
-    engine in bf16 to its graph. Infinite where an answer is not finite.
+    engine in bf16 to its graph. UNUSABLE where a value is not finite, or all expected are 0.
     """
-    if not np.isfinite(found).all():
-        return float("inf")
     wanted = expected.astype(np.float64)
+    if not (np.isfinite(found).all() and wanted.any()):
+        return UNUSABLE
     difference = found - wanted
     spread = np.sqrt(np.mean(difference**2) / np.mean(wanted**2))
     return float(max(spread, np.abs(difference).max() / np.abs(wanted).max() / 2))

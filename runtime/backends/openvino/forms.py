@@ -16,10 +16,11 @@ from runtime.backends.protocol import Array
 Compile = Callable[[Shapes | None], Request]
 """Compiles the graph for these shapes, or for any. Raises BackendError."""
 
-ROOM = 2**30
-"""Bytes for the weights of all forms of a network."""
-MOST = 8
-"""Forms for single shapes, where there is room for them."""
+ROOM = 2**29
+"""Bytes for all forms of a network."""
+CODE = 80 * 2**20
+"""Bytes that a form of a UNet takes beside the weights: measured on the demo's, 65 for any shape
+and 90 for a single one."""
 _REMEMBERED = 64
 """Shapes whose time is counted."""
 
@@ -28,19 +29,20 @@ def most_single(weights_bytes: int) -> int:
     """The number of forms for single shapes that a network of so many bytes in fp32 may have beside
     the form for any shape.
     """
-    return min(MOST, max(0, ROOM // max(1, weights_bytes) - 1))
+    return max(0, ROOM // (weights_bytes + CODE) - 1)
 
 
 class Forms:
     """The forms of one graph. For one thread at a time; `beside` compiles while that thread runs.
 
-    The first call's shape gets a form in that call: a server's first is the usual picture. The form
-    for any shape is compiled after that, beside the calls, which other shapes then run by. A shape
+    The first call's shape gets a form in that call: a server's first is the usual picture. Other
+    shapes run by the form for any shape: compiled beside the calls from then on where `ahead`, or
+    else in the first call of another shape. A shape
     gets a form of its own once its calls have taken as long as a compilation: what is spent is at
     most twice what knowing the future would have spent. The form that was used longest ago goes.
     """
 
-    def __init__(self, compile_form: Compile, beside: Executor, most: int) -> None:
+    def __init__(self, compile_form: Compile, beside: Executor, most: int, *, ahead: bool) -> None:
         """`most` forms for single shapes; with 0 the form for any shape is compiled here.
 
         Raises BackendError.
@@ -48,6 +50,7 @@ class Forms:
         self._compile = compile_form
         self._beside = beside
         self._most = most
+        self._ahead = ahead
         self._any: Future[Request] | None = None
         self._single: OrderedDict[Shapes, Future[Request]] = OrderedDict()
         self._spent: OrderedDict[Shapes, float] = OrderedDict()
@@ -67,8 +70,7 @@ class Forms:
         shapes = tuple((name, array.shape) for name, array in inputs.items())
         if request := self._own(shapes):
             return request.run(inputs, weights)
-        assert self._any is not None, "the first call's shape has a form"
-        request = self._any.result()
+        request = self._for_any().result()
         begin = perf_counter()
         outputs = request.run(inputs, weights)
         self._count(shapes, perf_counter() - begin)
@@ -81,16 +83,23 @@ class Forms:
 
     def _own(self, shapes: Shapes) -> Request | None:
         """The form for these shapes; None where there is none yet."""
-        if self._any is None:
+        if self._any is None and not self._single:
             begin = perf_counter()
             self._single[shapes] = _done(self._compile(shapes))
             self._price = perf_counter() - begin
-            self._any = self._beside.submit(self._compile, None)
+            if self._ahead:
+                self._for_any()
         form = self._single.get(shapes)
         if form is None or not form.done():
             return None
         self._single.move_to_end(shapes)
         return form.result()
+
+    def _for_any(self) -> Future[Request]:
+        """The form for any shape, which may still be compiled."""
+        if self._any is None:
+            self._any = self._beside.submit(self._compile, None)
+        return self._any
 
     def _count(self, shapes: Shapes, seconds: float) -> None:
         """Count a call's time for its shape, and have a form compiled once that is worth it."""

@@ -4,7 +4,7 @@ https://docs.openvino.ai/2026/openvino-workflow/running-inference.html
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,23 +122,18 @@ class OpenVino:
             )
         return Request(compiled)
 
-    def with_inputs(self, model: Any, names: Iterable[str]) -> tuple[Any, dict[str, Any]]:
-        """A copy of the model in which these constants are inputs, by the constants' names; and
-        their values, as the vendor's tensors over the mapped file.
-
-        Raises BackendError for a name that is no constant of the model.
+    def with_inputs(self, model: Any, names: Collection[str]) -> tuple[Any, dict[str, Any]]:
+        """A copy of the model in which those of its constants that have these names are inputs; and
+        their values by name, as the vendor's tensors over the mapped file.
         """
         operators, changed = self._vendor.op, model.clone()
         constants = {
             node.get_friendly_name(): node
             for node in changed.get_ops()
-            if node.get_type_name() == "Constant"
+            if node.get_type_name() == "Constant" and node.get_friendly_name() in names
         }
         added, values = [], {}
-        for name in names:
-            if name not in constants:
-                raise BackendError(f"OpenVINO's graph has no constant {name!r} to replace")
-            constant = constants[name]
+        for name, constant in constants.items():
             shape = constant.get_output_partial_shape(0)
             parameter = operators.Parameter(constant.get_element_type(), shape)
             parameter.set_friendly_name(name)
