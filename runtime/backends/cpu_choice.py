@@ -22,11 +22,13 @@ def cpu_way(package: ModelPackage, wish: str, precision: CpuPrecision) -> tuple[
     """
     ways, tried = able(package, wish, precision), to_try(package, wish, precision)
     if tried and (trial := kept_trial(package, tried)):
-        fit = [way for way in ways if trial.outcomes[str(way)].error <= TOLERANCE[precision]]
-        if not fit:
-            raise BackendError(_unfit(ways, trial))
+        unfit = {way: fault for way in ways if (fault := _fault(way, trial))}
+        if len(unfit) == len(ways):
+            raise BackendError(f"{'; '.join(unfit.values())}; draw with --cpu-precision fp32")
+        fit = [way for way in ways if way not in unfit]
         best = min(fit, key=lambda way: trial.outcomes[str(way)].seconds)
-        return best, f"{_said(best, wish)} ({_times(trial)})"
+        passed = [f"passed over {fault}" for fault in unfit.values()]
+        return best, "; ".join([f"{_said(best, wish)} ({_times(trial)})", *passed])
     # Nothing to decide, or a process that makes no trial: the backend that is always there.
     best = min(ways, key=lambda way: way.row.name != CPU)
     return best, _said(best, wish)
@@ -87,14 +89,22 @@ def _said(way: Way, wish: str) -> str:
 
 
 def _times(trial: CpuTrial) -> str:
-    times = (f"{outcome.seconds:.3g} s by {name}" for name, outcome in trial.outcomes.items())
+    times = (
+        f"{outcome.seconds:.3g} s by {name}"
+        for name, outcome in trial.outcomes.items()
+        if not outcome.fault
+    )
     return f"the usual picture takes {', '.join(times)}"
 
 
-def _unfit(ways: list[Way], trial: CpuTrial) -> str:
-    off = ", ".join(
-        f"{way} is off by {trial.outcomes[str(way)].error:.2g} of what it shall answer, at most "
-        f"{TOLERANCE[way.precision]} is allowed"
-        for way in ways
+def _fault(way: Way, trial: CpuTrial) -> str | None:
+    """The reason why a way that was tried is not to be taken; None for none."""
+    outcome, allowed = trial.outcomes[str(way)], TOLERANCE[way.precision]
+    if outcome.fault:
+        return f"{way}: {outcome.fault}"
+    if outcome.error <= allowed:
+        return None
+    return (
+        f"{way}, which is off by {outcome.error:.2g} of what it shall answer, at most {allowed} is "
+        "allowed"
     )
-    return f"{off}; draw with --cpu-precision fp32"

@@ -46,6 +46,8 @@ class Outcome:
     """The time of the model's usual picture: its steps and the decoder."""
     error: float
     """The error of the denoiser's answers; see `runtime.draw.cpu_trial`."""
+    fault: str = ""
+    """The reason why the way cannot draw the package; empty where it can."""
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -7,7 +7,7 @@ the processor slows all of them.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -21,6 +21,7 @@ from runtime.backends.placing import Placing
 from runtime.backends.protocol import Array, Backend, Denoiser, Engine, Started
 from runtime.backends.rows import CPU, CpuPrecision, Opening, row_of
 from runtime.draw.generate import Generator
+from runtime.errors import BackendError
 from runtime.plan.model import Model
 from runtime.wire.options import DrawOptions
 
@@ -30,9 +31,9 @@ TIMED = ("denoiser", "vae_decoder")
 """The networks that a picture's time is made of."""
 UNUSABLE = 1e9
 """The error of an answer that cannot be compared; JSON has no infinity."""
-LEAST_TURNS = 3
-LEAST_SECONDS = 3.0
-"""A backend may compile beside its first calls, and a small model's are over in a moment."""
+LEAST_TURNS, MOST_TURNS = 3, 40
+SECONDS = 6.0
+"""The time of the turns between these bounds: a backend may compile beside its first calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +61,33 @@ def try_cpu(
     tell(f"on trial, once for this machine and model: {', '.join(map(str, ways))}")
     trial = cpu_trial(model, ways)
     for name, outcome in trial.outcomes.items():
-        tell(f"{name}: the usual picture in {outcome.seconds:.3g} s, off by {outcome.error:.1e}")
+        seconds = f"the usual picture in {outcome.seconds:.3g} s, off by {outcome.error:.1e}"
+        tell(f"{name}: {outcome.fault or seconds}")
     keep_trial(model.package, ways, trial)
 
 
 def cpu_trial(model: Model, ways: Sequence[Way]) -> CpuTrial:
-    """Draw by each of these ways. Raises BackendError."""
+    """Draw by each of these ways; the outcome of one that cannot says why. Raises BackendError
+    where ONNX Runtime cannot draw.
+    """
     calls = recorded(model)
     with ExitStack() as stack:
-        engines = {way: _opened(model, way, stack) for way in ways}
-        off = {way: _error(engines[way]["denoiser"], calls["denoiser"]) for way in ways}
+        engines, outcomes = {}, {}
+        for way in ways:
+            try:
+                engines[way] = _opened(model, way, stack)
+                error = _error(engines[way]["denoiser"], calls["denoiser"])
+                outcomes[way] = Outcome(0.0, error)
+            except BackendError as failure:
+                engines.pop(way, None)
+                outcomes[way] = Outcome(UNUSABLE, UNUSABLE, str(failure))
         best = _best_times(engines, {role: calls[role][-1] for role in TIMED})
     steps = model.plan_of(PICTURE).rows
-    outcomes = {
-        str(way): Outcome(steps * best[way]["denoiser"] + best[way]["vae_decoder"], off[way])
-        for way in ways
-    }
-    return CpuTrial(conditions(model.package, ways), outcomes)
+    for way, times in best.items():
+        seconds = steps * times["denoiser"] + times["vae_decoder"]
+        outcomes[way] = replace(outcomes[way], seconds=seconds)
+    found = {str(way): outcome for way, outcome in outcomes.items()}
+    return CpuTrial(conditions(model.package, ways), found)
 
 
 def recorded(model: Model) -> dict[str, list[Call]]:
@@ -87,7 +98,10 @@ def recorded(model: Model) -> dict[str, list[Call]]:
     with ExitStack() as stack:
         backend = _Recording(row_of(CPU).open(Opening(model.package, None, "cpu")), stack)
         generator = Generator(model, backend, DrawOptions(max_batch=1))
-        for event in generator.steps(model.plan_of({**PICTURE, "steps": STEPS})):
+        plan = model.plan_of({**PICTURE, "steps": STEPS})
+        size = plan.request.width, plan.request.height
+        for event in generator.steps(plan):
+            generator.previewer.jpeg(generator.predicted(event.sample), *size)
             if event.finished:
                 generator.decode(generator.latents(event.sample))
         return backend.calls
@@ -130,7 +144,7 @@ def _best_times(
     """The shortest time of a call in seconds, by way and role."""
     best = {way: dict.fromkeys(calls, float("inf")) for way in engines}
     begin, turns = perf_counter(), 0
-    while turns < LEAST_TURNS or perf_counter() - begin < LEAST_SECONDS:
+    while turns < LEAST_TURNS or (turns < MOST_TURNS and perf_counter() - begin < SECONDS):
         turns += 1
         for way, opened in engines.items():
             for role, call in calls.items():

@@ -126,7 +126,7 @@ def test_only_what_was_replaced_last_holds(opened: Open, package: ModelPackage) 
 
 def test_every_network_answers_as_onnx_runtime_does(opened: Open, model: Model) -> None:
     calls, backend = recorded(model), opened(model.package)
-    assert set(calls) == set(model.package.manifest.roles)
+    assert {role for role, made in calls.items() if made} == set(model.package.manifest.roles)
     for role, made in calls.items():
         engine = backend.open(role)
         for call in made:

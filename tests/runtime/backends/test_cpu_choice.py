@@ -94,7 +94,9 @@ def test_the_faster_one_is_taken_and_both_times_are_told(
 
 def test_one_that_is_wrong_is_not_taken(package: ModelPackage) -> None:
     tried(package, [(0.1, 0.2), (0.4, 0.0)])
-    assert chosen(package).backend == "onnxruntime-cpu"
+    choice = chosen(package)
+    assert choice.backend == "onnxruntime-cpu"
+    assert "passed over openvino-cpu in fp32, which is off by 0.2 " in choice.note
 
 
 @pytest.mark.parametrize("change", ["version", "processor", "package", "format", "damage"])

@@ -8,9 +8,12 @@ import pytest
 from runtime.backends.catalog import choose
 from runtime.backends.cpu_trials import Way
 from runtime.backends.devices import Devices
+from runtime.backends.openvino.backend import OpenVinoCpu
+from runtime.backends.protocol import Engine
 from runtime.backends.rows import CPU, row_of
 from runtime.draw import cpu_trial
 from runtime.draw.cpu_trial import UNUSABLE, relative_error, try_cpu
+from runtime.errors import BackendError
 from runtime.plan.model import Model, open_model
 from tests.places import ENGINES
 
@@ -20,7 +23,7 @@ NOWHERE = Devices((), "no GPU")
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     monkeypatch.setenv("CALOTYPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(cpu_trial, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(cpu_trial, "SECONDS", 0.0)
     return open_model(ENGINES, "demo")
 
 
@@ -60,6 +63,20 @@ def test_a_trial_is_made_once_and_decides(model: Model) -> None:
     assert "the usual picture takes" in choice.note
     try_cpu(model, "auto", NOWHERE, "fp32", told.append)
     assert len(told) == 3
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_backend_that_cannot_draw_the_package_is_passed_over(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: OpenVinoCpu, role: str) -> Engine:
+        raise BackendError(f"{role}: no such operator")
+
+    monkeypatch.setattr(OpenVinoCpu, "open", refuse)
+    try_cpu(model, "auto", NOWHERE, "fp32", lambda _: None)
+    choice = choose(model.package, "auto", NOWHERE)
+    assert choice.backend == "onnxruntime-cpu"
+    assert "passed over openvino-cpu in fp32: denoiser: no such operator" in choice.note
 
 
 def test_nothing_is_tried_for_a_backend_asked_for_by_name(model: Model) -> None:
