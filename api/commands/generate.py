@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from api.settings import Settings, read_settings, variable
 from runtime.backends.catalog import WISHES, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
+from runtime.backends.rows import CpuPrecision
 from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.infotext import infotext
@@ -35,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=WISHES,
         help=f"what draws ({variable('backend')}; default: auto, the best that can run)",
+    )
+    parser.add_argument(
+        "--cpu-precision",
+        choices=get_args(CpuPrecision),
+        help=f"of the denoiser's steps on the CPU ({variable('cpu_precision')}; default: fp32); "
+        "bf16 needs the openvino extra",
     )
     parser.add_argument(
         "--verify-files",
@@ -91,7 +99,8 @@ def _tell(sentence: str) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings that the command's flags and the environment make. Raises SettingsError."""
-    flags = {"backend": arguments.backend} if arguments.backend else {}
+    given = {"backend": arguments.backend, "cpu_precision": arguments.cpu_precision}
+    flags = {name: value for name, value in given.items() if value}
     return read_settings({**flags, **({"verify_files": "true"} if arguments.verify_files else {})})
 
 
