@@ -1,6 +1,7 @@
 """PTX's arithmetic on arrays: an element a thread.
 
-Instructions that are approximate on a GPU are exact here, but for their treatment of subnormals.
+Instructions that are approximate on a GPU are exact here, but for their treatment of subnormals,
+and for `tanh`, which is as wrong as a GPU's may be.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,6 +83,12 @@ def _inverse(a: Numbers) -> Numbers:
     return _flushed(np.float32(1) / _flushed(a))
 
 
+def _tangent(a: Numbers) -> Numbers:
+    """Off by 2^-11 of the result, which is PTX's bound, and to either side."""
+    side = np.where(a.view("u4") & np.uint32(1 << 16), np.float32(1), np.float32(-1))
+    return (np.tanh(a) * (1 + side * np.float32(2**-11))).astype("f4")
+
+
 def _rounded_to_bf16(a: Numbers) -> Numbers:
     bits = a.view("u4")
     made = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
@@ -96,7 +103,7 @@ _FLOATS: Mapping[str, tuple[Callable[..., Numbers], int]] = {
     "mov": (_same, 1), "add": (np.add, 2), "sub": (np.subtract, 2), "mul": (np.multiply, 2),
     "fma.rn": (_fused, 3), "div.rn": (np.divide, 2), "neg": (np.negative, 1), "abs": (np.abs, 1),
     "ex2.approx.ftz": (_exponential, 1), "rcp.approx.ftz": (_inverse, 1),
-    "rsqrt.approx": (lambda a: np.float32(1) / np.sqrt(a), 1),
+    "tanh.approx": (_tangent, 1), "rsqrt.approx": (lambda a: np.float32(1) / np.sqrt(a), 1),
 }  # fmt: skip
 
 _INTEGERS: Mapping[str, tuple[Callable[..., Numbers], int]] = {

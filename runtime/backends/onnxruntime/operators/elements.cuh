@@ -155,6 +155,17 @@ static __device__ float tanh_of(float x) {
     return fabsf(x) < 0.6f ? small : copysignf(large, x);
 }
 
+// The same for a number that comes out of T. One instruction for bf16: within 2^-11 of the tangent, where
+// its argument is a number that was rounded to 2^-9.
+template <typename T> static __device__ float tanh_for(float x, T) { return tanh_of(x); }
+#if __CUDA_ARCH__ >= 800
+static __device__ float tanh_for(float x, BF16) {
+    float made;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(made) : "f"(x));
+    return made;
+}
+#endif
+
 // The sum over `lanes` neighbouring threads of a warp, a power of two; each of them gets it.
 static __device__ float sum_of_lanes(float number, int lanes) {
     for (int apart = lanes / 2; apart; apart /= 2)

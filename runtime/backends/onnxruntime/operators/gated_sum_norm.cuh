@@ -64,7 +64,7 @@ template <typename T, int SIZE, int PACKS> struct Packs {
     __device__ void add(const Row<T>& row) {
         const float factor = row.branch_factor;
         with(row.branch_weight, [=](float& number, float weight) { number *= factor * weight; });
-        if (row.gate_tanh) with(row.gate, [](float& number, float gate) { number *= tanh_of(gate); });
+        if (row.gate_tanh) with(row.gate, [](float& number, float gate) { number *= tanh_for(gate, T()); });
         else with(row.gate, [](float& number, float gate) { number *= gate; });
         for (int k = 0; k < PACKS; ++k) {
             float other[SIZE];

@@ -12,6 +12,9 @@ DTYPES = ("F32", "F16", "BF16")
 STEP = {"F32": 2**-20, "F16": 2**-10, "BF16": 2**-7}
 """The relative distance of neighbours of a dtype; of fp32, what sums in another order come to."""
 
+GATE_ERROR = 1.01 * 2**-11
+"""Of the tangent of a gate in bf16, which one approximate instruction computes."""
+
 Given = Tensor | None
 
 
@@ -54,6 +57,7 @@ def check_sum_norm(
     made, total = api.run("GatedSumNorm", draw.dtype, given, settings, outputs)
     expected = reference.gated_sum_norm(numbers(given), **settings, rounded=draw.rounded)
     assert (made is not None, total is not None) == outputs
+    gate = GATE_ERROR if draw.dtype == "BF16" and settings.get("gate_tanh") else 0.0
     if total is not None:
         # A sum that lies between two numbers decides what the norm reads.
         summed = total.fp32()
@@ -61,10 +65,16 @@ def check_sum_norm(
             reference.gated_sum_norm(numbers(given), **settings, rounded=lambda _: summed)[0],
             expected[1],
         )
-        # What lies between two numbers of the dtype may be rounded to either.
-        np.testing.assert_allclose(total.fp32(), expected[1], rtol=STEP[draw.dtype], atol=1e-6)
+        # What lies between two numbers of the dtype may be rounded to either; and where the
+        # residual takes the branch away, what remains is as wrong as the gate.
+        assert given[0] is not None
+        branch = np.abs(expected[1] - given[0].fp32())
+        allowed = STEP[draw.dtype] * np.abs(expected[1]) + gate * branch + 1e-6
+        assert (np.abs(summed - expected[1]) <= allowed).all()
     if made is not None:
-        assert_close(made, expected[0], draw.dtype)
+        # Behind such a gate a sum that nobody sees may be rounded to the other of two numbers.
+        slack = 1.0 if gate and total is None else 0.125
+        assert_close(made, expected[0], draw.dtype, slack)
     return [made, total]
 
 
