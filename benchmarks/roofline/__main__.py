@@ -2,9 +2,12 @@
 
     python -m benchmarks.roofline MODEL [--size 1024] [--gpu h200|h100] [--graphs FOLDER]
                                         [--before GRAPH.onnx] [--stage NAME=GRAPH.onnx ...]
+    python -m benchmarks.roofline MODEL --against benchmarks/results/gpu_MODEL.json
 
 Graphs are compiled of published structure with no fusions, which takes minutes, and the fusions are
-applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx.
+applied in turn. FOLDER holds those graphs between runs, as ROLE.onnx. With `--against` the kernels
+of a step that `benchmarks.gpu` measured are printed and drawn beside predictions, and no graph is
+compiled: `described.py` keeps what was measured.
 """
 
 import argparse
@@ -18,9 +21,12 @@ import onnx_ir as ir
 
 from benchmarks.published_graphs import compiled_graph, published_roles
 from benchmarks.real_size import write_hollow
+from benchmarks.roofline.against import print_against, write_against
 from benchmarks.roofline.calibration import MEASURED_LAUNCHES, MEASURED_MS
-from benchmarks.roofline.chart import stacked_bars
+from benchmarks.roofline.chart import stage_bars
+from benchmarks.roofline.described import MODELS
 from benchmarks.roofline.gpus import GPUS
+from benchmarks.roofline.measured import RESULTS, measured
 from benchmarks.roofline.models import DRAWINGS
 from benchmarks.roofline.picture import STEP
 from benchmarks.roofline.report import Stages, print_tables, written
@@ -29,21 +35,24 @@ from engine_build.quiet import quiet
 from engine_build.target.onnxruntime_cuda.prelude import split_prelude
 from runtime.package.step_graph import conditioning_of
 
-RESULTS = Path(__file__).parent.parent / "results"
 NARROW = ".fp16"
 MEASURED_STEPS: Mapping[str, Mapping[str, str | float]] = {
     "sdxl": {"gpu": "h200", "ms": MEASURED_MS, "launches": MEASURED_LAUNCHES}
 }
 """Measured sums of the kernels of a step before any fusion, by model."""
 NOTE = (
-    "Predictions from graphs by a calibrated model. Nothing here was measured but the table that "
-    "the model is calibrated on (benchmarks/roofline/calibration.py)."
+    "Predictions from graphs by a calibrated model. Nothing here was measured but the rows that "
+    "the model is calibrated on (benchmarks/roofline/calibration.py); for those beside predictions "
+    "see roofline_MODEL_measured.json."
 )
 
 
 def main() -> None:
     """Predict all stages of each role, print the tables, and write the result and its chart."""
     arguments = _parser().parse_args()
+    if arguments.against:
+        _against(arguments)
+        return
     drawing, gpus = DRAWINGS[arguments.model], GPUS.values()
     extents = partial(drawing.extents, size=arguments.size)
     with tempfile.TemporaryDirectory(prefix="calotype-roofline-") as scratch:
@@ -71,6 +80,16 @@ def main() -> None:
     arguments.gpu = arguments.gpu or drawing.gpu
     print_tables(kept, arguments.gpu, drawing.steps)
     _write(arguments, kept, drawing.steps)
+
+
+def _against(arguments: argparse.Namespace) -> None:
+    if arguments.model not in MODELS:
+        raise SystemExit(f"{arguments.model}: no step of it was measured; expected {MODELS}")
+    found = measured(arguments.against)
+    path = arguments.output or RESULTS / f"roofline_{arguments.model}_measured.json"
+    print_against(found)
+    write_against(found, path)
+    print(f"\nwritten: {path}, {path.with_suffix('.svg')}")
 
 
 def unfused_graphs(name: str, folder: Path) -> dict[str, ir.Model]:
@@ -116,7 +135,7 @@ def _write(arguments: argparse.Namespace, stages: Stages, steps: int) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(written(facts, stages, steps))
     title = f"{arguments.model}, {arguments.size}x{arguments.size}, a step on {arguments.gpu}"
-    chart = stacked_bars(f"{title}: predicted ms of kernels", arguments.gpu, stages[STEP])
+    chart = stage_bars(f"{title}: predicted ms of kernels", arguments.gpu, stages[STEP])
     path.with_suffix(".svg").write_text(chart)
     print(f"\nwritten: {path}, {path.with_suffix('.svg')}")
 
@@ -143,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stage", type=_named, action="append", default=[], metavar="NAME=GRAPH.onnx",
         help="a further variant of the step's graph, in order",
     )  # fmt: skip
+    parser.add_argument("--against", type=Path, metavar="FILE", help="a result of `benchmarks.gpu`")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 

@@ -1,6 +1,6 @@
 """Stacked bars of stages' milliseconds by kind of kernel, as an SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from benchmarks.roofline.call import NECESSARY
@@ -12,16 +12,25 @@ _COLOURS = (
     "#1f1f1f", "#d7b5a6", "#5f3a73", "#0b6623",
 )  # fmt: skip
 _FONT = 'font-family="sans-serif" font-size="12"'
+Bar = tuple[str, Mapping[str, float]]
+"""A bar's name, and its milliseconds by kind."""
+
 _LEFT, _WIDTH, _BAR, _STEP, _TOP = 190, 620, 22, 30, 40
 
 
-def stacked_bars(title: str, gpu: str, stages: Sequence[Stage]) -> str:
+def stage_bars(title: str, gpu: str, stages: Sequence[Stage]) -> str:
     """One bar a stage, and the last stage's bound as a bar of its own."""
-    found = [(each.name, each.predictions[gpu].rows) for each in stages]
-    kinds = list(dict.fromkeys([*NECESSARY, *(row.kind for _, rows in found for row in rows)]))
-    colours = dict(zip(kinds, _COLOURS * (1 + len(kinds) // len(_COLOURS)), strict=False))
-    bars = [(name, {row.kind: row.ms for row in rows}) for name, rows in found]
+    bars = [
+        (each.name, {row.kind: row.ms for row in each.predictions[gpu].rows}) for each in stages
+    ]
     bars.append(("bound", {kind: bars[-1][1].get(kind, 0.0) for kind in NECESSARY}))
+    return stacked_bars(title, bars)
+
+
+def stacked_bars(title: str, bars: Sequence[Bar]) -> str:
+    """Bars of milliseconds by kind, one below the other."""
+    kinds = list(dict.fromkeys([*NECESSARY, *(kind for _, parts in bars for kind in parts)]))
+    colours = dict(zip(kinds, _COLOURS * (1 + len(kinds) // len(_COLOURS)), strict=False))
     scale = _WIDTH / max(sum(parts.values()) for _, parts in bars)
     body = [
         line
@@ -44,7 +53,7 @@ def stacked_bars(title: str, gpu: str, stages: Sequence[Stage]) -> str:
 
 
 def _bar(
-    top: int, name: str, parts: dict[str, float], colours: dict[str, str], scale: float
+    top: int, name: str, parts: Mapping[str, float], colours: dict[str, str], scale: float
 ) -> list[str]:
     lines = [f'<text x="{_LEFT - 8}" y="{top + 15}" text-anchor="end">{escape(name)}</text>']
     left = float(_LEFT)

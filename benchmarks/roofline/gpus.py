@@ -1,15 +1,22 @@
 """Figures of GPUs: from data sheets, from sources, and fitted to measured kernels.
 
-`calibration.py` has the measured table, of a guided SDXL step of 1024x1024 on an H200. Fitted
-figures make rows of that table come out, and are no prediction there. An H100 SXM has the H200's
-multiprocessors, clock and L2 cache, and a slower memory.
+`calibration.py` has the measured rows, of steps of SDXL, Z-Image and Flux Dev at 1024x1024 on an
+H200. Fitted figures make those rows come out, and are no prediction there. An H100 SXM has the
+H200's multiprocessors, clock and L2 cache, and a slower memory.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Rate = Literal["products", "convolutions", "attention", "attention of 128"]
+Rate = Literal[
+    "products",
+    "convolutions",
+    "attention",
+    "attention of 128",
+    "attention of 128, keys told",
+    "attention by tiles of 32",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,31 +25,32 @@ class Gpu:
 
     name: str
     bandwidth: float
-    """Of the device's memory: nine tenths of the data sheet's, as large copies reach."""
+    """Of the device's memory: a share of the data sheet's that kernels reach which read and write,
+    fitted; large copies reach nine tenths."""
     multiprocessors: int = 132
     l2_bytes: int = 50 * 2**20
     l2_bandwidth: float = 5.5e12
-    """Published by others for the H100; no row of the table is limited by this figure."""
+    """Published by others for the H100."""
+    latency: float = 479 / 1.755e9
+    """Of a read from the device's memory: cycles of an H100 (arXiv 2402.13499) at its clock."""
     instructions: float = 0.9 * 67e12 / 2
     """Nine tenths of the data sheet's fp32, of which a multiplication and addition count two."""
     rates: Mapping[Rate, float] = field(
         default_factory=lambda: {
-            "products": 800e12,
-            "convolutions": 615e12,
-            "attention": 370e12,
-            "attention of 128": 580e12,
+            "products": 771e12,
+            "convolutions": 608e12,
+            "attention": 363e12,
+            "attention of 128": 590e12,
+            "attention of 128, keys told": 521e12,
+            "attention by tiles of 32": 53e12,
         }
     )
-    """Of 16-bit operands (data sheet: 989e12 for dense fp16), fitted to a row each. Products with
-    their ramp: to their row, and to the 790e12 measured at 8192x8192x8192 on the same H200;
-    published for cuBLAS on an H100 SXM: 798e12 there, and 741e12 at 6144
-    (github.com/pranjalssh/fast.cu). The attention of the table has heads of 64 elements. Heads of
-    128 were never measured here: cuDNN's published figures on an H100 are 595e12 to 617e12 for
-    2,048 to 16,384 tokens (FlashAttention-3, arXiv 2407.08608, figure 5; heads of 64: 395e12 to
-    413e12), and 582e12 on another (github.com/meta-pytorch/tritonbench, issue 141)."""
-    ramp: float = 2.0e-6
+    """Of 16-bit operands (data sheet: 989e12 for dense fp16). By `calibration.py`, but for
+    attention by tiles, which is what remains of a decoder's 40 ms: never timed alone. An attention
+    that is told its numbers of keys asks of each tile which keys are hidden."""
+    ramp: float = 1.3e-6
     """Of a product by cuBLAS: the first loads and the last stores, which no tile's arithmetic
-    hides; a tile's stores alone take 1.6e-6 at a multiprocessor's share of the L2 cache."""
+    hides."""
     fastest: float = 989e12
     """Of any 16-bit product, by the data sheet; less where the power is at its limit."""
     fixed: float = 1.1e-6
@@ -52,15 +60,26 @@ class Gpu:
     do; fitted to the rows of Cast, Mul and Add."""
     index: float = 0.43e-12
     """Of an element's place by divisions; fitted to the rows of the products' biases and Split."""
+    unhidden: float = 0.63
+    """Share of what a block computes between its reads and its writes that is not hidden behind
+    other blocks' bytes, or the reverse; fitted."""
     gap: float = 1.29e-6
     """Between two launches of a session: 3.7 ms between 2,870 launches, measured."""
-    gap_in_graph: float = 0.8e-6
-    """Between two launches of a CUDA graph: an assumption, not measured."""
+    gap_in_graph: float = 0.65e-6
+    """Between two launches of a CUDA graph, fitted together with `sustained` to three measured
+    steps by the clock (`calibration.py`)."""
+    sustained: float = 0.041
+    """Share that products, attention and convolutions take longer in the steps of whole pictures
+    than in the four profiled ones: a calibrated constant. A lower clock at full power is the
+    likely reason; no counter has shown the clock."""
 
+
+_REACHED = 0.834
+"""Share of the data sheet's bandwidth, measured on the H200 alone."""
 
 _GPUS = (
-    Gpu("h200", bandwidth=0.9 * 4.8e12),
-    Gpu("h100", bandwidth=0.9 * 3.35e12),
+    Gpu("h200", bandwidth=_REACHED * 4.8e12),
+    Gpu("h100", bandwidth=_REACHED * 3.35e12),
 )
 
 GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _GPUS}

@@ -7,7 +7,7 @@ vectors, one element at a time, or at a place that divisions find.
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.roofline.call import CAST, GELU, OTHER, SPLIT, Cost, NodeCall
+from benchmarks.roofline.call import CAST, GELU, OTHER, Cost, NodeCall
 from benchmarks.roofline.elementwise_kernels import (
     FEW,
     NORMAL_DISTRIBUTION,
@@ -19,8 +19,10 @@ from benchmarks.roofline.elementwise_kernels import (
     gelu,
     placed,
     reduction,
+    resized,
     rotary_embedding,
     softmax,
+    split,
     unary,
 )
 from benchmarks.roofline.norm_kernels import group_norm, layer_norm, skip_group_norm, skip_norm
@@ -31,9 +33,9 @@ from runtime.errors import BuildError
 Rule = Callable[[NodeCall], Cost]
 
 
-def cost_of(call: NodeCall) -> Cost:
-    """Launches of a node. Raises BuildError for an operator that the table lacks."""
-    rule = KERNELS.get(call.operator)
+def cost_of(call: NodeCall, rules: Mapping[str, Rule]) -> Cost:
+    """Launches of a node. Raises BuildError for an operator that the rules lack."""
+    rule = rules.get(call.operator)
     if rule is None:
         raise BuildError(
             f"{call.operator} ({call.node.name}): its kernels are unknown; "
@@ -51,7 +53,7 @@ _FUNCTIONS = ("Cos", "Elu", "Erf", "Exp", "Log", "Pow", "Sigmoid", "Sin", "Softp
 
 _PLACED = (
     "ConstantOfShape", "CumSum", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Range",
-    "Concat", "Resize", "ScatterElements", "ScatterND", "Slice", "Tile",
+    "Concat", "ScatterElements", "ScatterND", "Slice", "Tile",
     "Transpose", "Trilu", "Where",
 )  # fmt: skip
 
@@ -85,8 +87,9 @@ KERNELS: Mapping[str, Rule] = {
     "RotaryEmbedding": rotary_embedding,
     "RotatedHeads": rotated_heads,
     "SkipGroupNorm": skip_group_norm,
+    "Resize": resized,
     "Softmax": softmax,
-    "Split": placed(SPLIT),
+    "Split": split,
 }
 """Rules of the operators that are known, by name: those of our graphs, and further ones that the
 provider has a kernel for. Operators of ONNX, of ONNX Runtime and of our own have no name in

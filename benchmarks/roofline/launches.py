@@ -28,17 +28,17 @@ class Launch:
     """One launch, or a fraction of one where only some nodes of a kind have it.
 
     A kernel takes a fixed time and then what takes longest: its product, its attention, its bytes,
-    or its threads' own work, which is the sum of accesses, indices and instructions.
+    the reads that its threads wait for one after another, or its threads' own work, which is the
+    sum of accesses, indices and instructions.
     """
 
     kind: str
     launches: float = 1
     product: Product | None = None
     rate: Rate = "products"
+    """Of the product or the attention."""
     attention: float = 0
     """Operations of a fused attention."""
-    wide_heads: bool = False
-    """True for an attention with heads of 128 elements."""
     bytes: int = 0
     """Bytes read and written, of operands that are not small vectors."""
     accesses: int = 0
@@ -47,6 +47,11 @@ class Launch:
     """Elements whose place is computed by divisions."""
     instructions: int = 0
     """Instructions of arithmetic, beside loads and stores."""
+    in_phases: bool = False
+    """True where a block reads, computes between barriers, and then writes: few blocks fit beside
+    each other, and what one computes is hidden in part alone behind what others move."""
+    waits: float = 0
+    """Reads of a thread that each wait for the one before."""
     extra: float = 0.0
     """Seconds that no quantity above explains, measured on kernels of this kind."""
 
@@ -62,9 +67,12 @@ def seconds(launch: Launch, gpu: Gpu) -> float:
     whole = gpu.fixed + max(
         moved,
         threads,
-        launch.attention / gpu.rates["attention of 128" if launch.wide_heads else "attention"],
+        launch.waits * gpu.latency,
+        launch.attention / gpu.rates[launch.rate],
         _of_product(launch.product, launch.rate, gpu) if launch.product is not None else 0.0,
     )
+    if launch.in_phases:
+        whole += gpu.unhidden * min(moved, threads)
     return launch.launches * (whole + launch.extra)
 
 

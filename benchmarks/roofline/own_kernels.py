@@ -1,8 +1,11 @@
-"""Kernels of the operators of our own: by vectors of 16 bytes, and limited by their bytes.
+"""Kernels of the operators of our own: by vectors of 16 bytes, each large input read once and each
+output written once.
 
-Each holds what it computes with in registers, reads every large input once and writes every output
-once. None was ever measured: at worst each moves one element at a time, and norms as the measured
-layer norm does, which reads its inputs twice and divides for a running mean.
+Instructions for an element are those that the PTX for bf16 executes, moves between registers left
+out (`tests/benchmarks/roofline/test_own_counts.py` runs it). A row's sums and a head's are known
+behind a barrier alone, so a block reads, computes and writes in phases. At worst each kernel moves
+one element at a time, and norms are as the measured layer norm, which reads its inputs twice and
+divides for a running mean.
 """
 
 from benchmarks.roofline.call import (
@@ -13,7 +16,6 @@ from benchmarks.roofline.call import (
     NodeCall,
 )
 from benchmarks.roofline.elementwise_kernels import (
-    ERROR_FUNCTION,
     FEW,
     NORMAL_DISTRIBUTION,
     SIGMOID,
@@ -22,37 +24,60 @@ from benchmarks.roofline.elementwise_kernels import (
 from benchmarks.roofline.launches import Launch
 from benchmarks.roofline.norm_kernels import RUNNING_MEAN
 
-# Instructions for an element, counted in the formula: conversions from and to 16 bits, the
-# additions and multiplications of a sum with bias and gate, of a norm's two sums, and of its scale
-# and shift.
-_SUM, _NORM, _ROTATION = 6, 10, 6
+# Of a vector that many rows read: its load, its unpacking, and the addition or multiplication.
+_VECTOR = 2.4
+
+# A gated sum's residual and what it writes, its branch, the norm of that branch and its own norm.
+_SUM, _BRANCH, _BRANCH_NORM, _NORM = 5.1, 4.0, 3.3, 6.7
+TANGENT = 1
+"""Of a gate, by one instruction in bf16; the step of Z-Image that was measured took 18."""
+MEASURED_TANGENT = 18
+
+# A head's elements, and what its norm and its rotation add.
+_HEAD, _HEAD_NORM, _ROTATION = 5.9, 5.8, 3.1
+
+_SPECIAL = 8
+"""Instructions in whose time a multiprocessor does one of its exponentials or inverses."""
 
 _ACTIVATIONS = {
-    "silu": (SIGMOID, SIGMOID),
-    "gelu": (ERROR_FUNCTION, NORMAL_DISTRIBUTION),
-    "gelu_tanh": (TANH_GELU, TANH_GELU),
+    "silu": (2 * _SPECIAL, SIGMOID + FEW),
+    "gelu": (31, NORMAL_DISTRIBUTION + FEW),
+    "gelu_tanh": (2 * _SPECIAL, TANH_GELU + FEW),
 }
-"""Instructions of each activation, and at worst."""
+"""Instructions with each activation, and at worst."""
+
+# Of the kernels that move one element at a time.
+_SINGLE_SUM, _SINGLE_ROTATION = 6, 6
+
+_VECTORS_OF_A_SUM = (2, 3, 4, 5, 6, 7)
 
 
-def gated_sum_norm(call: NodeCall) -> Cost:
+def gated_sum_norm(call: NodeCall, tangent: float = TANGENT) -> Cost:
     """A residual with its gated branch, and the norm of the sum, with scale and shift."""
     elements = call.given(0).elements
     normed = call.outputs[0] is not None
-    branched = _has(call, 1)
-    norms = normed + _has(call, 3)
+    branched, branch_normed = _has(call, 1), _has(call, 3)
     moved = 1 + branched + sum(each is not None for each in call.outputs)
-    twice = (1 + branched) * normed + _has(call, 3)
+    twice = (1 + branched) * normed + branch_normed
+    each = (
+        _SUM
+        + _BRANCH * branched
+        + _BRANCH_NORM * branch_normed
+        + _NORM * normed
+        + _VECTOR * sum(_has(call, index) for index in _VECTORS_OF_A_SUM)
+        + tangent * bool(call.node.attributes.get_int("gate_tanh", 0))
+    )
     vectors = Launch(
         GATED_SUM_NORM,
         bytes=call.bytes,
-        instructions=(_SUM + _NORM * norms) * elements,
+        instructions=round(each * elements),
+        in_phases=True,
     )
     single = Launch(
         GATED_SUM_NORM,
         bytes=call.bytes,
         accesses=(moved + twice) * elements,
-        instructions=(_SUM + RUNNING_MEAN * norms) * elements,
+        instructions=(_SINGLE_SUM + RUNNING_MEAN * (normed + branch_normed)) * elements,
     )
     return Cost((vectors,), (single,))
 
@@ -61,16 +86,18 @@ def rotated_heads(call: NodeCall) -> Cost:
     """Heads of one or two streams, normed and rotated; a row of the tables serves all heads."""
     elements = call.result.elements
     norms, rotated = _has(call, 2) or _has(call, 5), _has(call, 6)
+    each = _HEAD + _VECTOR * _has(call, 1) + _HEAD_NORM * norms + _ROTATION * rotated
     vectors = Launch(
         ROTATED_HEADS,
         bytes=call.bytes,
-        instructions=(FEW + _NORM * norms + _ROTATION * rotated) * elements,
+        instructions=round(each * elements),
+        in_phases=True,
     )
     single = Launch(
         ROTATED_HEADS,
         bytes=call.bytes,
         accesses=(2 + norms + 3 * rotated) * elements,
-        instructions=(FEW + RUNNING_MEAN * norms + _ROTATION * rotated) * elements,
+        instructions=(FEW + RUNNING_MEAN * norms + _SINGLE_ROTATION * rotated) * elements,
     )
     return Cost((vectors,), (single,))
 
@@ -84,13 +111,16 @@ def gated_activation(call: NodeCall) -> Cost:
     activation = call.node.attributes.get_string("activation", "silu")
     assert activation is not None
     few, many = _ACTIVATIONS[activation]
-    vectors = Launch(GATED_ACTIVATION, bytes=call.bytes, instructions=(few + FEW) * gated)
+    each = few + _VECTOR * (valued + _has(call, 1))
+    vectors = Launch(
+        GATED_ACTIVATION, bytes=call.bytes, instructions=round(each * gated) + FEW * before
+    )
     single = Launch(
         GATED_ACTIVATION,
         bytes=call.bytes,
         accesses=(2 + valued) * gated + 2 * before,
         indices=result,
-        instructions=(many + FEW) * gated,
+        instructions=many * gated,
     )
     return Cost((vectors,), (single,))
 

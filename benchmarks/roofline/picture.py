@@ -11,8 +11,9 @@ ASSUMED = (
     "steps one after another; all prompts in one call of each text encoder, and the step's "
     "preludes beside them; the VAE once; previews, if any, at every step, on the same GPU at "
     "the size that they are shown, their kernels added to those of the steps; gaps between kernels "
-    "as of CUDA graphs (assumed) or of a session (measured); no copies to the host, no sampling or "
-    "encoding there."
+    "as of CUDA graphs, and the share that products take longer at full power (both fitted to "
+    "measured steps), or gaps as of a session (measured); no tokenizing, no copies to the host, no "
+    "sampling or encoding there."
 )
 
 
@@ -40,7 +41,8 @@ def picture(
     def ms(role: str) -> float:
         found = roles[role]
         gap = found.gap_in_graph_ms if graphs else found.gap_ms
-        return gap + (found.worst_ms if worst else found.ms)
+        slower = found.sustained * found.bound_ms
+        return gap + slower + (found.worst_ms if worst else found.ms)
 
     texts = [role for role in roles if role not in {STEP, _DECODER, _PREVIEW}]
     return Picture(

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from benchmarks.roofline.call import NECESSARY, Cost, NodeCall
 from benchmarks.roofline.gpus import Gpu
-from benchmarks.roofline.kernels import cost_of
+from benchmarks.roofline.kernels import KERNELS, Rule, cost_of
 from benchmarks.roofline.launches import Launch, seconds
 from benchmarks.roofline.session import FREE, Running, running_nodes
 from benchmarks.roofline.shapes import known_values
@@ -38,6 +38,8 @@ class Prediction:
     """Between kernels, launched one by one."""
     gap_in_graph_ms: float
     """Between kernels of a CUDA graph."""
+    sustained: float = 0.0
+    """Share that necessary kernels take longer in the steps of whole pictures."""
 
     @property
     def ms(self) -> float:
@@ -60,8 +62,15 @@ class Prediction:
         """Products, attention and convolutions alone, as fast as they were measured."""
         return sum(row.ms for row in self.rows if row.kind in NECESSARY)
 
+    @property
+    def clock_ms(self) -> float:
+        """A call of a CUDA graph by the clock, among others of its kind."""
+        return self.ms + self.gap_in_graph_ms + self.sustained * self.bound_ms
 
-def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
+
+def costs(
+    model: ir.Model, inputs: Mapping[str, Shape], rules: Mapping[str, Rule] = KERNELS
+) -> list[Cost]:
     """Launches of every node that runs, at these shapes of the graph's inputs.
 
     Raises BuildError for an operator whose shapes or kernels are unknown.
@@ -70,7 +79,8 @@ def costs(model: ir.Model, inputs: Mapping[str, Shape]) -> list[Cost]:
     running = running_nodes(model, known)
     read = {value for each in running for value in each.inputs if value is not None}
     read.update(model.graph.outputs)
-    return [cost_of(_call(each, known, read)) for each in running if each.operator not in FREE]
+    calls = (_call(each, known, read) for each in running if each.operator not in FREE)
+    return [cost_of(call, rules) for call in calls]
 
 
 def predicted(found: Iterable[Cost], gpu: Gpu) -> Prediction:
@@ -93,6 +103,7 @@ def predicted(found: Iterable[Cost], gpu: Gpu) -> Prediction:
         rows=tuple(sorted(rows, key=lambda row: -row.ms)),
         gap_ms=1e3 * launches * gpu.gap,
         gap_in_graph_ms=1e3 * launches * gpu.gap_in_graph,
+        sustained=gpu.sustained,
     )
 
 

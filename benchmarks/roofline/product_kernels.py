@@ -13,31 +13,41 @@ from benchmarks.roofline.call import (
     Cost,
     NodeCall,
 )
+from benchmarks.roofline.gpus import Rate
 from benchmarks.roofline.launches import Launch, Product
 
 # Fitted to the row of the convolutions' biases: cuDNN's addition of a broadcast tensor.
 _CUDNN_ADDITION = 2.32e-12
 
-# Of 743 products, 226 have a Memset before them that no source explains; taken as a share of each.
-_MEMSETS_OF_A_PRODUCT = 226 / 743
+# Products whose tiles' blocks cooperate, which are the large ones, have a Memset before them, and a
+# share of the others; counted in the measured steps.
+_LARGE, _MEMSETS_OF_THE_SMALL = 20e9, 0.19
 
 _FUSED_HEAD = 256
-"""The widest head that a fused attention takes."""
+"""The widest head that cuDNN's attention takes."""
 
 _WIDE_HEAD = 128
 """The head that cuDNN is fastest with."""
+
+_TILED_HEAD = 1024
+"""The widest head that ONNX Runtime's own attention takes, CUTLASS' of Ampere, in tiles of 32
+queries (`contrib_ops/cuda/bert/cutlass_fmha`): the decoders' heads of 512, in 16 bits and in fp32,
+as the provider's own host code launches it in a rehearsal."""
 
 _BIASED = 486.9 / 430.9
 """Share of time with a bias on the scores, as of cuDNN on an H100: TFLOP/s without and with one
 (github.com/pytorch/pytorch, issue 138493)."""
 
-_BIAS = 5
-"""Index of the input that is added to the scores."""
+_LENGTHS, _BIAS = 4, 5
+"""Indices of the inputs that are the numbers of keys, and what is added to the scores."""
 
 
 def product(call: NodeCall) -> Cost:
     """A product by cuBLAS, and the Memset before some products."""
-    return Cost((_multiplied(call), Launch(MEMSET, launches=_MEMSETS_OF_A_PRODUCT)))
+    multiplied = _multiplied(call)
+    assert multiplied.product is not None
+    large = multiplied.product.flops >= _LARGE
+    return Cost((multiplied, Launch(MEMSET, launches=1 if large else _MEMSETS_OF_THE_SMALL)))
 
 
 def _multiplied(call: NodeCall) -> Launch:
@@ -93,22 +103,22 @@ def convolution(call: NodeCall) -> Cost:
 
 
 def attention(call: NodeCall) -> Cost:
-    """cuDNN's fused attention of queries `[B, S, C]` with `L` keys. Biases of queries, keys and
-    values are added by a kernel each before; packed ones are copied apart. Heads that are too wide,
-    and fp32, are computed by products and a softmax."""
+    """cuDNN's fused attention of queries `[B, S, C]` with `L` keys; ONNX Runtime's own for wide
+    heads and fp32. Biases of queries, keys and values are added by a kernel each before; packed
+    ones are copied apart. Heads that are wider still are computed by products and a softmax."""
     query, result = call.given(0), call.result
     heads = call.node.attributes.get_int("num_heads", 1) or 1
     rows, width = query.shape[1], result.shape[2]
     key = call.inputs[1] if len(call.inputs) > 1 else None
     columns = rows if key is None else key.shape[-2 if len(key.shape) == 4 else 1]
-    if query.size > 2 or width // heads > _FUSED_HEAD:
+    if width // heads > _TILED_HEAD:
         return _unfused(call, heads, rows, columns)
     flops = 4 * result.shape[0] * rows * columns * width
     biased_scores = len(call.inputs) > _BIAS and call.inputs[_BIAS] is not None
     fused = Launch(
         ATTENTION,
-        attention=flops * _BIASED if biased_scores else flops,
-        wide_heads=width // heads == _WIDE_HEAD,
+        attention=flops * (_BIASED if biased_scores else 1) * query.size / 2,
+        rate=_attention_rate(call, width // heads),
         bytes=call.bytes,
     )
     if len(call.inputs) > 3 and call.inputs[3] is not None:
@@ -122,6 +132,15 @@ def attention(call: NodeCall) -> Cost:
         OTHER, bytes=2 * query.bytes, accesses=2 * query.elements, indices=query.elements
     )
     return Cost((apart, fused))
+
+
+def _attention_rate(call: NodeCall, head: int) -> Rate:
+    if head > _FUSED_HEAD or call.given(0).size > 2:
+        return "attention by tiles of 32"
+    if head != _WIDE_HEAD:
+        return "attention"
+    told = len(call.inputs) > _LENGTHS and call.inputs[_LENGTHS] is not None
+    return "attention of 128, keys told" if told else "attention of 128"
 
 
 def _unfused(call: NodeCall, heads: int, rows: int, columns: int) -> Cost:

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.roofline.gpus import GPUS
 from benchmarks.roofline.picture import ASSUMED, STEP, Picture, picture
 from benchmarks.roofline.prediction import Prediction, Row
+from benchmarks.roofline.rests_on import BY_KIND, RESTS_ON
 from benchmarks.roofline.stages import BEFORE, Stage
 
 Stages = Mapping[str, Sequence[Stage]]
@@ -20,6 +21,7 @@ def print_tables(stages: Stages, gpu: str, steps: int) -> None:
     """Print stages of each role, kinds of a step before and after, and a picture of all steps."""
     for role, found in stages.items():
         _print_stages(f"{role} on {gpu}", found, gpu)
+    print(f"\nfigures, {gpu}: {RESTS_ON}")
     _print_rows(stages[STEP][0].predictions[gpu], stages[STEP][-1].predictions[gpu])
     _print_pictures(_pictures(stages, gpu, steps))
 
@@ -75,7 +77,10 @@ def _print_pictures(pictures: Mapping[str, Picture]) -> None:
 def written(facts: Mapping[str, Any], stages: Stages, steps: int) -> str:
     """JSON of facts and of the predictions for all GPUs, each innermost object in its own line."""
     gpus = {name: _on(name, stages, steps) for name in GPUS}
-    result = {**facts, "steps": steps, "assumed": ASSUMED, "gpus": gpus}
+    result = {
+        **facts, "steps": steps, "assumed": ASSUMED, "rests_on": RESTS_ON, "by_kind": BY_KIND,
+        "gpus": gpus,
+    }  # fmt: skip
     text = json.dumps(_rounded(result), indent=1)
     return re.sub(r"{[^{}\[]*}", lambda found: " ".join(found[0].split()), text) + "\n"
 

@@ -78,13 +78,13 @@ def test_an_attention_counts_two_products_over_all_pairs() -> None:
     assert launch.attention == 4 * 2 * 10 * 7 * 80
 
 
-@pytest.mark.parametrize(("heads", "wide"), [(2, True), (4, False)])
-def test_a_bias_on_the_scores_costs_time_and_heads_of_128_take_less(heads: int, wide: bool) -> None:
+@pytest.mark.parametrize(("heads", "rate"), [(2, "attention of 128"), (4, "attention")])
+def test_a_bias_on_the_scores_costs_time_and_heads_of_128_take_less(heads: int, rate: str) -> None:
     text = """g (bfloat16[B, 10, 256] q, bfloat16[B, 7, 256] k, bfloat16[B, 1, 10, 7] m) => (y)
         {{ y = com.microsoft.MultiHeadAttention <num_heads = {heads}> (q, k, k{bias}) }}"""
     (plain,) = launches(text.format(heads=heads, bias=""), B=2)
     (biased,) = launches(text.format(heads=heads, bias=', "", "", m'), B=2)
-    assert plain.wide_heads == biased.wide_heads == wide
+    assert plain.rate == biased.rate == rate
     assert biased.attention > plain.attention
     assert biased.bytes == plain.bytes + 2 * (2 * 10 * 7)
 
@@ -99,16 +99,58 @@ def test_packed_queries_keys_and_values_are_copied_apart() -> None:
     assert attention.attention == 4 * 2 * 10 * 10 * 80
 
 
-def test_attention_in_fp32_writes_its_scores() -> None:
+def test_an_attention_that_is_told_its_numbers_of_keys_asks_for_them() -> None:
+    (launch,) = launches(
+        """g (bfloat16[B, 10, 256] q, bfloat16[B, 7, 256] k, int32[B] n) => (y)
+        { y = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, k, "", n) }""",
+        B=2,
+    )
+    assert launch.rate == "attention of 128, keys told"
+
+
+@pytest.mark.parametrize(("dtype", "width", "times"), [("float", 80, 2), ("float16", 1024, 1)])
+def test_wide_heads_and_fp32_are_attended_by_small_tiles(
+    dtype: str, width: int, times: int
+) -> None:
+    (launch,) = launches(
+        f"g ({dtype}[B, 10, {width}] q, {dtype}[B, 7, {width}] k) => (y)"
+        "{ y = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, k) }",
+        B=2,
+    )
+    assert launch.rate == "attention by tiles of 32"
+    assert launch.attention == times * 4 * 2 * 10 * 7 * width
+
+
+def test_attention_beyond_every_kernel_writes_its_scores() -> None:
     kinds = [
         (each.kind, each.launches)
         for each in launches(
-            "g (float[B, 10, 80] q, float[B, 7, 80] k, float[B, 7, 80] v) => (y)"
-            "{ y = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, v) }",
+            "g (float[B, 10, 2080] q, float[B, 7, 2080] k, float[B, 7, 2080] v) => (y)"
+            "{ y = com.microsoft.MultiHeadAttention <num_heads = 1> (q, k, v) }",
             B=2,
         )
     ]
     assert kinds == [("other", 4), ("attention", 1), ("other", 1), ("attention", 1)]
+
+
+def test_a_split_into_unequal_parts_copies_tables_and_searches() -> None:
+    text = """g (float16[B, 6, 4] x) => (y, z) <int64[2] n = {{{sizes}}}>
+        {{ y, z = Split <axis = 1> (x, n) }}"""
+    (equal,) = launches(text.format(sizes="3, 3"), B=2)
+    searched, copied = launches(text.format(sizes="2, 4"), B=2)
+    assert (copied.kind, copied.launches) == ("copy", 8)
+    assert searched.instructions > equal.instructions == 0
+
+
+@pytest.mark.parametrize(("skip", "first"), [(False, 2048 / 16), (True, 2048)])
+def test_a_group_norm_of_a_large_picture_waits_at_every_pixel_of_a_block(
+    skip: bool, first: float
+) -> None:
+    name, more = ("SkipGroupNorm", ", x") if skip else ("GroupNorm", "")
+    text = f"""g (float16[1, 1024, 1024, 32] x, float[32] w) => (y) {{ y = com.microsoft.{name}
+        <groups = 8, activation = 1, channels_last = 1> (x, w, w{more}) }}"""
+    _, summed, scaled = found(text)[0].launches
+    assert (summed.waits, scaled.waits) == (first, 2048)
 
 
 def test_a_group_norm_zeroes_sums_and_scales() -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import onnx_ir as ir
 import pytest
 
-from benchmarks.roofline.chart import stacked_bars
+from benchmarks.roofline.chart import stage_bars
 from benchmarks.roofline.gpus import GPUS
 from benchmarks.roofline.picture import picture
 from benchmarks.roofline.prediction import Prediction, Row
@@ -59,7 +59,7 @@ def test_stages_that_change_nothing_are_left_out(stages: list[Stage]) -> None:
 
 
 def test_the_chart_has_a_bar_for_each_stage_and_the_bound(stages: list[Stage]) -> None:
-    root = ET.fromstring(stacked_bars("a < b", "h200", stages))
+    root = ET.fromstring(stage_bars("a < b", "h200", stages))
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[0] == "a < b"
     assert {stage.name for stage in stages} | {"bound"} <= set(texts)
