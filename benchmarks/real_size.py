@@ -1,11 +1,11 @@
 """Writes a model of published size, with distinct random weights or none, as a diffusers folder.
 
-The files around the networks (tokenizers, scheduler, model_index.json) come from the tests' tiny
-model of the family; each network's config.json and weights are then replaced, and a tokenizer that
-reads texts of another length than the published one is told that length. No network is ever in
-memory: random bits are written piece by piece (`benchmarks.random_weights`). Where the numbers do
-not matter, sparse files are written instead: they have every tensor's name, dtype and shape, and
-take no room on disk.
+The files around the networks (tokenizers, scheduler, model_index.json) come from the tiny model of
+the family (`benchmarks.tiny`); each network's config.json and weights are then replaced, and a
+tokenizer that reads texts of another length than the published one is told that length. No network
+is ever in memory: random bits are written piece by piece (`benchmarks.random_weights`). Where the
+numbers do not matter, sparse files are written instead: they have every tensor's name, dtype and
+shape, and take no room on disk.
 """
 
 import json
@@ -28,7 +28,7 @@ from benchmarks.random_weights import (
     weights_of,
     write_header,
 )
-from tests.tiny import flow_models, models, zimage_models
+from benchmarks.tiny import flow_models, models, zimage_models
 
 SHARD_BYTES = 4 * 10**9
 

@@ -8,22 +8,22 @@ from typing import Protocol
 import pytest
 import torch
 
-from engine_build.package.export.role import Choices
-from runtime.package.adaptable import adaptable_graphs
-from runtime.package.manifest import load_package
-from runtime.package.shelf import LoraShelf
-from tests.places import ENGINES
-from tests.tiny.flow_models import (
+from benchmarks.tiny.flow_models import (
     chroma_pipeline,
     flux_dev_pipeline,
     flux_schnell_pipeline,
     save_flow_source,
 )
+from benchmarks.tiny.models import SourceOptions, save_source
+from benchmarks.tiny.zimage_models import zimage_pipeline
+from engine_build.package.export.role import Choices
+from runtime.package.adaptable import adaptable_graphs
+from runtime.package.manifest import load_package
+from runtime.package.shelf import LoraShelf
+from tests.places import ENGINES
 from tests.tiny.kept_packages import KeptPackages
 from tests.tiny.kept_traces import KeptTraces
 from tests.tiny.lora_packs import demo_with_loras
-from tests.tiny.models import SourceOptions, save_source
-from tests.tiny.zimage_models import zimage_pipeline
 
 pytest_plugins = ("tests.inputs",)
 

@@ -41,6 +41,26 @@ def test_serving_loads_nothing_of_the_build_stage() -> None:
     assert not loaded & BUILD_ONLY
 
 
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports, and what it imports from them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_benchmarks_import_nothing_of_the_tests() -> None:
+    found = {
+        str(path.relative_to(ROOT)): names
+        for path in modules("benchmarks")
+        if (names := {name for name in imports_of(path) if name.partition(".")[0] == "tests"})
+    }
+    assert found == {}
+
+
 def test_families_do_not_know_each_other() -> None:
     names = {family.name for family in FAMILIES}
     for folder in (ROOT / "runtime/plan/families", ROOT / "engine_build/package/export"):

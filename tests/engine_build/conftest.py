@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from benchmarks.tiny.models import SourceOptions, sdxl_pipeline
 from tests.conftest import PackageBuilder
 from tests.engine_build.fetch.server import Server
-from tests.tiny.models import SourceOptions, sdxl_pipeline
 
 
 @pytest.fixture

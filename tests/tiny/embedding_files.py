@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.tiny.models import TEXT_WIDTHS
 from engine_build.embedding.packs import add_embedding
 from runtime.package.inversion import Inversion, table_of
 from runtime.package.manifest import ModelPackage
-from tests.tiny.models import TEXT_WIDTHS
 
 SPREAD = 0.6
 """The deviation of vectors that show in a picture of a tiny model."""

@@ -56,9 +56,9 @@ def _build_tiny(folder: Path, name: str) -> None:
 
 
 def _savers() -> dict[str, Callable[[Path], Path]]:
-    from tests.tiny import flow_models as flow
-    from tests.tiny.models import save_source
-    from tests.tiny.zimage_models import zimage_pipeline
+    from benchmarks.tiny import flow_models as flow
+    from benchmarks.tiny.models import save_source
+    from benchmarks.tiny.zimage_models import zimage_pipeline
 
     return {
         "tiny": save_source,

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.tiny.models import SourceOptions, save_source
 from engine_build.checkpoint.sources import open_folder
 from engine_build.package.build import BuildRequest, build_package
 from engine_build.package.export.families import exporter_for
 from engine_build.package.export.role import Choices
 from runtime.errors import SourceError
-from tests.tiny.models import SourceOptions, save_source
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

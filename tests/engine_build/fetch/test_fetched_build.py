@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from diffusers import StableDiffusionXLPipeline
 
+from benchmarks.tiny.models import preview_decoder
 from engine_build.cli import run
 from runtime.package.manifest import NetworkPreview, load_package
 from runtime.package.shelf import LoraShelf
@@ -13,7 +14,6 @@ from tests.engine_build.fetch.civitai import VERSION, Published
 from tests.engine_build.fetch.hub import COMMIT, files_of, publish
 from tests.engine_build.fetch.server import Server
 from tests.tiny.lora_files import LoraWriter
-from tests.tiny.models import preview_decoder
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 PRESET = f"""

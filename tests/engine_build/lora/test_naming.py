@@ -13,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.real_size import MODELS
+from benchmarks.tiny.models import unet
 from engine_build.checkpoint.single_file.stability import diffusers_module, stability_modules
 from engine_build.lora.naming import (
     LeftOver,
@@ -28,7 +29,6 @@ from tests.hostile import odd_text
 from tests.inputs import Inputs
 from tests.places import ENGINES
 from tests.tiny.manifests import MANIFEST
-from tests.tiny.models import unet
 
 UNET = ("lora_unet_", "unet.", "lycoris_", "diffusion_model.", "model.diffusion_model.", "")
 ENCODERS = {

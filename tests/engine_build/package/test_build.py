@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 import engine_build.package.placing
 import engine_build.package.roles
+from benchmarks.tiny.models import SourceOptions, save_source
 from engine_build.checkpoint.copies import copy_tensors
 from engine_build.checkpoint.weights import StoredTensor
 from engine_build.package.build import BuildRequest, build_package
@@ -32,7 +33,6 @@ from runtime.package.manifest import (
     load_package,
     package_directories,
 )
-from tests.tiny.models import SourceOptions, save_source
 
 FILES = [
     "denoiser.onnx",

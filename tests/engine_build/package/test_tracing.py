@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.tiny.models import SourceOptions, save_source
 from engine_build.checkpoint.weights import match_parameters
 from engine_build.package.tracing import parameter_shapes, trace
 from engine_build.package.verify import check_graph, output_error, run_graph
 from engine_build.quiet import quiet
 from runtime.package.manifest import Manifest, load_package
 from tests.engine_build.package.roles import export, role_of
-from tests.tiny.models import SourceOptions, save_source
 
 DTYPES = {
     torch.float16: ("F16", onnx.TensorProto.FLOAT16),

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.tiny.models import SourceOptions, save_source, sdxl_pipeline
 from engine_build.checkpoint.single_file.family import DENOISER_PREFIXES
 from engine_build.checkpoint.single_file.open import networks_in_file, open_source
 from engine_build.checkpoint.sources import DiffusersFolder
 from engine_build.package.state import read_tensor
 from runtime.errors import SourceError
 from tests.engine_build.checkpoint.single_file import sgm
-from tests.tiny.models import SourceOptions, save_source, sdxl_pipeline
 
 SHALLOW = SourceOptions(shallow=True, preview_decoder=False)
 UNET = "model.diffusion_model."

@@ -12,13 +12,13 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import save_file
 
+from benchmarks.tiny.models import SourceOptions, sdxl_pipeline
 from engine_build.checkpoint.single_file.family import SingleFileHeader
 from engine_build.checkpoint.single_file.sdxl import SDXL, scheduler
 from engine_build.checkpoint.weights import read_header
 from engine_build.package.state import read_tensor
 from runtime.errors import SourceError
 from tests.engine_build.checkpoint.single_file import sgm
-from tests.tiny.models import SourceOptions, sdxl_pipeline
 
 PREFIX = {
     "text_encoder": "conditioner.embedders.0.transformer.",

@@ -7,6 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
 from safetensors.torch import save_file
 
+from benchmarks.tiny.zimage_models import transformer
 from engine_build.checkpoint.single_file.family import DENOISER_PREFIXES, SingleFileHeader
 from engine_build.checkpoint.single_file.open import networks_in_file
 from engine_build.checkpoint.single_file.recognise import recognise
@@ -14,7 +15,6 @@ from engine_build.checkpoint.single_file.zimage import ZIMAGE
 from engine_build.checkpoint.weights import read_header
 from engine_build.package.state import read_tensor
 from tests.engine_build.checkpoint.single_file import zimage
-from tests.tiny.zimage_models import transformer
 
 
 @pytest.mark.parametrize("prefix", DENOISER_PREFIXES)

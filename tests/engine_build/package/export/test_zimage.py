@@ -9,13 +9,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 
+from benchmarks.tiny.zimage_models import CHAT_TEMPLATE, qwen_tokenizer
 from engine_build.checkpoint.weights import match_parameters
 from engine_build.package.export.qwen import chat_frame
 from engine_build.package.export.role import Choices
 from engine_build.package.tracing import parameter_shapes
 from runtime.errors import BuildError, SourceError
 from tests.engine_build.package.export.reading import read, spoilt
-from tests.tiny.zimage_models import CHAT_TEMPLATE, qwen_tokenizer
 
 FRAME = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 

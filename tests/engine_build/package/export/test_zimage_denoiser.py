@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.tiny.flow_models import CHANNELS
+from benchmarks.tiny.zimage_models import TEXT_WIDTH, transformer
 from engine_build.package.export.zimage_denoiser import ZImageDenoiser
-from tests.tiny.flow_models import CHANNELS
-from tests.tiny.zimage_models import TEXT_WIDTH, transformer
 
 # Pictures of 24 tokens, which are filled up to 32, and of 32.
 SIZES = [(8, 12), (16, 8)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny.flow_models import T5_TOKENS
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.protocol import Engine
 from runtime.draw.generate import Generator
@@ -36,7 +37,6 @@ from tests.runtime.plan.families.packed import (
     reference,
     token_weights,
 )
-from tests.tiny.flow_models import T5_TOKENS
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny.flow_models import T5_TOKENS
 from runtime.draw.generate import Generator
 from runtime.errors import RequestError
 from runtime.plan.model import Model
@@ -32,7 +33,6 @@ from tests.runtime.plan.families.packed import (
     reference,
     token_weights,
 )
-from tests.tiny.flow_models import T5_TOKENS
 
 SCHNELL_TOKENS = 256
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny.flow_models import save_flow_source
+from benchmarks.tiny.zimage_models import zimage_pipeline
 from runtime.backends.low_rank import Weights
 from runtime.backends.protocol import Started
 from runtime.draw.generate import Generator
@@ -37,8 +39,6 @@ from tests.runtime.plan.families.packed import (
     reference,
     token_weights,
 )
-from tests.tiny.flow_models import save_flow_source
-from tests.tiny.zimage_models import zimage_pipeline
 
 LONGEST = 512
 

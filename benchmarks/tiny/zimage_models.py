@@ -8,9 +8,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTra
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
-from tests.tiny.byte_pairs import learn_merges
-from tests.tiny.flow_models import CHANNELS, flow_autoencoder
-from tests.tiny.models import CORPUS, randomise
+from benchmarks.tiny.byte_pairs import learn_merges
+from benchmarks.tiny.flow_models import CHANNELS, flow_autoencoder
+from benchmarks.tiny.models import CORPUS, randomise
 
 TEXT_WIDTH = 16
 

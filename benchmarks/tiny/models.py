@@ -26,7 +26,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from tests.tiny.byte_pairs import learn_merges
+from benchmarks.tiny.byte_pairs import learn_merges
 
 CORPUS = (
     "a photo of a red apple on a wooden table, soft light",

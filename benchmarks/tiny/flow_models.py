@@ -1,7 +1,7 @@
 """Tiny random FLUX.1 and Chroma pipelines of the real architecture, with a small T5 tokenizer.
 
-As in `tests.tiny.models`: networks and vocabularies are small, and the blocks, the names of the
-parameters and the files on disk are the models' own.
+As in `benchmarks.tiny.models`: networks and vocabularies are small, and the blocks, the names of
+the parameters and the files on disk are the models' own.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
 
-from tests.tiny.models import (
+from benchmarks.tiny.models import (
     CORPUS,
     TEXT_WIDTHS,
     autoencoder,
