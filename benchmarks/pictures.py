@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,16 @@ from benchmarks.serving import NEGATIVE, request_body
 from runtime.backends.catalog import BackendWish, Choice, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Array
+from runtime.draw.decode import Pixels
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
+from runtime.draw.infotext import infotext
+from runtime.draw.preview import thumbnail
+from runtime.draw.recipe import encode_picture
+from runtime.files import write_whole
 from runtime.package.pack import LoraSet
 from runtime.plan.model import Model, open_model
+from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
 from runtime.wire.options import DrawOptions
 
@@ -92,7 +99,7 @@ class Previews:
         self._generator = generator
         self._thread = thread
         self._room = threading.BoundedSemaphore(PREVIEWS_WAITING)
-        self._made: list[Future[bytes]] = []
+        self._made: list[Future[float]] = []
 
     def show(self, event: StepEvent) -> None:
         """Begin the preview of a step, unless too many are waiting."""
@@ -103,22 +110,70 @@ class Previews:
             self._generator.reading_predicted(event.sample),
         )
 
-        def jpeg() -> bytes:
+        def make() -> float:
+            began = time.perf_counter()
             try:
-                return self._generator.previewer.jpeg(reading(), request.width, request.height)
+                self._generator.previewer.jpeg(reading(), request.width, request.height)
             finally:
                 self._room.release()
+            return time.perf_counter() - began
 
-        self._made.append(self._thread.submit(jpeg))
+        self._made.append(self._thread.submit(make))
 
-    def finished(self) -> int:
-        """Wait for all previews; how many there are. Raises what the making of one raised."""
-        return sum(len(future.result()) > 0 for future in self._made)
+    def finished(self) -> list[float]:
+        """Wait for all previews; the seconds of each. Raises what the making of one raised."""
+        return [future.result() for future in self._made]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Picture that was drawn alone, and the marks of the clock on its way."""
+
+    plan: Plan
+    latents: Array
+    pixels: Pixels
+    began: float
+    encoded: float
+    steps: tuple[float, ...]
+    """After the host's part of each step."""
+    denoised: float
+    """After the latents were read back."""
+    decoded: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step; 0 for a picture of one step."""
+        # The host runs one step ahead: its second mark is the end of the device's first step.
+        marks = self.steps
+        return (self.denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
+
+
+def _drawing(
+    generator: Generator, body: Mapping[str, Any], loras: LoraSet, previews: Previews | None
+) -> Drawing:
+    model = generator.model
+    began = time.perf_counter()
+    plan = replace(model.plan(model.read(body)), loras=loras)
+    prepared = generator.prepare(plan)
+    encoded = time.perf_counter()
+    marks, latents = [], None
+    for event in _steps(generator, prepared):
+        marks.append(time.perf_counter())
+        if previews and plan.wants_preview(event.step):
+            previews.show(event)
+        if event.finished:
+            latents = generator.latents(event.sample)
+    denoised = time.perf_counter()
+    assert latents is not None
+    pixels = generator.decode(latents)
+    return Drawing(
+        plan, latents, pixels, began, encoded, tuple(marks), denoised, time.perf_counter()
+    )
 
 
 def draw(
     generator: Generator,
-    body: dict[str, Any],
+    body: Mapping[str, Any],
     *,
     loras: LoraSet = (),
     previews: Previews | None = None,
@@ -127,33 +182,45 @@ def draw(
 
     With `previews` the picture ends with the last of them.
     """
-    model = generator.model
-    began = time.perf_counter()
-    prepared = generator.prepare(replace(model.plan(model.read(body)), loras=loras))
-    encoded = time.perf_counter()
-    marks, latents = [], None
-    for event in _steps(generator, prepared):
-        marks.append(time.perf_counter())
-        if previews:
-            previews.show(event)
-        if event.finished:
-            latents = generator.latents(event.sample)
-    denoised = time.perf_counter()
-    assert latents is not None
-    generator.decode(latents)
-    counted = {"previews": float(previews.finished())} if previews else {}
+    drawn = _drawing(generator, body, loras, previews)
+    counted = {"previews": float(len(previews.finished()))} if previews else {}
     ended = time.perf_counter()
-    # The host runs one step ahead: its second mark is the end of the device's first step.
-    steps = (denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
     found = {
-        "picture_ms": ended - began,
-        "text_ms": encoded - began,
-        "to_latents_ms": denoised - began,
-        "first_step_ms": marks[0] - began,
-        "decode_ms": ended - denoised,
-        "step_ms": steps,
+        "picture_ms": ended - drawn.began,
+        "text_ms": drawn.encoded - drawn.began,
+        "to_latents_ms": drawn.denoised - drawn.began,
+        "first_step_ms": drawn.steps[0] - drawn.began,
+        "decode_ms": ended - drawn.denoised,
+        "step_ms": drawn.step,
     }
-    return {name: round(1e3 * seconds, 3) for name, seconds in found.items()} | counted, latents
+    times = {name: round(1e3 * seconds, 3) for name, seconds in found.items()}
+    return times | counted, drawn.latents
+
+
+def draw_into_file(
+    generator: Generator, body: Mapping[str, Any], thread: ThreadPoolExecutor, path: Path
+) -> dict[str, float]:
+    """Draw one picture alone as a worker does, with the previews that it asks for, and write it;
+    milliseconds of its stages. `thread` has one thread, for the previews.
+    """
+    previews = Previews(generator, thread)
+    drawn = _drawing(generator, body, (), previews)
+    model, request = generator.model, drawn.plan.request
+    text = infotext(drawn.plan, model.manifest, model.facts)
+    content = encode_picture(drawn.pixels, request, text).content
+    write_whole(path.with_suffix(".thumbnail.webp"), thumbnail(drawn.pixels))
+    write_whole(path, content)
+    saved = time.perf_counter()
+    made = previews.finished()
+    found = {
+        "total": time.perf_counter() - drawn.began,
+        "text": drawn.encoded - drawn.began,
+        "step": drawn.step,
+        "VAE": drawn.decoded - drawn.denoised,
+        "save": saved - drawn.decoded,
+        **({"preview": median(made)} if made else {}),
+    }
+    return {name: 1e3 * seconds for name, seconds in found.items()}
 
 
 def _steps(generator: Generator, picture: Prepared) -> Iterator[StepEvent]:

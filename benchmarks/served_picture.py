@@ -27,13 +27,13 @@ from tqdm import tqdm
 from benchmarks.closed_loop import closed_loop
 from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
+from benchmarks.server_process import ServingError
 from benchmarks.serving import (
     COMPLETED,
     NEGATIVE,
     Followed,
     Server,
     ServerOptions,
-    ServingError,
     request_body,
 )
 from runtime.backends.catalog import WISHES
@@ -68,12 +68,13 @@ def main() -> int:
             flags=("--no-cuda-graphs",) if arguments.no_cuda_graphs else (),
             patience=arguments.patience,
         )
+        served = Server(options)
         try:
-            with Server(options) as server:
+            with served as server:
                 for result in measured(server, arguments):
                     write(result, output)
         except (ServingError, httpx.HTTPError):
-            print(*options.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
+            print(*served.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
             raise
     _print(result)
     failed = [each for series in (*result["series"], *result["loops"]) for each in series["failed"]]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving import Server, ServerOptions, ServingError, request_body
+from benchmarks.server_process import ServingError
+from benchmarks.serving import Server, ServerOptions, request_body
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ROOT / "engines"
