@@ -7,7 +7,6 @@ thread that spins while it waits takes the time of the one that it waits for: tw
 the faster of one and one a core, as measured.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,9 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL.Image import Image
 
+from benchmarks.machine import cores
+
 TRIALS = 3
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def opened(source: Path, *, compiled: bool = False) -> Any:

@@ -1,11 +1,12 @@
 """The plain server as a process, and a client of it."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load import Seen
 from benchmarks.server_process import ServerProcess, ServingError, free_port
 
 
@@ -40,3 +41,30 @@ class PlainServer(ServerProcess):
         if answer.status_code != 200:
             raise ServingError(f"the plain server answered {answer.status_code}: {answer.text}")
         return answer.content
+
+    def ask(self, body: Mapping[str, Any]) -> Seen:
+        """Draw a picture; it comes with the answer, and there are no previews."""
+        self.picture(body)
+        return Seen(None)
+
+
+def tried(
+    first: PlainOptions,
+    threads: Sequence[int],
+    batches: Sequence[int],
+    rate: Callable[[PlainOptions], float],
+) -> dict[PlainOptions, float]:
+    """Pictures a second, which `rate` measures, by the options of a plain server.
+
+    Every number of threads is tried with the first batch, and the other batches with the best
+    number of threads.
+    """
+    found = {}
+    for each in threads:
+        options = replace(first, threads=each, batch=batches[0])
+        found[options] = rate(options)
+    best = max(found, key=lambda options: found[options])
+    for batch in batches[1:]:
+        options = replace(best, batch=batch)
+        found[options] = rate(options)
+    return found

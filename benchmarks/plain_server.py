@@ -23,7 +23,8 @@ import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.diffusers_pipeline import call, cores, opened
+from benchmarks.diffusers_pipeline import call, opened
+from benchmarks.machine import cores
 
 
 class Wish(BaseModel):

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
-from benchmarks.closed_loop import closed_loop
+from benchmarks.load import Load, closed
 from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
 from benchmarks.server_process import ServingError
@@ -118,9 +118,21 @@ def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str
         ]
         number += arguments.loop
         with_previews = [{**body, "preview_every": every} for body in bodies]
-        loop = closed_loop(server, with_previews, arguments.clients)
-        result["loops"].append({"steps": arguments.loop_steps, "preview_every": every, **loop})
+        loop = closed(server.ask, with_previews, arguments.clients)
+        described = {"steps": arguments.loop_steps, "preview_every": every}
+        result["loops"].append({**described, "clients": arguments.clients, **_of_load(loop)})
         yield {**result, **_state(server)}
+
+
+def _of_load(load: Load) -> dict[str, Any]:
+    in_a_row = load.rate_in_a_row
+    return {
+        "pictures": len(load.outcomes),
+        "failed": load.faults,
+        "pictures_a_second": round(load.rate, 4),
+        "in_a_row": round(in_a_row, 4) if in_a_row else None,
+        "largest_wait_ms": round(1e3 * max(load.waits), 1),
+    }
 
 
 def _state(server: Server) -> dict[str, Any]:

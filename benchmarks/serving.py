@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.load import Seen
 from benchmarks.server_process import PAUSE, ServerProcess, ServingError, free_port
 
 PROMPT = "a lighthouse on a rock in the sea, evening light"
@@ -119,6 +120,14 @@ class Server(ServerProcess):
             submitted,
             (event.get("image") or {}).get("url"),
         )
+
+    def ask(self, body: Mapping[str, Any]) -> Seen:
+        """Draw a picture and fetch its file."""
+        followed = self.draw(body)
+        if followed.status != COMPLETED:
+            return Seen(f"{followed.job_id}: {followed.status}")
+        self.picture(followed)
+        return Seen(None, followed.previews[0] if followed.previews else None)
 
     def picture(self, followed: Followed) -> bytes:
         """File of a job's picture. Raises ServingError for a job without a picture."""
