@@ -8,7 +8,6 @@ writes a checkpoint of that size with distinct random weights, builds a package 
 unless --in-place is given.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -17,12 +16,12 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.memory import held_gb
 from benchmarks.real_size import MODELS, write_model
 
-RESULTS = Path(__file__).parent / "results"
 _STEP = re.compile(r"\[\d+/\d+\] (?P<title>.+)")
 _PAUSE = 0.05
 
@@ -81,21 +80,18 @@ def measure(source: Path, engines: Path, name: str, arguments: list[str]) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("--source", type=Path, help="a folder written before; default: write one")
     parser.add_argument("--engines", type=Path, help="keep the package in this folder")
     parser.add_argument("--in-place", action="store_true", help="leave the weights where they are")
-    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="calotype-build-memory-") as scratch:
         source = arguments.source or write_model(arguments.model, Path(scratch) / arguments.model)
         size = sum(path.stat().st_size for path in source.rglob("*.safetensors"))
         flags = ["--in-place"] if arguments.in_place else []
         steps = measure(source, arguments.engines or Path(scratch) / "engines", "measured", flags)
-    result = {
+    result: dict[str, Any] = {
         "model": arguments.model,
         "weights_gb": round(size / 1e9, 2),
         "in_place": arguments.in_place,
@@ -110,7 +106,13 @@ def main() -> None:
         print(f"{step.title:<40} {step.seconds:8.1f} s {step.peak_gb:6.2f} GB")
     print(f"{result['weights_gb']} GB of weights: at most {result['peak_gb']} GB of memory")
     output = arguments.output or RESULTS / f"build_memory_{arguments.model}.json"
-    write(result, output)
+    figures = {
+        "memory at most": Figure("GB", (result["peak_gb"],)),
+        "build": Figure("s", (result["seconds"],)),
+        **{f"{step.title}: memory": Figure("GB", (step.peak_gb,)) for step in steps},
+        **{f"{step.title}: time": Figure("s", (step.seconds,)) for step in steps},
+    }
+    keep(result, output, figures)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ TensorRT for RTX compiles, which needs no GPU, in a process of its own, as in `e
 compile`. The engine is written into the package's folder, measured and removed.
 """
 
-import argparse
 import json
 import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from engine_build.target.profiles import Tuning
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.tensorrt.engine import engine_job
@@ -26,7 +25,6 @@ from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.package.manifest import load_package
 
-RESULTS = Path(__file__).parent / "results"
 BACKEND: Final = "tensorrt-rtx"
 _PAUSE = 0.1
 
@@ -60,14 +58,11 @@ class Watch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("name", help="the package")
     parser.add_argument("--engines", type=Path, required=True, metavar="DIR")
     parser.add_argument("--gpu", default="sm_89")
     parser.add_argument("--size", type=int, default=1024, help="of a square picture, in pixels")
-    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
     arguments = parser.parse_args()
     package = load_package(arguments.engines, arguments.name)
     wanted = Wanted(
@@ -90,7 +85,7 @@ def main() -> None:
 
         compiled = run_job(job, progress)
         size = Path(job.engine).stat().st_size
-    result = {
+    result: dict[str, Any] = {
         "model": package.manifest.family,
         "role": "denoiser",
         "backend": f"{BACKEND} {version}",
@@ -107,7 +102,12 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     output = arguments.output or RESULTS / f"compile_{package.manifest.family}_{arguments.gpu}.json"
-    write(result, output)
+    figures = {
+        "compilation": Figure("s", (compiled.seconds,)),
+        "resident memory at most": Figure("GB", (result["peak_resident_gb"],)),
+        "engine": Figure("GB", (result["engine_gb"],)),
+    }
+    keep(result, output, figures)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Frame of a benchmark: figures with all of their values, measured in turns, and a result's files.
 
-A benchmark is a module that `python -m benchmarks.NAME` runs. `parser` has the flags that all have.
-`in_turns` measures contestants in paired turns, A B A B, so that a machine that slows down slows
-all of them; `Figure.over` and `Figure.minus` then compare two contestants turn by turn. `keep`
-writes a result, as JSON with the machine's facts, and its chart beside that. Whatever stands in a
-result's `figures` can be compared with another result's: `python -m benchmarks.compare`.
+A benchmark is a module that `python -m benchmarks.NAME` runs. `benchmark_parser` has the flags that
+all have. `in_turns` measures contestants in paired turns, A B A B, so that a machine that slows
+down slows all of them; `Figure.over` and `Figure.minus` then compare two of them turn by turn.
+`keep` writes a result, as JSON with the machine's facts, and its chart beside that. What stands in
+a result's `figures` can be compared with another result's: `python -m benchmarks.compare`.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def in_turns(
     return taken
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     """Parser with the flags of every benchmark; the description is the module's docstring."""
     found = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter

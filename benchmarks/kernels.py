@@ -23,13 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import Wanted, draw, draw_with_previews, opened_generator, sampled
 from runtime.backends.catalog import WISHES
 from runtime.backends.protocol import OnDevice
 from runtime.draw.generate import Generator
-
-RESULTS = Path(__file__).parent / "results"
 
 KINDS = {
     "attention": r"sdpa|fmha|flash|attention",
@@ -155,7 +153,18 @@ def _keep(result: dict[str, Any], generator: Generator, output: Path) -> None:
     if isinstance(backend, OnDevice):
         result["shortfalls"] = list(backend.shortfalls)
         result["device_memory"] = dict(backend.device_memory())
-    write(result, output)
+    keep(result, output, _figures(result))
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, Figure]:
+    """Figures of all pictures that were drawn so far, with previews and without."""
+    drawn = {"": result.get("pictures", ()), ", previews": result.get("with_previews", ())}
+    return {
+        f"{stage.removesuffix('_ms')}{ending}": Figure("ms", tuple(one[stage] for one in each))
+        for ending, each in drawn.items()
+        for stage in (each[0] if each else ())
+        if stage.endswith("_ms")
+    }
 
 
 def pictures(generator: Generator, wanted: Wanted, count: int, *, previews: bool) -> dict[str, Any]:
@@ -235,9 +244,7 @@ _TABLES = ("kinds", "names")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--model", default="demo", help="a package's name; default: demo")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
     parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
@@ -252,7 +259,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profiled", type=int, default=4, metavar="STEPS", help="0 for none; default: 4"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
 

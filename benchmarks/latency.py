@@ -41,9 +41,9 @@ from benchmarks.frame import (
     Figure,
     Figures,
     add_turn_flags,
+    benchmark_parser,
     in_turns,
     keep,
-    parser,
     show,
 )
 from benchmarks.serving import Server
@@ -180,7 +180,7 @@ def _title(model: str, picture: Drawn) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = parser(__doc__)
+    flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=15, warm=2)
     flags.add_argument(

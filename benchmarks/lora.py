@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import generator_on
 from benchmarks.random_loras import ROLE, link_graphs, matrices, random_pack
 from runtime.backends.catalog import WISHES
@@ -46,8 +46,6 @@ from runtime.package.pack import LoraPack, LoraSet
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.wire.options import DrawOptions
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,17 @@ def main() -> None:
     arguments = _parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure = _published_size if arguments.published_size else _with_engines
-        measured = measure(Path(folder), arguments)
+        measured, times = measure(Path(folder), arguments)
     result = {
         **measured,
         "rank": arguments.rank,
     }
     _print(result)
     output = arguments.output or RESULTS / f"lora_{result['model']}.json"
-    write(result, output)
+    figures = {
+        title: Figure("ms", tuple(one.clock for one in each)) for title, each in times.items()
+    }
+    keep(result, output, figures)
 
 
 class _Holder:
@@ -94,7 +95,11 @@ class _Holder:
         self.weights = weights
 
 
-def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+Times = dict[str, list[Took]]
+"""All times of repeated pieces of work, by their titles."""
+
+
+def _published_size(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], Times]:
     # This import loads PyTorch, which the benchmark of a built model does without.
     from benchmarks.real_size import write_weights
 
@@ -102,8 +107,9 @@ def _published_size(folder: Path, arguments: argparse.Namespace) -> dict[str, An
     package = _unet_alone(read_package(arguments.engines, arguments.model), folder, shapes)
     packs = _random_packs(package, folder, arguments.rank)
     effective = EffectiveWeights(package, 0)
-    opened, changes = _changes(_Holder(), effective, packs, arguments.repetitions)
-    return {"model": "sdxl", "backend": "none", **_shared(package, packs, opened, changes)}
+    opened, changes, times = _changes(_Holder(), effective, packs, arguments.repetitions)
+    shared = _shared(package, packs, opened, changes)
+    return {"model": "sdxl", "backend": "none", **shared}, times
 
 
 def _unet_alone(
@@ -117,7 +123,7 @@ def _unet_alone(
     return ModelPackage(folder, manifest, digest="")
 
 
-def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _with_engines(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], Times]:
     model = open_model(arguments.engines, arguments.model)
     package = model.package
     packs = _random_packs(package, folder, arguments.rank)
@@ -127,11 +133,13 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     )
     backend = generator.backend
     effective = EffectiveWeights(package, 0, factored=backend.multiplies_updates)
-    opened, changes = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
-    steps = _steps(generator, packs[0], arguments.repetitions)
+    opened, changes, times = _changes(backend.open(ROLE), effective, packs, arguments.repetitions)
+    each_step = _steps(generator, packs[0], arguments.repetitions)
+    steps = {name: _median(each) for name, each in each_step.items()}
+    times |= {f"a step {name} a LoRA": each for name, each in each_step.items()}
     picture = steps["with"].clock * package.manifest.defaults.steps
     prompts = _prompts(generator, arguments.repetitions)
-    return {
+    result = {
         "model": arguments.model,
         "backend": choice.backend,
         "target": choice.target_name,
@@ -142,6 +150,7 @@ def _with_engines(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
         "prompt_ms": {name: asdict(each) for name, each in prompts.items()},
         "threads": arguments.threads or "as many as there are cores",
     }
+    return result, times
 
 
 def _shared(
@@ -162,8 +171,8 @@ def _random_packs(package: ModelPackage, folder: Path, rank: int) -> list[LoraPa
 
 def _changes(
     network: Adaptable, effective: EffectiveWeights, packs: list[LoraPack], repetitions: int
-) -> tuple[Took, list[Change]]:
-    """Time of the first LoRA of a process, and the changes after that one."""
+) -> tuple[Took, list[Change], Times]:
+    """Time of the first LoRA of a process, and the changes after that one with all their times."""
     anew = LoraSwitch(effective, ROLE, network)
     none: LoraSet = ()
     a, b = (((pack, 1.0),) for pack in packs)
@@ -173,7 +182,7 @@ def _changes(
     # With a budget of 0 bytes only the newest set is kept: B drives A out, and the base drives out
     # nothing. So every computed change costs the same work, whatever set came before.
     titles = ("base to A, computed", "A to B, computed", "B to base", "base to B, kept")
-    times: dict[str, list[Took]] = {title: [] for title in titles}
+    times: Times = {title: [] for title in titles}
     for _ in range(repetitions):
         for loras in (b, none):
             anew.apply(loras)
@@ -193,19 +202,19 @@ def _changes(
                 round(copying, 2) if computed else 0.0,
             )
         )
-    return opened, changes
+    return opened, changes, times
 
 
-def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> dict[str, Took]:
-    """Time of a step of the default picture, without and with a LoRA on every matrix."""
+def _steps(generator: Generator, pack: LoraPack, repetitions: int) -> Times:
+    """Times of a step of the default picture, without and with a LoRA on every matrix."""
     model = generator.model
     without = model.plan(model.read({"prompt": "a red heart", "seed": 1, "steps": 8}))
     plans = {"without": without, "with": replace(without, loras=((pack, 1.0),))}
-    times: dict[str, list[Took]] = {name: [] for name in plans}
+    times: Times = {name: [] for name in plans}
     for _ in range(repetitions):
         for name, plan in plans.items():
             times[name] += _step_times(generator, plan)
-    return {name: _median(each) for name, each in times.items()}
+    return times
 
 
 def _step_times(generator: Generator, plan: Plan) -> list[Took]:
@@ -274,8 +283,7 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lora", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--model", default="demo", help="the model package; default: demo")
     parser.add_argument("--engines", type=Path, default=Path("engines"), metavar="DIR")
     parser.add_argument("--backend", choices=WISHES, default=CPU, help=f"default: {CPU}")
@@ -283,7 +291,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=20, metavar="N")
     parser.add_argument("--published-size", action="store_true", help="SDXL's UNet, weights alone")
     parser.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime; default: cores")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
 

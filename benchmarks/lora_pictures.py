@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import Wanted, draw, opened_generator
 from benchmarks.random_loras import random_pack
 from runtime.backends.catalog import WISHES
@@ -29,7 +29,6 @@ from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet
 from runtime.wire.options import DrawOptions
 
-RESULTS = Path(__file__).parent / "results"
 KINDS = {"matrices": False, "matrices and kernels": True}
 """Kinds of LoRAs; True for those that change the kernels of convolutions too."""
 
@@ -58,7 +57,7 @@ def main() -> None:
             sets: list[LoraSet] = [((pack(Path(folder), seed=seed), 1.0),) for seed in range(2)]
             found = compared(generator, wanted, sets, arguments.repetitions)
         result["kinds"][title] = found
-        write(result, output)
+        keep(result, output, _figures(result["kinds"]))
         print(title, " ".join(f"{name} {value}" for name, value in found.items()), flush=True)
 
 
@@ -94,6 +93,7 @@ def compared(
     return {
         "first_picture_ever_ms": round(1e3 * opening, 1),
         "change_ms": round(median(changes), 3),
+        "each_change_ms": [round(each, 3) for each in changes],
         "largest_change_ms": round(max(changes), 3),
         "uploaded_mb": round(median(uploaded), 3),
         "bases_kept_mb": round(_kept_mb(generator), 3),
@@ -118,10 +118,19 @@ def _kept_mb(generator: Generator) -> float:
     return backend.device_memory().get(USE, 0) / 1e6 if isinstance(backend, OnDevice) else 0.0
 
 
+def _figures(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
+    return {
+        f"{title}: change": Figure("ms", tuple(found["each_change_ms"]))
+        for title, found in kinds.items()
+    } | {
+        f"{title}: step {each} a LoRA": Figure("ms", (found[f"step_ms_{each}"],))
+        for title, found in kinds.items()
+        for each in ("with", "without")
+    }
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--model", default="demo", help="a package's name; default: demo")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
     parser.add_argument("--backend", choices=WISHES, default="auto", help="default: auto")
@@ -129,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=10, help="default: 10")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRAs; default: 16")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="default: 5")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
 

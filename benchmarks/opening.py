@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import write
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.memory import held_gb
 from benchmarks.serving import Server, ServerOptions
 from runtime.package.file_record import FileRecord, record_file
@@ -32,7 +32,6 @@ from runtime.package.hashes import KnownHashes, forget_hashes
 from runtime.package.manifest import ModelPackage, read_package
 from runtime.plan.model import open_model
 
-RESULTS = Path(__file__).parent / "results"
 DEMO = Path(__file__).parents[1] / "engines"
 PROCESSES = ("server", "worker", "compilation")
 
@@ -60,18 +59,30 @@ def main() -> None:
     output = arguments.output or RESULTS / f"opening_{arguments.model}.json"
     result: dict[str, Any] = {"model": arguments.model, **_sizes(package)}
 
-    def keep(name: str, value: object) -> None:
+    def found(name: str, value: object) -> None:
         result[name] = value
-        write(result, output)
+        keep(result, output, _figures(result))
         print(f"{name}: {json.dumps(value)}", flush=True)
 
     forget_hashes(package.path)
-    keep("hash_one_thread", _hash_in_turns(package))
+    found("hash_one_thread", _hash_in_turns(package))
     for opening in ("first", "second"):
-        keep(f"{opening}_opening", {each: _run(arguments, "open") for each in PROCESSES})
-    keep("sessions", _sessions(arguments, package))
-    keep("start_of_the_demo", _demo(arguments.work))
-    keep("arithmetic", _arithmetic(result))
+        found(f"{opening}_opening", {each: _run(arguments, "open") for each in PROCESSES})
+    found("sessions", _sessions(arguments, package))
+    found("start_of_the_demo", _demo(arguments.work))
+    found("arithmetic", _arithmetic(result))
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, Figure]:
+    """Figures of what was measured so far."""
+    found = {}
+    for opening in ("first_opening", "second_opening"):
+        for process, one in result.get(opening, {}).items():
+            if "seconds" in one:
+                found[f"{opening}, {process}"] = Figure("s", (one["seconds"],))
+    for name, value in result.get("start_of_the_demo", {}).items():
+        found[f"start of the demo: {name.removesuffix('_seconds')}"] = Figure("s", (value,))
+    return found
 
 
 def _files(package: ModelPackage) -> dict[Path, FileRecord]:
@@ -244,13 +255,10 @@ def _arithmetic(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("model", help="a name of benchmarks.real_size")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--memory-gb", type=float, default=6.0, help="default: 6")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: results/")
     parser.add_argument("--part", choices=("open", "mapped", "served"), help=argparse.SUPPRESS)
     parser.add_argument("--role", help=argparse.SUPPRESS)
     return parser

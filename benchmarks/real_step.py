@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.frame import RESULTS, benchmark_parser
 from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
 from engine_build.package.verify import frugal_options
@@ -35,7 +36,6 @@ from runtime.package.manifest import ModelPackage
 from runtime.plan.model import Model, open_model
 from runtime.plan.plan import Plan
 
-RESULTS = Path(__file__).parent / "results"
 PROMPT = "a lighthouse on a rock in the sea, evening light"
 _PAUSE = 0.05
 
@@ -174,13 +174,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("model", help="a package's name")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="default: engines")
     parser.add_argument("--size", type=int, default=512, help="of a side, in pixels; default: 512")
-    parser.add_argument("--output", type=Path, help="default: benchmarks/results/...json")
     return parser
 
 

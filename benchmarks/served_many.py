@@ -22,9 +22,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.frame import RESULTS, benchmark_parser
 from benchmarks.machine import write
 from benchmarks.memory import BESIDE_PAGE_CACHE, RESIDENT, held_gb
-from benchmarks.served_picture import RESULTS, add_server_flags
+from benchmarks.served_picture import add_server_flags
 from benchmarks.serving import COMPLETED, Server, ServerOptions, request_body
 
 LOTS = 4
@@ -184,15 +185,12 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     add_server_flags(parser)
     parser.add_argument("--pictures", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument("--steps", type=int, default=4, help="default: 4")
     parser.add_argument("--size", type=int, default=512, help="of most; default: 512")
     parser.add_argument("--large-size", type=int, default=1024, help="of some; default: 1024")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
 

@@ -24,8 +24,8 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
+from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.load import Load, closed
-from benchmarks.machine import write
 from benchmarks.memory import RESIDENT, held_gb
 from benchmarks.server_process import ServingError
 from benchmarks.serving import (
@@ -38,7 +38,6 @@ from benchmarks.serving import (
 )
 from runtime.backends.catalog import WISHES
 
-RESULTS = Path(__file__).parent / "results"
 FIRST, PLAIN, PREVIEWED = "first", "no previews", "a preview a step"
 """Titles of the series: the very first picture, and pictures without previews and with."""
 LOG_LINES = 12
@@ -72,7 +71,7 @@ def main() -> int:
         try:
             with served as server:
                 for result in measured(server, arguments):
-                    write(result, output)
+                    keep(result, output, _figures(result))
         except (ServingError, httpx.HTTPError):
             print(*served.log_lines()[-LOG_LINES:], sep="\n", file=sys.stderr)
             raise
@@ -122,6 +121,17 @@ def measured(server: Server, arguments: argparse.Namespace) -> Iterator[dict[str
         described = {"steps": arguments.loop_steps, "preview_every": every}
         result["loops"].append({**described, "clients": arguments.clients, **_of_load(loop)})
         yield {**result, **_state(server)}
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, Figure]:
+    found = {"ready": Figure("s", (result["ready_seconds"],))}
+    for series in result["series"]:
+        found[f"{series['title']}: picture"] = Figure("ms", tuple(series["client"]["each_ms"]))
+    for loop in result["loops"]:
+        name = f"{loop['clients']} clients, a preview every {loop['preview_every']}"
+        rate = (loop["pictures_a_second"],)
+        found[f"{name}: pictures a second"] = Figure("1/s", rate, "higher")
+    return found
 
 
 def _of_load(load: Load) -> dict[str, Any]:
@@ -233,9 +243,7 @@ def _print(result: Mapping[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     add_server_flags(parser)
     parser.add_argument("--size", type=int, default=1024, help="of a side; default: 1024")
     parser.add_argument("--steps", type=int, default=30, help="default: 30")
@@ -248,7 +256,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--loop-steps", type=int, default=20, help="default: 20")
     parser.add_argument("--clients", type=int, default=4, help="of the loop; default: 4")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in results/")
     return parser
 
 

@@ -25,14 +25,14 @@ from benchmarks.frame import (
     Figure,
     Figures,
     add_turn_flags,
+    benchmark_parser,
     in_turns,
     keep,
-    parser,
     show,
 )
 from benchmarks.load import Ask
-from benchmarks.memory import processor_seconds, resident_mb
 from benchmarks.plain import PlainOptions, PlainServer
+from benchmarks.processes import processor_seconds, resident_mb
 from benchmarks.server_process import ServerProcess, ServingError, child_environment
 from benchmarks.serving import Server, ServerOptions, request_body
 from benchmarks.subjects import Subject, add_subject_flags, subject
@@ -161,7 +161,7 @@ def _panels(figures: Figures) -> dict[str, Figures]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = parser(__doc__)
+    flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=5)
     flags.add_argument(

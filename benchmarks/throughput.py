@@ -28,9 +28,9 @@ from benchmarks.frame import (
     Figure,
     Figures,
     add_turn_flags,
+    benchmark_parser,
     in_turns,
     keep,
-    parser,
     quantile,
     show,
 )
@@ -235,7 +235,7 @@ def _pictures(text: str) -> list[Drawn]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = parser(__doc__)
+    flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=3, warm=1)
     flags.add_argument(
