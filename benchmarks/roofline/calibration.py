@@ -72,9 +72,9 @@ PRIOR: Mapping[str, float] = {
     "bandwidth": 0.9 * 4.8e12,
 }  # fmt: skip
 PRIOR_GAP = 0.8e-6
-"""Figures that were predicted with before the three models' steps were measured: fitted to SDXL's step
-before any fusion, published by others (heads of 128: FlashAttention-3, arXiv 2407.08608, figure 5;
-github.com/meta-pytorch/tritonbench, issue 141) or assumed."""
+"""Figures that were predicted with before the three models' steps were measured: fitted to SDXL's
+step before any fusion, published by others (heads of 128: FlashAttention-3, arXiv 2407.08608,
+figure 5; github.com/meta-pytorch/tritonbench, issue 141) or assumed."""
 
 _LEAST_MS = 0.25
 """Shorter rows are not printed by themselves."""
