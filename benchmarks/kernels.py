@@ -32,7 +32,10 @@ from runtime.draw.generate import Generator
 KINDS = {
     "attention": r"sdpa|fmha|flash|attention",
     "convolution": r"conv|fprop|implicit_gemm|nchwtonhwc|nhwctonchw",
-    "matrix product": r"gemm|nvjet|cutlass|splitk|cublas",
+    "GatedSumNorm": r"gated_sum_norm",
+    "RotatedHeads": r"rotated_heads",
+    "GatedActivation": r"gated_activation",
+    "matrix product": r"gemm|nvjet|cutlass|splitk(?!ernel)|cublas",
     "layer norm": r"layernorm",
     "group norm": r"groupnorm",
     "GELU": r"gelu",
