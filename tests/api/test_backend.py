@@ -7,6 +7,7 @@ import pytest
 
 from api.cli import main
 from runtime.backends.devices import find_devices
+from runtime.backends.rows import CPU
 from tests.places import ENGINES
 from tests.runtime.package.targets import Made, add_target
 
@@ -63,6 +64,21 @@ def test_a_picture_says_what_drew_it(
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("ONNX Runtime on the CPU")
     assert ("as asked for" in first) == (wish != "auto")
+
+
+def test_a_precision_that_the_backend_lacks_is_refused_with_the_remedy(
+    engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--engines", str(engines), "--backend", CPU, "--cpu-precision", "bf16"]
+    own = {
+        "serve": ["--port", "0", "--data", str(tmp_path / "data")],
+        "generate": ["a red heart", "-o", str(tmp_path / "heart.png")],
+    }
+    for command in own:
+        assert main([command, *own[command], *flags]) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert "computes in fp32 alone; take --backend openvino-cpu" in line
+        assert line.endswith(", or --cpu-precision fp32")
 
 
 def test_an_unknown_backend_is_refused_with_those_that_there_are(

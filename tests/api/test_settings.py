@@ -107,6 +107,11 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(
         assert all(variable(name) in line for name in Settings.model_fields)
 
 
+def test_the_cache_of_engine_build_is_no_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALOTYPE_CACHE", "/elsewhere")
+    assert read_settings({}).port == 8000
+
+
 def test_config_prints_every_setting_with_where_it_came_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime.machine import available_bytes
+from runtime.machine import available_bytes, processor
 
 
 def test_available_memory_is_read_where_the_system_tells(tmp_path: Path) -> None:
@@ -14,3 +14,10 @@ def test_available_memory_is_read_where_the_system_tells(tmp_path: Path) -> None
 
 def test_this_machine_has_memory_available() -> None:
     assert (available_bytes() or 0) > 2**20
+
+
+def test_the_processor_is_named_with_its_cores(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: A Processor 9000\n")
+    assert processor(file).startswith("A Processor 9000, ")
+    assert processor(tmp_path / "absent").endswith(" cores")
