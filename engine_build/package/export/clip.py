@@ -8,7 +8,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.networks import frozen, load_encoder
+from engine_build.package.export.networks import load_encoder, made_of
 from engine_build.package.export.role import TEXT_BATCH, GraphInput, Reduced, RoleExport, Sizes
 
 
@@ -76,8 +76,7 @@ def clip_text_encoder(
         return torch.tensor([sizes["layer"]])
 
     def skeleton() -> nn.Module:
-        network = network_class(CLIPTextConfig.from_dict(dict(component.config)))
-        return frozen(network)
+        return made_of(component, lambda config: network_class(CLIPTextConfig.from_dict(config)))
 
     names = _same_name if projected else _clip_parameter_names
 

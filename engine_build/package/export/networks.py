@@ -6,19 +6,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine_build.checkpoint.printable import printable
 from engine_build.checkpoint.sources import Component
 from engine_build.package.state import load_state
 from runtime.errors import SourceError
 
 
 def network_skeleton(network_class: Any, component: Component) -> nn.Module:
-    """A network of diffusers as its configuration says, with whatever weights."""
+    """A network of diffusers as its configuration says, with whatever weights. Raises
+    SourceError."""
+    return made_of(component, network_class.from_config)
+
+
+def made_of(component: Component, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """A network that a library builds of a component's configuration. Raises SourceError."""
     try:
-        return frozen(network_class.from_config(dict(component.config)))
-    except (TypeError, ValueError, KeyError) as error:
+        return frozen(build(dict(component.config)))
+    except Exception as error:  # whatever the library's code meets in such a value
         raise SourceError(
-            f"{component.path / 'config.json'}: no {component.class_name} can be made of it "
-            f"({error})"
+            f"{component.path / 'config.json'}: no {printable(component.class_name)} can be made "
+            f"of it ({printable(str(error) or type(error).__name__)})"
         ) from error
 
 

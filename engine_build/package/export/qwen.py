@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.networks import frozen, load_encoder
+from engine_build.package.export.networks import load_encoder, made_of
 from engine_build.package.export.role import (
     TEXT_BATCH,
     Axis,
@@ -78,7 +78,7 @@ def qwen_text_encoder(
         return torch.randint(vocabulary, shape, generator=generator)
 
     def skeleton() -> nn.Module:
-        return frozen(Qwen3Model(Qwen3Config.from_dict(dict(component.config))))
+        return made_of(component, lambda config: Qwen3Model(Qwen3Config.from_dict(config)))
 
     def names(name: str) -> tuple[str, ...]:
         # Published as part of a causal language model; transformers 5 saves without this prefix.

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from engine_build.checkpoint.sources import Component
-from engine_build.package.export.networks import frozen, load_encoder
+from engine_build.package.export.networks import load_encoder, made_of
 from engine_build.package.export.role import Axis, GraphInput, Reduced, RoleExport, Sizes
 from runtime.package.manifest import BATCH
 
@@ -53,7 +53,7 @@ def t5_text_encoder(role: str, component: Component, length: int, *, masked: boo
         return (torch.arange(length) < seen).long()
 
     def skeleton() -> nn.Module:
-        return frozen(T5EncoderModel(T5Config.from_dict(dict(component.config))))
+        return made_of(component, lambda config: T5EncoderModel(T5Config.from_dict(config)))
 
     def names(name: str) -> tuple[str, ...]:
         return _EMBEDDINGS if name in _EMBEDDINGS else (name,)

@@ -181,6 +181,18 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         configure("unet", down_block_types=["DownBlock2D", "NoSuchBlock2D"]),
         "unet/config.json: no UNet2DConditionModel can be made of it",
     ),
+    "blocks that are no texts": (
+        configure("unet", down_block_types=[["DownBlock2D"], None]),
+        r"unet/config.json: no UNet2DConditionModel can be made of it \(.*startswith",
+    ),
+    "an encoder of odd settings": (
+        configure("text_encoder", hidden_act=[5]),
+        "a value in its configurations is of another kind or size than the libraries take",
+    ),
+    "channels that are no list": (
+        configure("vae", block_out_channels=8),
+        "vae/config.json: block_out_channels is 8, expected a list of integers",
+    ),
     "text too narrow": (
         configure("unet", cross_attention_dim=64),
         "cross_attention_dim is 64, but the text encoders give 72",
