@@ -30,7 +30,7 @@ INPUTS = 100_000
 
 @dataclass(frozen=True)
 class Fuzz:
-    """What one fuzz did."""
+    """Outcome of one fuzz."""
 
     name: str
     """The test, as pytest names it."""

@@ -1,4 +1,4 @@
-"""What others wrote, in messages."""
+"""Values and names that others wrote, in messages."""
 
 import pytest
 
