@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError, safe_open
 
-from engine_build.checkpoint.headers import read_header, read_metadata
+from engine_build.checkpoint.headers import _MOST_AXES, read_header, read_metadata
 from runtime.errors import SourceError
 from runtime.package.tensors import READABLE, map_tensors
 from tests.engine_build.checkpoint.hostile import hostile_file
@@ -68,10 +68,12 @@ def test_what_the_formats_own_library_reads_is_read(folder: Path, inputs: Inputs
 
 
 def _named_by_the_library(path: Path) -> set[str] | None:
-    """The names of the tensors; None for a file that the format's own library refuses."""
+    """The names of the tensors; None for a file that the format's own library refuses, and for one
+    of more axes than any array has, which is refused here alone."""
     try:
         with safe_open(path, "numpy") as file:
-            return set(file.keys())
+            axes = [len(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+            return set(file.keys()) if max(axes, default=0) <= _MOST_AXES else None
     except (SafetensorError, OSError):
         return None
 
