@@ -6,7 +6,7 @@ latents, cancel samples, and let new samples in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ from runtime.plan.plan import Plan
 from runtime.plan.sampling.noise import Draws
 from runtime.plan.served import BatchLimits
 
+Noise = Callable[[], NDArray[np.float32] | None]
+"""Waits for the noise of a row, `[1, C, h, w]`; None for none."""
+
 
 class Prepared:
     """A picture that a denoiser can take in: its plan, conditionings and initial latents.
@@ -30,19 +33,29 @@ class Prepared:
     """
 
     def __init__(self, plan: Plan, conditioning: Sequence[Conditioning]) -> None:
-        """Draw the initial latents. `conditioning` has an entry for each evaluation."""
+        """Draw the initial latents, and the noise of the first row. `conditioning` has an entry for
+        each evaluation.
+        """
         self.plan = plan
         self.conditioning = conditioning
         self.draws = Draws(plan.request.seed, plan.latent_shape, plan.table.draws)
         latents = self.draws.initial() * plan.table.initial_scale
         self.latents = latents.astype("float32")
+        self.noise = self.draws.noise(0)
+        noisy = np.flatnonzero(plan.table.draws.any(axis=1))
+        self.noisy_rows = int(noisy[-1]) + 1 if noisy.size else 0
+        """The rows up to the last one with noise."""
+        self.shape_key = (
+            plan.latent_shape,
+            tuple((name, array.shape) for name, array in sorted(conditioning[0].items())),
+        )
 
 
 class Sample:
     """A picture being made: its next row in the step table, and its slot in the denoiser."""
 
     def __init__(self, picture: Prepared, denoiser: Denoiser, noise: Executor) -> None:
-        """Hand the picture to the denoiser; `noise` has a thread, which draws the noise of each row
+        """Hand the picture to the denoiser; `noise` has a thread, which draws the noise of a row
         while the row before it runs. Raises BackendError for inputs that no engine takes.
         """
         self.plan = picture.plan
@@ -50,15 +63,10 @@ class Sample:
         self.row = 0
         self._draws = picture.draws
         self._noise = noise
-        noisy = np.flatnonzero(self.plan.table.draws.any(axis=1))
-        self._noisy_rows = int(noisy[-1]) + 1 if noisy.size else 0
-        self._next_noise = self._drawn(0)
+        self._noisy_rows = picture.noisy_rows
+        self._next_noise: Noise = lambda: picture.noise
         self.slot = denoiser.admit(picture.latents, picture.conditioning)
-        first = picture.conditioning[0]
-        self.shape_key = (
-            self.plan.latent_shape,
-            tuple((name, array.shape) for name, array in sorted(first.items())),
-        )
+        self.shape_key = picture.shape_key
 
     @property
     def loras(self) -> LoraSet:
@@ -78,7 +86,7 @@ class Sample:
     def next_row(self) -> Row:
         """The next row of the step table, with its noise."""
         table, row = self.plan.table, self.row
-        noise = None if self._next_noise is None else self._next_noise.result()
+        noise = self._next_noise()
         self._next_noise = self._drawn(row + 1)
         return Row(
             slot=self.slot,
@@ -89,9 +97,11 @@ class Sample:
             guidance_rescale=self.plan.request.guidance_rescale,
         )
 
-    def _drawn(self, row: int) -> Future[NDArray[np.float32] | None] | None:
-        """A row's noise on its way; None where no row from this one on has any."""
-        return self._noise.submit(self._draws.noise, row) if row < self._noisy_rows else None
+    def _drawn(self, row: int) -> Noise:
+        """A row's noise, which is drawn from now on."""
+        if row < self._noisy_rows:
+            return self._noise.submit(self._draws.noise, row).result
+        return lambda: None
 
     def ends_step(self, row: int) -> bool:
         """True where a scheduler step is complete after this row. Heun has two rows a step."""

@@ -48,12 +48,11 @@ class Finishing:
         self._writer = ThreadPoolExecutor(1, "writer")
         self._thumbnails = ThreadPoolExecutor(1, "thumbnails")
 
-    def begin(self, task: Task, plan: Plan, latents: Reading) -> Future[None]:
+    def begin(self, task: Task, plan: Plan, latents: Reading) -> None:
         """Finish a picture, whose `latents` may still be on their way."""
         pixels = self._decoder.submit(self._decode, task, latents)
         written = self._writer.submit(self._finish, task, plan, pixels)
         written.add_done_callback(lambda _: self._room.release())
-        return written
 
     def close(self) -> None:
         """Finish the picture that is being written, and no other."""

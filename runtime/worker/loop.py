@@ -24,10 +24,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.errors import DeviceError, RequestError
 from runtime.gallery import Gallery
+from runtime.plan.plan import Plan
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import (
     Assignment,
@@ -100,6 +102,7 @@ class Worker:
         self._tasks: dict[str, Task] = {}
         self._ready: deque[Readied] = deque()
         self._running: dict[Sample, Task] = {}
+        self._drawn: list[tuple[Task, Plan, Reading]] = []
         self._lookups = generator.conditioner.lookups
         self._stopping = False
         self._ahead = threading.Semaphore(generator.places)
@@ -171,7 +174,7 @@ class Worker:
         if task is None:
             return
         task.canceled = True
-        if task.finishing is not None:
+        if task.drawn:
             return  # Those who finish it report either a cancel or a picture.
         if task.sample is not None:
             task.sample.canceled = True
@@ -223,7 +226,14 @@ class Worker:
             task.last_step_at = time.perf_counter()
             self._running[sample] = task
             admitted.append(sample)
+        # Only now: threads that begin with a picture would take Python from this one.
+        self._finish_drawn()
         return admitted
+
+    def _finish_drawn(self) -> None:
+        for task, plan, latents in self._drawn:
+            self._finishing.begin(task, plan, latents)
+        self._drawn.clear()
 
     def _refuse(self, task: Task, error: Exception) -> None:
         """End a task that has no sample; its place is free again."""
@@ -244,8 +254,8 @@ class Worker:
         if event.finished:
             del self._running[sample]
             self._report_pace()
-            latents = self._generator.reading(sample)
-            task.finishing = self._finishing.begin(task, sample.plan, latents)
+            task.drawn = True
+            self._drawn.append((task, sample.plan, self._generator.reading(sample)))
 
     def _report_pace(self) -> None:
         pace = self._generator.pace
@@ -300,6 +310,7 @@ class Worker:
 
     def _leave(self) -> None:
         """Finish the picture that is being written; the server takes all other jobs back."""
+        self._finish_drawn()
         self._reports.say(Leaving())
         self._finishing.close()
         self._reports.close()

@@ -33,6 +33,11 @@ from runtime.worker.pulse import Pulse
 
 EXIT_BROKEN = 1
 
+SWITCH_SECONDS = 0.0005
+"""The longest that the loop's thread, back from a step, waits for another thread to leave Python.
+The default of 5 ms is as long as a step may take.
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
+    sys.setswitchinterval(SWITCH_SECONDS)
     link = WorkerLink(socket.socket(fileno=parser.parse_args(argv).link))
     trials = _Trials(link)
     try:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import Any
 
 from runtime.draw.denoise import Sample
@@ -17,7 +16,8 @@ class Task:
         self.request = request
         self.canceled = False
         self.sample: Sample | None = None
-        self.finishing: Future[None] | None = None
+        self.drawn = False
+        """True once the last step is made: whoever finishes the picture ends the task."""
         self.replaced = False
         """True once the server was told that another job may be assigned in the place of this."""
         self.assigned_at = time.perf_counter()

@@ -40,6 +40,41 @@ Generator.warm_up = never_from_now_on
 os._exit(main(sys.argv[1:]))
 """
 
+# Once warm, no step begins, and no picture is decoded, before the preview of the step before is
+# made.
+PREVIEWS_KEEP_UP = """
+import os, sys, threading
+from runtime.backends.host_denoiser import HostDenoiser
+from runtime.draw.generate import Generator
+from runtime.draw.preview import Previewer
+from runtime.worker.main import main
+
+warm_up, jpeg = Generator.warm_up, Previewer.jpeg
+advance, decode = HostDenoiser.advance, Generator.decode
+shown = threading.Semaphore(1)
+
+def jpeg_shown(self, *arguments):
+    content = jpeg(self, *arguments)
+    shown.release()
+    return content
+
+def advance_shown(self, rows):
+    shown.acquire()
+    advance(self, rows)
+
+def decode_shown(self, latents):
+    shown.acquire()
+    return decode(self, latents)
+
+def in_turns_from_now_on(self):
+    warm_up(self)
+    HostDenoiser.advance, Generator.decode = advance_shown, decode_shown
+    Previewer.jpeg = jpeg_shown
+
+Generator.warm_up = in_turns_from_now_on
+os._exit(main(sys.argv[1:]))
+"""
+
 # Once warm, no preview is made before the last step is, and no picture before two previews are,
 # which print what they show.
 LATE_PREVIEWS = """
@@ -143,6 +178,12 @@ def test_neither_a_step_nor_a_picture_waits_for_a_preview(tmp_path: Path) -> Non
     steps, dropped = _drawn(NO_PREVIEW, tmp_path)
     assert [(each.step, each.payload) for each in steps] == [(step, b"") for step in range(1, 7)]
     assert dropped == 6
+
+
+def test_previews_that_keep_up_come_with_every_step(tmp_path: Path) -> None:
+    steps, dropped = _drawn(PREVIEWS_KEEP_UP, tmp_path)
+    assert [each.step for each in steps if each.payload.startswith(b"\xff\xd8")] == [*range(1, 7)]
+    assert dropped == 0
 
 
 def test_of_previews_that_fall_behind_the_newest_is_made(
