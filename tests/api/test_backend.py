@@ -74,8 +74,8 @@ def test_a_precision_that_the_backend_lacks_is_refused_with_the_remedy(
         "serve": ["--port", "0", "--data", str(tmp_path / "data")],
         "generate": ["a red heart", "-o", str(tmp_path / "heart.png")],
     }
-    for command in own:
-        assert main([command, *own[command], *flags]) == 1
+    for command, arguments in own.items():
+        assert main([command, *arguments, *flags]) == 1
         [line] = capsys.readouterr().err.splitlines()
         assert "computes in fp32 alone; take --backend openvino-cpu" in line
         assert line.endswith(", or --cpu-precision fp32")
