@@ -4,7 +4,7 @@ https://docs.openvino.ai/2026/openvino-workflow/running-inference.html
 """
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,13 @@ class Compiling:
 class Request:
     """A compiled graph that can be run. For one thread at a time."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, inputs: Iterable[str]) -> None:
+        """`inputs` are those of a single shape: their tensors are filled in place, since the
+        vendor's dispatch of arrays takes 0.4 ms of a call.
+        """
         self._request = compiled.create_infer_request()
         self._outputs = [output.get_any_name() for output in compiled.outputs]
+        self._filled = {name: self._request.get_tensor(name).data for name in inputs}
         self._weights: Mapping[str, Any] = {}
 
     def run(self, inputs: Mapping[str, Array], weights: Mapping[str, Any]) -> dict[str, Array]:
@@ -72,10 +76,23 @@ class Request:
                 for name, value in weights.items():
                     self._request.set_tensor(name, value)
                 self._weights = weights
+            if self._filled:
+                return self._run_filled(inputs)
             values = self._request.infer(inputs, share_inputs=True).values()
         except Exception as error:
             raise BackendError(f"OpenVINO failed: {_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def _run_filled(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        for name, array in inputs.items():
+            self._filled[name][...] = array
+        # `infer` makes views of all inputs and outputs by their names; this does not.
+        self._request.start_async()
+        self._request.wait()
+        return {
+            name: np.array(self._request.get_output_tensor(index).data)
+            for index, name in enumerate(self._outputs)
+        }
 
 
 class OpenVino:
@@ -120,7 +137,7 @@ class OpenVino:
                 f"OpenVINO computes in {took} on this CPU, asked for {_TYPES[how.precision]}; draw "
                 "with --cpu-precision fp32"
             )
-        return Request(compiled)
+        return Request(compiled, [name for name, _ in shapes or ()])
 
     def with_inputs(self, model: Any, names: Collection[str]) -> tuple[Any, dict[str, Any]]:
         """A copy of the model in which those of its constants that have these names are inputs; and
