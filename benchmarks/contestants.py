@@ -4,6 +4,7 @@ Ours are drawn over HTTP, by a server of their own, and in process, with preview
 others are diffusers' pipeline, and the plain server around that.
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,14 +17,15 @@ from benchmarks.drawers.drawer import Drawer
 from benchmarks.plain import PlainOptions, PlainServer
 from benchmarks.server_process import ServingError
 from benchmarks.serving import COMPLETED, Server, ServerOptions, request_body
-from benchmarks.subjects import Drawn, Subject
+from benchmarks.subjects import Drawn, Subject, optimum_folders
 
 Stages = dict[str, float]
 """Milliseconds of a picture and of its stages; `total` is the whole picture."""
 Draw = Callable[[int], Stages]
 """Draws the picture of a number, which is its seed."""
 
-EAGER, COMPILED, PLAIN = "diffusers, eager", "diffusers, compiled", "plain server over HTTP"
+EAGER, COMPILED = "diffusers, eager", "diffusers, compiled"
+OPTIMUM, PLAIN = "optimum-onnx", "plain server over HTTP"
 
 TRIED_STEPS = 4
 """Steps of the pictures that choose the pipeline's number of threads."""
@@ -91,6 +93,13 @@ class Contestants:
         """Start diffusers' pipeline with its denoiser compiled."""
         self._pipeline(COMPILED, threads=threads)
 
+    def add_optimum(self, python: str) -> None:
+        """Start optimum-onnx's pipeline by the Python of its environment."""
+        source, exported = optimum_folders(self.subject)
+        options = {"source": str(source), "exported": str(exported)}
+        drawer = self._drawer("optimum", options, OPTIMUM, python)
+        self.draws[OPTIMUM] = self._drawn(drawer, OPTIMUM)
+
     def add_plain_server(self, threads: int) -> None:
         """Start the plain server around diffusers' pipeline."""
         options = PlainOptions(self.subject.source, threads, warm_size=self.picture.size)
@@ -130,9 +139,11 @@ class Contestants:
         self.draws[name] = self._drawn(drawer, name)
         return drawer
 
-    def _drawer(self, module: str, options: Mapping[str, Any], name: str) -> Drawer:
+    def _drawer(
+        self, module: str, options: Mapping[str, Any], name: str, python: str = sys.executable
+    ) -> Drawer:
         log = self.file_of(name).with_suffix(".log")
-        drawer = self.stack.enter_context(Drawer(module, options, log))
+        drawer = self.stack.enter_context(Drawer(module, options, log, python))
         self.facts[name] = drawer.facts
         return drawer
 

@@ -6,9 +6,10 @@
 draws the same pictures, of the same weights, prompts and seeds, by contestants that take turns:
 ours over HTTP, from the request to the last byte of the picture's file, and in process, both
 without previews and with one at every step; diffusers' pipeline in eager PyTorch, with `--compiled`
-also through `torch.compile`, and with `--plain-server` behind a plain FastAPI server. All may use
-all cores; PyTorch has one thread where that is faster (`benchmarks.diffusers_pipeline`). The
-pipeline's own total ends with the image in memory: its file is a stage beside the total.
+also through `torch.compile`; with `--plain-server` the same behind a plain FastAPI server; and with
+`--optimum PYTHON` optimum-onnx's pipeline in an environment of its own. All may use all cores;
+PyTorch has one thread where that is faster (`benchmarks.diffusers_pipeline`). The pipelines' own
+totals end with the image in memory: its file is a stage beside the total.
 
 Ratios and differences are of the same turn. `submit while busy` is the time that a submission takes
 while the worker draws another picture.
@@ -30,6 +31,7 @@ from PIL import Image
 from benchmarks.contestants import (
     COMPILED,
     EAGER,
+    OPTIMUM,
     PLAIN,
     Contestants,
     Stages,
@@ -92,6 +94,8 @@ def _open(contestants: Contestants, arguments: argparse.Namespace) -> None:
     threads = contestants.add_diffusers()
     if arguments.compiled:
         contestants.add_compiled(threads)
+    if arguments.optimum:
+        contestants.add_optimum(arguments.optimum)
     if arguments.plain_server:
         contestants.add_plain_server(threads)
 
@@ -111,7 +115,7 @@ def _compared(taken: Mapping[str, Sequence[Stages]], backends: Sequence[str]) ->
         name: Figure("ms", tuple(each["total"] for each in those)) for name, those in taken.items()
     }
     found = {}
-    for other in (EAGER, COMPILED, PLAIN):
+    for other in (EAGER, COMPILED, OPTIMUM, PLAIN):
         for backend in backends if other in totals else ():
             for previews in (False, True):
                 name = over_http(backend, previews=previews)
@@ -193,6 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--steps", type=int, help="default: the model's own")
     flags.add_argument(
         "--compiled", action="store_true", help="diffusers through torch.compile too"
+    )
+    flags.add_argument(
+        "--optimum",
+        metavar="PYTHON",
+        help="optimum-onnx's pipeline too, by the Python of its environment",
     )
     flags.add_argument(
         "--plain-server", action="store_true", help="a plain server around diffusers too"

@@ -91,6 +91,18 @@ def _sdxl_33m(work: Path) -> Subject:
     return Subject(name, engines, source, Drawn(512, 4), mix, guidance=5.0)
 
 
+def optimum_folders(made: Subject) -> tuple[Path, Path]:
+    """diffusers folder that transformers 4 reads too, and the place for optimum's export of it."""
+
+    def write(folder: Path) -> None:
+        from benchmarks.older_folder import write_older_folder
+
+        write_older_folder(made.source, folder)
+
+    older = _kept(made.source.with_name(f"{made.source.name}-older"), write)
+    return older, made.source.with_name(f"{made.source.name}-optimum")
+
+
 _MAKERS: Mapping[str, Callable[[Path], Subject]] = {"demo": _demo, "sdxl-33m": _sdxl_33m}
 SUBJECTS = tuple(_MAKERS)
 
