@@ -1,9 +1,16 @@
 """Names that a server answers to, and sites whose pages may use it."""
 
+import json
+from random import Random
+
 import pytest
 from starlette.datastructures import Headers
 
 from api.access import Access, malformed_host, read_hosts, read_origins
+from api.errors import problem
+from api.preferences import MAX_WAIT_SECONDS, preferred_wait
+from tests.hostile import hostile_bytes, odd_text
+from tests.inputs import Inputs
 
 LOOPBACK = Access(address="127.0.0.1")
 
@@ -142,3 +149,53 @@ def test_lists_of_settings_are_read_and_refused_by_entry() -> None:
     for wrong in ("a.example", "http://", "http://a/b", "http://a b", "//a"):
         with pytest.raises(ValueError, match="no origin"):
             read_origins(f"https://fine.example,{wrong}")
+
+
+VALUES = (
+    *(
+        b"localhost:8000",
+        b"a.example.org",
+        b"[::1]:80",
+        b"http://localhost",
+        b"https://app.example",
+    ),
+    *(b"null", b"same-origin", b"cross-site", b"wait=5, respond-async", b"127.0.0.1"),
+)
+NAMES = (b"host", b"origin", b"sec-fetch-site", b"x-forwarded-host", b"prefer")
+
+
+def any_headers(chance: Random) -> Headers:
+    """Headers that a request may have, often twice, with values that are changed or none."""
+    raw = []
+    for name in chance.choices(NAMES, k=chance.randrange(6)):
+        value = chance.choice(VALUES)
+        changed = (
+            value,
+            hostile_bytes(chance, value),
+            odd_text(chance, 8).encode("utf-8", "replace"),
+        )
+        raw.append((name, chance.choice(changed)))
+    return Headers(raw=raw)
+
+
+@pytest.mark.fuzz
+def test_any_headers_are_judged(inputs: Inputs) -> None:
+    """Whatever stands in them, and a refusal is an answer that is JSON."""
+    access = Access(
+        hosts=("*.example.org",),
+        origins=("https://app.example",),
+        address="127.0.0.1",
+        forwarded=True,
+    )
+    for chance in inputs:
+        headers = any_headers(chance)
+        faults = [
+            malformed_host(headers, chance.choice(("1.0", "1.1"))),
+            access.host_fault(headers),
+            access.origin_fault(chance.choice(("GET", "POST")), headers),
+            access.refusal(headers.get("origin")),
+        ]
+        for fault in filter(None, faults):
+            assert json.loads(bytes(problem(403, fault).body))["detail"] == fault
+        wait = preferred_wait(headers.get("prefer"))
+        assert wait is None or 1 <= wait <= MAX_WAIT_SECONDS
