@@ -15,12 +15,13 @@ from typing import Any
 
 from benchmarks.drawers.drawer import Drawer
 from benchmarks.plain import PlainOptions, PlainServer
+from benchmarks.processes import processor_seconds
 from benchmarks.server_process import ServingError
 from benchmarks.serving import COMPLETED, Server, ServerOptions, request_body
 from benchmarks.subjects import Drawn, Subject, optimum_folders
 
 Stages = dict[str, float]
-"""Milliseconds of a picture and of its stages; `total` is the whole picture."""
+"""Milliseconds of a picture and of its stages; `total` is the whole picture by the clock."""
 Draw = Callable[[int], Stages]
 """Draws the picture of a number, which is its seed."""
 
@@ -69,7 +70,9 @@ class Contestants:
         self.facts[f"{backend} over HTTP"] = server.get("/api/info")["engine"]
         for previews in (False, True):
             name = over_http(backend, previews=previews)
-            self.draws[name] = self._served(server, name, previews=previews)
+            self.draws[name] = self._timed(
+                self._served(server, name, previews=previews), server.pid
+            )
 
     def add_in_process(self, backend: str) -> None:
         """Start a drawer on a backend: two contestants, without previews and with."""
@@ -112,7 +115,17 @@ class Contestants:
             self.file_of(PLAIN).write_bytes(content)
             return {"total": 1e3 * total}
 
-        self.draws[PLAIN] = draw
+        self.draws[PLAIN] = self._timed(draw, server.pid)
+
+    def _timed(self, draw: Draw, pid: int) -> Draw:
+        """The same with the processor time that the process and its descendants took."""
+
+        def timed(number: int) -> Stages:
+            before = processor_seconds(pid)
+            stages = draw(number)
+            return {**stages, "processor": 1e3 * (processor_seconds(pid) - before)}
+
+        return timed
 
     def body(self, number: int, *, previews: bool) -> dict[str, Any]:
         """Request of a number. With previews it has a prompt of its own, which a server that drew
@@ -148,7 +161,10 @@ class Contestants:
         return drawer
 
     def _drawn(self, drawer: Drawer, name: str, *, previews: bool = False) -> Draw:
-        return lambda number: drawer.draw(self.body(number, previews=previews), self.file_of(name))
+        def draw(number: int) -> Stages:
+            return drawer.draw(self.body(number, previews=previews), self.file_of(name))
+
+        return self._timed(draw, drawer.pid)
 
     def _served(self, server: Server, name: str, *, previews: bool) -> Draw:
         def draw(number: int) -> Stages:

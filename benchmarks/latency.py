@@ -11,8 +11,9 @@ also through `torch.compile`; with `--plain-server` the same behind a plain Fast
 PyTorch has one thread where that is faster (`benchmarks.diffusers_pipeline`). The pipelines' own
 totals end with the image in memory: its file is a stage beside the total.
 
-Ratios and differences are of the same turn. `submit while busy` is the time that a submission takes
-while the worker draws another picture.
+Ratios and differences are of the same turn. `processor` is the processor time that a contestant's
+processes took for a picture: on a machine with other work it is what to compare. `submit while
+busy` is the time that a submission takes while the worker draws another picture.
 """
 
 import argparse
@@ -103,23 +104,27 @@ def _open(contestants: Contestants, arguments: argparse.Namespace) -> None:
 def _of_stages(taken: Mapping[str, Sequence[Stages]]) -> dict[str, Figure]:
     """Figures of every stage of every contestant."""
     return {
-        f"{name}: {stage}": Figure("ms", tuple(each[stage] for each in those))
+        # A picture whose previews all fell behind has no first preview.
+        f"{name}: {stage}": Figure("ms", tuple(each[stage] for each in those if stage in each))
         for name, those in taken.items()
-        for stage in those[0]
+        for stage in dict.fromkeys(stage for each in those for stage in each)
     }
 
 
 def _compared(taken: Mapping[str, Sequence[Stages]], backends: Sequence[str]) -> Figures:
-    """Ratios to diffusers' pipeline, and HTTP's addition to the same request in process."""
-    totals = {
-        name: Figure("ms", tuple(each["total"] for each in those)) for name, those in taken.items()
-    }
+    """Ratios to the others, and HTTP's addition to the same request in process."""
+    totals, worked = (
+        {name: Figure("ms", tuple(each[stage] for each in those)) for name, those in taken.items()}
+        for stage in ("total", "processor")
+    )
     found = {}
     for other in (EAGER, COMPILED, OPTIMUM, PLAIN):
         for backend in backends if other in totals else ():
             for previews in (False, True):
                 name = over_http(backend, previews=previews)
                 found[f"{name} / {other}"] = totals[name].over(totals[other])
+                ratio = worked[name].over(worked[other])
+                found[f"{name} / {other}: processor"] = ratio
     for backend in backends:
         for previews in (False, True):
             served = over_http(backend, previews=previews)
@@ -165,6 +170,8 @@ def _pixels(path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _panels(figures: Figures) -> dict[str, Figures]:
     totals = {name[:-7]: each for name, each in figures.items() if name.endswith(": total")}
     steps = {name[:-6]: each for name, each in figures.items() if name.endswith(": step")}
+    worked = {name[:-11]: each for name, each in figures.items() if name.endswith(": processor")}
+    worked = {name: each for name, each in worked.items() if each.unit == "ms"}
     ratios = {name: each for name, each in figures.items() if each.unit == "ratio"}
     others = {
         name: each
@@ -173,6 +180,7 @@ def _panels(figures: Figures) -> dict[str, Figures]:
     }
     return {
         "One picture, ms (median; the line from 5 to 95 %)": totals,
+        "Processor time of a picture, ms": worked,
         "A step, ms": steps,
         "Ratios of the same turn": ratios,
         "What the server adds, ms": others,

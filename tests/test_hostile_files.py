@@ -19,6 +19,8 @@ from pydantic import TypeAdapter
 from api.body import parse_body
 from api.errors import problem
 from api.request_flags import _read_body
+from benchmarks.tiny.flow_models import t5_tokenizer
+from benchmarks.tiny.zimage_models import qwen_tokenizer
 from engine_build.checkpoint.single_file.open import open_single_file
 from engine_build.checkpoint.sources import open_folder, read_json
 from engine_build.preset import read_preset
@@ -41,9 +43,7 @@ from tests.hostile import hostile_bytes, hostile_json, odd_text, put, refusal
 from tests.inputs import Inputs
 from tests.places import ENGINES
 from tests.runtime.draw.plans import paper_plan
-from tests.tiny.flow_models import t5_tokenizer
 from tests.tiny.manifests import MANIFEST
-from tests.tiny.zimage_models import qwen_tokenizer
 
 FACTS = Sdxl().facts(MANIFEST)
 SCHEMA = parameters_schema(MANIFEST, FACTS)

@@ -60,6 +60,11 @@ class Drawer:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
     def draw(self, body: Mapping[str, Any], picture: Path) -> dict[str, float]:
         """Draw one picture into a file; milliseconds of its stages. Raises DrawerError."""
         assert self._process.stdin is not None
