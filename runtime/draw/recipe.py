@@ -13,13 +13,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
+from zlib import Z_RLE
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from runtime.draw.decode import Pixels
 from runtime.draw.exif import CAPACITY, exif_block, exif_comment, exif_description
 from runtime.draw.infotext import Infotext
-from runtime.draw.png import png
 from runtime.errors import RequestError
 from runtime.plan.request import GenerateRequest, read_json
 
@@ -46,12 +47,12 @@ class PictureFile:
 
 def encode_picture(pixels: Pixels, request: GenerateRequest, text: Infotext) -> PictureFile:
     """The picture file, in the request's format, with the recipe inside."""
-    if request.output_format == "png":
-        recipe = _json(request, ascii_only=True).decode()
-        texts = ((TEXT_KEY, text.text()), (JSON_KEY, recipe))
-        return PictureFile(png(pixels, texts), None)
     image = Image.fromarray(pixels)
     buffer = BytesIO()
+    if request.output_format == "png":
+        # The filters leave runs and small numbers, and next to nothing for a search of matches.
+        image.save(buffer, "PNG", pnginfo=_png_info(request, text), compress_type=Z_RLE)
+        return PictureFile(buffer.getvalue(), None)
     if request.output_format == "webp":
         exif = exif_block(_json(request, ascii_only=True), text.text())
         image.save(buffer, "WEBP", exif=exif, lossless=True)
@@ -61,6 +62,15 @@ def encode_picture(pixels: Pixels, request: GenerateRequest, text: Infotext) -> 
     )
     image.save(buffer, "JPEG", exif=exif, quality=92)
     return PictureFile(buffer.getvalue(), warning)
+
+
+def _png_info(request: GenerateRequest, text: Infotext) -> PngInfo:
+    info = PngInfo()
+    parameters = text.text()
+    add = info.add_text if parameters.isascii() else info.add_itxt
+    add(TEXT_KEY, parameters)
+    info.add_text(JSON_KEY, _json(request, ascii_only=True).decode())
+    return info
 
 
 def _blocks(request: GenerateRequest, text: Infotext) -> Iterator[tuple[bytes, str | None]]:
