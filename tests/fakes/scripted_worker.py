@@ -18,7 +18,12 @@ PATIENCE = 120
 
 @contextmanager
 def scripted_worker(
-    script: str, data: Path, *arguments: str, engines: Path = ENGINES, model: str = "demo"
+    script: str,
+    data: Path,
+    *arguments: str,
+    engines: Path = ENGINES,
+    model: str = "demo",
+    max_batch: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], WorkerLink]]:
     """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker.main`, or of what is behind
     its own `arguments`; gives the process, and the server's end of its link.
@@ -26,7 +31,7 @@ def scripted_worker(
     The link raises LinkError when the worker says nothing for too long. The process is gone at the
     end, whatever it was waiting for.
     """
-    draw = DrawOptions("onnxruntime-cpu", lora_bytes=0, conditioning_bytes=0)
+    draw = DrawOptions("onnxruntime-cpu", max_batch, lora_bytes=0, conditioning_bytes=0)
     options = WorkerOptions(engines, model, data, lease_seconds=8 * PATIENCE, draw=draw)
     ours, theirs = socket_pair(options)
     ours.settimeout(PATIENCE)

@@ -72,6 +72,30 @@ OnnxRuntimeCpu.open, Generator.warm_up = open_at_the_gate, beside_from_now_on
 os._exit(main(sys.argv[2:]))
 """
 
+# Jobs are asked for as early as can be, and once warm no picture is decoded before a word comes
+# through the gate.
+DECODE_AT_A_GATE = """
+import os, sys
+from pathlib import Path
+from runtime.draw.generate import Generator
+from runtime.worker import loop
+from runtime.worker.main import main
+
+gate = Path(sys.argv[1])
+warm_up, decode = Generator.warm_up, Generator.decode
+
+def decode_at_the_gate(self, latents):
+    gate.read_text()
+    return decode(self, latents)
+
+def at_the_gate_from_now_on(self):
+    warm_up(self)
+    Generator.decode = decode_at_the_gate
+
+Generator.warm_up, loop.LEAD_SECONDS = at_the_gate_from_now_on, 1e9
+os._exit(main(sys.argv[2:]))
+"""
+
 DRAWN, AT_THE_GATE, LATER = "a" * 32, "b" * 32, "c" * 32
 
 
@@ -84,9 +108,9 @@ class Server:
     gate: Path
     said: list[Message] = field(default_factory=list)
 
-    def assign(self, job_id: str) -> None:
+    def assign(self, job_id: str, **more: int) -> None:
         """A job with a prompt of its own."""
-        fields = {"prompt": job_id, "seed": 1, "steps": 4, "width": 64, "height": 64}
+        fields = {"prompt": job_id, "seed": 1, "steps": 4, "width": 64, "height": 64, **more}
         request = open_model(ENGINES, "demo").read(fields).to_json()
         self.link.send(Assignment(job_id, request))
 
@@ -167,3 +191,27 @@ def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_text(tmp_path: Path) 
             server.hear_until(Completed, Failed, Canceled, job_id=AT_THE_GATE)
         assert server.worker.wait(PATIENCE) == 0
         assert isinstance(server.said[-1], Leaving)
+
+
+def test_the_next_job_is_asked_for_early_and_no_more_than_the_decoder_keeps_up_with(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    worker = scripted_worker(DECODE_AT_A_GATE, tmp_path / "data", str(gate), max_batch=1)
+    with worker as (process, link):
+        server = Server(process, link, gate)
+        while not any(isinstance(each, Vacant) for each in server.said):
+            server.said.append(link.receive())
+        for number, job_id in enumerate((DRAWN, AT_THE_GATE, LATER), 1):
+            server.assign(job_id, preview_every=0, steps=40)
+            while len(steps := server.about(job_id)) < 40:
+                server.said.append(link.receive())
+            assert [each.step for each in steps] == [*range(1, 41)]
+            # The first is at the gate, the second waits behind it: nobody is asked for in the
+            # place of the third.
+            assert server.vacancies == [1] * min(number + 1, 3)
+        for job_id in (DRAWN, AT_THE_GATE, LATER):
+            gate.write_text("")
+            server.hear_until(Completed, job_id=job_id)
+        assert server.vacancies == [1, 1, 1, 1]
