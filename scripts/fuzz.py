@@ -55,8 +55,10 @@ def names(only: str = "") -> dict[str, list[str]]:
         file, separator, _ = line.partition("::")
         if separator and only in line:
             found.setdefault(file, []).append(line)
+    if done.returncode:
+        raise SystemExit(f"not all fuzzes can be read:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     if not found:
-        raise SystemExit(f"no fuzz is called {only!r}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise SystemExit(f"no fuzz is called {only!r}")
     return found
 
 

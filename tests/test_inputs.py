@@ -92,6 +92,9 @@ def test_fuzzes_are_run_and_their_inputs_counted(
     assert fuzz.main(["--inputs", "40", "--only", "plain"]) == 0
     with pytest.raises(SystemExit, match="no fuzz is called 'nothing'"):
         fuzz.main(["--only", "nothing"])
+    (tmp_path / "tests/test_torn.py").write_text("import no_such_module\n# pytest.mark.fuzz\n")
+    with pytest.raises(SystemExit, match="not all fuzzes can be read"):
+        fuzz.main(["--only", "plain"])
 
 
 def outcomes_of(told: str) -> int:
