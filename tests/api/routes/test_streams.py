@@ -41,6 +41,16 @@ def test_every_step_comes_in_order_and_previews_are_jpegs_that_decode(narrow: Ap
     assert len({event.id for event in rest}) == len(rest)
 
 
+def test_previews_come_while_a_job_is_drawn(narrow: Api) -> None:
+    """A machine that has other work may show few of them: among many steps are some."""
+    job_id = narrow.submit(steps=100)
+    with narrow.follow(job_id) as events:
+        shown = next(event.data for event in events if event.data.get("preview"))
+    assert shown["status"] == "processing"
+    assert preview_size(shown["preview"]) == (64, 64)
+    narrow.cancel(job_id)
+
+
 def test_the_queue_position_falls_to_one_before_the_job_begins(narrow: Api) -> None:
     blocker = narrow.occupy()
     before = [narrow.submit(), narrow.submit()]
