@@ -1,20 +1,47 @@
-"""The choice of the samples that share the next call of the step graph.
+"""The choice of the samples that share the next call of the step graph, by cost.
 
 Samples can share a call when their arrays have the same shapes and the same LoRA set acts on them.
-Everything else, such as their step, sampler and guidance, may differ. The sample that has waited
-longest determines the shape, so that every shape gets its turn. The LoRA set that is loaded keeps
-the turn for up to MOST_TURNS turns while samples of other sets wait, since another set costs a
-rewrite of weights. A set thus waits at most MOST_TURNS turns for each other set.
+Everything else, such as their step, sampler and guidance, may differ.
+
+*Order.* Samples come in the order of their arrival less a boost, which is longer for less work:
+
+    boost(work) = patience * log(1 / (1 - exp(-work / patience)))
+
+(Yu and Scully, "Strongly Tail-Optimal Scheduling in the Light-Tailed M/G/1", 2024: the mean and the
+tail of the time in a queue are shorter than by order of arrival.) Work is the seconds that remain,
+with the change of LoRAs where another set is loaded, and patience the scale of waiting times
+(`runtime.draw.demand`). A sample is thus passed only by samples that arrive while its boost is less
+than theirs by more: all waiting is bounded. Those of batch priority come BACKGROUND_WAIT later and
+have no boost.
+
+*Width.* The first sample determines shapes and LoRA set. For each number of samples that could
+share its calls, the times are predicted at which every sample would be done, if no other came.
+Their sum is added to the time that samples to come would wait for these, rate * done**2 / (2 * (1 -
+load)), the value of work in a queue of Poisson arrivals. Of the numbers that save time at all, the
+one with the least of these is chosen, each first made smaller by CROWD_VALUE times the square of
+the share of time that sharing saves: samples that come in crowds are worse off than the formula
+says, and a square leaves small savings alone, of which measurement cannot be sure.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Protocol, TypeVar
 
-from runtime.package.pack import LoraSet
+from runtime.draw.costs import Costs, Kind
+from runtime.draw.demand import Demand
 from runtime.plan.served import BatchLimits
 
-MOST_TURNS = 8
+BACKGROUND_WAIT = 60.0
+"""Seconds for which samples of batch priority wait for later interactive samples."""
+BACKGROUND_WEIGHT = 0.1
+"""The weight of a second of a batch sample's time, where that of an interactive sample is 1."""
+LEAST_GAIN = 0.03
+"""The least share of time that a shared call must save; less is within the noise of measurement."""
+CROWD_VALUE = 1.5
+"""Chosen by `benchmarks.policy`."""
+STAYING = 4.0
+"""A sample of another LoRA set comes later by this many times what the change takes."""
 
 
 class Candidate(Protocol):
@@ -26,7 +53,12 @@ class Candidate(Protocol):
         ...
 
     @property
-    def loras(self) -> LoraSet:
+    def kind(self) -> Kind:
+        """The kind of the sample's calls, by which their times are known."""
+        ...
+
+    @property
+    def loras(self) -> object:
         """The LoRA set that acts on the sample."""
         ...
 
@@ -35,43 +67,136 @@ class Candidate(Protocol):
         """The number of evaluations in the sample's next row."""
         ...
 
+    @property
+    def rows_left(self) -> int:
+        """The number of rows that remain."""
+        ...
+
+    @property
+    def arrived(self) -> float:
+        """The time of the arrival, in seconds of any clock."""
+        ...
+
+    @property
+    def urgent(self) -> bool:
+        """False for batch priority."""
+        ...
+
 
 SampleType = TypeVar("SampleType", bound=Candidate)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The LoRA set on the denoiser, and the number of turns in a row that used the set."""
+def choose(
+    waiting: Sequence[SampleType],
+    limits: BatchLimits,
+    loaded: object,
+    costs: Costs,
+    demand: Demand,
+) -> list[SampleType]:
+    """The samples of the next call, in order. `loaded` is the LoRA set on the denoiser."""
+    if len(waiting) <= 1:
+        return list(waiting)
+    places = [(_place(sample, loaded, costs, demand), sample) for sample in waiting]
+    order = [sample for _, sample in sorted(places, key=lambda pair: pair[0])]
+    first = order[0]
+    alike = [each for each in order if _shares(each, first)]
+    rest = [each for each in order if not _shares(each, first)]
+    widths = [
+        width
+        for width in range(1, _most(alike, limits) + 1)
+        if width == 1 or _gain(alike[:width], costs) > LEAST_GAIN
+    ]
+    scores = {width: _score(alike, width, rest, costs, demand) for width in widths}
+    return alike[: min(scores, key=scores.__getitem__)]
 
-    loras: LoraSet = ()
-    turns: int = 0
 
-    def after(self, loras: LoraSet) -> "Loaded":
-        """The state after a turn with this set."""
-        return Loaded(loras, self.turns + 1 if loras == self.loras else 1)
+def evaluations_of(turn: Iterable[Candidate]) -> int:
+    """The evaluations of a call of these samples."""
+    return sum(sample.next_evaluations for sample in turn)
 
 
-def choose(waiting: Sequence[SampleType], limits: BatchLimits, loaded: Loaded) -> list[SampleType]:
-    """The samples of the next call, in order: the first sample whose LoRA set has the turn, then as
-    many samples that can share the call as `limits` allows. `waiting` begins with the sample that
-    was advanced longest ago.
-    """
-    if not waiting:
-        return []
-    first = _first(waiting, loaded)
-    chosen: list[SampleType] = []
+def work_of(sample: Candidate, costs: Costs) -> float:
+    """The seconds that a sample takes alone from now on."""
+    return sample.rows_left * costs.seconds(sample.kind, sample.next_evaluations)
+
+
+def _place(sample: Candidate, loaded: object, costs: Costs, demand: Demand) -> float:
+    """The time by which samples are ordered."""
+    change = 0.0 if sample.loras == loaded else costs.change
+    arrived = sample.arrived + STAYING * change
+    if not sample.urgent:
+        return arrived + BACKGROUND_WAIT
+    return arrived - _boost(work_of(sample, costs) + change, demand.patience)
+
+
+def _boost(work: float, patience: float) -> float:
+    if not patience:
+        return 0.0
+    return -patience * math.log(-math.expm1(-work / patience))
+
+
+def _shares(sample: Candidate, first: Candidate) -> bool:
+    return (sample.shape_key, sample.loras) == (first.shape_key, first.loras)
+
+
+def _most(alike: Sequence[Candidate], limits: BatchLimits) -> int:
+    """The most samples of these, in order, that the limits allow in a call, and the first."""
     evaluations = 0
-    for sample in waiting:
-        if (sample.shape_key, sample.loras) != (first.shape_key, first.loras):
-            continue
+    for count, sample in enumerate(alike[: limits.samples]):
         evaluations += sample.next_evaluations
-        if chosen and (len(chosen) == limits.samples or evaluations > limits.evaluations):
-            break
-        chosen.append(sample)
-    return chosen
+        if count and evaluations > limits.evaluations:
+            return count
+    return min(len(alike), limits.samples)
 
 
-def _first(waiting: Sequence[SampleType], loaded: Loaded) -> SampleType:
-    stays = loaded.turns < MOST_TURNS
-    preferred = (sample for sample in waiting if (sample.loras == loaded.loras) == stays)
-    return next(preferred, waiting[0])
+def _score(
+    alike: Sequence[Candidate],
+    width: int,
+    rest: Sequence[Candidate],
+    costs: Costs,
+    demand: Demand,
+) -> float:
+    """The badness of a width."""
+    return _waiting(alike, width, rest, costs, demand) * (
+        1 - CROWD_VALUE * _gain(alike[:width], costs) ** 2
+    )
+
+
+def _gain(together: Sequence[Candidate], costs: Costs) -> float:
+    """The share of time that calls of these together save, of calls of each alone."""
+    kind = together[0].kind
+    apart = sum(costs.seconds(kind, sample.next_evaluations) for sample in together)
+    return max(0.0, 1 - costs.seconds(kind, evaluations_of(together)) / apart)
+
+
+def _waiting(
+    alike: Sequence[Candidate],
+    width: int,
+    rest: Sequence[Candidate],
+    costs: Costs,
+    demand: Demand,
+) -> float:
+    """The weighted sum of the times until all are done, where `width` of `alike` always share calls
+    and the `rest` follow alone; with the waiting of those that arrive meanwhile.
+    """
+    total = now = 0.0
+    row = evaluations = 0
+    running: list[tuple[int, int]] = []
+    for joined in range(len(alike) + width):
+        if joined >= width and running:
+            last, number = heappop(running)
+            sample = alike[number]
+            now += (last - row) * costs.seconds(sample.kind, evaluations)
+            row, evaluations = last, evaluations - sample.next_evaluations
+            total += now * _weight(sample)
+        if joined < len(alike):
+            heappush(running, (row + alike[joined].rows_left, joined))
+            evaluations += alike[joined].next_evaluations
+    for sample in rest:
+        now += work_of(sample, costs)
+        total += now * _weight(sample)
+    return total + demand.rate * now * now / (2 * (1 - demand.load))
+
+
+def _weight(sample: Candidate) -> float:
+    return 1.0 if sample.urgent else BACKGROUND_WEIGHT

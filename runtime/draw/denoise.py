@@ -5,6 +5,7 @@ previews, pictures and cancels are up to the caller, which between two turns may
 latents, cancel samples, and let new samples in.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.protocol import Denoiser, Row
-from runtime.draw.batch import Loaded, choose
+from runtime.draw.costs import Kind
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.pace import Pace
+from runtime.draw.schedule import Schedule
 from runtime.package.pack import LoraSet
 from runtime.plan.families.family import Conditioning
 from runtime.plan.plan import Plan
 from runtime.plan.sampling.noise import Draws
-from runtime.plan.served import BatchLimits
 
 Noise = Callable[[], NDArray[np.float32] | None]
 """Waits for the noise of a row, `[1, C, h, w]`; None for none."""
@@ -36,6 +37,8 @@ class Prepared:
         """Draw the initial latents, and the noise of the first row. `conditioning` has an entry for
         each evaluation.
         """
+        self.arrived = time.monotonic()
+        """Monotonic seconds at which the picture was asked for."""
         self.plan = plan
         self.conditioning = conditioning
         self.draws = Draws(plan.request.seed, plan.latent_shape, plan.table.draws)
@@ -59,6 +62,7 @@ class Sample:
         while the row before it runs. Raises BackendError for inputs that no engine takes.
         """
         self.plan = picture.plan
+        self.arrived = picture.arrived
         self.canceled = False
         self.row = 0
         self._draws = picture.draws
@@ -67,6 +71,9 @@ class Sample:
         self._next_noise: Noise = lambda: picture.noise
         self.slot = denoiser.admit(picture.latents, picture.conditioning)
         self.shape_key = picture.shape_key
+        *_, height, width = self.plan.latent_shape
+        self.kind = Kind(height, width, bool(self.plan.loras))
+        self.urgent = self.plan.request.priority != "batch"
 
     @property
     def loras(self) -> LoraSet:
@@ -77,6 +84,11 @@ class Sample:
     def next_evaluations(self) -> int:
         """The number of evaluations in the next row."""
         return len(self.plan.mixes[self.row])
+
+    @property
+    def rows_left(self) -> int:
+        """The number of rows that have not been called."""
+        return self.plan.rows - self.row
 
     @property
     def finished(self) -> bool:
@@ -135,7 +147,7 @@ Arrivals = Callable[[int], Sequence[Sample]]
 def denoise(
     denoiser: Denoiser,
     arrivals: Arrivals,
-    limits: BatchLimits,
+    schedule: Schedule,
     loras: LoraSwitch,
     pace: Pace,
 ) -> Iterator[tuple[StepEvent, ...]]:
@@ -144,24 +156,24 @@ def denoise(
     `loras` is the denoiser's switch; `pace` is told of every call.
     """
     running: list[Sample] = []
-    loaded = Loaded(loras.loaded or ())
+    schedule.begun()
     try:
         while True:
             running = _without_canceled(running, denoiser)
-            running += arrivals(limits.samples - len(running))
+            for sample in arrivals(schedule.places - len(running)):
+                running.append(sample)
+                schedule.arrived(sample)
             if not running:
                 pace.rests()
                 return
-            turn = choose(running, limits, loaded)
-            loras.apply(turn[0].loras)
-            loaded = loaded.after(turn[0].loras)
+            turn = schedule.turn(running, loras.loaded)
+            _put_on(turn[0].loras, loras, schedule)
             rows = [sample.next_row() for sample in turn]
             pace.call_begins()
             denoiser.advance(rows)
             pace.call_returned()
+            schedule.called(turn)
             events = tuple(_events(turn))
-            # The advanced samples go to the back, so that other shapes get their turn.
-            running = [sample for sample in running if sample not in turn] + turn
             yield events
             for event in events:
                 if event.finished:
@@ -170,6 +182,14 @@ def denoise(
     finally:
         for sample in running:
             denoiser.release(sample.slot)
+
+
+def _put_on(wanted: LoraSet, loras: LoraSwitch, schedule: Schedule) -> None:
+    if wanted == loras.loaded:
+        return
+    began = time.perf_counter()
+    loras.apply(wanted)
+    schedule.costs.changed(time.perf_counter() - began)
 
 
 def _events(turn: Sequence[Sample]) -> Iterator[StepEvent]:

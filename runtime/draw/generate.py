@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.backends.protocol import Backend, Reading
 from runtime.backends.rows import CPU, Opening, row_of
 from runtime.draw.conditioning import Conditioner
+from runtime.draw.costs import Costs
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
 from runtime.draw.encoders import TextEncoders
@@ -20,6 +21,7 @@ from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.pace import Pace
 from runtime.draw.preview import Previewer
+from runtime.draw.schedule import Schedule
 from runtime.errors import BackendError, DeviceError, PackageError
 from runtime.package.manifest import MatrixPreview
 from runtime.plan.families.family import Conditioning, Guidance
@@ -42,8 +44,10 @@ class Generator:
         backend: Backend,
         options: DrawOptions | None = None,
         served: Served | None = None,
+        costs: Costs | None = None,
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
+        `costs` are what is known of calls' times.
 
         `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
         have no effect here.
@@ -53,8 +57,9 @@ class Generator:
         limits = self._served.limits
         self.model = model
         self.backend = backend
-        self._limits = BatchLimits(
-            min(options.max_batch or limits.samples, limits.samples), limits.evaluations
+        samples = min(options.max_batch or limits.samples, limits.samples)
+        self.schedule = Schedule(
+            BatchLimits(samples, limits.evaluations), costs, samples if options.max_batch else None
         )
         self._denoiser = backend.open_denoiser()
         self.pace = Pace()
@@ -77,8 +82,8 @@ class Generator:
 
     @property
     def places(self) -> int:
-        """The most samples that are drawn at once."""
-        return self._limits.samples
+        """The most samples that are held at once, and drawn in turns."""
+        return self.schedule.places
 
     def prepare(self, plan: Plan, extent: int = 1) -> Prepared:
         """Encode a plan's prompts and draw its initial noise. Text is filled up to `extent` at
@@ -111,7 +116,7 @@ class Generator:
 
     def turns(self, arrivals: Arrivals) -> Iterator[tuple[StepEvent, ...]]:
         """The denoising loop over the samples that `arrivals` gives."""
-        return denoise(self._denoiser, arrivals, self._limits, self._denoiser_loras, self.pace)
+        return denoise(self._denoiser, arrivals, self.schedule, self._denoiser_loras, self.pace)
 
     def steps(self, plan: Plan) -> Iterator[StepEvent]:
         """The denoising loop over one picture alone."""

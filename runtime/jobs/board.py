@@ -57,7 +57,7 @@ class Board:
         """Empty."""
         self.gallery = GalleryLog()
         self._live: dict[str, _Live] = {}
-        self._queue: list[tuple[tuple[bool, int], str]] = []
+        self._queue: list[tuple[tuple[int, bool], str]] = []
         self._ended: OrderedDict[str, JobLog] = OrderedDict()
         self._holders: dict[str, Holder] = {}
         ended = {status.value: 0 for status in JobStatus if status.ended}

@@ -63,13 +63,17 @@ class Leases:
         return bool(self._board.held(worker.name))
 
     async def lease(self, worker: Holder, count: int) -> int:
-        """Lease up to `count` jobs and hand each to `worker.assign`; returns their number."""
+        """Lease up to `count` jobs and hand each to `worker.assign`; returns their number.
+
+        Batch jobs take half of a worker's places at most, so that an interactive job finds one.
+        """
         held = self._board.held(worker.name)
         if any(job.attempt > 1 for job in held):
             return 0
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            chosen = _together(next_jobs(connection, count), alone=not held)
+            room = (len(held) + count + 1) // 2 - sum(map(_is_batch, held))
+            chosen = _together(next_jobs(connection, count, max(0, room)), alone=not held)
             for stored in chosen:
                 set_leased(connection, stored.job.job_id, worker.name)
             return [job_row(connection, stored.job.job_id) for stored in chosen]
@@ -196,6 +200,10 @@ class Leases:
             return [job_row(connection, job_id)]
 
         await self._database.write(work, self._board.fold)
+
+
+def _is_batch(job: Job) -> bool:
+    return job.priority == "batch"
 
 
 def picture_of(job: Job, filename: str, size: tuple[int, int], size_bytes: int) -> Image:

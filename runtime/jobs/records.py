@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from runtime.errors import CalotypeError
 from runtime.jobs.protocol import Image, ImageNotFound, Job, JobError, JobNotFound, JobStatus
 
+PASSING = 64
+"""The most interactive jobs that are leased before an earlier batch job."""
+
 
 class StaleLease(CalotypeError):
     """A report about a job whose lease the worker no longer has: the report changes nothing."""
@@ -26,9 +29,10 @@ class StoredJob:
     job: Job
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """The order in which jobs are leased: batch jobs wait for interactive ones."""
-        return self.job.priority == "batch", self.sequence
+    def rank(self) -> tuple[int, bool]:
+        """The order in which jobs are leased: batch jobs wait for PASSING later ones at most."""
+        batch = self.job.priority == "batch"
+        return self.sequence + batch * PASSING, batch
 
 
 _JOBS = """
@@ -89,10 +93,15 @@ def leased_job(connection: sqlite3.Connection, holder: str, job_id: str) -> Job:
     return _job(row).job
 
 
-def next_jobs(connection: sqlite3.Connection, count: int) -> list[StoredJob]:
-    """The next `count` jobs to lease, fewer where fewer wait."""
-    where = "WHERE jobs.status = 'queued' ORDER BY jobs.priority = 'batch', jobs.sequence LIMIT ?"
-    return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (count,))]
+def next_jobs(connection: sqlite3.Connection, count: int, batch: int) -> list[StoredJob]:
+    """The next `count` jobs to lease, fewer where fewer wait, `batch` batch jobs at most."""
+    query = (
+        f"SELECT * FROM ({_JOBS} WHERE jobs.status = 'queued' AND jobs.priority != 'batch'"
+        f" ORDER BY jobs.sequence LIMIT ?) UNION ALL SELECT * FROM ({_JOBS}"
+        " WHERE jobs.status = 'queued' AND jobs.priority = 'batch' ORDER BY jobs.sequence LIMIT ?)"
+    )
+    rows = connection.execute(query, (count, min(count, batch)))
+    return sorted((_job(row) for row in rows), key=lambda stored: stored.rank)[:count]
 
 
 def count_queued(connection: sqlite3.Connection) -> int:

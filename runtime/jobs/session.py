@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from runtime.jobs.leases import Leases, picture_of
 from runtime.jobs.protocol import Job, JobError
-from runtime.jobs.records import StaleLease
+from runtime.jobs.records import StaleLease, now
 from runtime.wire.link import ServerLink
 from runtime.wire.messages import (
     Assignment,
@@ -61,7 +61,8 @@ class WorkerSession:
 
     def assign(self, job: Job) -> None:
         """The job has been leased to this worker."""
-        self._orders.put_nowait(Assignment(job.job_id, job.request))
+        waited = max(0.0, (now() - job.created_at).total_seconds())
+        self._orders.put_nowait(Assignment(job.job_id, job.request, waited))
 
     def cancel(self, job_id: str) -> None:
         """The job is to stop."""

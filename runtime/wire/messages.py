@@ -163,6 +163,8 @@ class Assignment:
 
     job_id: str
     request: Mapping[str, Any]
+    waited: float = field(default=0.0, compare=False)
+    """Seconds from the job's submission."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
+from runtime.draw.kept_costs import KeptCosts
 from runtime.errors import DeviceError, RequestError
 from runtime.gallery import Gallery
 from runtime.plan.plan import Plan
@@ -92,8 +93,11 @@ Notice = Message | Readied | Refused | Lost | Stop
 class Worker:
     """Runs a generator over the jobs that come through a link."""
 
-    def __init__(self, generator: Generator, gallery: Gallery, link: WorkerLink) -> None:
-        """Nothing is received yet."""
+    def __init__(
+        self, generator: Generator, gallery: Gallery, link: WorkerLink, kept: KeptCosts
+    ) -> None:
+        """Nothing is received yet. `kept` takes the times of steps."""
+        self._kept = kept
         self._generator = generator
         self._gallery = gallery
         self._link = link
@@ -124,6 +128,8 @@ class Worker:
                     self._stepped(event)
                 if not self._take_orders(wait=False):
                     break
+            if news := self._generator.schedule.costs.news():
+                threading.Thread(target=self._kept.write, args=(news,), daemon=True).start()
         self._leave()
 
     def stop(self) -> None:
@@ -134,8 +140,8 @@ class Worker:
         try:
             while True:
                 match self._link.receive():
-                    case Assignment(job_id, request):
-                        self._tasks[job_id] = task = Task(job_id, request)
+                    case Assignment(job_id, request, waited):
+                        self._tasks[job_id] = task = Task(job_id, request, waited)
                         self._assigned.put(task)
                     case message:
                         self._inbox.put(message)
@@ -199,6 +205,7 @@ class Worker:
         except Exception as error:
             self._inbox.put(Refused(task, error))
         else:
+            picture.arrived = task.arrived
             self._report_lookups()
             self._inbox.put(Readied(task, picture))
 

@@ -18,8 +18,10 @@ from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
 from runtime.backends.protocol import Backend, OnDevice
+from runtime.draw.costs import Costs
 from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.generate import Generator
+from runtime.draw.kept_costs import KeptCosts, compiled_times
 from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
 from runtime.files import read_ahead
 from runtime.gallery import Gallery
@@ -85,7 +87,10 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
         raise _Refused(str(error)) from error
     gallery = Gallery(options.data)
     gallery.remove_unfinished()
-    worker = Worker(generator, gallery, link)
+    subject = (generator.model.package.digest, ready.backend, ready.target, ready.device)
+    kept = KeptCosts(options.data / "step_times.json", " ".join(subject))
+    generator.schedule.costs.learn(kept.read())
+    worker = Worker(generator, gallery, link, kept)
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
         worker.stop()
@@ -129,7 +134,8 @@ def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready,
         pulse.device = backend
         backend.watch_trials(trials)
     served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
-    generator = Generator(model, backend, draw, served)
+    costs = Costs(compiled_times(choice.target))
+    generator = Generator(model, backend, draw, served, costs)
     generator.warm_up()
     ready = Ready(
         backend=choice.backend,

@@ -10,8 +10,8 @@ from runtime.draw.denoise import Sample
 class Task:
     """A job that this worker was assigned, until its last report."""
 
-    def __init__(self, job_id: str, request: Mapping[str, Any]) -> None:
-        """`request` is the complete body of the request, as JSON."""
+    def __init__(self, job_id: str, request: Mapping[str, Any], waited: float) -> None:
+        """`request` is the complete body of the request, as JSON; `waited`: its age in seconds."""
         self.job_id = job_id
         self.request = request
         self.canceled = False
@@ -20,6 +20,7 @@ class Task:
         """True once the last step is made: whoever finishes the picture ends the task."""
         self.replaced = False
         """True once the server was told that another job may be assigned in the place of this."""
+        self.arrived = time.monotonic() - waited
         self.assigned_at = time.perf_counter()
         self.last_step_at = 0.0
         """Seconds of `perf_counter` at the latest step, or at the admission before any step."""

@@ -1,14 +1,21 @@
-"""Who shares a call of the step graph."""
+"""The samples that share a call of the step graph, and the order in which samples are drawn."""
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.draw.batch import MOST_TURNS, Loaded, choose
+from runtime.draw.batch import BACKGROUND_WAIT, choose
+from runtime.draw.costs import Costs, Kind, KnownTimes, StepTime
+from runtime.draw.demand import Demand
 from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
 from runtime.plan.served import BatchLimits
 
 RECORD = PackRecord("x", "x", "", 1.0, 0.5, PackSource("x", "0"), (), (), {})
+INK: LoraSet = ((LoraPack("1", Path("ink"), RECORD), 1.0),)
+OIL: LoraSet = ((LoraPack("2", Path("oil"), RECORD), 1.0),)
+FAINT_INK: LoraSet = ((LoraPack("1", Path("ink"), RECORD), 0.5),)
+SQUARE = Kind(16, 16, adapted=False)
+WIDE = Kind(16, 32, adapted=False)
 
 
 @dataclass(frozen=True)
@@ -16,88 +23,117 @@ class Waiting:
     """A sample as the policy sees it."""
 
     name: str
-    shape_key: tuple[object, ...] = ("square",)
+    kind: Kind = SQUARE
     next_evaluations: int = 2
     loras: LoraSet = ()
+    rows_left: int = 20
+    arrived: float = 0.0
+    urgent: bool = True
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        return self.kind
+
+
+def costs(seconds: Callable[[int], float], change: float = 0.0) -> Costs:
+    """A machine whose calls of either kind take so long for a number of evaluations."""
+    steps = [
+        StepTime(kind, evaluations, seconds(evaluations))
+        for kind in (SQUARE, WIDE)
+        for evaluations in range(1, 33)
+    ]
+    return Costs(KnownTimes(steps, change))
+
+
+FREE = costs(lambda evaluations: 1.0 + 0.001 * evaluations)
+"""More evaluations take hardly any more time."""
+DEAR = costs(lambda evaluations: 0.5 * evaluations)
+"""Two together take as long as one after the other."""
+BUSY = Demand()
+for number in range(40):
+    BUSY = BUSY.after(40.0 * number, 30.0)
 
 
 def names(
-    waiting: list[Waiting], samples: int = 8, evaluations: int = 16, loaded: Loaded | None = None
+    waiting: list[Waiting],
+    known: Costs = FREE,
+    *,
+    samples: int = 8,
+    evaluations: int = 16,
+    loaded: LoraSet = (),
+    demand: Demand = BUSY,
 ) -> list[str]:
     limits = BatchLimits(samples, evaluations)
-    return [sample.name for sample in choose(waiting, limits, loaded or Loaded())]
-
-
-INK: LoraSet = ((LoraPack("1", Path("ink"), RECORD), 1.0),)
-OIL: LoraSet = ((LoraPack("2", Path("oil"), RECORD), 1.0),)
-FAINT_INK: LoraSet = ((LoraPack("1", Path("ink"), RECORD), 0.5),)
+    return [sample.name for sample in choose(waiting, limits, loaded, known, demand)]
 
 
 def test_nobody_waits() -> None:
     assert names([]) == []
 
 
-def test_equal_shapes_share_a_call() -> None:
-    assert names([Waiting("a"), Waiting("b", ("wide",)), Waiting("c")]) == ["a", "c"]
+def test_samples_of_one_shape_share_a_call_where_that_saves_time() -> None:
+    waiting = [Waiting("a"), Waiting("b", WIDE), Waiting("c")]
+    assert names(waiting) == ["a", "c"]
 
 
-def test_the_longest_waiting_sample_chooses_the_shape() -> None:
-    assert names([Waiting("b", ("wide",)), Waiting("a"), Waiting("c")]) == ["b"]
+def test_the_first_to_come_is_alone_where_sharing_saves_nothing() -> None:
+    waiting = [Waiting("b", arrived=1.0), Waiting("a"), Waiting("c", arrived=2.0)]
+    assert names(waiting, DEAR) == ["a"]
+
+
+def test_a_small_saving_is_worth_a_shared_call_only_to_a_crowd() -> None:
+    saving = costs(lambda evaluations: 0.3 + 0.7 * evaluations / 2)
+    idle = Demand().after(0.0, 14.0).after(1000.0, 14.0)
+    crowd = Demand()
+    for arrival in range(40):
+        crowd = crowd.after(14.5 * arrival, 14.0)
+    two = [Waiting("a"), Waiting("b")]
+    assert names(two, saving, demand=idle) == ["a"]
+    many = [Waiting(str(number)) for number in range(6)]
+    assert len(names(many, saving, demand=crowd)) > 1
 
 
 def test_limits_on_samples_and_evaluations_hold() -> None:
     three = [Waiting("a"), Waiting("b"), Waiting("c", next_evaluations=1)]
-    assert names(three, samples=2) == ["a", "b"]
-    assert names(three, evaluations=4) == ["a", "b"]
+    assert len(names(three, samples=2)) == 2
+    assert len(names(three, evaluations=4)) == 2
 
 
 def test_the_first_is_taken_even_where_it_alone_is_over_the_limit() -> None:
-    assert names([Waiting("a", next_evaluations=9)], evaluations=4) == ["a"]
+    waiting = [Waiting("a", next_evaluations=9), Waiting("b", next_evaluations=9, arrived=1.0)]
+    assert names(waiting, evaluations=4) == ["a"]
 
 
 def test_samples_of_one_lora_set_share_a_call() -> None:
-    waiting = [Waiting("a", loras=INK), Waiting("b"), Waiting("c", loras=FAINT_INK)]
-    waiting.append(Waiting("d", loras=INK))
-    assert names(waiting, loaded=Loaded(OIL)) == ["a", "d"]
+    waiting = [Waiting("a", loras=INK), Waiting("b", arrived=1.0)]
+    waiting += [Waiting("c", loras=FAINT_INK, arrived=2.0), Waiting("d", loras=INK, arrived=3.0)]
+    assert names(waiting, loaded=OIL) == ["a", "d"]
 
 
-def test_the_set_that_is_loaded_is_preferred() -> None:
-    waiting = [Waiting("a"), Waiting("b", loras=INK), Waiting("c", loras=INK)]
-    assert names(waiting, loaded=Loaded(INK, 1)) == ["b", "c"]
-    assert names(waiting, loaded=Loaded(INK, MOST_TURNS)) == ["a"]
-    assert names([Waiting("b", loras=INK)], loaded=Loaded(INK, MOST_TURNS)) == ["b"]
+def test_a_change_of_loras_is_put_off_for_as_long_as_its_cost_allows() -> None:
+    dear = costs(lambda evaluations: 0.5 * evaluations, change=5.0)
+    cheap = costs(lambda evaluations: 0.5 * evaluations, change=0.001)
+    soon, late = Waiting("ink", loras=INK, arrived=6.0), Waiting("ink", loras=INK, arrived=600.0)
+    other = Waiting("oil", loras=OIL)
+    assert names([other, soon], dear, loaded=INK) == ["ink"]
+    assert names([other, soon], cheap, loaded=INK) == ["oil"]
+    assert names([other, late], dear, loaded=INK) == ["oil"]
 
 
-def test_no_sample_waits_longer_than_its_bound() -> None:
-    running = [
-        Waiting("a1", loras=INK),
-        Waiting("a2", ("wide",), loras=INK),
-        Waiting("b", loras=OIL),
-        Waiting("c"),
-    ]
-    loaded = Loaded(INK)
-    waited: Counter[str] = Counter()
-    longest: Counter[str] = Counter()
-    switches = 0
-    for _ in range(30 * MOST_TURNS):
-        turn = choose(running, BatchLimits(8, 16), loaded)
-        switches += turn[0].loras != loaded.loras
-        loaded = loaded.after(turn[0].loras)
-        for sample in running:
-            waited[sample.name] = 0 if sample in turn else waited[sample.name] + 1
-            longest[sample.name] = max(longest[sample.name], waited[sample.name])
-        running = [sample for sample in running if sample not in turn] + turn
-    # Two other sets have their turns, and one turn more where two shapes share a set.
-    assert max(longest.values()) <= 2 * MOST_TURNS + 1
-    assert switches <= 30
+def test_a_short_job_passes_a_long_one_that_came_before() -> None:
+    long, short = Waiting("long", rows_left=50), Waiting("short", rows_left=4, arrived=1.0)
+    assert names([long, short], DEAR) == ["short"]
 
 
-def test_newcomers_of_the_set_that_is_loaded_do_not_hold_up_others() -> None:
-    running, loaded, turns = [Waiting("oil", loras=OIL)], Loaded(INK), 0
-    while loaded.loras != OIL:
-        running.append(Waiting(f"ink{turns}", loras=INK))
-        turn = choose(running, BatchLimits(8, 16), loaded)
-        running = [sample for sample in running if sample not in turn]
-        loaded = loaded.after(turn[0].loras)
-        turns += 1
-    assert turns == MOST_TURNS + 1
+def test_a_long_job_is_passed_by_later_short_ones_for_a_bounded_time() -> None:
+    long = Waiting("long", rows_left=50)
+    late = Waiting("short", rows_left=4, arrived=10 * BUSY.patience)
+    assert names([long, late], DEAR) == ["long"]
+
+
+def test_batch_priority_waits_for_later_interactive_jobs_but_not_for_ever() -> None:
+    batch = Waiting("batch", rows_left=4, urgent=False)
+    soon = Waiting("interactive", arrived=1.0)
+    late = Waiting("interactive", arrived=BACKGROUND_WAIT + 10 * BUSY.patience)
+    assert names([batch, soon], DEAR) == ["interactive"]
+    assert names([batch, late], DEAR) == ["batch"]

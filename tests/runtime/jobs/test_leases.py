@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runtime.jobs.protocol import JobError, JobStatus
-from runtime.jobs.records import StaleLease
+from runtime.jobs.records import PASSING, StaleLease
 from tests.runtime.jobs.support import Hand, open_broker, run, submit
 
 
@@ -15,6 +15,34 @@ def test_two_workers_never_get_the_same_job(tmp_path: Path) -> None:
             assert await one.lease(2) == jobs[:2]
             assert await two.lease(9) == jobs[2:]
             assert await one.lease(1) == []
+
+    run(check())
+
+
+def test_batch_jobs_leave_half_of_a_workers_places_to_interactive_ones(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            batch = [(await submit(broker, "batch")).job_id for _ in range(5)]
+            worker = Hand(broker)
+            assert await worker.lease(4) == batch[:2]
+            assert await worker.lease(2) == []
+            soon = (await submit(broker)).job_id
+            assert await worker.lease(2) == [soon]
+            await worker.complete(batch[0])
+            assert await worker.lease(2) == [batch[2]]
+            assert await Hand(broker).lease(1) == [batch[3]]
+
+    run(check())
+
+
+def test_a_batch_job_is_passed_by_a_bounded_number_of_later_jobs(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            batch = (await submit(broker, "batch")).job_id
+            later = [(await submit(broker)).job_id for _ in range(PASSING + 2)]
+            worker = Hand(broker)
+            leased = await worker.lease(PASSING + 3)
+            assert leased == [*later[:PASSING], batch, *later[PASSING:]]
 
     run(check())
 

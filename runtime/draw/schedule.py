@@ -1,0 +1,80 @@
+"""The schedule of a denoising loop: the choice of turns, by costs and demand that are learned.
+
+A choice is kept until a sample arrives or leaves, until the next row of one has another number of
+evaluations, or until a measured time changes: the choosing is then no part of a step's own time.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from runtime.draw.batch import Candidate, choose, evaluations_of
+from runtime.draw.costs import Costs, Kind
+from runtime.draw.demand import Demand
+from runtime.plan.served import BatchLimits
+
+FEWEST_PLACES = 8
+
+SampleType = TypeVar("SampleType", bound=Candidate)
+
+
+def places_for(limits: BatchLimits) -> int:
+    """The samples that a loop holds at once: more than fit in a call, so that it can choose.
+
+    A sample takes a few megabytes: its latents, its history and its conditioning.
+    """
+    return max(2 * limits.samples, FEWEST_PLACES)
+
+
+class Schedule:
+    """Chooses turns, and learns from those that were made. For one thread."""
+
+    def __init__(
+        self, limits: BatchLimits, costs: Costs | None = None, places: int | None = None
+    ) -> None:
+        """`costs` may know times already. `places`: the samples held at once, None for more than
+        fit in a call.
+        """
+        self.limits = limits
+        self.places = places or places_for(limits)
+        self.costs = costs or Costs()
+        self._demand = Demand()
+        self._basis: object = None
+        self._kept: tuple[int, ...] = ()
+        self._turn: tuple[Kind, int] | None = None
+        self._ended_at = 0.0
+
+    def arrived(self, sample: Candidate) -> None:
+        """A sample has joined those that wait."""
+        kind, evaluations = sample.kind, sample.next_evaluations
+        share = min(
+            self.costs.seconds(kind, evaluations * count) / count
+            for count in range(1, self.limits.samples + 1)
+        )
+        self._demand = self._demand.after(sample.arrived, sample.rows_left * share)
+
+    def turn(self, held: Sequence[SampleType], loaded: object) -> list[SampleType]:
+        """The samples of the next call. `loaded` is the LoRA set on the denoiser."""
+        basis = ([(sample, sample.next_evaluations) for sample in held], self.costs.version)
+        if basis != self._basis:
+            chosen = choose(held, self.limits, loaded, self.costs, self._demand)
+            self._kept = tuple(held.index(sample) for sample in chosen)
+            self._basis = basis
+        return [held[place] for place in self._kept]
+
+    def begun(self) -> None:
+        """The loop begins: the call before, if any, was long ago."""
+        self._turn, self._basis = None, None
+
+    def called(self, turn: Sequence[Candidate]) -> None:
+        """A call has been made. Its time is that since the call before, where both are alike.
+
+        The first of several like calls is not counted: a LoRA set may have been put on or a graph
+        captured before it, and where the host runs ahead by one step of a device, the time is that
+        of the call before.
+        """
+        now = time.perf_counter()
+        made = (turn[0].kind, evaluations_of(turn))
+        if made == self._turn:
+            self.costs.called(*made, now - self._ended_at)
+        self._turn, self._ended_at = made, now
