@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.frame import RESULTS
 from benchmarks.loads import Scenario, jobs_of, machine_of
 from benchmarks.machine import write
 from benchmarks.policies import AlwaysBatch, ByCost, FirstComeFirstServed
 from benchmarks.policy_chart import panels
 from benchmarks.queueing import Job, Policy, simulate
-from benchmarks.served_picture import RESULTS
 from runtime.draw.costs import Costs
 from runtime.plan.served import BatchLimits
 

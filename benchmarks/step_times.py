@@ -10,14 +10,15 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.frame import RESULTS
 from benchmarks.machine import write
-from benchmarks.served_picture import RESULTS
 from runtime.backends.catalog import BackendWish, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Denoiser
@@ -51,7 +52,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     choice = choose(model.package, wish, find_devices())
     backend = open_backend(model.package, choice)
     generator = Generator(model, backend, served=served_by(choice.target, model.package.manifest))
-    denoiser = backend.open_denoiser()
+    denoiser, noise = backend.open_denoiser(), ThreadPoolExecutor(1)
     seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
     pictures = {
         (size, number): generator.prepare(
@@ -66,7 +67,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
             for samples in SAMPLES:
                 together = [pictures[size, number] for number in range(samples)]
                 evaluations = sum(len(each.plan.mixes[0]) for each in together)
-                seconds[size, evaluations].append(_call(denoiser, together))
+                seconds[size, evaluations].append(_call(denoiser, together, noise))
     return {
         "model": arguments.model,
         "backend": choice.backend,
@@ -81,11 +82,11 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _call(denoiser: Denoiser, pictures: list[Prepared]) -> float:
+def _call(denoiser: Denoiser, pictures: list[Prepared], noise: Executor) -> float:
     """Seconds of a call, after one that is not counted."""
     # The noise of a picture can be drawn once.
     fresh = [Prepared(picture.plan, picture.conditioning) for picture in pictures]
-    samples = [Sample(picture, denoiser) for picture in fresh]
+    samples = [Sample(picture, denoiser, noise) for picture in fresh]
     _advance(denoiser, samples)
     began = time.perf_counter()
     _advance(denoiser, samples)
