@@ -29,7 +29,7 @@ EAGER, COMPILED = "diffusers, eager", "diffusers, compiled"
 OPTIMUM, PLAIN = "optimum-onnx", "plain server over HTTP"
 
 TRIED_STEPS = 4
-"""Steps of the pictures that choose the pipeline's number of threads."""
+"""Most steps of the pictures that choose the pipeline's number of threads."""
 
 
 def over_http(backend: str, *, previews: bool) -> str:
@@ -70,9 +70,7 @@ class Contestants:
         self.facts[f"{backend} over HTTP"] = server.get("/api/info")["engine"]
         for previews in (False, True):
             name = over_http(backend, previews=previews)
-            self.draws[name] = self._timed(
-                self._served(server, name, previews=previews), server.pid
-            )
+            self.draws[name] = self._served(server, name, previews=previews)
 
     def add_in_process(self, backend: str) -> None:
         """Start a drawer on a backend: two contestants, without previews and with."""
@@ -146,7 +144,8 @@ class Contestants:
             "source": str(self.subject.source),
             "compiled": name == COMPILED,
             "threads": threads,
-            "tried": self.body(10**6, previews=False) | {"steps": TRIED_STEPS},
+            "tried": self.body(10**6, previews=False)
+            | {"steps": min(TRIED_STEPS, self.picture.steps)},
         }
         drawer = self._drawer("pipeline", options, name)
         self.draws[name] = self._drawn(drawer, name)
@@ -168,7 +167,7 @@ class Contestants:
 
     def _served(self, server: Server, name: str, *, previews: bool) -> Draw:
         def draw(number: int) -> Stages:
-            before = server.metrics()
+            before, worked = server.metrics(), processor_seconds(server.pid)
             began = time.perf_counter()
             followed = server.draw(self.body(number, previews=previews))
             if followed.status != COMPLETED:
@@ -176,11 +175,13 @@ class Contestants:
             ended = time.perf_counter()
             content = server.picture(followed)
             fetched = time.perf_counter()
+            worked = processor_seconds(server.pid) - worked
             self.file_of(name).write_bytes(content)
             job, after = server.get(f"/api/jobs/{followed.job_id}"), server.metrics()
             spent = {key: after[key] - before[key] for key in after if key in before}
             seconds = {
                 "total": fetched - began,
+                "processor": worked,
                 "submit": followed.submitted,
                 "queue": _between(job, "created_at", "started_at"),
                 "text": spent["calotype_conditioning_seconds_total"],

@@ -148,6 +148,8 @@ def submissions(server: Server, contestants: Contestants) -> Figure:
         jobs.append(server.submit(body))
         took.append(1e3 * (time.perf_counter() - began))
         time.sleep(PAUSE)
+    for job in jobs:
+        server.cancel(job)
     server.wait_ended(jobs, len(jobs))
     return Figure("ms", tuple(took))
 

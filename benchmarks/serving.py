@@ -99,6 +99,10 @@ class Server(ServerProcess):
             raise ServingError(f"refused: {answer.text}")
         return str(answer.json()["job_id"])
 
+    def cancel(self, job_id: str) -> None:
+        """Ask a job to stop; a job that has ended stays as it is."""
+        self.client.delete(f"/api/jobs/{job_id}")
+
     def draw(self, body: Mapping[str, Any]) -> Followed:
         """Submit a request and follow the job's events to its end. Raises ServingError."""
         began = time.perf_counter()
