@@ -176,7 +176,10 @@ class Processing(Schema):
     status: Literal["processing"] = "processing"
     step: int
     total_steps: int
-    preview: str | None = Field(description="A JPEG as a data URL; null where there is none.")
+    preview: str | None = Field(
+        description="A JPEG as a data URL; null where there is none. Where previews fall behind "
+        "the steps, an earlier step's: the newest one is shown, and others are left out."
+    )
 
 
 class Completed(Schema):
