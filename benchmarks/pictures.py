@@ -147,6 +147,12 @@ class Drawing:
         marks = self.steps
         return (self.denoised - marks[1]) / (len(marks) - 1) if len(marks) > 1 else 0.0
 
+    @property
+    def between_steps(self) -> float:
+        """Seconds from one step's end to the next one's on average; 0 for a picture of one step."""
+        marks = self.steps
+        return (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else 0.0
+
 
 def _drawing(
     generator: Generator, body: Mapping[str, Any], loras: LoraSet, previews: Previews | None
@@ -215,7 +221,7 @@ def draw_into_file(
     found = {
         "total": time.perf_counter() - drawn.began,
         "text": drawn.encoded - drawn.began,
-        "step": drawn.step,
+        "step": drawn.between_steps,
         "VAE": drawn.decoded - drawn.denoised,
         "save": saved - drawn.decoded,
         **({"preview": median(made)} if made else {}),
