@@ -7,8 +7,10 @@ LoRAs change: those of all packs of the set, as their files have them.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TypeAlias
 
 from runtime.backends.low_rank import LowRankUpdate, Product, Weight, Weights, merged
 from runtime.draw.lora.deltas import Factors, is_low_rank, laid, low_rank
@@ -21,6 +23,10 @@ from runtime.package.tensors import Tensor, stored
 
 _OPENED = 64
 """The most packs whose files stay mapped, which takes address space and no memory."""
+
+
+_Part: TypeAlias = tuple[Mapping[str, Tensor], AdaptedParameter, float]
+"""A pack's tensors, a parameter that the pack changes, and the LoRA's weight in the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +115,39 @@ class EffectiveWeights:
         return {**weights, name: Tensor(base.dtype, table)}
 
     def _merge(self, loras: LoraSet, role: str) -> Weights:
-        parts: dict[str, list[tuple[LoraPack, AdaptedParameter, float]]] = defaultdict(list)
+        parts: dict[str, list[_Part]] = defaultdict(list)
         for pack, weight in loras:
+            # Once for the set, which may have more packs than stay mapped.
+            tensors = self._factors(pack)
             for target in pack.record.targets:
                 if target.role == role:
-                    parts[target.parameter].append((pack, target, weight))
+                    parts[target.parameter].append((tensors, target, weight))
         return dict(self._effective(role, name, acting) for name, acting in parts.items())
 
-    def _effective(
-        self, role: str, name: str, parts: list[tuple[LoraPack, AdaptedParameter, float]]
-    ) -> tuple[str, Weight]:
+    def _effective(self, role: str, name: str, parts: Sequence[_Part]) -> tuple[str, Weight]:
         """The name of a parameter's initializer, and its new value."""
         initializer = self._package.manifest.roles[role].parameters[name].initializer
         base = self._base(role)[initializer]
         if self._factored and all(is_low_rank(target) for _, target, _ in parts):
             shape = base.values.shape
-            products = tuple(self._product(*part, shape) for part in parts)
+            products = tuple(_product(*part, shape) for part in parts)
             return initializer, LowRankUpdate(base, products)
-        return initializer, _sum(base, [self._change(*part) for part in parts])
+        return initializer, _sum(base, [_change(*part) for part in parts])
 
-    def _change(self, pack: LoraPack, target: AdaptedParameter, weight: float) -> _Change:
-        factors = {name: each.fp32() for name, each in self._stored(pack, target).items()}
-        return _Change(target, factors, weight)
 
-    def _product(
-        self, pack: LoraPack, target: AdaptedParameter, weight: float, shape: tuple[int, ...]
-    ) -> Product:
-        return low_rank(self._stored(pack, target), shape, target.scale * weight)
+def _change(tensors: Mapping[str, Tensor], target: AdaptedParameter, weight: float) -> _Change:
+    factors = {name: each.fp32() for name, each in _stored(tensors, target).items()}
+    return _Change(target, factors, weight)
 
-    def _stored(self, pack: LoraPack, target: AdaptedParameter) -> dict[str, Tensor]:
-        tensors = self._factors(pack)
-        return {each: tensors[target.tensor_name(each)] for each in target.factors}
+
+def _product(
+    tensors: Mapping[str, Tensor], target: AdaptedParameter, weight: float, shape: tuple[int, ...]
+) -> Product:
+    return low_rank(_stored(tensors, target), shape, target.scale * weight)
+
+
+def _stored(tensors: Mapping[str, Tensor], target: AdaptedParameter) -> dict[str, Tensor]:
+    return {each: tensors[target.tensor_name(each)] for each in target.factors}
 
 
 def _sum(base: Tensor, changes: list[_Change]) -> Tensor:

@@ -15,8 +15,8 @@ from runtime.draw.lora.deltas import laid
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import PackageError, RequestError
 from runtime.package.manifest import read_package
-from runtime.package.pack import FACTORS_NAME, AdaptedParameter, Decomposition
-from runtime.package.tensors import map_tensors
+from runtime.package.pack import FACTORS_NAME, AdaptedParameter, Decomposition, LoraPack
+from runtime.package.tensors import Tensor, map_tensors
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 
@@ -226,3 +226,21 @@ def test_a_row_of_zeros_stays_one(square: tuple[np.ndarray, dict[str, np.ndarray
         found = laid(dora(rule, "outputs"), factors, base, base, 0.7)
         assert np.isfinite(found).all()
         np.testing.assert_array_equal(found[1], np.zeros(4))
+
+
+def test_each_pack_of_a_set_is_opened_once_also_where_they_cannot_all_stay_open(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = plan(generator, *((name, 0.5) for name in LORAS))
+    opened: list[str] = []
+    factors = LoraPack.factors
+
+    def noted(self: LoraPack) -> dict[str, Tensor]:
+        opened.append(self.id)
+        return factors(self)
+
+    monkeypatch.setattr(LoraPack, "factors", noted)
+    monkeypatch.setattr("runtime.draw.lora.weights._OPENED", 1)
+    found = EffectiveWeights(generator.model.package, 0).of(drawn.loras, "denoiser")
+    assert found
+    assert len(opened) == len(set(opened)) > 1
