@@ -109,7 +109,7 @@ def test_a_capture_may_allocate(cuda: Cuda) -> None:
 def test_low_rank_updates_are_multiplied_on_the_device(cuda: Cuda, dtype: str) -> None:
     stream, device = Stream(cuda, urgent=True), Device(cuda)
     bases = KeptBases(device, "denoiser")
-    writer = DeviceWeights(cuda, stream, device.pinned, bases)
+    writer = DeviceWeights(device, stream, bases)
     draw = np.random.default_rng(0)
     for outputs, inputs, rank in ((1, 1, 1), (9, 300, 3), (1280, 5120, 32)):
         base, up, down = (

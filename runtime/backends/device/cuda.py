@@ -20,6 +20,9 @@ from runtime.backends.device.runtimes import ReadError, loaded_runtimes
 from runtime.backends.rows import CPU
 from runtime.errors import BackendError, DeviceError
 
+# The words of CUDA's own error, of ONNX Runtime's arena, and of cuBLAS and cuDNN.
+_LACKING = ("out of memory", "allocate memory", "STATUS_ALLOC_FAILED")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
@@ -29,6 +32,11 @@ class DeviceMemory:
     size_bytes: int
     use: str
     """The name of its use in the accounts, such as `weights`."""
+
+
+def lacks_memory(words: str) -> bool:
+    """True where the words of an error, also of a vendor's, tell that memory fell short."""
+    return any(each in words for each in _LACKING)
 
 
 class Cuda:
@@ -49,7 +57,9 @@ class Cuda:
         self._used: Counter[str] = Counter()
         self._uploaded = 0
         self._spare: list[Callable[[], bool]] = []
+        self._releases = 0
         self._lock = threading.Lock()
+        self._releasing = threading.Lock()
         count = self.call("cudaGetDeviceCount", self.bindings.cudaGetDeviceCount())
         if not count:
             raise BackendError("CUDA sees no GPU; look at CUDA_VISIBLE_DEVICES")
@@ -103,15 +113,23 @@ class Cuda:
         free, total = self.call("cudaMemGetInfo", self.bindings.cudaMemGetInfo())
         return int(free), int(total)
 
+    def unaccounted(self) -> int:
+        """Bytes of the device in use that no account has: by CUDA, by other programs, and by
+        vendors' libraries until `account` is told.
+        """
+        free, total = self.memory()
+        return total - free - sum(self.used.values())
+
     def check_room(self, sizes: Mapping[str, int], remedy: str = "") -> None:
         """Refuse weights that cannot fit, before any is loaded; `sizes` are their bytes by role.
 
         Raises BackendError, with `remedy` first among its remedies. Runs need more than the
         weights: room for the weights is no promise.
         """
+        seen = self.releases
         free, total = self.memory()
         needed = sum(sizes.values())
-        if needed > free and self.release_spare():
+        if needed > free and self.release_spare(seen):
             free, total = self.memory()
         if needed > free:
             parts = ", ".join(f"{role} {size / 1e9:.2f}" for role, size in sorted(sizes.items()))
@@ -128,8 +146,9 @@ class Cuda:
 
     def allocate(self, size_bytes: int, use: str) -> DeviceMemory:
         """Device memory, at least a byte. Raises BackendError that says what is missing."""
+        seen = self.releases
         made = self.try_allocate(size_bytes, use)
-        if made is None and self.release_spare():
+        if made is None and self.release_spare(seen):
             made = self.try_allocate(size_bytes, use)
         if made is None:
             free, total = self.memory()
@@ -158,11 +177,20 @@ class Cuda:
             self._spare.append(release)
         return lambda: self._spare.remove(release)
 
-    def release_spare(self) -> bool:
-        """Give back all memory that can be done without; True where there was some."""
-        with self._lock:
-            releases = list(self._spare)
-        return sum(release() for release in releases) > 0
+    @property
+    def releases(self) -> int:
+        """How often memory was short and some was given back."""
+        return self._releases
+
+    def release_spare(self, seen: int) -> bool:
+        """Give back all memory that can be done without. True where there was some, or where
+        another thread gave some back since `releases` was `seen`: what lacked memory may fit now.
+        """
+        with self._releasing:
+            with self._lock:
+                spare = list(self._spare)
+            self._releases += sum(release() for release in spare) > 0
+            return self._releases > seen
 
     def free(self, memory: DeviceMemory) -> None:
         """Give memory back. Waits for the device."""

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.module import Module
 from runtime.backends.device.shortfalls import Shortfalls
 from runtime.backends.device.staging import PinnedPool
 from runtime.backends.protocol import TrialListener
@@ -23,6 +25,17 @@ class Device:
         self.left_free = 0
         """The bytes of the device that memory which can be done without leaves to all else."""
         self._spoilt: set[int] = set()
+        self._modules: dict[Path, Module] = {}
+        self._lock = threading.Lock()
+
+    def module(self, path: Path) -> Module:
+        """The kernels of a file of PTX, loaded at the first use and kept for all engines: one that
+        is opened anew for each picture would load them each time. Raises DeviceError.
+        """
+        with self._lock:
+            if path not in self._modules:
+                self._modules[path] = Module(self.cuda, path.read_bytes())
+            return self._modules[path]
 
     @property
     def spoilt(self) -> bool:

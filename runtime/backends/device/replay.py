@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.device.cuda import lacks_memory
 from runtime.backends.device.device import Device
 from runtime.backends.device.graph import CaptureError, Graph, capture
 from runtime.backends.device.staging import Buffer, reading
@@ -144,10 +145,13 @@ class Replay:
         self._settle()
         for attempt in range(1, ATTEMPTS + 1):
             expected = self._read()
+            seen = graphs.device.cuda.releases
             try:
                 graph = capture(graphs.stream, lambda: self._work.enqueue(capturing=True))
             except CaptureError as error:
                 graphs.device.spoilt = True
+                if lacks_memory(str(error)):
+                    graphs.device.cuda.release_spare(seen)
                 self.run_plainly()
                 if attempt == ATTEMPTS or not graphs.wanted(self._at):
                     graphs.give_up(self._at, str(error))

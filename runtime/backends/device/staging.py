@@ -95,6 +95,7 @@ class Uploads:
         if size > PIECE:
             for offset, array in arrays.items():
                 self.put(array, address + offset)
+                self.end_round()
             return
         block = self._pool.take(size)
         for offset, array in arrays.items():

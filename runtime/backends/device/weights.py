@@ -10,10 +10,9 @@ from ctypes import c_int, c_void_p
 from pathlib import Path
 
 from runtime.backends.device.bases import KeptBases
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.device import Device
 from runtime.backends.device.factors import DTYPES, Batch, batches
-from runtime.backends.device.module import Module
-from runtime.backends.device.staging import PIECE, PinnedPool, Uploads
+from runtime.backends.device.staging import PIECE, Uploads
 from runtime.backends.device.stream import Stream
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of
 
@@ -29,13 +28,12 @@ _ROWS, _COLUMNS = 8, 4 * _THREADS
 class DeviceWeights:
     """Writes weights to addresses on the device, in the order of a stream. For one thread."""
 
-    def __init__(self, cuda: Cuda, stream: Stream, pinned: PinnedPool, bases: KeptBases) -> None:
-        """The kernel is loaded with the first low-rank update."""
-        self._cuda = cuda
+    def __init__(self, device: Device, stream: Stream, bases: KeptBases) -> None:
+        """The kernel is loaded with the device's first low-rank update."""
+        self._device = device
         self._stream = stream
-        self._uploads = Uploads(pinned, stream)
+        self._uploads = Uploads(device.pinned, stream)
         self._bases = bases
-        self._module: Module | None = None
 
     def write(self, weights: Weights, places: Mapping[str, int]) -> None:
         """Write each weight to its address, and wait. Raises BackendError where the device's memory
@@ -47,9 +45,12 @@ class DeviceWeights:
             if isinstance(weight, LowRankUpdate) and weight.products
         }
         rounds = list(batches(updates, PIECE))
+        if rounds:
+            # Before any base is kept: then these take no memory that could be given back.
+            self._device.module(KERNELS)
         # The stream keeps the order, so that all rounds share the memory for factors.
         most = max((batch.size_bytes for batch in rounds), default=0)
-        factors = self._cuda.allocate(most, "LoRA factors")
+        factors = self._device.cuda.allocate(most, "LoRA factors")
         try:
             with self._bases.held() as kept:
                 self._keep({name: each for name, each in updates.items() if name not in kept})
@@ -61,7 +62,7 @@ class DeviceWeights:
                 self._uploads.close()
                 self._stream.synchronize()
         finally:
-            self._cuda.free(factors)
+            self._device.cuda.free(factors)
 
     def _keep(self, updates: Mapping[str, LowRankUpdate]) -> None:
         """Upload the bases that there is room to keep."""
@@ -83,6 +84,7 @@ class DeviceWeights:
         self, batch: Batch, at: int, reads: Mapping[str, int], places: Mapping[str, int]
     ) -> None:
         """Add updates to the bases that lie at `reads`, with their factors at `at`."""
+        kernels = self._device.module(KERNELS)
         arrays, firsts = batch.laid()
         self._uploads.put_together(arrays, at)
         for name, update in batch.updates.items():
@@ -91,11 +93,5 @@ class DeviceWeights:
             size = outputs, inputs, DTYPES[update.base.dtype]
             values = places[name], reads[name], *products, *size
             grid = -(-inputs // _COLUMNS), -(-outputs // _ROWS)
-            self._kernels().launch(_NAME, self._stream, grid, _THREADS, (values, _TYPES))
+            kernels.launch(_NAME, self._stream, grid, _THREADS, (values, _TYPES))
         self._uploads.end_round()
-
-    def _kernels(self) -> Module:
-        """The kernels, loaded at the first use."""
-        if self._module is None:
-            self._module = Module(self._cuda, KERNELS.read_bytes())
-        return self._module

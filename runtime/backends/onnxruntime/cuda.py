@@ -68,7 +68,7 @@ class OnnxCudaEngine:
         self._adaptable: OnnxCudaNetwork | None = None
         self._variant: Variant = "matrices"
         self._bases = KeptBases(device, role)
-        self._writer = DeviceWeights(device.cuda, self.stream, device.pinned, self._bases)
+        self._writer = DeviceWeights(device, self.stream, self._bases)
         self._placed: dict[str, Place] = {}
         self._memory: list[DeviceMemory] = []
         self._replaced = ReplacedWeights(package, role)
@@ -99,6 +99,8 @@ class OnnxCudaEngine:
         adaptable = self._adapted(
             variant_for(base_of(each).values.shape for each in weights.values())
         )
+        # Of every set: one that was refused would pass later, with some of its weights left out.
+        adaptable.check_inputs(weights.keys())
         self._network = adaptable
         placed = self._place({name: weights[name] for name in weights.keys() - self._placed.keys()})
         self._placed |= placed

@@ -1,6 +1,6 @@
 """A role's graphs that are open on the device, and their calls by shape."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +62,13 @@ class OnnxCudaNetwork:
         return self._calls.at(shapes, lambda: self._made(shapes, at))
 
     def bind(self, placed: Mapping[str, Place]) -> None:
-        """Bind initializers that are inputs to their values' places, in later calls too.
+        """Bind initializers that are inputs to their values' places, in later calls too."""
+        for session in self._sessions():
+            session.bind(placed)
 
-        Raises BackendError for one that is an input of no graph.
-        """
-        unknown = placed.keys() - {
-            name for session in self._sessions() for name in session.bind(placed)
-        }
+    def check_inputs(self, names: Collection[str]) -> None:
+        """Raises BackendError for an initializer that is an input of no graph."""
+        unknown = set(names).difference(*(session.weights for session in self._sessions()))
         if unknown:
             raise BackendError(
                 f"{self._role}: {min(unknown)} cannot be replaced, since it is no input of the "

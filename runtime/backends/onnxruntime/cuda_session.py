@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.backends.device.cuda import lacks_memory
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.stream import Stream
@@ -49,9 +50,9 @@ class OnnxCudaSession:
         """
         self._source = Source(path.read_bytes(), path, folder)
         cuda = self._device.cuda
-        before, _ = cuda.memory()
+        before = cuda.unaccounted()
         self._open(captures=self._captures)
-        self._size_bytes = max(0, before - cuda.memory()[0])
+        self._size_bytes = max(0, cuda.unaccounted() - before)
         cuda.account("weights", self._size_bytes)
 
     def free(self) -> None:
@@ -71,17 +72,21 @@ class OnnxCudaSession:
         """Let go of a graph that is bound to the session no more."""
         self._bound.remove(bound)
 
-    def bind(self, placed: Mapping[str, Place]) -> Collection[str]:
+    @property
+    def weights(self) -> Collection[str]:
+        """The names of the initializers that are inputs of the graph."""
+        return {each.name for each in self._session.get_overridable_initializers()}
+
+    def bind(self, placed: Mapping[str, Place]) -> None:
         """Bind initializers that are inputs of this graph to their values' places, in graphs that
-        are bound later too. Returns their names: the others are left out.
+        are bound later too; the others are left out.
         """
-        weights = {each.name for each in self._session.get_overridable_initializers()}
+        weights = self.weights
         own = {name: place for name, place in placed.items() if name in weights}
         self._placed |= own
         for bound in self._bound:
             for name, place in own.items():
                 bound.bind_weight(name, place)
-        return own.keys()
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -102,10 +107,11 @@ class OnnxCudaSession:
 
         A plain run that lacks memory is tried once more where some could be given back.
         """
+        seen = self._device.cuda.releases
         try:
             run(self._session, binding, capturing=capturing)
         except Exception as error:
-            if not capturing and self._made_room(error):
+            if not capturing and self._made_room(error, seen):
                 self.run(binding, capturing=False)
                 return
             raise DeviceError(f"{self._title}: ONNX Runtime failed: {_line(error)}") from error
@@ -142,6 +148,7 @@ class OnnxCudaSession:
 
     def _open(self, *, captures: bool) -> None:
         source, address = self._source, self._stream.address
+        seen = self._device.cuda.releases
         try:
             self._session = open_session(source, self._engine, address, captures=captures)
         except BackendError:
@@ -149,7 +156,7 @@ class OnnxCudaSession:
         except Exception as error:
             # The next kernel, of whichever engine on this thread, would take the error for its own.
             self._device.cuda.forget_errors()
-            if self._made_room(error):
+            if self._made_room(error, seen):
                 self._open(captures=captures)
                 return
             if not captures:
@@ -165,15 +172,15 @@ class OnnxCudaSession:
         self.graphs.give_up_all()
         self._device.shortfalls.add(f"{self._title} runs without CUDA graphs: {refusal}")
 
-    def _made_room(self, error: Exception) -> bool:
-        """True where the failure is a lack of memory, and some was given back."""
-        # The words of ONNX Runtime's arena, and of CUDA's own error.
-        words = _line(error)
-        if not any(each in words for each in ("allocate memory", "out of memory")):
+    def _made_room(self, error: Exception, seen: int) -> bool:
+        """True where the failure is a lack of memory, and some was given back since there were
+        `seen` releases.
+        """
+        if not lacks_memory(_line(error)):
             return False
         # The next kernel would take the error for its own.
         self._device.cuda.forget_errors()
-        return self._device.cuda.release_spare()
+        return self._device.cuda.release_spare(seen)
 
 
 def _line(error: Exception) -> str:

@@ -35,7 +35,14 @@ class TensorRtEngine:
         self._engine, self._weights_bytes = vendor.deserialize(path)
         self.stream = Stream(vendor.device.cuda, urgent=urgent)
         kernels = path.with_suffix(f".{identity.precision}.kernels")
-        self._contexts = Contexts(vendor, self._engine, role, kernels)
+        try:
+            self._contexts = Contexts(vendor, self._engine, role, kernels)
+        except BackendError:
+            # The weights of an engine that lacks a workspace go with this reference.
+            del self._engine
+            vendor.device.cuda.account("weights", -self._weights_bytes)
+            self.stream.close()
+            raise
         self._refit = Refit(vendor, self._engine, package, target, role, stream=self.stream)
         self._graphs = Graphs(vendor.device, self.stream, role, noise=0)
         self._calls: Calls[TensorRtCall] = Calls(self.stream)

@@ -58,7 +58,7 @@ class Refit:
         self._stream = stream
         device = vendor.device
         self._bases = KeptBases(device, role)
-        self._device = DeviceWeights(device.cuda, stream, device.pinned, self._bases)
+        self._device = DeviceWeights(device, stream, self._bases)
         self._replaceable = frozenset(target.record.identity.engines[role].refittable)
         self._replaced = ReplacedWeights(package, role)
 
@@ -104,7 +104,7 @@ class Refit:
         try:
             while due:
                 written |= due.keys()
-                memories += self._hand_over(refitter, due)
+                self._hand_over(refitter, due, memories)
                 due = self._missing(refitter, written, weights)
             begun = refitter.refit_cuda_engine_async(self._stream.address)
             self._vendor.check(begun, self._role, "replace its weights")
@@ -132,9 +132,11 @@ class Refit:
             )
         return {name: self._replaced.weight(name, weights) for name in sorted(missing)}
 
-    def _hand_over(self, refitter: "trt.Refitter", due: Weights) -> list[DeviceMemory]:
+    def _hand_over(
+        self, refitter: "trt.Refitter", due: Weights, memories: list[DeviceMemory]
+    ) -> None:
         """Set weights, updates as computed on the device, and the package's own from the copy that
-        is kept there; returns the memory taken for these.
+        is kept there; the memory taken for these joins `memories`, also where writing fails.
         """
         location = self._vendor.api.TensorLocation
         updates: dict[str, LowRankUpdate] = {}
@@ -145,16 +147,16 @@ class Refit:
                 own = base_of(weight)
                 self._set(refitter, name, own, own.values.ctypes.data, location.HOST)
         if not updates:
-            return []
+            return
         places, size = offsets(updates)
         memory = self._vendor.device.cuda.allocate(size, "LoRA weights")
+        memories.append(memory)
         self._device.write(
             updates, {name: memory.address + place for name, place in places.items()}
         )
         for name, update in updates.items():
             address = memory.address + places[name]
             self._set(refitter, name, update.base, address, location.DEVICE)
-        return [memory]
 
     def _set(
         self,

@@ -2,9 +2,10 @@
 
 import logging
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.device import Device
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from runtime.backends.tensorrt.flavour import Api, RunTimeCompilerApi
 
 logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,28 @@ class Vendor:
         Raises BackendError.
         """
         cuda = self.device.cuda
-        free, _ = cuda.memory()
+        before = cuda.unaccounted()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-            engine = self.runtime.deserialize_cuda_engine(content)
-        # On failure the runtime returns None, which its stub does not say.
-        if cast("object", engine) is None:
+            engine = self.made(lambda: self.runtime.deserialize_cuda_engine(content))
+        if engine is None:
             raise BackendError(
                 f"{path}: {self.flavour.name} {self.flavour.version} cannot open it: "
                 f"{self.log.last_error}"
             )
-        size_bytes = max(0, free - cuda.memory()[0])
+        size_bytes = max(0, cuda.unaccounted() - before)
         cuda.account("weights", size_bytes)
         return engine, size_bytes
+
+    def made(self, make: Callable[[], Made]) -> Made | None:
+        """The object that the vendor makes, None where it makes none: the vendor is asked once more
+        where memory could be given back, since its words do not always tell a lack of memory.
+        """
+        seen = self.device.cuda.releases
+        # On failure the vendor returns None, which its stub does not say.
+        made: Made | None = make()
+        if made is None and self.device.cuda.release_spare(seen):
+            made = make()
+        return made
 
     def check(self, done: bool, role: str, what: str) -> None:  # noqa: FBT001 - the vendor's answer
         """Raises DeviceError where the vendor answered no."""
@@ -82,11 +95,17 @@ class Contexts:
     def make(self) -> "trt.IExecutionContext":
         """A context that has no shapes yet. Raises DeviceError."""
         user_managed = self._vendor.api.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._config is None:
-            context = self._engine.create_execution_context(strategy=user_managed)
+        engine, config = self._engine, self._config
+        if config is None:
+            context = self._vendor.made(
+                lambda: engine.create_execution_context(strategy=user_managed)
+            )
         else:
-            context = self._engine.create_execution_context(runtime_config=self._config)
-        self._vendor.check(cast("object", context) is not None, self._role, "make a context")
+            context = self._vendor.made(
+                lambda: engine.create_execution_context(runtime_config=config)
+            )
+        self._vendor.check(context is not None, self._role, "make a context")
+        assert context is not None
         context.set_device_memory(self._workspace.address, self._workspace.size_bytes)
         return context
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from runtime.backends.device.bases import USE, KeptBases
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.device import Device
 from runtime.backends.low_rank import Weights
 from runtime.errors import BackendError
@@ -88,6 +88,27 @@ def test_they_stay_while_the_device_reads_them(device: Device) -> None:
         assert device.cuda.used[USE] == 4 * SIZE
     thread.join()
     assert device.cuda.used == {"buffers": 8 * SIZE}
+
+
+def test_who_comes_late_to_a_shortage_tries_again_as_well(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread gives all memory back between the failure and the answer to the failure."""
+    keep(KeptBases(device, "denoiser"))
+    cuda, attempt = device.cuda, device.cuda.try_allocate
+
+    def late(size_bytes: int, use: str) -> DeviceMemory | None:
+        made = attempt(size_bytes, use)
+        if made is None:
+            thread = threading.Thread(target=lambda: cuda.release_spare(cuda.releases))
+            thread.start()
+            thread.join()
+        return made
+
+    monkeypatch.setattr(cuda, "try_allocate", late)
+    cuda.allocate(8 * SIZE, "buffers")
+    assert device.cuda.used == {"buffers": 8 * SIZE}
+    assert not cuda.release_spare(cuda.releases)
 
 
 def test_what_is_short_with_nothing_to_give_back_is_refused(device: Device) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import Cuda
+from runtime.backends.device.cuda import Cuda, lacks_memory
 from runtime.backends.device.graph import CaptureError, capture
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.stream import Stream
@@ -41,3 +41,20 @@ def test_a_graph_that_is_destroyed_is_gone() -> None:
     assert fake.graphs == 1
     graph.destroy()
     assert fake.graphs == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "lacking"),
+    [
+        ("Failed to allocate memory for requested buffer of size 13111296", True),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&handle)", True),
+        ("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0", True),
+        ("cudaGraphInstantiate: cudaErrorMemoryAllocation: out of memory", True),
+        ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED ; GPU=0", False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_the_words_of_any_library(
+    words: str, *, lacking: bool
+) -> None:
+    """The words are those of reports about ONNX Runtime, and of CUDA."""
+    assert lacks_memory(words) is lacking

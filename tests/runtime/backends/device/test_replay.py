@@ -490,3 +490,22 @@ def test_distances() -> None:
     assert off([float("nan"), 1.5], [float("nan"), 1.0]) == 0.5
     for found, expected in (([1.0], [float("nan")]), ([float("nan")], [1.0]), ([1.0], [0.0])):
         assert off(found, expected) == float("inf")
+
+
+def test_memory_that_can_be_done_without_makes_room_for_a_graph() -> None:
+    machine = Machine()
+    call = machine.call()
+    spare = [True]
+
+    def fail_beside_spare() -> None:
+        if spare:
+            raise DeviceError("cudaGraphInstantiate: cudaErrorMemoryAllocation: out of memory")
+
+    def give_back() -> bool:
+        return bool(spare) and not spare.clear()
+
+    call.in_capture = fail_beside_spare
+    machine.device.cuda.on_shortage(give_back)
+    assert call.run(1.0) == [2.0] * SIZE
+    assert machine.fake.graphs == 1
+    assert list(machine.device.shortfalls) == []

@@ -39,7 +39,7 @@ class Machine:
         self.device = Device(self.cuda)
         self.bases = KeptBases(self.device, "denoiser")
         stream = Stream(self.cuda, urgent=True)
-        self.writer = DeviceWeights(self.cuda, stream, self.device.pinned, self.bases)
+        self.writer = DeviceWeights(self.device, stream, self.bases)
         self.uploads: list[int] = []
         self.copies = self.launches = 0
         self._count(monkeypatch)
@@ -138,6 +138,35 @@ def test_without_room_a_change_uploads_bases_and_says_so_once(
     assert told.startswith("denoiser: changes of LoRAs upload weights of the package anew")
 
 
+def test_pinned_memory_does_not_grow_with_the_factors_of_a_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a weight that a hundred LoRAs change."""
+    piece = 2**12
+    monkeypatch.setattr("runtime.backends.device.staging.PIECE", piece)
+    monkeypatch.setattr("runtime.backends.device.weights.PIECE", piece)
+    machine = Machine(monkeypatch)
+    weights = {"many": update("F16", 16, 16, dict.fromkeys(range(64, 128), "F16"))}
+    places = machine.placed(weights)
+    machine.write(weights, places)
+    machine.holds(weights, places)
+    pinned = sum(block.nbytes for block in machine.fake._pinned.values())
+    assert pinned <= 6 * piece < weights["many"].size_bytes
+
+
+def test_engines_share_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    weights = {"small": WEIGHTS["small"]}
+    places = machine.placed(weights)
+    machine.write(weights, places)
+    stream = Stream(machine.cuda, urgent=True)
+    DeviceWeights(machine.device, stream, KeptBases(machine.device, "text_encoder")).write(
+        weights, places
+    )
+    machine.holds(weights, places)
+    assert machine.fake.modules == 1
+
+
 def test_factors_lie_on_the_device_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     weights = {"large": WEIGHTS["large"]}
@@ -173,3 +202,17 @@ def test_a_kernel_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     weights = {"small": WEIGHTS["small"]}
     with pytest.raises(DeviceError, match="low_rank: CUDA_ERROR_NOT_FOUND: the words for 500"):
         machine.write(weights, machine.placed(weights))
+
+
+def test_kernels_that_cannot_be_loaded_leave_no_copy_of_a_base(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver takes memory for them, which a copy would lack."""
+    machine = Machine(monkeypatch)
+    monkeypatch.setattr(
+        machine.fake, "cuModuleLoadData", lambda _: (FakeResult.CUDA_ERROR_INVALID_VALUE, 0)
+    )
+    weights = {"small": WEIGHTS["small"]}
+    with pytest.raises(DeviceError, match="cuModuleLoadData"):
+        machine.write(weights, machine.placed(weights))
+    assert list(machine.cuda.used) == ["weights"]

@@ -24,6 +24,7 @@ from runtime.draw.generate import Generator
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import BackendError, PackageError
 from runtime.package.target import Target
+from runtime.package.tensors import Tensor
 from runtime.plan.model import Model
 from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
 from tests.fakes.machine import streams_used
@@ -134,18 +135,32 @@ def test_copies_of_weights_make_room_for_a_session_that(
     assert backend.device_memory()[USE] > 0
     taken = machine.cuda.allocated_bytes
     opened = backend.open("preview_decoder")
+    weights = backend.device_memory()["weights"]
     lacking = 1 if what == "opens" else machine.cuda.allocated_bytes - taken
     full = FakeProperties(totalGlobalMem=machine.cuda.allocated_bytes - lacking)
     opened.close()
     monkeypatch.setattr(machine.cuda, "_devices", (full,))
     if what == "opens":
-        backend.open("preview_decoder")
+        opened = backend.open("preview_decoder")
+        assert backend.device_memory()["weights"] == weights
     else:
         machine.provider.growing = 10**6
         monkeypatch.setattr("tests.fakes.onnxruntime._ARENA", 64)
         np.testing.assert_array_equal(drawn(generator, **body), expected)
     assert USE not in backend.device_memory()
     assert [each for each in backend.shortfalls if "upload weights of the package" in each]
+
+
+def test_a_weight_that_is_no_input_is_refused_each_time(
+    model: Model, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Machine(monkeypatch).backend(model, target)
+    engine = backend.open("denoiser")
+    unknown = {"unknown": Tensor("F16", np.zeros((2, 2), np.float16))}
+    for _ in range(2):
+        with pytest.raises(BackendError, match="denoiser: unknown cannot be replaced"):
+            engine.replace_weights(unknown)
+    assert "LoRA weights" not in backend.device_memory()
 
 
 def test_after_weights_that_could_not_be_written_a_set_is_written_again(

@@ -36,7 +36,13 @@ from runtime.package.tensors import map_tensors
 from runtime.plan.model import Model, open_model
 from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
 from tests.fakes.machine import Machine, streams_used
-from tests.fakes.tensorrt import FakeContext, FakeSpecialization, FakeWeights
+from tests.fakes.tensorrt import (
+    FakeContext,
+    FakeEngine,
+    FakeRuntime,
+    FakeSpecialization,
+    FakeWeights,
+)
 from tests.runtime.package.targets import Made, add_target
 from tests.tiny.embedding_files import add_word, bodies_with_words
 
@@ -468,6 +474,25 @@ def test_an_engine_that_is_closed_leaves_nothing_on_the_device(
     assert len(machine.cuda.streams) == streams
 
 
+def test_an_engine_whose_workspace_does_not_fit_leaves_nothing_behind(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    backend = machine.backend(model, targets(SMALL))
+    allocate = Cuda.allocate
+
+    def refuse(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use == "workspaces":
+            raise BackendError("the GPU's memory does not hold workspaces")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", refuse)
+    with pytest.raises(BackendError, match="does not hold workspaces"):
+        backend.open("vae_decoder")
+    assert backend.device_memory().keys() == {"free", "total"}
+    assert not machine.cuda.streams
+
+
 def test_a_shape_that_does_not_fit_leaves_nothing_behind(
     model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -679,6 +704,54 @@ def test_after_weights_that_were_written_halfway_a_set_is_written_again(
         drawn(generator, **first)
     assert close(drawn(generator), base)
     assert close(drawn(generator, **first), drawn(reference, **first))
+
+
+def test_weights_that_could_not_be_written_leave_no_memory_behind(
+    model: Model, targets: Callable[[Made], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    generator = machine.generator(model, targets(SMALL))
+    drawn(generator)
+    before = machine.cuda.allocated_bytes
+    allocate = Cuda.allocate
+
+    def refuse(self: Cuda, size_bytes: int, use: str) -> DeviceMemory:
+        if use == "LoRA factors":
+            raise BackendError("the GPU's memory does not hold LoRA factors")
+        return allocate(self, size_bytes, use)
+
+    monkeypatch.setattr(Cuda, "allocate", refuse)
+    with pytest.raises(BackendError, match="does not hold LoRA factors"):
+        drawn(generator, loras=[{"id": model.loras()[0].id, "weight": 1.0}])
+    assert machine.cuda.allocated_bytes == before
+
+
+@pytest.mark.parametrize(
+    ("maker", "name"),
+    [(FakeRuntime, "deserialize_cuda_engine"), (FakeEngine, "create_execution_context")],
+)
+def test_copies_of_weights_make_room_for_what_the_vendor_makes(
+    model: Model,
+    targets: Callable[[Made], Target],
+    monkeypatch: pytest.MonkeyPatch,
+    maker: type,
+    name: str,
+) -> None:
+    generator = Machine().generator(model, targets(SMALL))
+    body = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
+    expected = drawn(generator, **body)
+    backend = generator.backend
+    assert isinstance(backend, OnDevice)
+    make = getattr(maker, name)
+
+    def made_with_room(*arguments: Any, **named: Any) -> Any:
+        return None if USE in backend.device_memory() else make(*arguments, **named)
+
+    monkeypatch.setattr(maker, name, made_with_room)
+    opened = backend.open("preview_decoder")
+    opened.run({"latents": np.zeros((1, 4, 8, 8), np.float32)})
+    assert USE not in backend.device_memory()
+    np.testing.assert_array_equal(drawn(generator, **body), expected)
 
 
 def test_a_plain_run_that_fails_behind_a_failed_capture_gets_a_context_anew(
