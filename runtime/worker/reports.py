@@ -85,7 +85,8 @@ class Reports:
         self._release(job_id)
         self._held[job_id] = report
         if wish is not None:
-            self._drop(self._wishes.pop(job_id, None))
+            self._drop(self._wishes.get(job_id))
+            # In the place of the job's wish before: jobs whose steps end together take turns.
             self._wishes[job_id] = wish
             self._make_next()
         self._release_unless_awaited(job_id)
