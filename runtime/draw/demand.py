@@ -31,8 +31,9 @@ class Demand:
         jobs = self.jobs + 1
         share = 1 / min(jobs, MEMORY)
         gap = max(arrived - self.latest, 0.0)
-        if jobs > 2:
+        if jobs > 1:
             gap = min(gap, self.work / IDLEST)
+        if jobs > 2:
             gap = self.gap + (gap - self.gap) / min(jobs - 1, MEMORY)
         return Demand(
             jobs=jobs,

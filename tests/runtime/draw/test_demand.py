@@ -36,6 +36,13 @@ def test_patience_grows_with_the_load() -> None:
     assert busy.patience > 2 * idle.patience > 0
 
 
+def test_a_night_after_the_first_job_is_soon_forgotten() -> None:
+    learned = Demand().after(0.0, 3.0)
+    for number in range(4):
+        learned = learned.after(8 * 3600 + 4.0 * number, 3.0)
+    assert learned.load > 0.1
+
+
 def test_a_night_without_jobs_is_soon_forgotten() -> None:
     learned = demand(gap=4.0, work=3.0)
     morning = learned.latest + 8 * 3600
