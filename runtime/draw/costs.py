@@ -3,8 +3,8 @@ them.
 
 A time is the lower quartile of the latest calls that were measured: whatever else a machine does
 only ever adds to a call, and times that were measured at different hours are to be compared. The
-table predicts a call that was not
-measured, optimistically, so that such a call is tried once and known from then on:
+table predicts a call that was not measured, optimistically, so that such a call is tried once and
+known from then on:
 
 - between two measured numbers of evaluations: the line through both;
 - below the smallest: in proportion to the smallest;
@@ -23,7 +23,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 LATEST = 32
 ENOUGH = 12
@@ -35,13 +37,19 @@ HOPED = 0.25
 NOMINAL = 1e-5
 """Seconds of an evaluation for each latent pixel, of a model without any measured call."""
 
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seconds = Annotated[float, Field(ge=1e-9, le=1e9)]
+"""The time of a call, as far as any machine can be meant: a time of nothing, or without an end,
+gives no order of samples.
+"""
+
 
 class Kind(NamedTuple):
     """The properties of a call besides its evaluations."""
 
-    height: int
+    height: Count
     """In latents, as the width."""
-    width: int
+    width: Count
     adapted: bool
     """True where LoRAs act: the engine may then be another."""
 
@@ -55,8 +63,8 @@ class StepTime(NamedTuple):
     """A known time of a call."""
 
     kind: Kind
-    evaluations: int
-    seconds: float
+    evaluations: Count
+    seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ class KnownTimes:
     """All known times of a model on a device."""
 
     steps: list[StepTime] = field(default_factory=list)
-    change: float = 0.0
+    change: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """Seconds of a change of LoRAs; 0 where none was measured."""
 
 

@@ -5,9 +5,9 @@ compilation, its check and its timing.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.package.file_record import FileRecord, file_fault
@@ -60,8 +60,8 @@ class EngineCheck:
 class StepTime:
     """The median time of a call, measured on the device."""
 
-    axes: Mapping[str, int]
-    milliseconds: float
+    axes: Mapping[str, PositiveInt]
+    milliseconds: Annotated[float, Field(gt=0, le=1e12)]
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

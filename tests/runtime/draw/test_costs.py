@@ -1,5 +1,8 @@
 """The times of calls: measured, predicted, forgotten and kept."""
 
+import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -91,7 +94,36 @@ def test_times_are_known_to_the_next_process(tmp_path: Path) -> None:
     assert other.read() == KnownTimes()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"this device": {"steps": "x"}}'])
+def file(
+    kind: Sequence[object] = (8, 8, False),
+    evaluations: int = 2,
+    seconds: float = 1,
+    change: float = 0,
+) -> str:
+    """A file of one time."""
+    known = {"steps": [[kind, evaluations, seconds]], "change": change}
+    return json.dumps({"this device": known})
+
+
+def test_a_file_of_one_time_is_read(tmp_path: Path) -> None:
+    kept = KeptCosts(tmp_path / "step_times.json", "this device")
+    kept.path.write_text(file())
+    assert kept.read() == KnownTimes([StepTime(SMALL, 2, 1.0)])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "[" * 10_000,
+        '{"this device": {"steps": "x"}}',
+        *(file(seconds=seconds) for seconds in (0, -1, 5e-324, 1e308, math.inf, math.nan)),
+        *(file(evaluations=evaluations) for evaluations in (0, -1, 10**400)),
+        *(file((height, 8, False)) for height in (0, -8, 10**400)),
+        *(file(change=seconds) for seconds in (-1, math.inf, math.nan)),
+    ],
+)
 def test_a_damaged_file_is_begun_anew(
     content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
