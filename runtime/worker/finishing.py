@@ -6,7 +6,7 @@ while it is decoded, and its thumbnail is made and written while the picture its
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 
 from runtime.backends.protocol import Reading
 from runtime.draw.decode import Pixels
@@ -81,17 +81,26 @@ class Finishing:
         filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
         pixels = decoded.result()
         small = self._thumbnails.submit(self._thumbnail, filename, pixels)
-        picture = encode_picture(pixels, request, text)
-        if task.canceled:
+        try:
+            picture = encode_picture(pixels, request, text)
+            if not task.canceled:
+                self._gallery.add_picture(filename, picture.content)
             small.result()
-            self._gallery.remove(filename)
+        except Exception:
+            self._remove(filename, small)
+            raise
+        if task.canceled:
+            self._remove(filename, small)
             return Canceled(task.job_id)
-        self._gallery.add_picture(filename, picture.content)
-        small.result()
         height, width = pixels.shape[:2]
         warnings = [picture.warning] if picture.warning else []
         size = len(picture.content)
         return Completed(task.job_id, filename, width, height, size, warnings)
+
+    def _remove(self, filename: str, small: Future[None]) -> None:
+        """Delete the files of a picture that is not to be; its thumbnail may be under way."""
+        wait([small])
+        self._gallery.remove(filename)
 
     def _thumbnail(self, filename: str, pixels: Pixels) -> None:
         self._gallery.add_thumbnail(filename, thumbnail(pixels))

@@ -1,0 +1,132 @@
+"""Finished pictures: their files, their ends, and places that are given back once."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from runtime.draw.decode import Pixels
+from runtime.draw.generate import Generator
+from runtime.gallery import Gallery
+from runtime.plan.model import open_model
+from runtime.wire.messages import Canceled, Completed
+from runtime.worker.finishing import DECODED_AHEAD, Finishing
+from runtime.worker.task import Task
+from tests.fakes.scripted_worker import ENGINES
+
+PATIENCE = 60.0
+MODEL = open_model(ENGINES, "demo")
+PLAN = MODEL.plan(MODEL.read({"prompt": "x", "seed": 1, "steps": 2, "width": 64, "height": 64}))
+LATENTS = np.zeros((1, 4, 8, 8), np.float32)
+
+
+class Finished:
+    """Finishes pictures of black pixels; knows what was told of them."""
+
+    def __init__(self, folder: Path, decode: Callable[[Any], Pixels]) -> None:
+        self.gallery = Gallery(folder)
+        self.begun: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[object] = queue.SimpleQueue()
+        generator = cast(Generator, SimpleNamespace(model=MODEL, decode=decode))
+        self.finishing = Finishing(
+            generator, self.gallery, self.begun.put, lambda _, end: self.ended.put(end)
+        )
+
+    def begin(self, number: int = 0) -> Task:
+        """Finish another picture."""
+        task = Task(f"{number:032x}", {}, 0.0)
+        self.finishing.begin(task, PLAN, lambda: LATENTS)
+        return task
+
+    def end(self) -> object:
+        """The next end."""
+        return self.ended.get(timeout=PATIENCE)
+
+
+def black(_: object) -> Pixels:
+    """Of any latents."""
+    return np.zeros((64, 64, 3), np.uint8)
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_thumbnail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = threading.Event()
+    add_thumbnail = Gallery.add_thumbnail
+
+    def told(self: Gallery, filename: str, content: bytes) -> None:
+        add_thumbnail(self, filename, content)
+        there.set()
+
+    def full(self: Gallery, filename: str, content: bytes) -> None:
+        assert there.wait(PATIENCE)
+        raise OSError(28, "No space left on device")
+
+    finished = Finished(tmp_path, black)
+    with monkeypatch.context() as patched:
+        patched.setattr(Gallery, "add_picture", full)
+        patched.setattr(Gallery, "add_thumbnail", told)
+        finished.begin()
+        assert isinstance(finished.end(), OSError)
+    assert list(finished.gallery.names()) == []
+    finished.begin()
+    assert isinstance(finished.end(), Completed)
+    assert len(list(finished.gallery.names())) == 1
+    finished.finishing.close()
+
+
+def test_a_job_that_is_canceled_while_it_is_decoded_leaves_no_file(tmp_path: Path) -> None:
+    decoding, go_on = threading.Event(), threading.Event()
+
+    def decode(latents: object) -> Pixels:
+        decoding.set()
+        assert go_on.wait(PATIENCE)
+        return black(latents)
+
+    finished = Finished(tmp_path, decode)
+    task = finished.begin()
+    assert decoding.wait(PATIENCE)
+    task.canceled = True
+    go_on.set()
+    assert finished.end() == Canceled(task.job_id)
+    assert list(finished.gallery.names()) == []
+    finished.finishing.close()
+
+
+def test_stopping_finishes_the_picture_that_is_written_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    add_picture = Gallery.add_picture
+
+    def slow(self: Gallery, filename: str, content: bytes) -> None:
+        writing.set()
+        assert go_on.wait(PATIENCE)
+        add_picture(self, filename, content)
+
+    monkeypatch.setattr(Gallery, "add_picture", slow)
+    finished = Finished(tmp_path, black)
+    tasks = [finished.begin(number) for number in range(DECODED_AHEAD + 4)]
+    assert writing.wait(PATIENCE)
+    begun = [finished.begun.get(timeout=PATIENCE) for _ in range(DECODED_AHEAD)]
+    assert begun == tasks[:DECODED_AHEAD]
+    writer = finished.finishing._writer
+    shutdown = writer.shutdown
+
+    def cancel_and_wait(*, cancel_futures: bool) -> None:
+        shutdown(wait=False, cancel_futures=cancel_futures)
+        go_on.set()
+        shutdown()
+
+    monkeypatch.setattr(writer, "shutdown", cancel_and_wait)
+    closing = threading.Thread(target=finished.finishing.close)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert isinstance(finished.end(), Completed)
+    assert finished.ended.empty()
