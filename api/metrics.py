@@ -89,7 +89,10 @@ def _jobs(counters: Counters) -> Iterator[Metric]:
         "jobs_submitted": ("Jobs taken.", counters.submitted),
         "attempts_lost": ("Attempts that ended with their worker.", counters.attempts_lost),
         "steps": ("Steps made.", counters.steps),
-        "step_seconds": ("Time in calls of the step graph.", counters.step_seconds),
+        "step_seconds": (
+            "From each step to the next of its job, with the turns of other jobs, over these.",
+            counters.step_seconds,
+        ),
         "job_seconds": ("From lease to end, over completed jobs.", counters.job_seconds),
         "previews": ("Previews made.", counters.previews),
         "previews_dropped": (

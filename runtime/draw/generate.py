@@ -161,6 +161,9 @@ class Generator:
         if self.backend.few_shapes:
             for extent in extents_of(self.model.package.manifest.roles["denoiser"]):
                 self._warm_up(bodies[-1], extent)
+        # Nobody asked for these pictures.
+        self.schedule.restart()
+        self.pace.restart()
 
     def _warm_up(self, body: Mapping[str, Any], extent: int = 1) -> None:
         """Draw one step, the text filled up to `extent` at least."""

@@ -1,5 +1,6 @@
 """The times of the denoising loop outside of the denoiser's calls."""
 
+import math
 from collections.abc import Callable
 from time import perf_counter
 
@@ -12,7 +13,7 @@ class Pace:
         self._clock = clock
         self._returned = clock()
         self._resting = True
-        self._wanted_at = 0.0
+        self._wanted_at = math.inf
         self.restart()
 
     def restart(self) -> None:
@@ -31,7 +32,7 @@ class Pace:
         now = self._clock()
         if self._resting:
             self.starts += 1
-            self.idle_seconds += now - max(self._returned, self._wanted_at)
+            self.idle_seconds += max(0.0, now - max(self._returned, self._wanted_at))
             self._resting = False
         else:
             self.calls += 1
@@ -43,9 +44,11 @@ class Pace:
 
     def rests(self) -> None:
         """No picture is there to be drawn."""
-        self._resting = True
+        self._resting, self._wanted_at = True, math.inf
 
     def wanted(self, at: float) -> None:
-        """The picture that ends the rest was asked for at this time of the clock."""
+        """A picture that ends the rest was asked for at this time of the clock; the first of
+        several counts.
+        """
         if self._resting:
-            self._wanted_at = at
+            self._wanted_at = min(self._wanted_at, at)

@@ -38,11 +38,15 @@ class Schedule:
         self.limits = limits
         self.places = places or places_for(limits)
         self.costs = costs or Costs()
-        self._demand = Demand()
+        self.demand = Demand()
         self._basis: object = None
         self._kept: tuple[int, ...] = ()
         self._turn: tuple[Kind, int] | None = None
         self._ended_at = 0.0
+
+    def restart(self) -> None:
+        """Forget all samples that have arrived; times stay known."""
+        self.demand = Demand()
 
     def arrived(self, sample: Candidate) -> None:
         """A sample has joined those that wait."""
@@ -51,13 +55,13 @@ class Schedule:
             self.costs.seconds(kind, evaluations * count) / count
             for count in range(1, self.limits.samples + 1)
         )
-        self._demand = self._demand.after(sample.arrived, sample.rows_left * share)
+        self.demand = self.demand.after(sample.arrived, sample.rows_left * share)
 
     def turn(self, held: Sequence[SampleType], loaded: object) -> list[SampleType]:
         """The samples of the next call. `loaded` is the LoRA set on the denoiser."""
         basis = ([(sample, sample.next_evaluations) for sample in held], self.costs.version)
         if basis != self._basis:
-            chosen = choose(held, self.limits, loaded, self.costs, self._demand)
+            chosen = choose(held, self.limits, loaded, self.costs, self.demand)
             self._kept = tuple(held.index(sample) for sample in chosen)
             self._basis = basis
         return [held[place] for place in self._kept]

@@ -10,6 +10,7 @@ import pytest
 from engine_build.lora.graphs import prepare
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.draw.demand import Demand
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
 from runtime.package.adaptable import graphs_folder
@@ -54,6 +55,17 @@ def test_no_first_request_waits_for_a_capture(model: Model) -> None:
             # Two steps with their previews, and the picture.
             assert machine.cuda.launches - before == 5, (width, height, scale)
     assert [len(engine.contexts) for engine in machine.engines] == contexts
+
+
+def test_pictures_that_nobody_asked_for_are_no_demand(model: Model) -> None:
+    machine = Machine()
+    generator = machine.generator(model, add_target(model.package.path, Made(sizes=SIZES)))
+    generator.warm_up()
+    assert (generator.pace.calls, generator.pace.starts, generator.pace.idle_seconds) == (0, 0, 0)
+    assert generator.schedule.demand == Demand()
+    draw(generator, width=96, height=64, steps=2)
+    assert (generator.pace.calls, generator.pace.starts) == (1, 1)
+    assert generator.schedule.demand.jobs == 1
 
 
 def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:

@@ -48,6 +48,24 @@ def test_idle_time_is_that_of_a_rest_in_which_a_picture_was_wanted() -> None:
     assert (pace.calls, pace.starts, pace.idle_seconds) == (0, 2, 2.25)
 
 
+def test_the_first_picture_that_was_wanted_counts() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    for wanted in (101.0, 104.0, 103.0):
+        pace.wanted(wanted)
+    clock.now = 105.0
+    call(pace, clock, 4)
+    assert (pace.starts, pace.idle_seconds) == (1, 4)
+
+
+def test_a_call_for_which_nobody_waited_ends_no_idle_time() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    clock.now += 8
+    call(pace, clock, 4)
+    assert (pace.starts, pace.idle_seconds) == (1, 0)
+
+
 def test_a_picture_that_joins_others_ends_no_rest() -> None:
     clock = Clock()
     pace = Pace(clock)
