@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runtime.backends.protocol import Reading
@@ -98,6 +99,7 @@ class Worker:
     ) -> None:
         """Nothing is received yet. `kept` takes the times of steps."""
         self._kept = kept
+        self._keeper = ThreadPoolExecutor(1, "keeper")
         self._generator = generator
         self._gallery = gallery
         self._link = link
@@ -129,7 +131,7 @@ class Worker:
                 if not self._take_orders(wait=False):
                     break
             if news := self._generator.schedule.costs.news():
-                threading.Thread(target=self._kept.write, args=(news,), daemon=True).start()
+                self._keeper.submit(self._kept.write, news)
         self._leave()
 
     def stop(self) -> None:
@@ -320,4 +322,6 @@ class Worker:
         self._finish_drawn()
         self._reports.say(Leaving())
         self._finishing.close()
+        # A file that is half written when the process ends would stay in the data folder.
+        self._keeper.shutdown()
         self._reports.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from runtime.draw.costs import ENOUGH
 from runtime.jobs.protocol import JobStatus
 from runtime.plan.model import open_model
 from runtime.wire.messages import (
@@ -117,6 +119,27 @@ Generator.warm_up = late_from_now_on
 os._exit(main(sys.argv[1:]))
 """
 
+# The times of steps are written once the worker leaves, after its pictures are finished.
+LATE_TIMES = """
+import os, sys, threading
+from runtime.draw.kept_costs import KeptCosts
+from runtime.worker.finishing import Finishing
+from runtime.worker.main import main
+
+write, close, leaving = KeptCosts.write, Finishing.close, threading.Event()
+
+def write_late(self, times):
+    leaving.wait()
+    write(self, times)
+
+def close_and_tell(self):
+    close(self)
+    leaving.set()
+
+KeptCosts.write, Finishing.close = write_late, close_and_tell
+os._exit(main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
@@ -197,9 +220,16 @@ def test_of_previews_that_fall_behind_the_newest_is_made(
     assert dropped == 5
 
 
-def _drawn(script: str, folder: Path) -> tuple[list[Stepped], int]:
-    """The reports of the six steps of a job, and the number of previews that were not made."""
-    fields = {"prompt": "x", "seed": 1, "steps": 6, "width": 64, "height": 64}
+def test_a_worker_that_stops_has_written_the_times_of_its_steps(tmp_path: Path) -> None:
+    _drawn(LATE_TIMES, tmp_path, steps=2 * ENOUGH)
+    (times,) = json.loads((tmp_path / "step_times.json").read_bytes()).values()
+    assert [step[0][:2] for step in times["steps"]] == [[8, 8]]
+    assert list(tmp_path.glob(".*")) == []
+
+
+def _drawn(script: str, folder: Path, steps: int = 6) -> tuple[list[Stepped], int]:
+    """The reports of the steps of a job, and the number of previews that were not made."""
+    fields = {"prompt": "x", "seed": 1, "steps": steps, "width": 64, "height": 64}
     request = open_model(ENGINES, "demo").read(fields).to_json()
     said: list[Message] = []
     with scripted_worker(script, folder) as (worker, link):
@@ -210,8 +240,8 @@ def _drawn(script: str, folder: Path) -> tuple[list[Stepped], int]:
         assert isinstance(said[-1], Completed)
         worker.terminate()
         assert worker.wait(PATIENCE) == 0
-    steps = [each for each in said if isinstance(each, Stepped)]
-    return steps, sum(each.previews_dropped for each in said if isinstance(each, Paced))
+    stepped = [each for each in said if isinstance(each, Stepped)]
+    return stepped, sum(each.previews_dropped for each in said if isinstance(each, Paced))
 
 
 def test_ten_jobs_at_once_give_the_pictures_that_they_give_alone(
