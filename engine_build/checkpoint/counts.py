@@ -60,12 +60,17 @@ def check_counts(path: Path, config: Mapping[str, Any], tensors: int) -> None:
 
 
 def _check_type(path: Path, key: str, value: object) -> None:
-    if key in _COUNTS and not (value is None or (_is_count(value) and value > 0)):
+    if key in _COUNTS and not (value is None or (_is_count(value) and value >= _least(key))):
         raise SourceError(f"{path}: {key} is {quoted(value)}, expected a number of layers or rows")
     if key in _LISTS and not (
         isinstance(value, list | tuple) and value and all(map(_is_count, value))
     ):
         raise SourceError(f"{path}: {key} is {quoted(value)}, expected a list of integers")
+
+
+def _least(key: str) -> int:
+    # A narrow model may have none of one kind of layers.
+    return 0 if _LAYERS.fullmatch(key) else 1
 
 
 def _is_count(value: object) -> TypeGuard[int]:

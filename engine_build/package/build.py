@@ -131,9 +131,10 @@ def read_source(
     except (CalotypeError, OSError):
         raise
     except Exception as error:  # of PyTorch, diffusers and transformers: no base but this
+        said = " ".join(str(error).split())
         raise SourceError(
             f"{source.path}: a value in its configurations is of another kind or size than the "
-            f"libraries take ({type(error).__name__}: {error!s:.200}); compare them with the "
+            f"libraries take ({type(error).__name__}: {said:.200}); compare them with the "
             "published ones"
         ) from error
 

@@ -134,7 +134,9 @@ def test_a_restart_in_the_middle_loses_no_job_and_makes_no_picture_twice(
     first = start(options)
     done = first.api.finish(first.api.submit(seed=1))
     picture = first.api.picture(done)
-    half_done = first.api.submit(seed=2, steps=60)
+    # Large enough to be drawn still when its stream opens.
+    long = {"seed": 2, "steps": 60, "width": 256, "height": 256}
+    half_done = first.api.submit(**long)
     headers = {"Idempotency-Key": "kept"}
     body = {"prompt": "a", "width": 64, "height": 64, "steps": 2}
     kept = first.api.client.post("/api/generate", json=body, headers=headers).json()["job_id"]
@@ -158,7 +160,7 @@ def test_a_restart_in_the_middle_loses_no_job_and_makes_no_picture_twice(
         done["job_id"],
     ]
     assert len(list((tmp_path / "images").iterdir())) == len(listed)
-    assert second.api.picture(jobs[0]) == second.api.draw(seed=2, steps=60)
+    assert second.api.picture(jobs[0]) == second.api.draw(**long)
 
 
 def test_jobs_that_waited_for_another_model_fail_and_say_which(

@@ -28,7 +28,9 @@ def test_contestants_draw_the_same_picture_and_are_timed_by_stage(
         assert len(figures[f"{name}: total"]["values"]) == 2
         for stage in (each for each in figures if each.startswith(f"{name}: ")):
             parts = zip(figures[stage]["values"], figures[f"{name}: total"]["values"], strict=True)
-            if stage not in (f"{EAGER}: save", f"{name}: added by HTTP"):
+            # Several threads may take more of processors than the picture takes of time.
+            beside = f"{name}: added by HTTP", f"{name}: processor"
+            if stage not in (f"{EAGER}: save", *beside):
                 assert all(0 <= part <= total for part, total in parts), stage
     assert f"{shown}: first preview" in figures
     assert f"{served}: first preview" not in figures
