@@ -95,3 +95,8 @@ class DeviceError(BackendError):
 
 class GraphError(DeviceError):
     """The device failed in the first launch of a CUDA graph; plain runs had gone well."""
+
+
+def of_a_library(error: BaseException) -> bool:
+    """True for what a library raises: an Exception, or a panic of its Rust code, which is none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -4,7 +4,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from engine_build.package.export.role import TokenizerExport
-from runtime.errors import SourceError
+from runtime.errors import SourceError, of_a_library
 from runtime.package.manifest import TokenizerRecord
 
 
@@ -13,10 +13,11 @@ def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerReco
     SourceError."""
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer.path, local_files_only=True)
-    except Exception as error:  # of transformers, tokenizers and json: no base but this
-        raise SourceError(
-            f"{tokenizer.path}: the tokenizer cannot be read: {error!s:.200}"
-        ) from error
+    except BaseException as error:
+        if not of_a_library(error):  # transformers, tokenizers or json: no base but this
+            raise
+        said = " ".join(str(error).split())
+        raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {said:.200}") from error
     ids = {"eos_token": loaded.eos_token_id, "pad_token": loaded.pad_token_id}
     if tokenizer.begins:
         ids["bos_token"] = loaded.bos_token_id

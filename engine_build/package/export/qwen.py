@@ -18,7 +18,7 @@ from engine_build.package.export.role import (
     RoleExport,
     Sizes,
 )
-from runtime.errors import SourceError
+from runtime.errors import SourceError, of_a_library
 
 # Texts that a template might trim, escape, expand, or take for something else than what a user
 # wrote.
@@ -118,8 +118,11 @@ def chat_frame(path: Path) -> tuple[str, str]:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         rendered = {text: _render(tokenizer, text) for text in (_PLACEHOLDER, *_PROBES)}
-    except Exception as error:  # of transformers, tokenizers, json and jinja: no base but this
-        raise SourceError(f"{path}: the chat template cannot be rendered: {error}") from error
+    except BaseException as error:
+        if not of_a_library(error):  # transformers, tokenizers, json or jinja: no base but this
+            raise
+        said = " ".join(str(error).split())
+        raise SourceError(f"{path}: the chat template cannot be rendered: {said:.200}") from error
     added = tokenizer.num_special_tokens_to_add()
     if added:
         raise SourceError(

@@ -4,6 +4,7 @@ chunks.py makes an encoder's input of the ids.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from typing import Self
 
 from tokenizers import Tokenizer
 
-from runtime.errors import PackageError, quoted
+from runtime.errors import PackageError, of_a_library, quoted
 from runtime.plan.text.words import Words, split
 
 
@@ -47,13 +48,8 @@ class PromptTokenizer:
 
         Raises PackageError for a file that cannot be read, and for a spec that does not fit it.
         """
-        try:
+        with _saying(f"{path}: expected a tokenizer of the tokenizers library, and it says"):
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more exact
-            raise PackageError(
-                f"{path}: expected a tokenizer of the tokenizers library, and it says: "
-                f"{error!s:.200}; build the package again"
-            ) from error
         # The file keeps whatever its last call in transformers set, and both would act on us.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -88,14 +84,22 @@ class PromptTokenizer:
         Tokens may share a character; a slice may hold the space before its word, or be empty.
         """
         # Encoding changes nothing in the tokenizer, so no lock is needed.
-        try:
+        with _saying(f"the tokenizer cannot read {quoted(text)}"):
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        except Exception as error:  # the library raises nothing more exact
-            raise PackageError(
-                f"the tokenizer cannot read {quoted(text)}: {error!s:.200}; build the package again"
-            ) from error
         places = [slice(start, end) for start, end in encoding.offsets]
         return list(zip(encoding.ids, places, strict=True))
+
+
+@contextmanager
+def _saying(sentence: str) -> Iterator[None]:
+    """Turn what the library raises into a PackageError: the sentence, then the library's words."""
+    try:
+        yield
+    except BaseException as error:
+        if not of_a_library(error):  # which raises nothing more exact
+            raise
+        said = " ".join(str(error).split())
+        raise PackageError(f"{sentence}: {said:.200}; build the package again") from error
 
 
 def _check(path: Path, tokenizer: Tokenizer, spec: TokenizerSpec) -> None:

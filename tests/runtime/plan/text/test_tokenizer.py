@@ -96,6 +96,19 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(
     assert caught.value.__cause__ is not None
 
 
+def test_a_file_at_which_the_librarys_rust_panics_is_refused_by_name(
+    saved: Path, tmp_path: Path
+) -> None:
+    content = json.loads(saved.read_bytes())
+    content["model"]["continuing_subword_prefix"] = "longer than any token"
+    content["model"]["merges"] = [["a", "b"]]
+    content["model"]["vocab"] |= {"a": 0, "b": 1, "ab": 2}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(PackageError, match=r"tokenizer\.json: expected a tokenizer .* range"):
+        PromptTokenizer.load(path, SPEC)
+
+
 def test_a_vocabulary_without_its_unknown_token_is_told(saved: Path, tmp_path: Path) -> None:
     """The library notices at the first text that it has no token for."""
     content = json.loads(saved.read_bytes())
