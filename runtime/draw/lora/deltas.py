@@ -77,10 +77,13 @@ def low_rank(factors: Mapping[str, Tensor], shape: tuple[int, ...], scale: float
 
     Raises PackageError where the product does not fit the weight's `shape`.
     """
-    up, down = (_matrix(factors[name]) for name in ("up", "down"))
+    found = {name: factors[name].values for name in ("up", "down")}
+    if not all(each.ndim for each in found.values()):
+        raise _misfit(found, shape)
+    up, down = (_matrix(factors[name]) for name in found)
     rank = len(down.values)
     if up.values.shape != (shape[0], rank) or down.values.shape[1] != math.prod(shape[1:]):
-        raise _misfit({name: factors[name].values for name in ("up", "down")}, shape)
+        raise _misfit(found, shape)
     if up.dtype != down.dtype:
         up, down = (Tensor("F32", each.fp32()) for each in (up, down))
     return Product(up, down, scale)
@@ -182,6 +185,8 @@ def _tucker(core: NDArray[np.float32], a: Matrix, b: Matrix) -> NDArray[np.float
 
 
 def _flat(factor: NDArray[np.float32]) -> Matrix:
+    if not factor.ndim:
+        raise ValueError("a number for a matrix")
     return factor.reshape(len(factor), -1)
 
 

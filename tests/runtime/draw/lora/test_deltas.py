@@ -5,7 +5,7 @@ import pytest
 
 from runtime.draw.lora.deltas import laid, low_rank
 from runtime.errors import PackageError
-from runtime.package.pack import AdaptedParameter
+from runtime.package.pack import AdaptedParameter, Kind
 from runtime.package.tensors import Tensor, stored
 
 
@@ -42,3 +42,26 @@ def test_factors_of_another_shape_are_refused_with_all_shapes() -> None:
     given = factors((6, 5), 2, "F16", "F16")
     with pytest.raises(PackageError, match=r"up \[6, 2\], down \[2, 5\] do not fit \[6, 4\]"):
         low_rank(given, (6, 4), 1.0)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_a_number_for_a_factor_is_refused_with_all_shapes(kind: Kind) -> None:
+    names = {
+        "lora": ("up", "down", "mid"),
+        "loha": ("w1_a", "w1_b", "w2_a", "w2_b"),
+        "lokr": ("w1", "w2_a", "w2_b"),
+    }[kind]
+    given = {name: np.ones((2, 2), np.float32) for name in names} | {
+        names[1]: np.ones((), np.float32)
+    }
+    target = AdaptedParameter("denoiser", "it", kind, (2, 2), 1.0, names)
+    base = np.zeros((2, 2), np.float32)
+    with pytest.raises(PackageError, match=rf"{names[1]} \[\], .* do not fit \[2, 2\]"):
+        laid(target, given, base, base, 1.0)
+
+
+def test_a_number_for_a_factor_of_a_product_is_refused() -> None:
+    given = factors((6, 5), 2, "F16", "F16")
+    given["up"] = Tensor("F16", np.ones((), np.float16))
+    with pytest.raises(PackageError, match=r"up \[\], down \[2, 5\] do not fit \[6, 5\]"):
+        low_rank(given, (6, 5), 1.0)
