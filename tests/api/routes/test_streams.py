@@ -43,11 +43,11 @@ def test_every_step_comes_in_order_and_previews_are_jpegs_that_decode(narrow: Ap
 
 def test_previews_come_while_a_job_is_drawn(narrow: Api) -> None:
     """A machine that has other work may show few of them: among many steps are some."""
-    job_id = narrow.submit(steps=100)
+    job_id = narrow.occupy()
     with narrow.follow(job_id) as events:
         shown = next(event.data for event in events if event.data.get("preview"))
     assert shown["status"] == "processing"
-    assert preview_size(shown["preview"]) == (64, 64)
+    assert preview_size(shown["preview"]) == (512, 512)
     narrow.cancel(job_id)
 
 
