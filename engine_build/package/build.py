@@ -18,7 +18,7 @@ from engine_build.package.roles import build_role, clone_whole_files, match_weig
 from engine_build.package.tokenizers import load_tokenizer
 from engine_build.progress import Progress
 from engine_build.quiet import quiet
-from runtime.errors import BuildError, CalotypeError, SourceError
+from runtime.errors import BuildError, CalotypeError, SourceError, in_one_line
 from runtime.package.file_record import known_file
 from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
@@ -131,7 +131,7 @@ def read_source(
     except (CalotypeError, OSError):
         raise
     except Exception as error:  # of PyTorch, diffusers and transformers: no base but this
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise SourceError(
             f"{source.path}: a value in its configurations is of another kind or size than the "
             f"libraries take ({type(error).__name__}: {said:.200}); compare them with the "

@@ -4,7 +4,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from engine_build.package.export.role import TokenizerExport
-from runtime.errors import SourceError, of_a_library
+from runtime.errors import SourceError, in_one_line, of_a_library
 from runtime.package.manifest import TokenizerRecord
 
 
@@ -16,7 +16,7 @@ def load_tokenizer(tokenizer: TokenizerExport) -> tuple[Tokenizer, TokenizerReco
     except BaseException as error:
         if not of_a_library(error):  # transformers, tokenizers or json: no base but this
             raise
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise SourceError(f"{tokenizer.path}: the tokenizer cannot be read: {said:.200}") from error
     ids = {"eos_token": loaded.eos_token_id, "pad_token": loaded.pad_token_id}
     if tokenizer.begins:

@@ -20,7 +20,7 @@ import onnxruntime
 
 from runtime.backends.onnxruntime.libraries import load_cuda_libraries
 from runtime.backends.protocol import Array
-from runtime.errors import BackendError
+from runtime.errors import BackendError, in_one_line
 from runtime.package.manifest import ModelPackage
 
 
@@ -83,7 +83,9 @@ class UnfusedSession:
         try:
             values = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # onnxruntime's own errors share no base but this
-            raise BackendError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
+            raise BackendError(
+                f"{self._role}: ONNX Runtime failed: {in_one_line(error)}"
+            ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
@@ -140,7 +142,8 @@ def _opened(role: str, model: bytes, folder: Path, place: Place) -> onnxruntime.
         )
     except Exception as error:
         raise BackendError(
-            f"{role}: ONNX Runtime cannot open its graph with {place.provider}: {_line(error)}"
+            f"{role}: ONNX Runtime cannot open its graph with {place.provider}: "
+            f"{in_one_line(error)}"
         ) from error
     found = session.get_providers()
     # ONNX Runtime takes the CPU and says nothing if the provider's libraries are missing.
@@ -150,8 +153,3 @@ def _opened(role: str, model: bytes, folder: Path, place: Place) -> onnxruntime.
             "what it needs with: pip install 'onnxruntime-gpu[cuda,cudnn]'"
         )
     return session
-
-
-def _line(error: Exception) -> str:
-    """The vendor's message without its line breaks."""
-    return " ".join(str(error).split())

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from runtime.draw.costs import Kind, KnownTimes, StepTime
+from runtime.errors import in_one_line
 from runtime.files import write_whole
 from runtime.package.manifest import EVALUATIONS, HEIGHT, WIDTH
 from runtime.package.target import Target
@@ -47,7 +48,7 @@ class KeptCosts:
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError) as error:
-            line = " ".join(str(error).split())
+            line = in_one_line(error)
             logger.warning("the times of steps in %s are measured anew: %s", self.path, line)
             return {}
 

@@ -29,7 +29,7 @@ from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.draw.kept_costs import KeptCosts
-from runtime.errors import DeviceError, RequestError
+from runtime.errors import DeviceError, RequestError, in_one_line
 from runtime.gallery import Gallery
 from runtime.plan.plan import Plan
 from runtime.wire.link import WorkerLink
@@ -310,7 +310,7 @@ class Worker:
         expected = isinstance(error, RequestError)
         logger.warning("job %s failed: %s", task.job_id, error, exc_info=not expected)
         title = "The request cannot be served" if expected else "The picture could not be made"
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = in_one_line(error) or type(error).__name__
         self._end(task, Failed(task.job_id, title, detail))
 
     def _end(self, task: Task, last: Message) -> None:

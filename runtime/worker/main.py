@@ -22,7 +22,14 @@ from runtime.draw.costs import Costs
 from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.generate import Generator
 from runtime.draw.kept_costs import KeptCosts, compiled_times
-from runtime.errors import BackendError, CalotypeError, DeviceError, GraphError, PackageError
+from runtime.errors import (
+    BackendError,
+    CalotypeError,
+    DeviceError,
+    GraphError,
+    PackageError,
+    in_one_line,
+)
 from runtime.files import read_ahead
 from runtime.gallery import Gallery
 from runtime.plan.model import Model, open_model
@@ -70,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error) or type(error).__name__
 
 
 class _Refused(CalotypeError):

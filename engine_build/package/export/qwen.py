@@ -18,7 +18,7 @@ from engine_build.package.export.role import (
     RoleExport,
     Sizes,
 )
-from runtime.errors import SourceError, of_a_library
+from runtime.errors import SourceError, in_one_line, of_a_library
 
 # Texts that a template might trim, escape, expand, or take for something else than what a user
 # wrote.
@@ -121,7 +121,7 @@ def chat_frame(path: Path) -> tuple[str, str]:
     except BaseException as error:
         if not of_a_library(error):  # transformers, tokenizers, json or jinja: no base but this
             raise
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise SourceError(f"{path}: the chat template cannot be rendered: {said:.200}") from error
     added = tokenizer.num_special_tokens_to_add()
     if added:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.cuda_bindings import Handle
 from runtime.backends.device.stream import Stream
-from runtime.errors import BackendError
+from runtime.errors import BackendError, in_one_line
 
 
 class CaptureError(BackendError):
@@ -40,7 +40,7 @@ def capture(stream: Stream, enqueue: Callable[[], None]) -> Graph:
     try:
         return _captured(stream, enqueue)
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
+        words = in_one_line(error) or type(error).__name__
         raise CaptureError(words) from error
 
 

@@ -10,7 +10,7 @@ from runtime.backends.onnxruntime.elements import ELEMENT_TYPES
 from runtime.backends.placing import TextWish, placed_on_cpu
 from runtime.backends.protocol import Array, Denoiser, Engine, Started
 from runtime.backends.rows import Opening
-from runtime.errors import BackendError
+from runtime.errors import BackendError, in_one_line
 from runtime.package.adaptable import adaptable_graphs
 from runtime.package.manifest import ModelPackage
 from runtime.package.tensors import Tensor
@@ -75,7 +75,9 @@ class OnnxEngine:
         try:
             values = session.run(self._outputs, {**inputs, **self._replaced})
         except Exception as error:
-            raise BackendError(f"{self._role}: ONNX Runtime failed: {_line(error)}") from error
+            raise BackendError(
+                f"{self._role}: ONNX Runtime failed: {in_one_line(error)}"
+            ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def replace_weights(self, weights: Weights) -> None:
@@ -97,7 +99,9 @@ class OnnxEngine:
         try:
             session = open_session(graph, self._options(), external_folder)
         except Exception as error:
-            raise BackendError(f"{graph}: ONNX Runtime cannot open it: {_line(error)}") from error
+            raise BackendError(
+                f"{graph}: ONNX Runtime cannot open it: {in_one_line(error)}"
+            ) from error
         if session.get_providers() != [PROVIDER]:
             found = ", ".join(session.get_providers())
             raise BackendError(f"{graph}: ONNX Runtime took {found}, asked for {PROVIDER}")
@@ -161,8 +165,3 @@ def _value(tensor: Tensor) -> Any:
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
         tensor.values, ELEMENT_TYPES[tensor.dtype]
     )
-
-
-def _line(error: Exception) -> str:
-    """The vendor's message without its line breaks."""
-    return " ".join(str(error).split())

@@ -14,7 +14,7 @@ from runtime.backends.device.replay import Graphs
 from runtime.backends.device.stream import Stream
 from runtime.backends.onnxruntime.cuda_bound import BoundSession, Place
 from runtime.backends.onnxruntime.cuda_provider import Source, open_session, run
-from runtime.errors import BackendError, DeviceError
+from runtime.errors import BackendError, DeviceError, in_one_line
 from runtime.package.target import EngineIdentity
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class OnnxCudaSession:
             if not capturing and self._made_room(error, seen):
                 self.run(binding, capturing=False)
                 return
-            raise DeviceError(f"{self._title}: ONNX Runtime failed: {_line(error)}") from error
+            raise DeviceError(
+                f"{self._title}: ONNX Runtime failed: {in_one_line(error)}"
+            ) from error
 
     def follow_stream(self) -> None:
         """Open the session again where a capture on its stream could not be ended, so that another
@@ -160,9 +162,9 @@ class OnnxCudaSession:
                 self._open(captures=captures)
                 return
             if not captures:
-                words = f"{source.path}: ONNX Runtime cannot open it: {_line(error)}"
+                words = f"{source.path}: ONNX Runtime cannot open it: {in_one_line(error)}"
                 raise BackendError(words) from error
-            refusal = _line(error)
+            refusal = in_one_line(error)
         else:
             self._inputs = [each.name for each in self._session.get_inputs()]
             self._outputs = [output.name for output in self._session.get_outputs()]
@@ -176,13 +178,8 @@ class OnnxCudaSession:
         """True where the failure is a lack of memory, and some was given back since there were
         `seen` releases.
         """
-        if not lacks_memory(_line(error)):
+        if not lacks_memory(in_one_line(error)):
             return False
         # The next kernel would take the error for its own.
         self._device.cuda.forget_errors()
         return self._device.cuda.release_spare(seen)
-
-
-def _line(error: Exception) -> str:
-    """The vendor's message without its line breaks."""
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtime.backends.protocol import Array
-from runtime.errors import BackendError
+from runtime.errors import BackendError, in_one_line
 from runtime.package.manifest import Precision
 from runtime.package.tensors import Tensor
 
@@ -194,4 +194,4 @@ def _without_tools() -> Iterator[None]:
 def _line(error: Exception) -> str:
     """The vendor's message without its line breaks, and without where in its source it arose."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
-    return " ".join(" ".join(lines).split()) or type(error).__name__
+    return in_one_line(" ".join(lines)) or type(error).__name__

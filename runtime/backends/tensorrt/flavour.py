@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from runtime.backends.rows import row_of
-from runtime.errors import BackendError
+from runtime.errors import BackendError, in_one_line
 from runtime.package.target import BackendName
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Flavour:
         try:
             return cast("Api", importlib.import_module(self.module))
         except (ImportError, OSError) as error:
-            line = " ".join(str(error).split())
+            line = in_one_line(error)
             distribution = row_of(self.name).distributions[0]
             raise BackendError(
                 f"{self.name} {self.version}: its libraries cannot be loaded ({line}); "

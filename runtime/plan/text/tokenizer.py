@@ -12,7 +12,7 @@ from typing import Self
 
 from tokenizers import Tokenizer
 
-from runtime.errors import PackageError, of_a_library, quoted
+from runtime.errors import PackageError, in_one_line, of_a_library, quoted
 from runtime.plan.text.words import Words, split
 
 
@@ -98,7 +98,7 @@ def _saying(sentence: str) -> Iterator[None]:
     except BaseException as error:
         if not of_a_library(error):  # which raises nothing more exact
             raise
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise PackageError(f"{sentence}: {said:.200}; build the package again") from error
 
 
