@@ -50,9 +50,7 @@ from benchmarks.frame import (
     show,
 )
 from benchmarks.serving import Server
-from benchmarks.subjects import Drawn, add_subject_flags, subject
-from runtime.backends.catalog import WISHES
-from runtime.backends.rows import CPU
+from benchmarks.subjects import Drawn, add_backends_flag, add_subject_flags, backends, subject
 
 SUBMISSIONS = 20
 BUSY_PICTURES = 10
@@ -64,7 +62,7 @@ PAUSE = 0.02
 def main() -> int:
     """Measure, print, and write the result and its chart."""
     arguments = _parser().parse_args()
-    arguments.backend = arguments.backend or [CPU]
+    arguments.backend = backends(arguments)
     drawn = subject(arguments.model, arguments.work)
     picture = Drawn(arguments.size or drawn.picture.size, arguments.steps or drawn.picture.steps)
     output = arguments.output or RESULTS / f"latency_{arguments.model}.json"
@@ -197,12 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=15, warm=2)
-    flags.add_argument(
-        "--backend",
-        action="append",
-        choices=WISHES,
-        help="of ours; may be given several times; default: onnxruntime-cpu",
-    )
+    add_backends_flag(flags)
     flags.add_argument("--size", type=int, help="of a side; default: the model's own")
     flags.add_argument("--steps", type=int, help="default: the model's own")
     flags.add_argument(

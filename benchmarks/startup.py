@@ -35,9 +35,7 @@ from benchmarks.plain import PlainOptions, PlainServer
 from benchmarks.processes import processor_seconds, resident_mb
 from benchmarks.server_process import ServerProcess, ServingError, child_environment
 from benchmarks.serving import Server, ServerOptions, request_body
-from benchmarks.subjects import Subject, add_subject_flags, subject
-from runtime.backends.catalog import WISHES
-from runtime.backends.rows import CPU
+from benchmarks.subjects import Subject, add_backends_flag, add_subject_flags, backends, subject
 
 PLAIN = "plain server"
 IMPORTS = {
@@ -67,7 +65,7 @@ def main() -> int:
     drawn = subject(arguments.model, arguments.work)
     output = arguments.output or RESULTS / f"startup_{arguments.model}.json"
     with tempfile.TemporaryDirectory() as folder:
-        contestants = _contestants(drawn, arguments.backend or [CPU], Path(folder))
+        contestants = _contestants(drawn, backends(arguments), Path(folder))
         taken = in_turns(contestants, arguments.turns, warm=arguments.warm)
     figures = _figures(taken)
     size, steps = drawn.picture.size, drawn.picture.steps
@@ -164,12 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=5)
-    flags.add_argument(
-        "--backend",
-        action="append",
-        choices=WISHES,
-        help="of ours; may be given several times; default: onnxruntime-cpu",
-    )
+    add_backends_flag(flags)
     return flags
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.server_process import ROOT, child_environment
+from runtime.backends.catalog import WISHES, BackendWish
+from runtime.backends.rows import CPU
 
 DEMO_ENGINES = ROOT / "engines"
 DEFAULT_WORK = Path.home() / ".cache" / "calotype-benchmarks"
@@ -128,6 +130,21 @@ def add_subject_flags(flags: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"what is made for it is kept here; default: {DEFAULT_WORK}",
     )
+
+
+def add_backends_flag(flags: argparse.ArgumentParser) -> None:
+    """Add the flag that names our backends, read by `backends`."""
+    flags.add_argument(
+        "--backend",
+        action="append",
+        choices=WISHES,
+        help=f"of ours; may be given several times; default: {CPU}",
+    )
+
+
+def backends(arguments: argparse.Namespace) -> list[BackendWish]:
+    """Our backends that take turns."""
+    return arguments.backend or [CPU]
 
 
 def main() -> None:

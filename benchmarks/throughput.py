@@ -38,9 +38,14 @@ from benchmarks.load import Ask, Body, Load, arriving, closed, poisson
 from benchmarks.machine import cores
 from benchmarks.plain import PlainOptions, PlainServer, tried
 from benchmarks.serving import Server, ServerOptions, request_body
-from benchmarks.subjects import Drawn, Subject, add_subject_flags, subject
-from runtime.backends.catalog import WISHES
-from runtime.backends.rows import CPU
+from benchmarks.subjects import (
+    Drawn,
+    Subject,
+    add_backends_flag,
+    add_subject_flags,
+    backends,
+    subject,
+)
 
 BATCHES = (1, 2, 4)
 """Most pictures of one call that are tried with the plain server."""
@@ -60,7 +65,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tries = _tried(drawn, arguments, folder)
         best, best_rate = max(tries.items(), key=lambda each: each[1])
-        servers = _served(drawn, arguments.backend or [CPU], folder, stack)
+        servers = _served(drawn, backends(arguments), folder, stack)
         plain = stack.enter_context(PlainServer(best, folder / "plain.log"))
         rates = {CLOSED: 0.0}
         rates |= {f"Poisson {share:g}": share * best_rate for share in arguments.load}
@@ -238,12 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     flags = benchmark_parser(__doc__)
     add_subject_flags(flags)
     add_turn_flags(flags, turns=3, warm=1)
-    flags.add_argument(
-        "--backend",
-        action="append",
-        choices=WISHES,
-        help="of ours; may be given several times; default: onnxruntime-cpu",
-    )
+    add_backends_flag(flags)
     flags.add_argument(
         "--pictures", type=int, default=30, metavar="N", help="of a turn; default: 30"
     )

@@ -1,4 +1,4 @@
-"""Which backend draws on the CPU, by what is installed and what a trial found."""
+"""The choice of the backend that draws on the CPU, by what is installed and a trial's outcome."""
 
 import shutil
 from collections.abc import Sequence

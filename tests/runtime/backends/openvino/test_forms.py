@@ -1,4 +1,4 @@
-"""Which form of a graph runs a call, and when another one is compiled."""
+"""The forms of a graph: the choice of the one that runs a call, and the compiling of others."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
