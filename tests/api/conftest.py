@@ -26,12 +26,21 @@ def api(server: LiveServer) -> Api:
 
 
 @pytest.fixture(scope="session")
-def narrow(tiny_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def narrow_server(
+    tiny_package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     """A server that draws one picture at a time and lets three jobs wait."""
     flags = ("--max-batch", "1", "--queue-limit", "3")
     data = tmp_path_factory.mktemp("narrow")
     with LiveServer(Options(tiny_package, data, flags=flags)) as running:
-        yield running.api
+        yield running
+
+
+@pytest.fixture
+def narrow(narrow_server: LiveServer) -> Iterator[Api]:
+    """A client of the narrow server, whose queue is empty before and after."""
+    yield narrow_server.api
+    narrow_server.api.cancel_all()
 
 
 @pytest.fixture

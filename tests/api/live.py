@@ -101,6 +101,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=PATIENCE)
+        self._submitted: list[str] = []
 
     def wait_ready(self) -> None:
         """Ask until a worker has loaded the model."""
@@ -124,11 +125,15 @@ class Api:
         answer = self.client.post("/api/generate", json=small(**body))
         assert answer.status_code == 202, answer.text
         job_id: str = answer.json()["job_id"]
+        self._submitted.append(job_id)
         return job_id
 
     def occupy(self) -> str:
-        """Submit a picture that is drawn for as long as any test needs: cancel it in the end."""
-        return self.submit(steps=100, width=512, height=512)
+        """Begin a picture that is drawn for as long as any test needs: cancel it in the end."""
+        job_id = self.submit(steps=100, width=512, height=512)
+        # Until it has begun it waits as others do: it has a place in the queue.
+        self.wait_until(lambda: self.job(job_id)["status"] == "processing")
+        return job_id
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""
@@ -140,6 +145,14 @@ class Api:
     def cancel(self, job_id: str) -> httpx.Response:
         """Ask for the job to be canceled."""
         return self.client.delete(f"/api/jobs/{job_id}")
+
+    def cancel_all(self) -> None:
+        """End every job that `submit` has submitted."""
+        for job_id in self._submitted:
+            self.cancel(job_id)
+        for job_id in self._submitted:
+            self.events(job_id)
+        self._submitted.clear()
 
     @contextmanager
     def follow(self, path: str, last_event_id: str | None = None) -> Iterator[Iterator[Event]]:

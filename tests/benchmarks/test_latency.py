@@ -30,9 +30,10 @@ def test_contestants_draw_the_same_picture_and_are_timed_by_stage(
             parts = zip(figures[stage]["values"], figures[f"{name}: total"]["values"], strict=True)
             # Several threads may take more of processors than the picture takes of time.
             beside = f"{name}: added by HTTP", f"{name}: processor"
-            if stage not in (f"{EAGER}: save", *beside):
+            # A picture whose previews all fell behind has no first preview.
+            sometimes = f"{name}: first preview"
+            if stage not in (f"{EAGER}: save", sometimes, *beside):
                 assert all(0 <= part <= total for part, total in parts), stage
-    assert f"{shown}: first preview" in figures
     assert f"{served}: first preview" not in figures
     ratio = figures[f"{served} / {EAGER}"]
     totals = [figures[f"{name}: total"]["values"] for name in (served, EAGER)]
