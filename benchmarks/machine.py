@@ -25,11 +25,6 @@ DISTRIBUTIONS = (
 )
 
 
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def machine() -> dict[str, Any]:
     """Processor, memory, system and versions of libraries, for a result's entry `machine`."""
     return {

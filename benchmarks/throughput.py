@@ -35,7 +35,6 @@ from benchmarks.frame import (
     show,
 )
 from benchmarks.load import Ask, Body, Load, arriving, closed, poisson
-from benchmarks.machine import cores
 from benchmarks.plain import PlainOptions, PlainServer, tried
 from benchmarks.serving import Server, ServerOptions, request_body
 from benchmarks.subjects import (
@@ -46,6 +45,7 @@ from benchmarks.subjects import (
     backends,
     subject,
 )
+from runtime.machine import usable_cores
 
 BATCHES = (1, 2, 4)
 """Most pictures of one call that are tried with the plain server."""
@@ -105,7 +105,7 @@ def _tried(
 ) -> dict[PlainOptions, float]:
     """Pictures a second that the plain server made for the clients, by its options."""
     first = PlainOptions(drawn.source, 1, warm_size=drawn.picture.size)
-    threads = [arguments.plain_threads] if arguments.plain_threads else sorted({1, cores()})
+    threads = [arguments.plain_threads] if arguments.plain_threads else sorted({1, usable_cores()})
     batches = [arguments.plain_batch] if arguments.plain_batch else BATCHES
     bodies = bodies_of(drawn, arguments.pictures, turn=0, previews=False)
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
@@ -14,6 +15,14 @@ def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may run on."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    return cores
 
 
 def processor(cpuinfo: Path = _CPUINFO) -> str:

@@ -6,10 +6,10 @@ see pictures of different sizes; its number of positions is fitted to its known 
 """
 
 import math
-import os
 from collections.abc import Sequence
 
 from engine_build.target.capture import plans_of
+from runtime.machine import usable_cores
 from runtime.package.manifest import Manifest, ModelPackage
 from runtime.plan.model import model_of
 from runtime.plan.plan import Plan
@@ -41,7 +41,7 @@ _LATENT_PIXELS = 64
 
 def forecast(package: ModelPackage, sizes: Sequence[tuple[int, int]]) -> str:
     """A sentence on the time and the memory, for people."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     plans = plans_of(model_of(package), sizes)
     minutes = seconds(package.manifest, plans, cores) / 60
     largest = max(record.weights_bytes for record in package.manifest.roles.values())

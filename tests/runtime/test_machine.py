@@ -1,8 +1,11 @@
 """Facts of the machine."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from runtime.machine import available_bytes, processor
+from runtime.machine import available_bytes, processor, usable_cores
 
 
 def test_available_memory_is_read_where_the_system_tells(tmp_path: Path) -> None:
@@ -21,3 +24,11 @@ def test_the_processor_is_named_with_its_cores(tmp_path: Path) -> None:
     file.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: A Processor 9000\n")
     assert processor(file).startswith("A Processor 9000, ")
     assert processor(tmp_path / "absent").endswith(" cores")
+
+
+def test_the_cores_are_those_that_this_process_may_run_on() -> None:
+    command = "from runtime.machine import usable_cores; print(usable_cores())"
+    first = min(os.sched_getaffinity(0))
+    bound = ["taskset", "-c", str(first), sys.executable, "-c", command]
+    assert subprocess.run(bound, capture_output=True, text=True, check=True).stdout == "1\n"
+    assert usable_cores() == len(os.sched_getaffinity(0))
