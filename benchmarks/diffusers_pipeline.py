@@ -40,7 +40,7 @@ def fastest_threads(pipeline: Any, body: Mapping[str, Any]) -> dict[int, float]:
     PyTorch is left with the fastest number.
     """
     found = {}
-    for threads in {1, usable_cores()}:
+    for threads in {1, len(usable_cores())}:
         torch.set_num_threads(threads)
         call(pipeline, [body])
         found[threads] = median(_seconds(pipeline, body) for _ in range(TRIALS))

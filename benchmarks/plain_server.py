@@ -124,7 +124,7 @@ def main() -> None:
         "--warm-size", type=int, default=128, metavar="PIXELS", help="of the first picture"
     )
     arguments = flags.parse_args()
-    painter = Painter(arguments.source, arguments.threads or usable_cores(), arguments.batch)
+    painter = Painter(arguments.source, arguments.threads or len(usable_cores()), arguments.batch)
     size = arguments.warm_size
     app = application(painter, Wish(prompt="warm up", width=size, height=size, steps=2))
     uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")

@@ -105,7 +105,9 @@ def _tried(
 ) -> dict[PlainOptions, float]:
     """Pictures a second that the plain server made for the clients, by its options."""
     first = PlainOptions(drawn.source, 1, warm_size=drawn.picture.size)
-    threads = [arguments.plain_threads] if arguments.plain_threads else sorted({1, usable_cores()})
+    threads = (
+        [arguments.plain_threads] if arguments.plain_threads else sorted({1, len(usable_cores())})
+    )
     batches = [arguments.plain_batch] if arguments.plain_batch else BATCHES
     bodies = bodies_of(drawn, arguments.pictures, turn=0, previews=False)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
+_TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
@@ -17,12 +18,19 @@ def available_bytes(meminfo: Path = _MEMINFO) -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    cores = os.cpu_count() or 1
+def usable_cores(topology: Path = _TOPOLOGY) -> list[int]:
+    """The cores that this process may run on, each by the number of one of its processors: of those
+    that share a core, the first.
+    """
+    processors = list(range(os.cpu_count() or 1))
     if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
-    return cores
+        processors = sorted(os.sched_getaffinity(0))
+    first: dict[str, int] = {}
+    for number in processors:
+        siblings = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
+        core = siblings.read_text() if siblings.is_file() else str(number)
+        first.setdefault(core, number)
+    return list(first.values())
 
 
 def processor(cpuinfo: Path = _CPUINFO) -> str:

@@ -20,6 +20,9 @@ from runtime.jobs.protocol import Idempotency, IdempotencyConflict
 
 router = APIRouter(tags=["jobs"])
 
+PARSED_HERE = 8 * 1024
+"""The most bytes of a body that is parsed on the event loop, in a fifth of a millisecond."""
+
 _LOCATION = {"schema": {"type": "string"}, "description": "The job's address."}
 _APPLIED = {"schema": {"type": "string"}, "description": "The preference that was honoured."}
 
@@ -72,7 +75,10 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Submit a picture to be drawn."""
-    body = await asyncio.to_thread(parse_body, await read_body(request))
+    sent = await read_body(request)
+    # A small body is parsed in less time than another thread takes to begin with it.
+    small = len(sent) <= PARSED_HERE
+    body = parse_body(sent) if small else await asyncio.to_thread(parse_body, sent)
     key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
     try:
         # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.

@@ -41,7 +41,7 @@ _LATENT_PIXELS = 64
 
 def forecast(package: ModelPackage, sizes: Sequence[tuple[int, int]]) -> str:
     """A sentence on the time and the memory, for people."""
-    cores = usable_cores()
+    cores = len(usable_cores())
     plans = plans_of(model_of(package), sizes)
     minutes = seconds(package.manifest, plans, cores) / 60
     largest = max(record.weights_bytes for record in package.manifest.roles.values())

@@ -28,7 +28,17 @@ def test_the_processor_is_named_with_its_cores(tmp_path: Path) -> None:
 
 def test_the_cores_are_those_that_this_process_may_run_on() -> None:
     command = "from runtime.machine import usable_cores; print(usable_cores())"
-    first = min(os.sched_getaffinity(0))
-    bound = ["taskset", "-c", str(first), sys.executable, "-c", command]
-    assert subprocess.run(bound, capture_output=True, text=True, check=True).stdout == "1\n"
-    assert usable_cores() == len(os.sched_getaffinity(0))
+    last = max(os.sched_getaffinity(0))
+    bound = ["taskset", "-c", str(last), sys.executable, "-c", command]
+    assert subprocess.run(bound, capture_output=True, text=True, check=True).stdout == f"[{last}]\n"
+    assert set(usable_cores()) <= os.sched_getaffinity(0)
+
+
+def test_processors_that_share_a_core_count_once(tmp_path: Path) -> None:
+    numbers = sorted(os.sched_getaffinity(0))
+    assert usable_cores(tmp_path) == numbers
+    for number in numbers:
+        folder = tmp_path / f"cpu{number}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text("0-127\n")
+    assert usable_cores(tmp_path) == numbers[:1]

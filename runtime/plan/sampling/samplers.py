@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -86,7 +87,13 @@ def step_table(sampler: str, schedule: str, steps: int, scheduler: SchedulerConf
         if options.timestep_spacing == "distilled":
             more = f", with which {sampler!r} was distilled; schedule 'sgm_uniform' takes more"
         raise RequestError("/steps", f"{steps} steps; expected 1 to {options.most_steps}{more}")
-    return chosen.table(options, steps)
+    return _table(sampler, options, steps)
+
+
+@lru_cache(maxsize=64)
+def _table(sampler: str, options: SchedulerOptions, steps: int) -> StepTable:
+    """A table is read-only and follows from these three; most requests ask for one of a few."""
+    return SAMPLERS[sampler].table(options, steps)
 
 
 def _any_of(names: Mapping[str, object] | tuple[str, ...]) -> str:
