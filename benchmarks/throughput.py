@@ -7,6 +7,9 @@ to the same server with a preview at every step, and to `benchmarks.plain_server
 clients that each ask for the next picture when one is done, and then at random times (Poisson):
 `--load 0.6` is 0.6 of the pictures a second that the plain server made for the clients.
 
+With `--max-batch 1` and `--max-batch 4` our server also draws the load one picture at a time, and
+four together whenever there are: what its own choice between the two is held against.
+
 The plain server is at its best: the number of PyTorch's threads and the most pictures of one call
 are those that made most pictures a second when they were tried, before the turns. The servers stay
 open, and one has nothing to do while another is measured.
@@ -57,6 +60,7 @@ CLOSED = "closed"
 def main() -> int:
     """Measure, print, and write the result and its chart; 1 when a picture is missing."""
     arguments = _parser().parse_args()
+    arguments.backend = backends(arguments)
     drawn = subject(arguments.model, arguments.work)
     if arguments.mix:
         drawn = replace(drawn, mix=tuple(arguments.mix))
@@ -65,7 +69,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tries = _tried(drawn, arguments, folder)
         best, best_rate = max(tries.items(), key=lambda each: each[1])
-        servers = _served(drawn, backends(arguments), folder, stack)
+        servers = _served(drawn, arguments.backend, arguments.max_batch, folder, stack)
         plain = stack.enter_context(PlainServer(best, folder / "plain.log"))
         rates = {CLOSED: 0.0}
         rates |= {f"Poisson {share:g}": share * best_rate for share in arguments.load}
@@ -77,7 +81,7 @@ def main() -> int:
             )
             for load, rate in rates.items()
         }
-        engines = {backend: each.get("/api/info")["engine"] for backend, each in servers.items()}
+        engines = {name: each.get("/api/info")["engine"] for name, each in servers.items()}
     figures, faults = figures_of(taken), _faults(taken)
     result = {
         "model": arguments.model,
@@ -119,13 +123,23 @@ def _tried(
 
 
 def _served(
-    drawn: Subject, backends: Sequence[str], folder: Path, stack: ExitStack
+    drawn: Subject,
+    backends: Sequence[str],
+    batches: Sequence[int],
+    folder: Path,
+    stack: ExitStack,
 ) -> dict[str, Server]:
-    return {
-        backend: stack.enter_context(
-            Server(ServerOptions(drawn.engines, drawn.name, folder / backend, backend))
-        )
+    """Our servers by name: batches as the policy has them, then of a fixed size each."""
+    flags = {backend: (backend, ()) for backend in backends} | {
+        f"{backend}, --max-batch {most}": (backend, ("--max-batch", str(most)))
         for backend in backends
+        for most in batches
+    }
+    return {
+        name: stack.enter_context(
+            Server(ServerOptions(drawn.engines, drawn.name, folder / name, backend, given))
+        )
+        for name, (backend, given) in flags.items()
     }
 
 
@@ -145,9 +159,10 @@ def _contestants(
         return arriving(ask, bodies, list(poisson(len(bodies), rate, seed=turn)))
 
     found: dict[str, Callable[[int], Load]] = {}
-    for backend, server in servers.items():
-        found[backend] = partial(loaded, server.ask)
-        found[f"{backend}, previews"] = partial(loaded, server.ask, previews=True)
+    for name, server in servers.items():
+        found[name] = partial(loaded, server.ask)
+        if name in arguments.backend:
+            found[f"{name}, previews"] = partial(loaded, server.ask, previews=True)
     return {**found, PLAIN: partial(loaded, plain.ask)}
 
 
@@ -263,6 +278,15 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="SHARE",
         help="of the plain server's rate, at random times; may be given several times",
+    )
+    flags.add_argument(
+        "--max-batch",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="also our server with this flag of its own: as many pictures at once as there are, up "
+        "to N; may be given several times",
     )
     flags.add_argument("--plain-threads", type=int, metavar="N", help="default: the best, tried")
     flags.add_argument("--plain-batch", type=int, metavar="N", help="default: the best, tried")

@@ -14,17 +14,18 @@ PICTURES = 4
 def test_both_servers_draw_a_closed_and_a_random_load(tmp_path: Path, work: Path) -> None:
     flags = ("--work", str(work), "--turns", "1", "--warm", "0", "--pictures", str(PICTURES))
     flags += ("--clients", "2", "--load", "2", "--plain-threads", "1", "--plain-batch", "2")
-    flags += ("--mix", "64:2,96:3")
+    flags += ("--mix", "64:2,96:3", "--max-batch", "1")
     result = run("throughput", tmp_path / "throughput.json", *flags)
     assert result["faults"] == {}
     assert result["mix"] == [{"size": 64, "steps": 2}, {"size": 96, "steps": 3}]
     (tried,) = result["plain_server_tried"]
     assert (tried["threads"], tried["batch"]) == (1, 2)
+    assert set(result["engines"]) == {OURS, f"{OURS}, --max-batch 1"}
     rate = result["arrivals_a_second"]["Poisson 2"]
     assert abs(rate - 2 * tried["pictures_a_second"]) < 1e-3
     figures = result["figures"]
     for load in (CLOSED, "Poisson 2"):
-        for name in (OURS, f"{OURS}, previews", PLAIN):
+        for name in (OURS, f"{OURS}, previews", f"{OURS}, --max-batch 1", PLAIN):
             assert len(figures[f"{name}, {load}: wait"]["values"]) == PICTURES
             assert figures[f"{name}, {load}: pictures a second"]["better"] == "higher"
         assert f"{OURS}, previews, {load}: first preview" in figures
