@@ -120,17 +120,9 @@ class ServerProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """Environment of a process that is measured.
-
-    This tree's modules come before installed ones, and OpenMP's threads do not spin while they
-    wait, unless the caller's environment says how they wait.
-    """
+    """Environment of a process that is measured: this tree's modules come before installed ones."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def free_port() -> int:
