@@ -186,6 +186,8 @@ class Contestants:
                 "queue": _between(job, "created_at", "started_at"),
                 "text": spent["calotype_conditioning_seconds_total"],
                 "step": spent["calotype_step_seconds_total"] / spent["calotype_steps_total"],
+                "host between two steps": spent["calotype_host_seconds_total"]
+                / spent["calotype_denoiser_calls_total"],
                 "after the last step": followed.seconds - max(followed.steps),
                 "fetch": fetched - ended,
             }
