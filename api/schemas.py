@@ -133,7 +133,8 @@ class Job(Schema):
     cancel_requested: bool
     warnings: list[str] = Field(
         description="What in the prompts is taken as text though other tools give it a meaning, "
-        "and what the finished picture's file lacks of its recipe."
+        "what the finished picture's file lacks of its recipe, and the tiles that the picture was "
+        "decoded in where the memory did not hold it whole."
     )
 
     @classmethod

@@ -19,6 +19,7 @@ from runtime.backends.rows import CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
 from runtime.wire.options import DrawOptions, WorkerOptions
+from runtime.wire.tile_wish import read_tile_wish
 
 ENV_PREFIX = "CALOTYPE_"
 
@@ -39,6 +40,7 @@ def _checked(read: Callable[[str], object]) -> AfterValidator:
 
 HostList = Annotated[str, _checked(read_hosts)] | None
 OriginList = Annotated[str, _checked(read_origins)] | None
+Tile = Annotated[str, _checked(read_tile_wish)]
 
 
 class SettingsError(CalotypeError):
@@ -116,6 +118,13 @@ class Settings(BaseSettings):
         "run; auto: keep where the GPU has room for all, else cpu. Prompts that are still "
         "remembered (--prompt-memory-mb) wait for nothing",
     )
+    vae_tile: Tile = Field(
+        str(_DRAWN.vae_tile),
+        description="how finished pictures are decoded: auto, off, or a number of pixels. auto: "
+        "whole where memory allows, else in tiles that fade into one another, which changes a "
+        "picture by a level or two of 255 and is told with it; off: whole; a number: larger "
+        "pictures in tiles of so many pixels a side",
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
@@ -143,6 +152,7 @@ class Settings(BaseSettings):
             conditioning_bytes=self.prompt_memory_mb * MEGABYTE,
             captures=not self.no_cuda_graphs,
             text_encoders=self.text_encoders,
+            vae_tile=read_tile_wish(self.vae_tile),
         )
 
     @property

@@ -16,6 +16,7 @@ from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
 from runtime.backends.rows import CpuPrecision
 from runtime.draw.cpu_trial import try_cpu
+from runtime.draw.decode_room import decode_room
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.infotext import infotext
 from runtime.draw.recipe import encode_picture
@@ -43,6 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=get_args(CpuPrecision),
         help=f"of the denoiser's steps on the CPU ({variable('cpu_precision')}; default: fp32); "
         "bf16 needs the openvino extra",
+    )
+    parser.add_argument(
+        "--vae-tile",
+        metavar="TILE",
+        help="auto, off, or pixels: how the finished picture is decoded "
+        f"({variable('vae_tile')}; default: auto, whole where memory allows, else in tiles)",
     )
     parser.add_argument(
         "--verify-files",
@@ -81,12 +88,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if backend.placing.note:
         print(backend.placing.note, file=sys.stderr)
-    generator = Generator(model, backend, options, served)
+    room = decode_room(choice.target, model.package.manifest)
+    generator = Generator(model, backend, options, served, room=room)
     latents = _draw(generator, plan, arguments.previews)
     text = infotext(plan, model.manifest, model.facts)
     picture = encode_picture(generator.decode(latents), request, text)
-    if picture.warning:
-        print(f"calotype: {picture.warning}", file=sys.stderr)
+    for warning in filter(None, (generator.tiled(request), picture.warning)):
+        print(f"calotype: {warning}", file=sys.stderr)
     if arguments.latents:
         np.save(arguments.latents, latents, allow_pickle=False)
     _write(arguments.output, picture.content)
@@ -99,7 +107,8 @@ def _tell(sentence: str) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings that the command's flags and the environment make. Raises SettingsError."""
-    given = {"backend": arguments.backend, "cpu_precision": arguments.cpu_precision}
+    names = ("backend", "cpu_precision", "vae_tile")
+    given = {name: getattr(arguments, name) for name in names}
     flags = {name: value for name, value in given.items() if value}
     return read_settings({**flags, **({"verify_files": "true"} if arguments.verify_files else {})})
 

@@ -14,9 +14,11 @@ from runtime.backends.rows import CPU, Opening, row_of
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.costs import Costs
 from runtime.draw.decode import Decoder, MatrixDecoder, NetworkDecoder, Pixels
+from runtime.draw.decode_room import DecodeRoom, decode_room, free_bytes
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
 from runtime.draw.encoders import TextEncoders
 from runtime.draw.extents import extents_of, filled
+from runtime.draw.fitting import FittingDecoder
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.pace import Pace
@@ -27,6 +29,7 @@ from runtime.package.manifest import MatrixPreview
 from runtime.plan.families.family import Conditioning, Guidance
 from runtime.plan.model import Model
 from runtime.plan.plan import Plan
+from runtime.plan.request import GenerateRequest
 from runtime.plan.served import BatchLimits, Served, served_by
 from runtime.wire.options import DrawOptions
 
@@ -45,9 +48,11 @@ class Generator:
         options: DrawOptions | None = None,
         served: Served | None = None,
         costs: Costs | None = None,
+        *,
+        room: DecodeRoom | None = None,
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
-        `costs` are what is known of calls' times.
+        `costs` are what is known of calls' times. `room` is the VAE's on a target; None: on none.
 
         `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
         have no effect here.
@@ -77,7 +82,12 @@ class Generator:
             aside=backend.placing.place == "aside",
         )
         self.conditioner = Conditioner(self._encoders, options.conditioning_bytes)
-        self._vae = NetworkDecoder(backend.open("vae_decoder"))
+        self._vae = FittingDecoder(
+            NetworkDecoder(backend.open("vae_decoder")),
+            room or decode_room(None, model.package.manifest),
+            options.vae_tile,
+            lambda: free_bytes(backend),
+        )
         self.previewer = Previewer(self._preview_decoder())
 
     @property
@@ -149,6 +159,15 @@ class Generator:
     def decode(self, latents: Latents) -> Pixels:
         """The pixels of the finished picture, `[H, W, 3]`, from latents `[1, C, h, w]`."""
         return self._vae.decode(latents)
+
+    def tiled(self, request: GenerateRequest) -> str:
+        """A sentence on the tiles of pictures of the request's size; empty for whole ones."""
+        return self._vae.note(request.width, request.height)
+
+    @property
+    def tilings(self) -> list[str]:
+        """The sentences on all sizes that were decoded in tiles so far."""
+        return self._vae.notes
 
     def warm_up(self) -> None:
         """Draw one step of each usual kind of picture, so that no request pays for captures,

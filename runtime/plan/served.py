@@ -44,6 +44,10 @@ class SizeRange:
         """True when a picture may be this high."""
         return self.min_height <= height <= self.max_height
 
+    def takes(self, width: int, height: int) -> bool:
+        """True when a picture may have this size."""
+        return self.takes_width(width) and self.takes_height(height)
+
     def __str__(self) -> str:
         return f"{_ends(self.min_width, self.max_width)}x{_ends(self.min_height, self.max_height)}"
 
@@ -122,7 +126,7 @@ def served_by(target: Target | None, manifest: Manifest) -> Served:
     if not engine.profiles:
         return Served(limits)
     scale = manifest.latents.scale_factor
-    sizes = [_sizes(profile, scale) for profile in engine.profiles]
+    sizes = [size_range(profile, scale) for profile in engine.profiles]
     fixed = (
         f"the target {target.name} was compiled with fixed weights, so that it draws nothing with "
         f"LoRAs or embeddings; compile it without --fixed-weights"
@@ -150,7 +154,7 @@ def _longest_text(manifest: Manifest, profiles: Sequence[Profile]) -> int | None
     return min((each[name].largest for each in profiles for name in endless), default=None)
 
 
-def _sizes(profile: Profile, scale: int) -> SizeRange:
+def size_range(profile: Profile, scale: int) -> SizeRange:
     """Size range of a profile, as `backends.profiles` checks; `scale` is pixels per latent."""
     width, height = profile[WIDTH], profile[HEIGHT]
     return SizeRange(

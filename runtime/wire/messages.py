@@ -94,7 +94,7 @@ class Completed:
     height: int
     size_bytes: int
     warnings: Sequence[str] = field(default_factory=list)
-    """Sentences on what the picture's file lacks."""
+    """Sentences on what the picture's file lacks, and on tiles that the picture was decoded in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from runtime.backends.catalog import BackendWish
 from runtime.backends.placing import TextWish
 from runtime.backends.rows import CpuPrecision
+from runtime.wire.tile_wish import TileWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class DrawOptions:
     """The place of the text encoders; `auto` decides by the room that the device has."""
     cpu_precision: CpuPrecision = "fp32"
     """The precision of the denoiser's matrix products on the CPU."""
+    vae_tile: TileWish = "auto"
+    """The tiles that the VAE decodes; `auto` decides by the memory that a picture's size takes."""
 
 
 @dataclass(frozen=True, slots=True)

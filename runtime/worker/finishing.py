@@ -93,7 +93,7 @@ class Finishing:
             self._remove(filename, small)
             return Canceled(task.job_id)
         height, width = pixels.shape[:2]
-        warnings = [picture.warning] if picture.warning else []
+        warnings = list(filter(None, (self._generator.tiled(request), picture.warning)))
         size = len(picture.content)
         return Completed(task.job_id, filename, width, height, size, warnings)
 

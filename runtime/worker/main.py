@@ -20,6 +20,7 @@ from runtime.backends.opened_files import opened_files
 from runtime.backends.protocol import Backend, OnDevice
 from runtime.draw.costs import Costs
 from runtime.draw.cpu_trial import try_cpu
+from runtime.draw.decode_room import decode_room
 from runtime.draw.generate import Generator
 from runtime.draw.kept_costs import KeptCosts, compiled_times
 from runtime.errors import (
@@ -142,14 +143,16 @@ def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready,
         backend.watch_trials(trials)
     served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
     costs = Costs(compiled_times(choice.target))
-    generator = Generator(model, backend, draw, served, costs)
+    room = decode_room(choice.target, model.package.manifest)
+    generator = Generator(model, backend, draw, served, costs, room=room)
     generator.warm_up()
+    notes = (choice.note, backend.placing.note, _told(generator), *generator.tilings)
     ready = Ready(
         backend=choice.backend,
         target=choice.target_name,
         device=choice.device,
         precision=choice.precision,
-        note="; ".join(filter(None, (choice.note, backend.placing.note, _told(generator)))),
+        note="; ".join(filter(None, notes)),
         served=served.to_json(),
         shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )

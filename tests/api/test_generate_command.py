@@ -12,6 +12,7 @@ from PIL import Image
 
 from api.cli import main
 from runtime.draw.recipe import read_recipe
+from tests.places import ENGINES
 
 WRONG: list[tuple[list[str], str]] = [
     (["a cat", "--width", "100"], "width: 100 is no multiple of 32"),
@@ -47,6 +48,22 @@ def test_wrong_request_is_refused_by_name(
     assert run(tiny_package, picture, *flags) == 2
     assert message in capsys.readouterr().err
     assert not picture.exists()
+
+
+def test_a_wrong_tile_is_refused_and_a_right_one_told_with_the_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "picture.png"
+    flags = ("a tree", "--steps", "2", "--width", "256", "--backend", "onnxruntime-cpu")
+    assert run(ENGINES, picture, *flags, "--vae-tile", "100", model="demo") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("calotype: --vae-tile=100: ")
+    assert not picture.exists()
+    assert run(ENGINES, picture, *flags, "--vae-tile", "128", model="demo") == 0
+    told = "calotype: pictures of 256x128 pixels are decoded in tiles of 128x128 "
+    assert told in capsys.readouterr().err
+    with Image.open(picture) as image:
+        assert image.size == (256, 128)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from api.cli import main
 from api.settings import Settings, SettingsError, origin, read_settings, variable
+from runtime.wire.options import WorkerOptions
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_LORA_MEMORY_MB": "64",
         "CALOTYPE_PROMPT_MEMORY_MB": "32",
         "CALOTYPE_TEXT_ENCODERS": "aside",
+        "CALOTYPE_VAE_TILE": "512",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_LEASE_SECONDS": "1.5",
         "CALOTYPE_MAX_ATTEMPTS": "1",
@@ -63,8 +65,12 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
     assert set(given) == {variable(name) for name in Settings.model_fields}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    read = read_settings({}).model_dump()
+    settings = read_settings({})
+    read = settings.model_dump()
     assert {variable(name): str(value) for name, value in read.items()} == given
+    options = settings.worker
+    assert options.draw.vae_tile == 512
+    assert WorkerOptions.from_json(options.to_json()) == options
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         ("CALOTYPE_MAX_BATCH", "0", "greater than or equal to 1"),
         ("CALOTYPE_LORA_MEMORY_MB", "-1", "greater than or equal to 0"),
         ("CALOTYPE_TEXT_ENCODERS", "gone", "'auto', 'keep', 'aside' or 'cpu'"),
+        ("CALOTYPE_VAE_TILE", "500", "expected auto, off, or a multiple of 8 pixels from 128 on"),
         ("CALOTYPE_QUEUE_LIMIT", "1.5", "a valid integer"),
         ("CALOTYPE_LEASE_SECONDS", "nan", "a finite number"),
         ("CALOTYPE_LEASE_SECONDS", "0", "greater than 0"),

@@ -28,11 +28,13 @@ LATENTS = np.zeros((1, 4, 8, 8), np.float32)
 class Finished:
     """Finishes pictures of black pixels; knows what was told of them."""
 
-    def __init__(self, folder: Path, decode: Callable[[Any], Pixels]) -> None:
+    def __init__(self, folder: Path, decode: Callable[[Any], Pixels], tiled: str = "") -> None:
         self.gallery = Gallery(folder)
         self.begun: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self.ended: queue.SimpleQueue[object] = queue.SimpleQueue()
-        generator = cast(Generator, SimpleNamespace(model=MODEL, decode=decode))
+        generator = cast(
+            Generator, SimpleNamespace(model=MODEL, decode=decode, tiled=lambda _: tiled)
+        )
         self.finishing = Finishing(
             generator, self.gallery, self.begun.put, lambda _, end: self.ended.put(end)
         )
@@ -130,3 +132,13 @@ def test_stopping_finishes_the_picture_that_is_written_and_no_other(
     assert not closing.is_alive()
     assert isinstance(finished.end(), Completed)
     assert finished.ended.empty()
+
+
+def test_tiles_are_told_with_the_picture(tmp_path: Path) -> None:
+    for sentence, warnings in (("in tiles", ["in tiles"]), ("", [])):
+        finished = Finished(tmp_path, black, sentence)
+        finished.begin()
+        end = finished.end()
+        assert isinstance(end, Completed)
+        assert end.warnings == warnings
+        finished.finishing.close()
