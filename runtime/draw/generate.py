@@ -52,7 +52,7 @@ class Generator:
         room: DecodeRoom | None = None,
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
-        `costs` are what is known of calls' times. `room` is the VAE's on a target; None: on none.
+        `costs` are what is known of calls' times. `room` is the VAE's; None: it decodes all whole.
 
         `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
         have no effect here.
@@ -85,7 +85,7 @@ class Generator:
         self._vae = FittingDecoder(
             NetworkDecoder(backend.open("vae_decoder")),
             room or decode_room(None, model.package.manifest),
-            options.vae_tile,
+            options.vae_tile if room else "off",
             lambda: free_bytes(backend),
         )
         self.previewer = Previewer(self._preview_decoder())

@@ -10,11 +10,13 @@ import pytest
 from engine_build.lora.graphs import prepare
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.draw.decode_room import decode_room
 from runtime.draw.demand import Demand
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, PackageError
 from runtime.package.adaptable import graphs_folder
 from runtime.plan.model import Model, open_model
+from runtime.wire.options import DrawOptions
 from tests.fakes.machine import Machine
 from tests.places import ENGINES
 from tests.runtime.package.targets import Made, add_target
@@ -153,3 +155,16 @@ def test_without_adaptable_graphs_pictures_are_drawn_and_loras_named_with_the_re
         generator.start(model.plan(model.read({"prompt": "", **body})))
     prepare(model.package)
     draw(generator, **body, steps=1)
+
+
+@pytest.mark.parametrize(("placed", "tiles"), [(True, 1), (False, 0)])
+def test_pictures_are_decoded_in_tiles_where_the_room_of_the_vae_is_told(
+    model: Model, *, placed: bool, tiles: int
+) -> None:
+    room = decode_room(None, model.package.manifest) if placed else None
+    backend = OnnxRuntimeCpu(model.package)
+    generator = Generator(model, backend, DrawOptions(vae_tile=128), room=room)
+    draw(generator, width=256, height=128, steps=1)
+    assert len(generator.tilings) == tiles
+    request = model.read({"prompt": "", "width": 256, "height": 128})
+    assert [generator.tiled(request)] == (generator.tilings or [""])
