@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
-from runtime.backends.catalog import BackendWish, Choice, awaiting_verification, choose
+from runtime.backends.catalog import Choice, awaiting_verification, choose
 from runtime.backends.cpu_choice import WITHOUT_TARGET
 from runtime.backends.devices import Devices, find_devices
+from runtime.backends.wishes import BackendWish
 from runtime.errors import BackendError, CalotypeError
 from runtime.package.manifest import ModelPackage
 

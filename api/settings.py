@@ -13,9 +13,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.access import Access, read_hosts, read_origins
-from runtime.backends.catalog import WISHES, BackendWish
 from runtime.backends.placing import TEXT_WISHES, TextWish
-from runtime.backends.rows import CpuPrecision
+from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
 from runtime.wire.options import DrawOptions, WorkerOptions

@@ -25,8 +25,8 @@ from typing import Any
 
 from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import Wanted, draw, draw_with_previews, opened_generator, sampled
-from runtime.backends.catalog import WISHES
 from runtime.backends.protocol import OnDevice
+from runtime.backends.wishes import WISHES
 from runtime.draw.generate import Generator
 
 KINDS = {

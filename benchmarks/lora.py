@@ -35,9 +35,9 @@ import numpy as np
 from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import generator_on
 from benchmarks.random_loras import ROLE, link_graphs, matrices, random_pack
-from runtime.backends.catalog import WISHES
 from runtime.backends.low_rank import Weights, base_of
 from runtime.backends.rows import CPU
+from runtime.backends.wishes import WISHES
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import Adaptable, LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights

@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import Wanted, draw, opened_generator
 from benchmarks.random_loras import random_pack
-from runtime.backends.catalog import WISHES
 from runtime.backends.device.bases import USE
 from runtime.backends.protocol import OnDevice
+from runtime.backends.wishes import WISHES
 from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet
 from runtime.wire.options import DrawOptions

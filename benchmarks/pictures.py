@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving import NEGATIVE, request_body
-from runtime.backends.catalog import BackendWish, Choice, choose, open_backend
+from runtime.backends.catalog import Choice, choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Array
+from runtime.backends.wishes import BackendWish
 from runtime.draw.decode import Pixels
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator

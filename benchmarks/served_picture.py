@@ -36,7 +36,7 @@ from benchmarks.serving import (
     ServerOptions,
     request_body,
 )
-from runtime.backends.catalog import WISHES
+from runtime.backends.wishes import WISHES
 
 FIRST, PLAIN, PREVIEWED = "first", "no previews", "a preview a step"
 """Titles of the series: the very first picture, and pictures without previews and with."""

@@ -39,7 +39,7 @@ from benchmarks.subjects import Subject, add_backends_flag, add_subject_flags, b
 
 PLAIN = "plain server"
 IMPORTS = {
-    "server": "import api.commands.serve",
+    "server": "import api.commands.serve, api.serving, api.http_server",
     "worker": "import runtime.worker.main",
     PLAIN: "import benchmarks.plain_server",
 }

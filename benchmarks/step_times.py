@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from benchmarks.frame import RESULTS
 from benchmarks.machine import write
-from runtime.backends.catalog import BackendWish, choose, open_backend
+from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.protocol import Denoiser
+from runtime.backends.wishes import BackendWish
 from runtime.draw.denoise import Prepared, Sample
 from runtime.draw.generate import Generator
 from runtime.draw.lora.switch import LoraSwitch

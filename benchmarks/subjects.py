@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.server_process import ROOT, child_environment
-from runtime.backends.catalog import WISHES, BackendWish
 from runtime.backends.rows import CPU
+from runtime.backends.wishes import WISHES, BackendWish
 
 DEMO_ENGINES = ROOT / "engines"
 DEFAULT_WORK = Path.home() / ".cache" / "calotype-benchmarks"

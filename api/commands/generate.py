@@ -11,10 +11,10 @@ from tqdm import tqdm
 from api.commands.model_flags import add_model_flags
 from api.request_flags import add_request_flags, body_from_flags
 from api.settings import Settings, read_settings, variable
-from runtime.backends.catalog import WISHES, choose, open_backend
+from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
-from runtime.backends.rows import CpuPrecision
+from runtime.backends.wishes import WISHES, CpuPrecision
 from runtime.draw.cpu_trial import try_cpu
 from runtime.draw.decode_room import decode_room
 from runtime.draw.generate import Generator, Latents

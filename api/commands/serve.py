@@ -4,14 +4,8 @@ import argparse
 import logging
 
 from api.commands.settings_flags import add_settings_flags, settings_flags
-from api.preparation import missing_target, unverified_target
-from api.server import serve
 from api.settings import read_settings
-from runtime.backends.catalog import choose
-from runtime.backends.devices import find_devices
-from runtime.backends.opened_files import opened_files
-from runtime.files import read_ahead
-from runtime.plan.model import open_model
+from runtime.jobs.process import WorkerProcess
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,18 +21,13 @@ def run(arguments: argparse.Namespace) -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = read_settings(settings_flags(arguments))
-    model = open_model(settings.engines, settings.model, anew=settings.verify_files)
-    devices = find_devices()
-    preparation = None
-    if settings.compile:
-        preparation = missing_target(settings, model.package, devices)
-    if preparation is None:
-        preparation = unverified_target(settings, model.package, devices)
-    if preparation is None:
-        # The worker opens them once its process has started.
-        choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
-        read_ahead(opened_files(model.package, choice.target))
-    serve(settings, model, announce=_announce, preparation=preparation)
+    # The server and its worker each import for half a second. So the worker's process is started
+    # before the server's imports, and does nothing but import until it is given its options: after
+    # all that can be refused.
+    with WorkerProcess() as worker:
+        from api.serving import serve_model
+
+        serve_model(settings, worker, _announce)
 
 
 def _announce(url: str) -> None:

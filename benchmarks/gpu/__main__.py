@@ -34,8 +34,8 @@ from benchmarks.gpu.parts import FAILED, Outcome, Part, Place, parts_of, run
 from benchmarks.gpu.table import needed, printed, verdicts
 from benchmarks.machine import stamped, write
 from benchmarks.published_package import BACKEND
-from runtime.backends.catalog import WISHES
 from runtime.backends.rows import CPU
+from runtime.backends.wishes import WISHES
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 REHEARSED_GPU = "sm_90"

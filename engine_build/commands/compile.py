@@ -17,8 +17,9 @@ from engine_build.commands.verify import notice, verify_here
 from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.rows import TARGET_BACKENDS, installed_backend, row_of
 from runtime.errors import BackendError, BuildError
+from runtime.package.backend_name import BackendName
 from runtime.package.manifest import ModelPackage, Precision, load_package
-from runtime.package.target import BackendName, Target
+from runtime.package.target import Target
 
 if TYPE_CHECKING:
     from engine_build.target.compile import CompileRequest

@@ -13,9 +13,10 @@ from engine_build.progress import Phases
 from engine_build.target.onnxruntime_cuda.flags import cuda_flags
 from engine_build.target.reference import Reference
 from engine_build.target.tensorrt.flags import rtx_flags, tensorrt_flags
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import EngineRecord
 from runtime.package.manifest import ModelPackage, Precision
-from runtime.package.target import BackendName, Target, TargetIdentity
+from runtime.package.target import Target, TargetIdentity
 
 
 class Compiler(Protocol):

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 
 from engine_build.target.compiler import COMPILERS
 from engine_build.target.profiles import Tuning, check_served, profiles_of
+from runtime.package.backend_name import BackendName
 from runtime.package.manifest import Manifest, Precision
-from runtime.package.target import (
-    BackendName,
-    EngineIdentity,
-    TargetIdentity,
-    graph_sha256,
-    weights_sha256,
-)
+from runtime.package.target import EngineIdentity, TargetIdentity, graph_sha256, weights_sha256
 from runtime.plan.families import family_named
 
 

@@ -8,22 +8,18 @@ be had is an error, never a fallback.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from runtime.backends.cpu_choice import WITHOUT_TARGET, cpu_way, to_try
 from runtime.backends.cpu_trials import Way, kept_trial
 from runtime.backends.devices import Devices, Gpu
 from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
-from runtime.backends.rows import BACKENDS, CpuPrecision, Opening, row_of
+from runtime.backends.rows import BACKENDS, Opening, row_of
 from runtime.backends.target_faults import cpu_notes, passed_over, refusal, target_faults
+from runtime.backends.wishes import BackendWish, CpuPrecision
 from runtime.errors import BackendError, PackageError
 from runtime.package.manifest import ModelPackage
-from runtime.package.target import BackendName, Target, read_target, target_directories
-
-BackendWish = Literal["auto", BackendName]
-"""A backend as a user asks for it; a literal type, which pydantic and mypy check."""
-WISHES: tuple[BackendWish, ...] = get_args(BackendWish)
+from runtime.package.target import Target, read_target, target_directories
 
 
 @dataclass(frozen=True, slots=True)

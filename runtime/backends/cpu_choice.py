@@ -7,7 +7,8 @@ in the trial on this machine; where a single one is installed nothing is tried.
 from collections.abc import Iterator
 
 from runtime.backends.cpu_trials import TOLERANCE, CpuTrial, Way, kept_trial
-from runtime.backends.rows import CPU, CPU_BACKENDS, BackendRow, CpuPrecision
+from runtime.backends.rows import CPU, CPU_BACKENDS, BackendRow
+from runtime.backends.wishes import CpuPrecision
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage
 

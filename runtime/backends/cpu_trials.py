@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from runtime.backends.rows import BackendRow, CpuPrecision
+from runtime.backends.rows import BackendRow
+from runtime.backends.wishes import CpuPrecision
 from runtime.files import cache_folder, write_whole
 from runtime.machine import processor
 from runtime.package.manifest import ModelPackage

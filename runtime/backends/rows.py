@@ -9,20 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pkgutil import resolve_name
-from typing import Literal
 
 from runtime.backends.placing import TextWish
 from runtime.backends.protocol import Backend
+from runtime.backends.wishes import CpuPrecision
 from runtime.errors import BackendError
+from runtime.package.backend_name import BackendName
 from runtime.package.manifest import ModelPackage
-from runtime.package.target import BackendName, Target
+from runtime.package.target import Target
 
 CPU: BackendName = "onnxruntime-cpu"
 """The backend that draws on every machine, from a package's own graphs."""
-
-
-CpuPrecision = Literal["fp32", "bf16"]
-"""The precision of the denoiser's matrix products on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,15 @@ from time import perf_counter
 
 import numpy as np
 
-from runtime.backends.catalog import BackendWish, awaiting_trial
+from runtime.backends.catalog import awaiting_trial
 from runtime.backends.cpu_trials import CpuTrial, Outcome, Way, conditions, keep_trial
 from runtime.backends.devices import Devices
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
 from runtime.backends.placing import Placing
 from runtime.backends.protocol import Array, Backend, Denoiser, Engine, Started
-from runtime.backends.rows import CPU, CpuPrecision, Opening, row_of
+from runtime.backends.rows import CPU, Opening, row_of
+from runtime.backends.wishes import BackendWish, CpuPrecision
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
 from runtime.plan.model import Model

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.backends.catalog import WISHES
+from runtime.backends.wishes import WISHES
 from runtime.jobs.facts import EngineFacts, WorkerFacts, WorkerState
 from runtime.jobs.states import (
     CannotStart,

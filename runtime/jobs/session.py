@@ -12,7 +12,6 @@ from collections.abc import Callable
 from runtime.jobs.leases import Leases, picture_of
 from runtime.jobs.protocol import Job, JobError
 from runtime.jobs.records import StaleLease, now
-from runtime.wire.link import ServerLink
 from runtime.wire.messages import (
     Assignment,
     Broken,
@@ -32,6 +31,7 @@ from runtime.wire.messages import (
     Trial,
     Vacant,
 )
+from runtime.wire.server_link import ServerLink
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from runtime.backends.catalog import BackendWish
+from runtime.backends.wishes import BackendWish
 from runtime.jobs.facts import EngineFacts, WorkerState
 from runtime.wire.messages import Broken, Heartbeat, Trial
 

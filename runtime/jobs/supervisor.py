@@ -2,12 +2,8 @@
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import sqlite3
-import sys
-from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,12 +11,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from runtime.backends.catalog import BackendWish
+from runtime.backends.wishes import BackendWish
 from runtime.errors import CalotypeError
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.lifecycle import Lifecycle
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.log import Bell
+from runtime.jobs.process import NotStarted, WorkerProcess
 from runtime.jobs.session import News, WorkerSession
 from runtime.jobs.states import (
     Failed,
@@ -40,19 +37,14 @@ from runtime.jobs.states import (
     WorkerReady,
 )
 from runtime.plan.served import Served
-from runtime.wire.link import ServerLink, socket_pair
 from runtime.wire.messages import Ready
 from runtime.wire.options import WorkerOptions
+from runtime.wire.server_link import ServerLink, send_options
 
 STOP_SECONDS = 10.0
 """Time in which a worker may hand its jobs back before it is killed."""
 DISK_SECONDS = 30.0
 """Pause after a failure to queue a lost worker's jobs again, before the next try."""
-
-# NumPy's matrix products lay LoRAs on weights while steps go on. OpenBLAS' own threads would take
-# the cores from the steps, and on a busy machine wait for the slowest thread. A single thread takes
-# a seventh of the processor's time.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 
 logger = logging.getLogger(__name__)
 
@@ -64,18 +56,25 @@ class WorkerFailed(CalotypeError):
 class Supervisor:
     """Keeps one worker process alive. An async context manager, within which the worker runs."""
 
-    def __init__(self, broker: LocalBroker, options: WorkerOptions) -> None:
-        """`broker` must be open as long as the supervisor is."""
+    def __init__(
+        self, broker: LocalBroker, options: WorkerOptions, first: WorkerProcess | None = None
+    ) -> None:
+        """`broker` must be open as long as the supervisor is. `first` is a process that was started
+        ahead, which becomes the first worker.
+        """
         self._broker = broker
         self._options = options
         self._life = Lifecycle(FirstStart(setup=Setup(options.draw.backend)))
         self._entered = Bell()
-        self._process: Process | None = None
+        self._first = first
+        self._process: WorkerProcess | None = None
         self._session: WorkerSession | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to start the worker; `wait_ready` waits for it."""
         self._watching = asyncio.create_task(self._watch())
+        # The worker has its options before whoever entered goes on, perhaps for long.
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(
@@ -164,25 +163,20 @@ class Supervisor:
         draw = self._options.draw
         captures = draw.captures and not setup.why_no_graphs
         draw = replace(draw, backend=setup.backend, captures=captures)
-        ours, theirs = socket_pair(replace(self._options, draw=draw))
         try:
-            with theirs:
-                process = await self._start(theirs)
-        except OSError as error:
-            ours.close()
-            self._enter(self._life.lost(f"its process cannot be started: {error}"))
+            process = self._first or WorkerProcess()
+        except NotStarted as error:
+            self._enter(self._life.lost(str(error)))
             return
-        self._process = process
+        self._first, self._process = None, process
         self._enter(self._life.after(Spawned(process.pid)))
-        if self._stopped:
-            self._signal(signal.SIGKILL)
-        link = await ServerLink.open(ours)
+        send_options(process.connection, replace(self._options, draw=draw))
+        link = await ServerLink.open(process.connection)
         session = WorkerSession(self._broker.leases, link, self._broker.lease_seconds)
         self._session = session
         reason = await session.run(self._hear)
         self._session = None
-        self._signal(signal.SIGKILL)
-        ending = _ended(process.pid, await process.wait())
+        ending = await process.kill()
         self._process = None
         self._enter(self._life.lost(f"{reason} ({ending})"))
         await self._release(session)
@@ -211,17 +205,6 @@ class Supervisor:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._reach(Stopped), seconds)
 
-    async def _start(self, connection: socket.socket) -> Process:
-        command = [sys.executable, "-m", "runtime.worker.main"]
-        # A session of its own: Ctrl-C in a terminal is for the server, which then asks the worker.
-        return await asyncio.create_subprocess_exec(
-            *command,
-            str(connection.fileno()),
-            pass_fds=[connection.fileno()],
-            start_new_session=True,
-            env={**_ENVIRONMENT, **os.environ},
-        )
-
     def _hear(self, message: News) -> None:
         event = _ready(message) if isinstance(message, Ready) else message
         self._enter(self._life.after(event))
@@ -230,16 +213,8 @@ class Supervisor:
         return WorkerFailed(self._life.error or "the worker failed")
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            # `send_signal` would first reap a process that has ended, and lose us its exit code.
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
-
-
-def _ended(pid: int, code: int) -> str:
-    if code < 0:
-        return f"process {pid} ended by {signal.Signals(-code).name}"
-    return f"process {pid} exited with code {code}"
+        if self._process is not None:
+            self._process.signal(number)
 
 
 def _ready(message: Ready) -> WorkerReady:

@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from runtime.errors import PackageError
 from runtime.files import write_whole
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import EngineRecord, Variant, files_fault
 from runtime.package.hashes import KnownHashes
 from runtime.package.manifest import (
@@ -35,11 +35,6 @@ TARGET_NAME = "target.json"
 
 TF32 = "TF32"
 """An engine's flag: the GPU may compute fp32 products with TF32's mantissa."""
-
-BackendName = Literal[
-    "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino-cpu", "onnxruntime-cpu"
-]
-"""The names of backends in this format; `runtime.backends.rows` has a row for each."""
 
 _STRICT = ConfigDict(extra="forbid")
 

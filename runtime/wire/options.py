@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from runtime.backends.catalog import BackendWish
 from runtime.backends.placing import TextWish
-from runtime.backends.rows import CpuPrecision
+from runtime.backends.wishes import BackendWish, CpuPrecision
 from runtime.wire.tile_wish import TileWish
 
 

@@ -14,8 +14,9 @@ import pytest
 from api.cli import main
 from api.preparation import Preparation, missing_target, unverified_target
 from api.settings import Settings
-from runtime.backends.catalog import BackendWish, Choice
+from runtime.backends.catalog import Choice
 from runtime.backends.devices import Devices, Gpu, find_devices
+from runtime.backends.wishes import BackendWish
 from runtime.errors import BackendError
 from runtime.jobs.protocol import JobStatus
 from runtime.package.manifest import ModelPackage, read_manifest

@@ -1,13 +1,32 @@
-"""`calotype serve` has the files read that its worker opens, while the worker starts."""
+"""`calotype serve` starts its worker before all else, and has the files read that it opens."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from api import serving
 from api.cli import main
-from api.commands import serve
-from tests.places import ENGINES
+from runtime.jobs.process import WorkerProcess
+from tests.places import ENGINES, ROOT
+
+# The server's imports take as long as the worker's: they begin with the worker's process.
+HEAVY = {"numpy", "fastapi", "uvicorn", "jsonschema", "tokenizers", "runtime.package.manifest"}
+LOADED_BEFORE_THE_WORKER = """
+import sys
+from api import cli
+from runtime.jobs.process import WorkerProcess
+
+def refuse(self):
+    print(*sys.modules)
+    raise KeyboardInterrupt
+
+WorkerProcess.__init__ = refuse
+sys.exit(cli.main(["serve"]))
+"""
 
 
 def test_files_are_read_ahead_before_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +35,38 @@ def test_files_are_read_ahead_before_the_server_starts(monkeypatch: pytest.Monke
     def read_ahead(paths: Sequence[Path]) -> None:
         done.extend(path.name for path in paths[:2])
 
-    monkeypatch.setattr(serve, "read_ahead", read_ahead)
-    monkeypatch.setattr(serve, "serve", lambda *_, **__: done.append("served"))
+    monkeypatch.setattr(serving, "read_ahead", read_ahead)
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: done.append("served"))
     assert main(["serve", "--engines", str(ENGINES), "--backend", "onnxruntime-cpu"]) == 0
     assert done == ["denoiser.onnx", "denoiser.safetensors", "served"]
+
+
+def test_the_workers_process_is_started_before_the_servers_imports() -> None:
+    command = [sys.executable, "-c", LOADED_BEFORE_THE_WORKER]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    loaded = set(done.stdout.split())
+    assert "api.settings" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [(["--port", "many"], 2), (["--model", "absent"], 1)],
+    ids=["before the worker", "after it"],
+)
+def test_a_server_that_is_refused_leaves_no_worker_behind(
+    flags: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[WorkerProcess] = []
+    start = WorkerProcess.__init__
+
+    def start_noted(self: WorkerProcess) -> None:
+        start(self)
+        started.append(self)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", start_noted)
+    assert main(["serve", "--engines", str(ENGINES), *flags]) == code
+    assert len(started) == (code == 1)
+    for each in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(each.pid, 0)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from api import serving
 from api.cli import main
-from api.commands import serve
 from runtime.package import hashes
 from runtime.package.hashes import HASHES_NAME, KnownHashes
 from runtime.package.manifest import read_manifest
@@ -50,7 +50,7 @@ def test_files_are_read_once_and_again_with_the_flag_or_the_variable(
     hashed: Counter[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serve, "serve", lambda *_, **__: None)
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: None)
     files = Counter(read_manifest(engines / "demo")[0].files.keys())
     asked = [*command, "--engines", str(engines)]
     for flags, expected in (([], files), ([], Counter[str]()), (["--verify-files"], files)):

@@ -1,13 +1,15 @@
 """A worker on the committed demo model in a process of its own, where a test changes its seams."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runtime.wire.link import WorkerLink, socket_pair
+from runtime.wire.link import WorkerLink
 from runtime.wire.options import DrawOptions, WorkerOptions
+from runtime.wire.server_link import send_options
 from tests.places import ROOT
 
 ENGINES = ROOT / "engines"
@@ -33,7 +35,8 @@ def scripted_worker(
     """
     draw = DrawOptions("onnxruntime-cpu", max_batch, lora_bytes=0, conditioning_bytes=0)
     options = WorkerOptions(engines, model, data, lease_seconds=8 * PATIENCE, draw=draw)
-    ours, theirs = socket_pair(options)
+    ours, theirs = socket.socketpair()
+    send_options(ours, options)
     ours.settimeout(PATIENCE)
     command = [sys.executable, "-c", script, *arguments, str(theirs.fileno())]
     with (

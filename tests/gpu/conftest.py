@@ -21,7 +21,7 @@ from runtime.backends.devices import Devices, Gpu, find_devices
 from runtime.backends.rows import TARGET_BACKENDS, BackendRow
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, CalotypeError
-from runtime.package.target import BackendName
+from runtime.package.backend_name import BackendName
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import served_by
 from scripts.gpu_report import end_without_device, stage

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 from runtime.backends.tensorrt.call import TensorRtCall
-from runtime.package.target import BackendName
+from runtime.package.backend_name import BackendName
 from tests.gpu.conftest import chosen
 from tests.gpu.drawing import drawn
 

@@ -25,10 +25,11 @@ from engine_build.target.onnxruntime_cuda.narrowing import narrowing
 from engine_build.target.onnxruntime_cuda.variants import write_variants
 from engine_build.target.reference import Reference
 from runtime.errors import BackendError, BuildError
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import EngineRecord, PreludeRecord, Variant, VariantRecord
 from runtime.package.file_record import record_file
 from runtime.package.manifest import Precision, RoleRecord
-from runtime.package.target import BackendName, TargetIdentity
+from runtime.package.target import TargetIdentity
 
 # Two distributions of ONNX Runtime with the same version numbers; only one can be installed.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")

@@ -10,10 +10,11 @@ from engine_build.target.tensorrt.flags import REFIT
 from engine_build.target.tensorrt.job import EngineJob
 from engine_build.target.tensorrt.process import run_job
 from runtime.backends.tensorrt.flavour import Flavour, installed_flavour
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import EngineRecord
 from runtime.package.file_record import record_file
 from runtime.package.manifest import ModelPackage, Precision
-from runtime.package.target import BackendName, Target, TargetIdentity
+from runtime.package.target import Target, TargetIdentity
 
 
 @dataclass(frozen=True, slots=True)

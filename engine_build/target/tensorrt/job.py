@@ -6,9 +6,10 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import Binding
 from runtime.package.manifest import InputRecord, Precision
-from runtime.package.target import BackendName, Profile
+from runtime.package.target import Profile
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from runtime.backends.openvino.engine import OpenVinoEngine
 from runtime.backends.openvino.library import Compiling, OpenVino
 from runtime.backends.placing import TextWish, placed_on_cpu
 from runtime.backends.protocol import Denoiser, Engine
-from runtime.backends.rows import CpuPrecision, Opening
+from runtime.backends.rows import Opening
+from runtime.backends.wishes import CpuPrecision
 from runtime.package.manifest import ModelPackage
 
 

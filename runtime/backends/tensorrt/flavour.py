@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 
 from runtime.backends.rows import row_of
 from runtime.errors import BackendError, in_one_line
-from runtime.package.target import BackendName
+from runtime.package.backend_name import BackendName
 
 if TYPE_CHECKING:
     import tensorrt_rtx

@@ -25,9 +25,10 @@ from engine_build.target.tensorrt.engine import TensorRtCompiler, engine_job
 from runtime.backends.tensorrt.flavour import installed_flavour
 from runtime.backends.tensorrt.log import VendorLog
 from runtime.errors import BuildError, PackageError
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import Binding, EngineRecord, Variant
 from runtime.package.manifest import InputRecord, ModelPackage, load_package
-from runtime.package.target import FOLDER, TF32, BackendName, Target, TargetIdentity, read_target
+from runtime.package.target import FOLDER, TF32, Target, TargetIdentity, read_target
 from tests.places import ENGINES
 
 COMMAND = Path(sys.executable).parent / "engine-build"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtime.backends import rows
-from runtime.backends.catalog import BackendWish, choose
+from runtime.backends.catalog import choose
 from runtime.backends.devices import Devices, Gpu
+from runtime.backends.wishes import BackendWish
 from runtime.errors import BackendError
 from runtime.package.engine_record import EngineCheck
 from runtime.package.file_record import FileRecord

@@ -20,7 +20,7 @@ from runtime.backends.cpu_trials import (
     kept_trial,
 )
 from runtime.backends.devices import Devices
-from runtime.backends.rows import CpuPrecision
+from runtime.backends.wishes import CpuPrecision
 from runtime.errors import BackendError
 from runtime.package.manifest import ModelPackage, read_manifest
 from tests.places import ENGINES

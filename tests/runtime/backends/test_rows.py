@@ -13,7 +13,7 @@ from engine_build.target.compiler import COMPILERS, CompilerRow
 from runtime.backends import rows
 from runtime.backends.rows import BACKENDS, CPU_BACKENDS, TARGET_BACKENDS, row_of
 from runtime.errors import BackendError
-from runtime.package.target import BackendName
+from runtime.package.backend_name import BackendName
 from tests.places import ROOT
 
 NAMES = {row.name for row in BACKENDS}

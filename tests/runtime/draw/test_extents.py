@@ -10,8 +10,9 @@ import pytest
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.extents import extents_of, filled
 from runtime.draw.generate import Generator
+from runtime.package.backend_name import BackendName
 from runtime.package.manifest import Manifest, write_manifest
-from runtime.package.target import BackendName, Target
+from runtime.package.target import Target
 from runtime.plan.model import Model, open_model
 from tests.fakes.machine import Machine
 from tests.fakes.provider import Machine as ProviderMachine

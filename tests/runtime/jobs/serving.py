@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.backends.catalog import BackendWish
+from runtime.backends.wishes import BackendWish
 from runtime.gallery import Gallery
 from runtime.jobs.local import LocalBroker
+from runtime.jobs.process import WorkerProcess
 from runtime.jobs.protocol import Job, JobEvent
 from runtime.jobs.supervisor import Supervisor
 from runtime.plan.model import Model, open_model
@@ -74,8 +75,11 @@ async def serving(
     name: str = MODEL,
     *,
     backend: BackendWish = "auto",
+    first: WorkerProcess | None = None,
 ) -> AsyncIterator[Server]:
-    """A server whose worker is starting; a test that hangs fails."""
+    """A server whose worker, or the one that was started ahead, is starting; a test that hangs
+    fails.
+    """
     broker = LocalBroker(
         data,
         name,
@@ -88,6 +92,6 @@ async def serving(
     async with (
         asyncio.timeout(240),
         broker,
-        Supervisor(broker, options) as supervisor,
+        Supervisor(broker, options, first) as supervisor,
     ):
         yield Server(broker, supervisor, Gallery(data), model)

@@ -10,7 +10,7 @@ from pathlib import Path
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Job, JobStatus
 from runtime.jobs.session import WorkerSession
-from runtime.wire.link import ServerLink, WorkerLink
+from runtime.wire.link import WorkerLink
 from runtime.wire.messages import (
     Assignment,
     Broken,
@@ -26,6 +26,7 @@ from runtime.wire.messages import (
     Vacant,
     encode,
 )
+from runtime.wire.server_link import ServerLink
 from tests.runtime.jobs.support import open_broker, read_all, run, shown, submit
 
 READY = Ready("backend", "target", "device", "fp32", "", {})

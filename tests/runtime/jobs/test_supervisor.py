@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.jobs.facts import WorkerState
+from runtime.jobs.process import WorkerProcess
 from runtime.jobs.protocol import JobStatus
 from runtime.jobs.session import News
 from runtime.jobs.supervisor import WorkerFailed
@@ -77,6 +78,41 @@ def test_a_killed_worker_is_replaced_and_its_job_makes_one_picture(
             assert len(list((tmp_path / "thumbs").iterdir())) == 1
             alone = await server.finish(await server.submit(steps=40))
             assert server.picture(job) == server.picture(alone)
+
+    asyncio.run(check())
+
+
+def test_a_process_that_was_started_ahead_becomes_the_first_worker(
+    tiny_package: Path, tmp_path: Path
+) -> None:
+    async def check() -> None:
+        with WorkerProcess() as first:
+            async with serving(tiny_package, tmp_path, first=first) as server:
+                await server.supervisor.wait_ready()
+                assert server.pid == first.pid
+                job = await server.finish(await server.submit())
+                assert job.status is JobStatus.COMPLETED
+                os.kill(first.pid, signal.SIGKILL)
+                job = await server.finish(await server.submit())
+                assert job.status is JobStatus.COMPLETED
+                assert server.pid != first.pid
+
+    asyncio.run(check())
+
+
+def test_a_process_that_died_before_it_had_its_options_is_replaced(
+    tiny_package: Path, tmp_path: Path
+) -> None:
+    async def check() -> None:
+        with WorkerProcess() as first:
+            os.kill(first.pid, signal.SIGKILL)
+            ended = os.pidfd_open(first.pid)
+            select.select([ended], [], [])
+            os.close(ended)
+            async with serving(tiny_package, tmp_path, first=first) as server:
+                await server.supervisor.wait_ready()
+                facts = server.supervisor.workers[0]
+                assert (facts.restarts, server.pid != first.pid) == (1, True)
 
     asyncio.run(check())
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from engine_build.target.onnxruntime_cuda.prelude import split_conditioning
 from engine_build.target.onnxruntime_cuda.variants import write_variants
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import (
     EngineCheck,
     EngineRecord,
@@ -21,7 +22,6 @@ from runtime.package.file_record import record_file
 from runtime.package.manifest import HEIGHT, WIDTH, AxisRecord, Manifest, read_manifest
 from runtime.package.target import (
     FOLDER,
-    BackendName,
     EngineIdentity,
     Profile,
     Range,

@@ -1,6 +1,7 @@
 """The worker's entry point: what the server is told of its end, and of LoRAs it cannot draw."""
 
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from runtime.backends.placing import TextPlace
 from runtime.errors import DeviceError
 from runtime.plan.model import open_model
 from runtime.plan.served import Served, served_by
-from runtime.wire.link import WorkerLink, socket_pair
+from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, Trial
 from runtime.wire.options import DrawOptions, WorkerOptions
+from runtime.wire.server_link import send_options
 from runtime.worker import main as entry
 from tests.places import ENGINES
 
@@ -33,7 +35,8 @@ def test_a_device_that_breaks_beside_a_graph_on_trial_is_laid_to_the_graph(
         raise DeviceError("cudaErrorIllegalAddress")
 
     monkeypatch.setattr(entry, "_work", work)
-    server, worker = socket_pair(WorkerOptions(tmp_path, "demo", tmp_path, 30))
+    server, worker = socket.socketpair()
+    send_options(server, WorkerOptions(tmp_path, "demo", tmp_path, 30))
     assert entry.main([str(worker.detach())]) == 1
     links.append(WorkerLink(server))
     said = [links[-1].receive() for _ in range(3 if over else 2)]

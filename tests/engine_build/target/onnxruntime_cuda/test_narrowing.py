@@ -23,10 +23,11 @@ from engine_build.target.report import narrowing_text
 from engine_build.target.targets import Wanted, target_identity
 from engine_build.target.unfused import CPU, UnfusedSession
 from runtime.errors import BuildError
+from runtime.package.backend_name import BackendName
 from runtime.package.engine_record import Narrowing
 from runtime.package.manifest import Precision, load_package
 from runtime.package.sealed import seal
-from runtime.package.target import FOLDER, TF32, BackendName, read_target
+from runtime.package.target import FOLDER, TF32, read_target
 from tests.engine_build.target.onnxruntime_cuda.loud import VAE, loud
 from tests.tiny.lora_packs import ENGINES
 

@@ -29,9 +29,10 @@ from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError, DeviceError, PackageError, RequestError
 from runtime.package import engine_record
+from runtime.package.backend_name import BackendName
 from runtime.package.file_record import FileRecord, file_fault
 from runtime.package.hashes import KnownHashes
-from runtime.package.target import BackendName, Target
+from runtime.package.target import Target
 from runtime.package.tensors import map_tensors
 from runtime.plan.model import Model, open_model
 from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
