@@ -82,6 +82,7 @@ def opened_generator(
     generator, choice = generator_on(model, wish, captures=captures, options=options)
     ready = time.perf_counter()
     generator.warm_up()
+    generator.warm_up_loras()
     return generator, {
         "backend": choice.backend,
         "target": choice.target_name,

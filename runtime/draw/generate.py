@@ -1,15 +1,13 @@
 """The generator: a model with its engines, from plans to step events and pictures."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.protocol import Backend, Reading
+from runtime.backends.protocol import Backend, OnDevice, Reading
 from runtime.backends.rows import CPU, Opening, row_of
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.costs import Costs
@@ -18,15 +16,15 @@ from runtime.draw.decode_room import DecodeRoom, decode_room, free_bytes
 from runtime.draw.denoise import Arrivals, Prepared, Sample, StepEvent, denoise
 from runtime.draw.encoders import TextEncoders
 from runtime.draw.extents import extents_of, filled
+from runtime.draw.first_pictures import Body, of_each_size, skipped, with_a_lora
 from runtime.draw.fitting import FittingDecoder
 from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.pace import Pace
 from runtime.draw.preview import Previewer
 from runtime.draw.schedule import Schedule
-from runtime.errors import BackendError, DeviceError, PackageError
 from runtime.package.manifest import MatrixPreview
-from runtime.plan.families.family import Conditioning, Guidance
+from runtime.plan.families.family import Conditioning
 from runtime.plan.model import Model
 from runtime.plan.plan import Plan
 from runtime.plan.request import GenerateRequest
@@ -34,8 +32,6 @@ from runtime.plan.served import BatchLimits, Served, served_by
 from runtime.wire.options import DrawOptions
 
 Latents = NDArray[np.float32]
-
-logger = logging.getLogger(__name__)
 
 
 class Generator:
@@ -69,6 +65,7 @@ class Generator:
         self._denoiser = backend.open_denoiser()
         self.pace = Pace()
         self._noise = ThreadPoolExecutor(1, "noise")
+        self._cold: list[Prepared] = []
         self.effective_weights = EffectiveWeights(
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
@@ -172,57 +169,66 @@ class Generator:
     def warm_up(self) -> None:
         """Draw one step of each usual kind of picture, so that no request pays for captures,
         allocations and first runs. A picture that cannot be made is skipped with a warning.
+
+        A picture with a LoRA is drawn first on a device, whose CUDA graphs are captured anew once
+        weights were replaced. On the CPU LoRAs open networks beside those of the other pictures,
+        which need not wait for them: such a picture is prepared, and `warm_up_loras` draws it.
         """
-        bodies = list(self._first_pictures())
-        for body in bodies:
-            self._warm_up(body)
+        loras = with_a_lora(self.model, self._served)
+        pictures = of_each_size(self.model, self._served)
+        on_device = isinstance(self.backend, OnDevice)
+        self._warm_up([*loras, *pictures] if on_device else pictures)
         self._encoders.warm_up()
         if self.backend.few_shapes:
             for extent in extents_of(self.model.package.manifest.roles["denoiser"]):
-                self._warm_up(bodies[-1], extent)
-        # Nobody asked for these pictures.
+                self._warm_up(pictures[-1:], extent)
+        if not on_device:
+            self._cold.extend(self._first_prepared(loras))
+        self._forget_pictures()
+
+    @property
+    def cold(self) -> bool:
+        """True while there is something to do for `warm_up_loras`."""
+        return bool(self._cold)
+
+    def warm_up_loras(self) -> None:
+        """Draw one step with a LoRA where `warm_up` left that for later, between two pictures and
+        on the loop's thread. A LoRA that cannot be drawn is skipped with a warning.
+        """
+        while self._cold:
+            for _ in self._first_steps(self._cold.pop()):
+                pass
+        self._forget_pictures()
+
+    def _forget_pictures(self) -> None:
+        """Nobody asked for the pictures so far."""
         self.schedule.restart()
         self.pace.restart()
 
-    def _warm_up(self, body: Mapping[str, Any], extent: int = 1) -> None:
-        """Draw one step, the text filled up to `extent` at least."""
-        request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
-        try:
-            plan = self.model.plan(request)
-            steps = self._steps(self.admit(self.prepare(plan, extent)))
-            if plan.loras:
+    def _warm_up(self, bodies: Iterable[Body], extent: int = 1) -> None:
+        """Draw one step of each, the text filled up to `extent` at least."""
+        for picture in self._first_prepared(bodies, extent):
+            request = picture.plan.request
+            for event in self._first_steps(picture):
+                self.previewer.jpeg(self.predicted(event.sample), request.width, request.height)
+                self.decode(self.latents(event.sample))
+
+    def _first_prepared(self, bodies: Iterable[Body], extent: int = 1) -> Iterator[Prepared]:
+        """Those of these pictures that can be prepared, of one step each."""
+        for body in bodies:
+            request = self.model.read({"prompt": "", "steps": 1, "seed": 0, **body})
+            with skipped():
+                yield self.prepare(self.model.plan(request), extent)
+
+    def _first_steps(self, picture: Prepared) -> Iterator[StepEvent]:
+        """The steps of a picture; none of one that cannot be drawn."""
+        steps: Iterator[StepEvent] = iter(())
+        with skipped():
+            steps = self._steps(self.admit(picture))
+            if picture.plan.loras:
                 # The set is put on the denoiser by the first step.
                 steps = chain([next(steps)], steps)
-        except DeviceError:
-            raise
-        # A size that no engine takes, a damaged LoRA, or one that lacks memory at this moment:
-        # requests for it are refused later.
-        except (BackendError, PackageError) as error:
-            logger.warning("not warmed up: %s", error)
-            return
-        for event in steps:
-            size = (request.width, request.height)
-            self.previewer.jpeg(self.predicted(event.sample), *size)
-            self.decode(self.latents(event.sample))
-
-    def _first_pictures(self) -> Iterator[dict[str, Any]]:
-        """Bodies of requests: one with a LoRA, then one of each size that engines were tuned for.
-        Where guidance takes a second evaluation there are two of a size, without and with guidance.
-
-        The most usual size comes last, since caches drop the entry that was used longest ago. The
-        LoRA comes first, since CUDA graphs are captured anew once weights were replaced.
-        """
-        tuned = self._served.tuned
-        sizes: list[dict[str, Any]] = [
-            {"width": width, "height": height} for width, height in tuned
-        ] or [{}]
-        offers = [] if self._served.fixed_weights else self.model.loras()[:1]
-        for offer in offers:
-            yield {"loras": [{"id": offer.id, "weight": 1}], **sizes[0]}
-        guidance = self.model.family.facts(self.model.package.manifest).guidance
-        both = guidance is Guidance.CLASSIFIER_FREE and tuned
-        for size in reversed(sizes):
-            yield from ({**size, "cfg_scale": scale} for scale in (1, 2)) if both else (size,)
+        return steps
 
     def conditioning(self, plan: Plan, extent: int = 1) -> list[Conditioning]:
         """The conditioning of each evaluation, with the plan's LoRAs on the text encoders, filled

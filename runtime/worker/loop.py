@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.backends.protocol import Reading
@@ -55,6 +56,11 @@ from runtime.worker.task import Task
 LEAD_SECONDS = 1.0
 """A job is asked for so long before the loop will be free for it: time enough to lease the job, to
 encode its prompts, to draw its noise and to compute the weights of its LoRAs.
+"""
+
+IDLE_SECONDS = 1.0
+"""LoRAs are warmed up once there was no job for so long: whoever waited for the server to be ready
+asks for the first picture at once.
 """
 
 logger = logging.getLogger(__name__)
@@ -159,8 +165,18 @@ class Worker:
         wait = wait and not self._stopping
         while wait or not self._inbox.empty():
             wait = False
-            self._take(self._inbox.get())
+            self._take(self._next_notice())
         return not self._stopping
+
+    def _next_notice(self) -> Notice:
+        """Wait for the next notice, and warm LoRAs up where there is nothing else to do."""
+        while self._generator.cold:
+            with suppress(queue.Empty):
+                return self._inbox.get(timeout=IDLE_SECONDS)
+            # A job whose prompts are being encoded is none that waits for nothing.
+            if not self._tasks:
+                self._generator.warm_up_loras()
+        return self._inbox.get()
 
     def _take(self, notice: Notice) -> None:
         match notice:

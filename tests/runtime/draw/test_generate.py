@@ -9,7 +9,7 @@ import pytest
 
 from engine_build.lora.graphs import prepare
 from runtime.backends.device.cuda import Cuda, DeviceMemory
-from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu, open_session
 from runtime.draw.decode_room import decode_room
 from runtime.draw.demand import Demand
 from runtime.draw.generate import Generator
@@ -82,6 +82,29 @@ def test_no_first_lora_waits_for_its_kernels(model: Model) -> None:
     draw(generator, width=width, height=height, steps=2, loras=loras)
     assert machine.cuda.modules == compiled
     assert [len(engine.contexts) for engine in machine.engines] == contexts
+
+
+def test_a_lora_on_the_cpu_is_left_for_later_and_then_is_warm(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def open_noted(graph: Path, *arguments: Any) -> Any:
+        if graph.is_relative_to(graphs_folder(model.package)):
+            opened.append(graph)
+        return open_session(graph, *arguments)
+
+    monkeypatch.setattr("runtime.backends.onnxruntime.cpu.open_session", open_noted)
+    generator = Generator(model, OnnxRuntimeCpu(model.package))
+    generator.warm_up()
+    assert (len(opened), generator.cold) == (0, True)
+    generator.warm_up_loras()
+    assert (len(opened), generator.cold) == (1, False)
+    assert (generator.pace.calls, generator.schedule.demand) == (0, Demand())
+    loras = [{"id": model.loras()[0].id, "weight": 0.5}]
+    draw(generator, width=64, height=64, steps=2, loras=loras)
+    draw(generator, width=64, height=64, steps=2)
+    assert len(opened) == 1
 
 
 def test_what_no_engine_takes_is_passed_over_with_a_reason(

@@ -66,6 +66,7 @@ def advance_beside(self, rows):
 
 def beside_from_now_on(self):
     warm_up(self)
+    self.warm_up_loras()
     HostDenoiser.advance = advance_beside
 
 OnnxRuntimeCpu.open, Generator.warm_up = open_at_the_gate, beside_from_now_on

@@ -70,6 +70,7 @@ def decode_shown(self, latents):
 
 def in_turns_from_now_on(self):
     warm_up(self)
+    self.warm_up_loras()
     HostDenoiser.advance, Generator.decode = advance_shown, decode_shown
     Previewer.jpeg = jpeg_shown
 
@@ -116,6 +117,23 @@ def late_from_now_on(self):
     Generator.decode, Previewer.jpeg = decode_last, jpeg_late
 
 Generator.warm_up = late_from_now_on
+os._exit(main(sys.argv[1:]))
+"""
+
+# A worker with nothing to do leaves once LoRAs are warmed up.
+IDLE = """
+import os, sys
+from runtime.draw.generate import Generator
+from runtime.worker import loop
+from runtime.worker.main import main
+
+warm_up_loras = Generator.warm_up_loras
+
+def leave(self):
+    warm_up_loras(self)
+    os._exit(40 if self._denoiser_loras.loaded else 41)
+
+Generator.warm_up_loras, loop.IDLE_SECONDS = leave, 0
 os._exit(main(sys.argv[1:]))
 """
 
@@ -218,6 +236,12 @@ def test_of_previews_that_fall_behind_the_newest_is_made(
     assert capfd.readouterr().out.split() == ["1", "6"]
     # That of the first step was ready when the last one's was already to be made.
     assert dropped == 5
+
+
+def test_loras_are_warmed_up_while_there_is_nothing_to_do(tmp_path: Path) -> None:
+    with scripted_worker(IDLE, tmp_path) as (worker, link):
+        assert isinstance(link.receive(), Ready)
+        assert worker.wait(PATIENCE) == 40
 
 
 def test_a_worker_that_stops_has_written_the_times_of_its_steps(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ warm_up = Generator.warm_up
 
 def fail_from_now_on(self):
     warm_up(self)
+    self.warm_up_loras()
     kind, method = where[sys.argv[1]]
 
     def fail(*_):
