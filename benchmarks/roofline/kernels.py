@@ -52,9 +52,9 @@ _CHEAP = (
 _FUNCTIONS = ("Cos", "Elu", "Erf", "Exp", "Log", "Pow", "Sigmoid", "Sin", "Softplus", "Tanh")
 
 _PLACED = (
-    "ConstantOfShape", "CumSum", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Range",
-    "Concat", "ScatterElements", "ScatterND", "Slice", "Tile",
-    "Transpose", "Trilu", "Where",
+    "ConstantOfShape", "CumSum", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND",
+    "Pad", "Range", "Concat", "ScatterElements", "ScatterND", "Slice", "Tile", "Transpose", "Trilu",
+    "Where",
 )  # fmt: skip
 
 _REDUCTIONS = (

@@ -112,6 +112,12 @@ def _transpose(given: NodeInputs) -> list[Shape]:
     return [tuple(source[axis] for axis in order)]
 
 
+def _depth_to_space(given: NodeInputs) -> list[Shape]:
+    batch, channels, height, width = given.shape(0)
+    side = given.integer("blocksize", 0)
+    return [(batch, channels // side**2, height * side, width * side)]
+
+
 def _squeeze(given: NodeInputs) -> list[Shape]:
     source = given.shape(0)
     axes = given.numbers(1)
@@ -218,6 +224,7 @@ RULES: Mapping[str, Rule] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _filled,
+    "DepthToSpace": _depth_to_space,
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from transformers import CLIPTokenizer
 
 from examples.demo_model.checkpoints import load_checkpoint
@@ -41,13 +41,11 @@ def build_pipeline(denoiser: Denoiser) -> StableDiffusionXLPipeline:
 
 
 def write_folder(pipeline: StableDiffusionXLPipeline, target: Path) -> None:
-    """Writes the pipeline and its preview decoder beside the target, then renames."""
+    """Writes the pipeline beside the target, then renames."""
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(partial, safe_serialization=True)
-    preview = AutoencoderTiny.from_pretrained(WORK / "preview_decoder")
-    preview.half().save_pretrained(partial / "preview_decoder")
     forget_origins(partial)
     if target.exists():
         target.rename(target.with_name(target.name + ".old"))

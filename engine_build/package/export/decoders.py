@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,27 +53,23 @@ class PreviewDecoder(PictureDecoder):
 
     The layers behind a doubling then see a quarter of the pixels. The convolution right behind is
     replaced by the mean of what it would make of the four equal pixels.
+
+    A decoder that ends in a doubling and two convolutions, with no activation between the two, is
+    computed on the smaller picture to its end.
     """
 
-    def __init__(self, network: nn.Module, halvings: int, path: Path) -> None:
-        """`halvings` of the network's doublings are left out, the last ones, in place.
-
-        `path` has the checkpoint. Raises SourceError for a network with fewer doublings.
-        """
+    def __init__(self, network: nn.Module, doublings: int) -> None:
+        """No more than the network's first `doublings` are kept; the rest is left out, in place."""
         super().__init__(network)
         layers: nn.Sequential = self.network.decoder.layers
-        doublings = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
-        if halvings > len(doublings):
-            raise SourceError(
-                f"{path}: a preview decoder with {len(doublings)} doublings of the size, expected "
-                f"at least {halvings}, which previews of {LONGEST_SIDE} pixels do without; take "
-                "another decoder, or a smaller size for the package"
-            )
-        for at in doublings[len(doublings) - halvings :]:
+        found = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
+        for at in found[doublings:]:
             convolution = layers[at + 1]
             assert isinstance(convolution, nn.Conv2d)
             layers[at] = nn.Identity()
             layers[at + 1] = AveragedConvolution(convolution)
+        if found[:doublings] and found[:doublings][-1] == len(layers) - 3:
+            self.network.decoder.layers = FoldedEnd(*layers)
 
 
 class AveragedConvolution(nn.Module):
@@ -101,14 +96,57 @@ class AveragedConvolution(nn.Module):
         return functional.conv2d(picture, weight, self.bias, padding=1)
 
 
-def halvings_of_previews(longest: int) -> int:
-    """The number of doublings that previews do without, of pictures with a longest side of so many
-    pixels: their previews are decoded no smaller than shown, and less than twice as large.
+class FoldedEnd(nn.Sequential):
+    """Layers whose last three are a doubling of nearest neighbours and two 3x3 convolutions, the
+    first without bias: these three as one convolution of the smaller picture to four times the
+    channels, which become 2x2 pixels.
 
-    So for pictures of the package's own size; the preview of a smaller picture may be enlarged
-    (512x512 from 256x256).
+    Equal but for the pixels at the edge: beyond them the second convolution sees what the first
+    would make of zeros and neighbours, where the layers have zeros.
     """
-    return max(0, int(math.log2(longest / LONGEST_SIDE)))
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """From pictures `[B, C, h, w]` as the first layer takes them."""
+        *before, _doubling, first, second = self
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.Conv2d)
+        assert second.bias is not None
+        for layer in before:
+            picture = layer(picture)
+        weight = _behind_a_doubling(_composed(first.weight, second.weight))
+        bias = second.bias.repeat_interleave(4)
+        return functional.pixel_shuffle(functional.conv2d(picture, weight, bias, padding=1), 2)
+
+
+def _composed(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The weight of two 3x3 convolutions as one of 5x5, `[out, in, 5, 5]`."""
+    composed = functional.conv2d(first.transpose(0, 1), second.flip(2, 3), padding=2)
+    return composed.transpose(0, 1)
+
+
+def _behind_a_doubling(weight: torch.Tensor) -> torch.Tensor:
+    """A 5x5 convolution behind a doubling, as a 3x3 convolution that gives the 2x2 pixels of each
+    pixel as channels, `[out * 4, in, 3, 3]`.
+    """
+    # For both pixels that one became along an axis: which of the five are the same neighbour.
+    first = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1))
+    second = ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))
+    seen = torch.tensor((*first, *second), dtype=weight.dtype, device=weight.device)
+    pairs: torch.Tensor = (seen @ weight @ seen.T).unflatten(3, (2, 3)).unflatten(2, (2, 3))
+    return pairs.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def doublings_of_previews(scale_factor: int, longest: int) -> int:
+    """The number of doublings from latents to previews, of pictures with a longest side of so many
+    pixels, whose latents are smaller by `scale_factor`.
+
+    A preview shows what becomes of a picture, not its details: half of the side is enough. Pictures
+    of twice LONGEST_SIDE and more have previews that are decoded no smaller than shown, and less
+    than twice as large. So for pictures of the package's own size; the preview of another size may
+    be enlarged more (512x512 from 256x256).
+    """
+    halvings = max(1, int(math.log2(longest / LONGEST_SIDE)))
+    return max(0, int(math.log2(scale_factor)) - halvings)
 
 
 def picture_decoder(
@@ -164,13 +202,15 @@ def preview_role(component: Component, model: ModelExport) -> RoleExport:
     """Export a model's small decoder, for all sizes that the model draws. Raises SourceError."""
     largest = model.limits.max_size // model.latents.scale_factor
     longest = max(model.defaults.width, model.defaults.height)
-    return preview_decoder(component, model.latents.channels, largest, longest)
+    doublings = doublings_of_previews(model.latents.scale_factor, longest)
+    return preview_decoder(component, model.latents.channels, largest, doublings)
 
 
-def preview_decoder(component: Component, channels: int, max_size: int, longest: int) -> RoleExport:
-    """Export a small decoder of the denoiser's latents, such as TAESDXL.
-
-    Of pictures with a `longest` side of 1024 pixels or more, it makes smaller ones.
+def preview_decoder(
+    component: Component, channels: int, max_size: int, doublings: int
+) -> RoleExport:
+    """Export a small decoder of the denoiser's latents, such as TAESDXL, of whose doublings of the
+    size no more than the first ones are kept. Raises SourceError for another network.
     """
     found = component.config.get("latent_channels", 4)
     if component.class_name != "AutoencoderTiny" or found != channels:
@@ -178,10 +218,15 @@ def preview_decoder(component: Component, channels: int, max_size: int, longest:
             f"{component.path}: class {component.class_name} with {found} latent channels, "
             f"expected AutoencoderTiny with {channels}"
         )
-    halvings = halvings_of_previews(longest)
+
+    for name, expected in (("upsampling_scaling_factor", 2), ("upsample_fn", "nearest")):
+        if component.config.get(name, expected) != expected:
+            raise SourceError(
+                f"{component.path}: {name} is {component.config[name]}, expected {expected}"
+            )
 
     def wrap(network: nn.Module) -> PreviewDecoder:
-        return PreviewDecoder(network, halvings, component.path)
+        return PreviewDecoder(network, doublings)
 
     return picture_decoder("preview_decoder", component, wrap, channels, max_size)
 

@@ -19,7 +19,7 @@ def role_of(source: Path, name: str) -> RoleExport:
     """A role as the source's family exports it; of `preview_decoder`, as the build adds it."""
     if name == "preview_decoder":
         component = open_preview_decoder(source / name)
-        return preview_decoder(component, channels=4, max_size=128, longest=1024)
+        return preview_decoder(component, channels=4, max_size=128, doublings=2)
     folder = open_folder(source)
     model = exporter_for(folder).read(folder, Choices())
     return next(role for role in model.roles if role.role == name)

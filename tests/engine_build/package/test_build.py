@@ -20,6 +20,7 @@ from benchmarks.tiny.models import SourceOptions, save_source
 from engine_build.checkpoint.copies import copy_tensors
 from engine_build.checkpoint.weights import StoredTensor
 from engine_build.package.build import BuildRequest, build_package
+from engine_build.package.export.decoders import PreviewDecoder
 from engine_build.package.export.role import Choices, TokenizerExport
 from engine_build.package.tokenizers import load_tokenizer
 from engine_build.package.verify import run_graph
@@ -208,12 +209,16 @@ def test_pictures_are_those_of_the_pipeline(
     assert (difference == 0).mean() > 0.99
 
 
-def test_previews_are_those_of_the_small_decoder(tiny_source: Path, tiny_package: Path) -> None:
+def test_previews_are_those_of_the_small_decoder_at_half_the_size(
+    tiny_source: Path, tiny_package: Path
+) -> None:
     given = latents(8, 8)
-    decoder = AutoencoderTiny.from_pretrained(tiny_source / "preview_decoder")
+    network = AutoencoderTiny.from_pretrained(tiny_source / "preview_decoder")
+    halved = PreviewDecoder(network, doublings=2)
     with torch.no_grad():
-        decoded = decoder.decode(given).sample
+        decoded = halved.network.decode(given).sample
     expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+    assert expected.shape == (2, 32, 32, 3)
     graph = tiny_package / "tiny" / "preview_decoder.onnx"
     (found,) = run_graph(graph, [{"latents": given.numpy()}])
     assert np.abs(found["image"].astype(int) - expected).max() <= 1
