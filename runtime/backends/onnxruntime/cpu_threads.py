@@ -56,8 +56,12 @@ class ThreadChoice:
         self._trials: dict[Shapes, _Trial] = {}
 
     def wanted(self, kind: Shapes) -> int:
-        """The number of threads on trial for this kind of call; 0 for none."""
-        return self._trial(kind).fewer
+        """The number of threads on trial for this kind of call; 0 for none.
+
+        A kind that is called but a few times, as while a server starts, is not worth an engine.
+        """
+        trial = self._trial(kind)
+        return trial.fewer if trial.calls >= TRIES else 0
 
     def threads(self, kind: Shapes, able: Collection[int]) -> int:
         """The number of threads for the next call, among those that there are engines for."""

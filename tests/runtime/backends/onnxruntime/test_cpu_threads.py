@@ -57,13 +57,22 @@ def test_a_kind_of_call_has_a_number_of_its_own() -> None:
     choice = ThreadChoice(2)
     assert settled(choice, {2: 0.01, 1: 0.01}) == 1
     assert choice.threads(OTHER, ALL) == 2
-    assert choice.wanted(OTHER) == 1
 
 
 def test_one_thread_is_never_halved() -> None:
     choice = ThreadChoice(1)
-    assert choice.wanted(KIND) == 0
     assert settled(choice, {1: 0.01}) == 1
+    assert choice.wanted(KIND) == 0
+
+
+def test_no_other_engine_is_wanted_for_a_few_calls() -> None:
+    choice = ThreadChoice(2)
+    wanted = []
+    for _ in range(TRIES):
+        wanted.append(choice.wanted(KIND))
+        choice.took(KIND, choice.threads(KIND, [2]), 0.01)
+    assert wanted == [0] * TRIES
+    assert choice.wanted(KIND) == 1
 
 
 def test_calls_before_there_is_an_engine_for_fewer_threads_decide_nothing() -> None:
@@ -115,7 +124,8 @@ def test_an_engine_that_cannot_be_opened_is_done_without(caplog: pytest.LogCaptu
 
     engine = ChoosingEngine(open_engine, 2)
     with caplog.at_level(logging.WARNING):
-        engine.run({"x": np.zeros(3)})
+        for _ in range(TRIES):
+            engine.run({"x": np.zeros(3)})
         assert opened.wait(60)
         while "no memory" not in caplog.text:
             assert engine.run({"x": np.zeros(3)})["threads"] == 2
