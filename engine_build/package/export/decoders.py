@@ -113,27 +113,26 @@ class FoldedEnd(nn.Sequential):
         assert second.bias is not None
         for layer in before:
             picture = layer(picture)
-        weight = _behind_a_doubling(_composed(first.weight, second.weight))
+        weight = _behind_a_doubling(first.weight, second.weight)
         bias = second.bias.repeat_interleave(4)
         return functional.pixel_shuffle(functional.conv2d(picture, weight, bias, padding=1), 2)
 
 
-def _composed(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """The weight of two 3x3 convolutions as one of 5x5, `[out, in, 5, 5]`."""
-    composed = functional.conv2d(first.transpose(0, 1), second.flip(2, 3), padding=2)
-    return composed.transpose(0, 1)
+def _behind_a_doubling(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Two 3x3 convolutions behind a doubling, as a 3x3 convolution that gives the 2x2 pixels of
+    each pixel as channels, `[out * 4, in, 3, 3]`.
 
-
-def _behind_a_doubling(weight: torch.Tensor) -> torch.Tensor:
-    """A 5x5 convolution behind a doubling, as a 3x3 convolution that gives the 2x2 pixels of each
-    pixel as channels, `[out * 4, in, 3, 3]`.
+    Products of matrices alone: a compiler would take a convolution for one of pictures.
     """
-    # For both pixels that one became along an axis: which of the five are the same neighbour.
-    first = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1))
-    second = ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))
-    seen = torch.tensor((*first, *second), dtype=weight.dtype, device=weight.device)
-    pairs: torch.Tensor = (seen @ weight @ seen.T).unflatten(3, (2, 3)).unflatten(2, (2, 3))
-    return pairs.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    # Along an axis, for both pixels that one became: which neighbour each pair of weights sees.
+    pairs = [before + behind - 2 for behind in range(3) for before in range(3)]
+    sees = [[(pixel + at) // 2 + 1 for at in pairs] for pixel in range(2)]
+    chosen = [[float(at == each) for at in row] for row in sees for each in range(3)]
+    matrix = torch.tensor(chosen, dtype=first.dtype, device=first.device)
+    products = torch.tensordot(second, first, dims=([1], [0])).permute(0, 3, 1, 4, 2, 5)
+    weight = matrix @ products.flatten(4, 5).flatten(2, 3) @ matrix.T
+    pixels: torch.Tensor = weight.unflatten(3, (2, 3)).unflatten(2, (2, 3))
+    return pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
 def doublings_of_previews(scale_factor: int, longest: int) -> int:

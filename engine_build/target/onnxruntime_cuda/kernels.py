@@ -72,6 +72,7 @@ _KERNELS: Mapping[str, Mapping[str, frozenset[ir.DataType]]] = {
         ),
         **dict.fromkeys(("Reshape", "Shape", "Size", "Slice", "Split", "Squeeze"), _ALL),
         **dict.fromkeys(("Transpose", "Unsqueeze"), _ALL),
+        "DepthToSpace": _TWO_FLOATS,
         "GatherND": _FLOATS | _BITS | {ir.DataType.INT64},
         "Pad": _TWO_FLOATS | _BITS,
         "Tile": _TWO_FLOATS | _WHOLE,
