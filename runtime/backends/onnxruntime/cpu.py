@@ -149,17 +149,20 @@ class OnnxRuntimeCpu:
         self._threads = threads or len(usable_cores())
 
     def open(self, role: str) -> Engine:
-        """Open one of the package's networks; previews get one thread, the rest is for steps."""
-        threads = 1 if role == "preview_decoder" else self._threads
-        return OnnxEngine(self._package, role, threads)
+        """Open one of the package's networks. Previews get one thread, steps as many as their times
+        suggest, and the rest all.
+        """
+
+        def open_engine(threads: int) -> Engine:
+            return OnnxEngine(self._package, role, threads)
+
+        if role == "denoiser":
+            return ChoosingEngine(open_engine, self._threads)
+        return open_engine(1 if role == "preview_decoder" else self._threads)
 
     def open_denoiser(self) -> Denoiser:
         """Open the step graph; the samples' state stays in host memory."""
-
-        def open_engine(threads: int) -> Engine:
-            return OnnxEngine(self._package, "denoiser", threads)
-
-        return HostDenoiser(ChoosingEngine(open_engine, self._threads))
+        return HostDenoiser(self.open("denoiser"))
 
     def check_loras(self) -> None:
         """Raises PackageError for missing or damaged adaptable graphs."""

@@ -24,7 +24,8 @@ FOLDERS = ("tensorrt", "onnxruntime", "onnxruntime_cuda", "openvino")
 ELSEWHERE = {
     "runtime/backends/rows.py": "the rows",
     "engine_build/target/compiler.py": "the rows of the compilers",
-    "runtime/package/target.py": "a literal type, which mypy and pydantic read",
+    "runtime/package/backend_name.py": "a literal type, which mypy and pydantic read",
+    "runtime/package/target.py": "targets that an older version of that backend compiled",
     "engine_build/commands/compile.py": "the words of --help",
     "engine_build/commands/inspect.py": "the words of --help",
     "engine_build/commands/verify.py": "the words of --help",
