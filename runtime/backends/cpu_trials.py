@@ -22,7 +22,7 @@ from runtime.package.manifest import ModelPackage
 TOLERANCE: Mapping[CpuPrecision, float] = {"fp32": 5e-3, "bf16": 5e-2}
 """The error that a way may have, as a compiled engine of that precision may."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Another number where a backend draws in another way than before."""
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from time import perf_counter
 
@@ -22,7 +23,9 @@ TRIES = 8
 PRICE = 1.15
 """The time of half as many threads, over that of all, that is paid for the cores set free."""
 LONGEST = 0.1
-"""Seconds. A longer call has operators that divide well, and weights that are better held once."""
+"""Seconds. Longer calls have operators that divide well, and weights that are better held once."""
+KINDS = 512
+"""The most kinds that are remembered; the one that came first is forgotten."""
 STALE = 2000
 """The calls of a kind after which its number of threads is tried anew: a machine's load changes."""
 
@@ -45,6 +48,15 @@ class _Trial:
     taken: dict[int, list[float]] = field(default_factory=dict)
     """Seconds of calls by number of threads."""
     calls: int = 0
+    least: float = inf
+    """Seconds of the shortest call: another program only ever makes calls longer."""
+
+    @property
+    def due(self) -> bool:
+        """True where fewer threads are worth an engine: not for the few calls of a server's start,
+        nor for long ones.
+        """
+        return bool(self.fewer) and self.calls >= TRIES and self.least <= LONGEST
 
 
 class ThreadChoice:
@@ -56,17 +68,14 @@ class ThreadChoice:
         self._trials: dict[Shapes, _Trial] = {}
 
     def wanted(self, kind: Shapes) -> int:
-        """The number of threads on trial for this kind of call; 0 for none.
-
-        A kind that is called but a few times, as while a server starts, is not worth an engine.
-        """
+        """The number of threads to be tried for this kind of call; 0 for none."""
         trial = self._trial(kind)
-        return trial.fewer if trial.calls >= TRIES else 0
+        return trial.fewer if trial.due else 0
 
     def threads(self, kind: Shapes, able: Collection[int]) -> int:
         """The number of threads for the next call, among those that there are engines for."""
         trial = self._trial(kind)
-        trial.begun = trial.fewer in able
+        trial.begun = trial.due and trial.fewer in able
         if not trial.begun:
             return trial.threads
         pair = trial.threads, trial.fewer
@@ -76,19 +85,19 @@ class ThreadChoice:
         """A call took so long with this number of threads."""
         trial = self._trial(kind)
         trial.calls += 1
+        trial.least = min(trial.least, seconds)
         if trial.calls == STALE:
             del self._trials[kind]
-        if not trial.fewer:
-            return
-        if seconds > LONGEST:
-            trial.fewer = 0
-            return
         if trial.begun:
             trial.taken.setdefault(threads, []).append(seconds)
             _judge(trial)
 
     def _trial(self, kind: Shapes) -> _Trial:
-        return self._trials.setdefault(kind, _Trial(self._most, self._most // 2))
+        if kind not in self._trials:
+            if len(self._trials) == KINDS:
+                del self._trials[next(iter(self._trials))]
+            self._trials[kind] = _Trial(self._most, self._most // 2)
+        return self._trials[kind]
 
 
 def _judge(trial: _Trial) -> None:

@@ -10,6 +10,7 @@ import pytest
 from runtime.backends.low_rank import Weights
 from runtime.backends.onnxruntime.cpu import OnnxEngine
 from runtime.backends.onnxruntime.cpu_threads import (
+    KINDS,
     LONGEST,
     PRICE,
     STALE,
@@ -82,6 +83,29 @@ def test_calls_before_there_is_an_engine_for_fewer_threads_decide_nothing() -> N
         assert choice.threads(KIND, [2]) == 2
         choice.took(KIND, 2, 0.09)
     assert settled(choice, {2: 0.01, 1: 0.02}, calls=4 * TRIES) == 2
+
+
+def test_a_call_that_another_program_held_up_ends_no_trial() -> None:
+    choice = ThreadChoice(2)
+    choice.took(KIND, choice.threads(KIND, ALL), 10 * LONGEST)
+    assert settled(choice, {2: 0.01, 1: 0.01}) == 1
+
+
+def test_long_calls_keep_all_threads_though_there_is_an_engine_of_fewer() -> None:
+    choice = ThreadChoice(2)
+    for _ in range(3 * TRIES):
+        assert choice.threads(KIND, ALL) == 2
+        choice.took(KIND, 2, 1.01 * LONGEST)
+
+
+def test_the_kinds_that_are_remembered_are_bounded() -> None:
+    choice = ThreadChoice(2)
+    assert settled(choice, {2: 0.01, 1: 0.01}) == 1
+    for size in range(KINDS - 1):
+        choice.took(((size,),), 2, 0.01)
+    assert choice.threads(KIND, ALL) == 1
+    choice.took(((KINDS,),), 2, 0.01)
+    assert choice.threads(KIND, ALL) == 2
 
 
 def test_the_choice_is_made_anew_after_many_calls() -> None:
