@@ -22,8 +22,7 @@ from typing import Any
 from benchmarks.frame import RESULTS, Figure, benchmark_parser, keep
 from benchmarks.pictures import Wanted, draw, opened_generator
 from benchmarks.random_loras import random_pack
-from runtime.backends.device.bases import USE
-from runtime.backends.protocol import OnDevice
+from runtime.backends.protocol import SPARE, OnDevice
 from runtime.backends.wishes import WISHES
 from runtime.draw.generate import Generator
 from runtime.package.pack import LoraSet
@@ -115,7 +114,7 @@ def _picture(generator: Generator, body: dict[str, Any], loras: LoraSet) -> Mapp
 def _kept_mb(generator: Generator) -> float:
     """Megabytes of the package's own weights that a GPU keeps for changes of LoRAs."""
     backend = generator.backend
-    return backend.device_memory().get(USE, 0) / 1e6 if isinstance(backend, OnDevice) else 0.0
+    return backend.device_memory().get(SPARE, 0) / 1e6 if isinstance(backend, OnDevice) else 0.0
 
 
 def _figures(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:

@@ -15,6 +15,9 @@ A message names the thing, its value, what was expected and the remedy, in one l
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# The words of CUDA's own error, of ONNX Runtime's arena, and of cuBLAS and cuDNN.
+_LACKING = ("out of memory", "allocate memory", "STATUS_ALLOC_FAILED")
+
 
 def in_one_line(text: object) -> str:
     """A text for a terminal: one line, with nothing that a terminal would obey. What others wrote
@@ -100,3 +103,8 @@ class GraphError(DeviceError):
 def of_a_library(error: BaseException) -> bool:
     """True for what a library raises: an Exception, or a panic of its Rust code, which is none."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def lacks_memory(words: str) -> bool:
+    """True where the words of an error, also of a vendor's, tell that memory fell short."""
+    return any(each in words for each in _LACKING)

@@ -153,6 +153,12 @@ class TrialListener(Protocol):
         ...
 
 
+SPARE = "LoRA bases"
+"""The purpose, among those of `OnDevice.device_memory`, of memory that is given back where memory
+falls short: the package's own weights, kept for changes of LoRAs.
+"""
+
+
 @runtime_checkable
 class OnDevice(Protocol):
     """A Backend on a device, whose state the backend reports."""

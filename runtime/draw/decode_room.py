@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.backends.device.bases import USE
-from runtime.backends.protocol import Backend, OnDevice
+from runtime.backends.protocol import SPARE, Backend, OnDevice
 from runtime.machine import available_bytes
 from runtime.package.manifest import Manifest, RoleRecord
 from runtime.package.target import Target
@@ -75,7 +74,7 @@ def free_bytes(backend: Backend) -> int | None:
     if not isinstance(backend, OnDevice):
         return available_bytes()
     memory = backend.device_memory()
-    return memory["free"] + memory.get(USE, 0)
+    return memory["free"] + memory.get(SPARE, 0)
 
 
 def _channels(record: RoleRecord) -> int:

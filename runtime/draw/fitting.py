@@ -13,11 +13,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import lacks_memory
 from runtime.draw.decode import Decoder, Pixels
 from runtime.draw.decode_room import DecodeRoom
 from runtime.draw.tiles import TiledDecoder
-from runtime.errors import BackendError, DeviceError
+from runtime.errors import BackendError, DeviceError, lacks_memory
 from runtime.wire.tile_wish import SMALLEST_TILE, TileWish
 
 SHARE = 0.9

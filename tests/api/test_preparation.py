@@ -161,7 +161,7 @@ def test_a_command_that_cannot_be_started_is_told_and_serving_goes_on() -> None:
 
 def test_a_server_that_stops_ends_the_command(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    code = f"import os, signal; open({str(told)!r}, 'w').write(str(os.getpid())); signal.pause()"
 
     async def check() -> None:
         async with preparation([sys.executable, "-c", code], None).beside(Listening()):

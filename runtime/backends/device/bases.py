@@ -13,9 +13,7 @@ from runtime.backends.device.cuda import DeviceMemory
 from runtime.backends.device.device import Device
 from runtime.backends.device.places import offsets
 from runtime.backends.low_rank import Weights, base_of
-
-USE = "LoRA bases"
-"""The name of this memory in the accounts."""
+from runtime.backends.protocol import SPARE
 
 
 class KeptBases:
@@ -58,7 +56,7 @@ class KeptBases:
             if not self._given_up and places[name] + base_of(weight).size_bytes <= room
         }
         _, size = offsets(fitting)
-        memory = self._device.cuda.try_allocate(size, USE) if fitting else None
+        memory = self._device.cuda.try_allocate(size, SPARE) if fitting else None
         if memory is not None:
             self._memory.append(memory)
         if memory is None or len(fitting) < len(weights):

@@ -20,9 +20,6 @@ from runtime.backends.device.runtimes import ReadError, loaded_runtimes
 from runtime.backends.rows import CPU
 from runtime.errors import BackendError, DeviceError
 
-# The words of CUDA's own error, of ONNX Runtime's arena, and of cuBLAS and cuDNN.
-_LACKING = ("out of memory", "allocate memory", "STATUS_ALLOC_FAILED")
-
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
@@ -32,11 +29,6 @@ class DeviceMemory:
     size_bytes: int
     use: str
     """The name of its use in the accounts, such as `weights`."""
-
-
-def lacks_memory(words: str) -> bool:
-    """True where the words of an error, also of a vendor's, tell that memory fell short."""
-    return any(each in words for each in _LACKING)
 
 
 class Cuda:

@@ -13,12 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.device.cuda import lacks_memory
 from runtime.backends.device.device import Device
 from runtime.backends.device.graph import CaptureError, Graph, capture
 from runtime.backends.device.staging import Buffer, reading
 from runtime.backends.device.stream import Stream
-from runtime.errors import DeviceError, GraphError
+from runtime.errors import DeviceError, GraphError, lacks_memory
 
 ATTEMPTS = 2
 """Captures of one call in a row, each after a plain run, before the call is given up."""

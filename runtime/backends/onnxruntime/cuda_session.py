@@ -8,13 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.backends.device.cuda import lacks_memory
 from runtime.backends.device.device import Device
 from runtime.backends.device.replay import Graphs
 from runtime.backends.device.stream import Stream
 from runtime.backends.onnxruntime.cuda_bound import BoundSession, Place
 from runtime.backends.onnxruntime.cuda_provider import Source, open_session, run
-from runtime.errors import BackendError, DeviceError, in_one_line
+from runtime.errors import BackendError, DeviceError, in_one_line, lacks_memory
 from runtime.package.target import EngineIdentity
 
 if TYPE_CHECKING:

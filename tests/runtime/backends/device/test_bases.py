@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from runtime.backends.device.bases import USE, KeptBases
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.device.device import Device
 from runtime.backends.low_rank import Weights
+from runtime.backends.protocol import SPARE
 from runtime.errors import BackendError
 from tests.fakes.cuda import FakeCuda, FakeProperties
 from tests.runtime.backends.device.updates import update
@@ -35,7 +36,7 @@ def test_as_many_are_kept_as_runs_leave_room_for(device: Device) -> None:
     bases = KeptBases(device, "denoiser")
     device.left_free = 7 * SIZE
     assert list(keep(bases)) == ["w0", "w1", "w2"]
-    assert device.cuda.used[USE] == 3 * SIZE
+    assert device.cuda.used[SPARE] == 3 * SIZE
     assert [told.partition(":")[0] for told in device.shortfalls] == ["denoiser"]
 
 
@@ -72,7 +73,7 @@ def test_they_are_given_back_for_good_where_memory_falls_short(device: Device, w
     thread.start()
     thread.join()
     assert not failed
-    assert USE not in device.cuda.used
+    assert SPARE not in device.cuda.used
     assert keep(bases) == {}
     assert len(list(device.shortfalls)) == 1
     assert keep(others, {"w0": WEIGHTS["w0"]})
@@ -85,7 +86,7 @@ def test_they_stay_while_the_device_reads_them(device: Device) -> None:
     with bases.held() as kept:
         thread.start()
         assert len(kept) == len(WEIGHTS)
-        assert device.cuda.used[USE] == 4 * SIZE
+        assert device.cuda.used[SPARE] == 4 * SIZE
     thread.join()
     assert device.cuda.used == {"buffers": 8 * SIZE}
 

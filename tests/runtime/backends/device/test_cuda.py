@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from runtime.backends.device.cuda import Cuda, lacks_memory
+from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.graph import CaptureError, capture
 from runtime.backends.device.staging import Buffer, PinnedPool, Uploads, reading
 from runtime.backends.device.stream import Stream
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, lacks_memory
 from tests.fakes.cuda import FakeCuda
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from runtime.backends.device.bases import USE, KeptBases
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda
 from runtime.backends.device.device import Device
 from runtime.backends.device.places import offsets
 from runtime.backends.device.stream import Stream
 from runtime.backends.device.weights import DeviceWeights
 from runtime.backends.low_rank import LowRankUpdate, Weight, Weights, base_of, merged
+from runtime.backends.protocol import SPARE
 from runtime.errors import BackendError, DeviceError
 from runtime.package.tensors import Tensor
 from tests.fakes.cuda import FakeCuda, FakeMemcpyKind, FakeProperties, FakeResult
@@ -94,7 +95,7 @@ def test_each_weight_is_at_its_address_when_writing_returns(
     for weights in (WEIGHTS, WEIGHTS, own, WEIGHTS):
         machine.write(weights, places)
         machine.holds(weights, places)
-    assert machine.cuda.used.get(USE, 0) <= room
+    assert machine.cuda.used.get(SPARE, 0) <= room
 
 
 def test_a_later_change_uploads_no_byte_of_a_base_and_few_copies_carry_the_factors(
@@ -133,7 +134,7 @@ def test_without_room_a_change_uploads_bases_and_says_so_once(
         machine.write(WEIGHTS, places)
         sizes.append(sum(machine.uploads))
     assert sizes[0] == sizes[1] >= sum(base_of(each).size_bytes for each in WEIGHTS.values())
-    assert USE not in machine.cuda.used
+    assert SPARE not in machine.cuda.used
     [told] = machine.device.shortfalls
     assert told.startswith("denoiser: changes of LoRAs upload weights of the package anew")
 
@@ -173,7 +174,7 @@ def test_factors_lie_on_the_device_only_meanwhile(monkeypatch: pytest.MonkeyPatc
     places = machine.placed(weights)
     before = machine.fake.allocated_bytes
     machine.write(weights, places)
-    assert machine.fake.allocated_bytes == before + machine.cuda.used[USE]
+    assert machine.fake.allocated_bytes == before + machine.cuda.used[SPARE]
     assert "LoRA factors" not in machine.cuda.used
     machine.bases.close()
     assert machine.fake.allocated_bytes == before

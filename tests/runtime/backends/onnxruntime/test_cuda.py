@@ -14,12 +14,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from runtime.backends.device.bases import USE, KeptBases
+from runtime.backends.device.bases import KeptBases
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.engine_files import device_bytes
 from runtime.backends.low_rank import base_of
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.backends.onnxruntime.cuda_provider import PROVIDER
+from runtime.backends.protocol import SPARE
 from runtime.draw.generate import Generator
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.errors import BackendError, PackageError
@@ -118,7 +119,7 @@ def test_a_change_of_loras_uploads_what_the_device_has_not(
     # Beside the factors: a row of 32 bytes for each product, and alignment.
     assert bases <= first <= bases + 64 * len(weights)
     assert later == (first - bases if room else first)
-    assert (backend.device_memory().get(USE, 0) >= bases) is room
+    assert (backend.device_memory().get(SPARE, 0) >= bases) is room
 
 
 @pytest.mark.parametrize("what", ["runs", "opens"])
@@ -132,7 +133,7 @@ def test_copies_of_weights_make_room_for_a_session_that(
     generator = Generator(model, backend)
     body = {"loras": [{"id": model.loras()[0].id, "weight": 1.0}]}
     expected = drawn(generator, **body)
-    assert backend.device_memory()[USE] > 0
+    assert backend.device_memory()[SPARE] > 0
     taken = machine.cuda.allocated_bytes
     opened = backend.open("preview_decoder")
     weights = backend.device_memory()["weights"]
@@ -147,7 +148,7 @@ def test_copies_of_weights_make_room_for_a_session_that(
         machine.provider.growing = 10**6
         monkeypatch.setattr("tests.fakes.onnxruntime._ARENA", 64)
         np.testing.assert_array_equal(drawn(generator, **body), expected)
-    assert USE not in backend.device_memory()
+    assert SPARE not in backend.device_memory()
     assert [each for each in backend.shortfalls if "upload weights of the package" in each]
 
 

@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 
 from runtime.backends.device import calls
-from runtime.backends.device.bases import USE
 from runtime.backends.device.cuda import Cuda, DeviceMemory
 from runtime.backends.devices import find_devices
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from runtime.backends.protocol import OnDevice, Started
+from runtime.backends.protocol import SPARE, OnDevice, Started
 from runtime.backends.tensorrt import refit
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
@@ -635,7 +634,7 @@ def test_weights_are_written_in_rounds_and_nothing_stays_beside_the_engine(
     for rounds in refits:
         # No round reads again what an earlier one was given.
         assert sum(map(len, rounds)) == len(frozenset().union(*rounds))
-    kept = generator.backend.device_memory()[USE]
+    kept = generator.backend.device_memory()[SPARE]
     assert machine.cuda.allocated_bytes == before + kept
 
 
@@ -746,12 +745,12 @@ def test_copies_of_weights_make_room_for_what_the_vendor_makes(
     make = getattr(maker, name)
 
     def made_with_room(*arguments: Any, **named: Any) -> Any:
-        return None if USE in backend.device_memory() else make(*arguments, **named)
+        return None if SPARE in backend.device_memory() else make(*arguments, **named)
 
     monkeypatch.setattr(maker, name, made_with_room)
     opened = backend.open("preview_decoder")
     opened.run({"latents": np.zeros((1, 4, 8, 8), np.float32)})
-    assert USE not in backend.device_memory()
+    assert SPARE not in backend.device_memory()
     np.testing.assert_array_equal(drawn(generator, **body), expected)
 
 
