@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
+from typing import NoReturn
 
 from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import find_devices
@@ -181,8 +182,15 @@ def _without_loras(served: Served, model: Model, backend: Backend) -> Served:
     return served
 
 
-if __name__ == "__main__":
-    code = main()
+def leave(code: int) -> NoReturn:
+    """End this process at once, with this code.
+
+    Threads may still run a network or wait for a device that failed: to join them may take for
+    ever, and an interpreter that ends beside them may abort.
+    """
     sys.stderr.flush()
-    # Threads may still run a text encoder or wait for a device that failed: do not join them.
     os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())

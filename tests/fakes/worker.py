@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 from tests.fakes.cuda import FakeCaptureMode, FakeCuda, FakeError
 from tests.fakes.tensorrt import fake_api
 from tests.places import ROOT
@@ -90,4 +90,4 @@ def imagine() -> None:
 
 if __name__ == "__main__":
     imagine()
-    sys.exit(main())
+    leave(main())

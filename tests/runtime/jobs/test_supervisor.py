@@ -42,7 +42,7 @@ WORK_ON_A_BROKEN_DEVICE = """
 import sys
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.errors import BackendError
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 advance, calls = HostDenoiser.advance, []
 
@@ -53,7 +53,7 @@ def fail_later(self, rows):
     advance(self, rows)
 
 HostDenoiser.advance = fail_later
-sys.exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 

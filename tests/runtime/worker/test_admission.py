@@ -30,13 +30,13 @@ from tests.fakes.scripted_worker import ENGINES, PATIENCE, scripted_worker
 # Once a first step is made, the next text to be encoded waits at the gate, a named pipe, and no
 # other step is made before a text is there. What comes through the gate is an error, or nothing.
 ENCODE_AT_A_GATE = """
-import os, sys, threading
+import sys, threading
 from pathlib import Path
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 gate = Path(sys.argv[1])
 warm_up, advance, opened = Generator.warm_up, HostDenoiser.advance, OnnxRuntimeCpu.open
@@ -70,17 +70,17 @@ def beside_from_now_on(self):
     HostDenoiser.advance = advance_beside
 
 OnnxRuntimeCpu.open, Generator.warm_up = open_at_the_gate, beside_from_now_on
-os._exit(main(sys.argv[2:]))
+leave(main(sys.argv[2:]))
 """
 
 # Jobs are asked for as early as can be, and once warm no picture is decoded before a word comes
 # through the gate.
 DECODE_AT_A_GATE = """
-import os, sys
+import sys
 from pathlib import Path
 from runtime.draw.generate import Generator
 from runtime.worker import loop
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 gate = Path(sys.argv[1])
 warm_up, decode = Generator.warm_up, Generator.decode
@@ -94,7 +94,7 @@ def at_the_gate_from_now_on(self):
     Generator.decode = decode_at_the_gate
 
 Generator.warm_up, loop.LEAD_SECONDS = at_the_gate_from_now_on, 1e9
-os._exit(main(sys.argv[2:]))
+leave(main(sys.argv[2:]))
 """
 
 DRAWN, AT_THE_GATE, LATER = "a" * 32, "b" * 32, "c" * 32

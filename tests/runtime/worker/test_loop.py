@@ -27,10 +27,10 @@ from tests.runtime.jobs.serving import Server, serving
 
 # Once warm, no preview is ever made.
 NO_PREVIEW = """
-import os, sys, threading
+import sys, threading
 from runtime.draw.generate import Generator
 from runtime.draw.preview import Previewer
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 warm_up = Generator.warm_up
 
@@ -39,17 +39,17 @@ def never_from_now_on(self):
     Previewer.jpeg = lambda *arguments: threading.Event().wait()
 
 Generator.warm_up = never_from_now_on
-os._exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 # Once warm, no step begins, and no picture is decoded, before the preview of the step before is
 # made.
 PREVIEWS_KEEP_UP = """
-import os, sys, threading
+import sys, threading
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.draw.generate import Generator
 from runtime.draw.preview import Previewer
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 warm_up, jpeg = Generator.warm_up, Previewer.jpeg
 advance, decode = HostDenoiser.advance, Generator.decode
@@ -75,16 +75,16 @@ def in_turns_from_now_on(self):
     Previewer.jpeg = jpeg_shown
 
 Generator.warm_up = in_turns_from_now_on
-os._exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 # Once warm, no preview is made before the last step is, and no picture before two previews are,
 # which print what they show.
 LATE_PREVIEWS = """
-import os, sys, threading
+import sys, threading
 from runtime.draw.generate import Generator
 from runtime.draw.preview import Previewer
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 warm_up, reading, decode = Generator.warm_up, Generator.reading, Generator.decode
 read_predicted, jpeg = Generator.reading_predicted, Previewer.jpeg
@@ -117,7 +117,7 @@ def late_from_now_on(self):
     Generator.decode, Previewer.jpeg = decode_last, jpeg_late
 
 Generator.warm_up = late_from_now_on
-os._exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 # A worker with nothing to do leaves once LoRAs are warmed up.
@@ -125,7 +125,7 @@ IDLE = """
 import os, sys
 from runtime.draw.generate import Generator
 from runtime.worker import loop
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 warm_up_loras = Generator.warm_up_loras
 
@@ -134,15 +134,15 @@ def leave(self):
     os._exit(40 if self._denoiser_loras.loaded else 41)
 
 Generator.warm_up_loras, loop.IDLE_SECONDS = leave, 0
-os._exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 # The times of steps are written once the worker leaves, after its pictures are finished.
 LATE_TIMES = """
-import os, sys, threading
+import sys, threading
 from runtime.draw.kept_costs import KeptCosts
 from runtime.worker.finishing import Finishing
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 write, close, leaving = KeptCosts.write, Finishing.close, threading.Event()
 
@@ -155,7 +155,7 @@ def close_and_tell(self):
     leaving.set()
 
 KeptCosts.write, Finishing.close = write_late, close_and_tell
-os._exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
 """
 
 

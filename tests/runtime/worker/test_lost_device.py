@@ -16,7 +16,7 @@ from runtime.draw.decode import NetworkDecoder
 from runtime.errors import DeviceError
 from runtime.draw.conditioning import Conditioner
 from runtime.draw.generate import Generator
-from runtime.worker.main import main
+from runtime.worker.main import leave, main
 
 where = {
     "steps": (HostDenoiser, "advance"),
@@ -37,7 +37,7 @@ def fail_from_now_on(self):
     setattr(kind, method, fail)
 
 Generator.warm_up = fail_from_now_on
-sys.exit(main(sys.argv[2:]))
+leave(main(sys.argv[2:]))
 """
 
 
