@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test test-long fuzz check lint types imports unit rehearse gpu-check format openapi clean
+.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse gpu-check format openapi clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -38,6 +38,11 @@ test-long: test
 # Every fuzz of what others write, at 100,000 inputs each: 40 minutes on two quiet cores.
 fuzz: .venv/test.stamp .venv/bindings.stamp
 	$(BIN)/python -m scripts.fuzz --processes $(PROCESSES) $(addprefix --inputs ,$(INPUTS)) $(addprefix --only ,$(ONLY)) $(addprefix --seed ,$(SEED)) $(addprefix --write ,$(WRITE))
+
+# Every soak whole, then ten minutes of Schemathesis: half an hour on two quiet cores.
+soak: .venv/test.stamp
+	$(BIN)/python -m benchmarks.soak $(addprefix --only ,$(ONLY)) $(addprefix --write ,$(WRITE))
+	$(BIN)/pytest -q --hypothesis-profile soak tests/api/test_contract.py
 
 # Of TensorRT itself only the bindings can be had here: a binary in which names can be looked up.
 .venv/bindings.stamp: Makefile | .venv/test.stamp

@@ -22,6 +22,7 @@ CHEAP = 8
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", UNTIMED, max_examples=25)
 settings.register_profile("long", UNTIMED)
+settings.register_profile("soak", UNTIMED)
 settings.register_profile("fuzz", UNTIMED, max_examples=FUZZED, database=None)
 settings.load_profile("short")
 

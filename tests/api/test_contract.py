@@ -10,7 +10,7 @@ import pytest
 from tests.api.live import LiveServer, Options
 from tests.places import ROOT
 
-LIMITS = {"short": (20, 5), "long": (60, 20)}
+LIMITS = {"short": (20, 5), "long": (60, 20), "soak": (600, 10_000)}
 """Seconds, and fuzzed requests of an operation, by the profile of property tests."""
 COMMAND = str(Path(sys.executable).with_name("schemathesis"))
 CONFIG = Path(__file__).with_name("schemathesis.toml")
