@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.processes import resident_mb
 from benchmarks.serving import Server
 from benchmarks.soak.many_jobs import GROWTH
-from benchmarks.soak.outcome import Ground, Outcome, request
+from benchmarks.soak.outcome import SMALL_CACHES, Ground, Outcome, request
 from benchmarks.soak.wire import Connection, connected
 
 STREAM = "/api/sse/gallery"
@@ -40,7 +40,7 @@ def crowd(ground: Ground, streams: int, rate: float, seconds: float) -> Outcome:
     Nothing but 202 and 503 with Retry-After may be answered, every stream has to live to the end,
     and the memory afterwards has to be what it was.
     """
-    with Server(ground.options()) as server:
+    with Server(ground.options(*SMALL_CACHES)) as server:
         # The memory is what it is in use only after a load of the same kind.
         asyncio.run(_load(server, streams, rate, seconds * WARM, ground))
         _wait_idle(server)

@@ -11,7 +11,7 @@ import psutil
 from benchmarks.processes import resident_mb
 from benchmarks.serving import Server
 from benchmarks.soak.accounts import broken_promises, settle
-from benchmarks.soak.outcome import Ground, Outcome, request
+from benchmarks.soak.outcome import SMALL_CACHES, Ground, Outcome, request
 
 WARM = 0.1
 """Share of the jobs after which the resources are noted for the first time."""
@@ -33,7 +33,7 @@ class Held:
 
 def many_jobs(ground: Ground, jobs: int) -> Outcome:
     """Draw so many pictures of one step; compare the resources and times of begin and end."""
-    with Server(ground.options()) as server:
+    with Server(ground.options(*SMALL_CACHES)) as server:
         warm = int(jobs * WARM)
         accepted: list[str] = []
         first_submission = _median(lambda: _add(server, accepted), SAMPLES)

@@ -7,6 +7,11 @@ from typing import Any
 
 from benchmarks.serving import ServerOptions
 
+SMALL_CACHES = ("--prompt-memory-mb", "8")
+"""Flags of a server whose memory is compared: conditionings of recent prompts, which each request
+adds to, fill this bound within a few hundred requests.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

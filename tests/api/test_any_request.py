@@ -1,4 +1,4 @@
-"""Whatever stands in the parts of a request that clients choose: an answer, and none that says 500."""
+"""Any text in the parts of a request that clients choose is answered, and never by a 500."""
 
 import json
 from pathlib import Path
