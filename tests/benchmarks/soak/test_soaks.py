@@ -38,17 +38,17 @@ def test_a_crowd_is_served(tmp_path: Path) -> None:
 def test_jobs_in_a_row_leave_nothing_open(tmp_path: Path) -> None:
     outcome = many_jobs(ground(tmp_path), 300)
     assert outcome.figures["jobs"] == 300
-    grown = ("memory", "threads")  # Both settle after some hundreds of pictures.
-    assert [fault for fault in outcome.faults if not fault.startswith(grown)] == []
+    # The memory settles after some hundreds of pictures.
+    assert [fault for fault in outcome.faults if not fault.startswith("memory")] == []
 
 
 def test_what_grows_is_named() -> None:
     before = Held(memory_mb=100, descriptors=30, threads=9, processes=2)
     assert growth_faults(before, before) == []
-    after = Held(memory_mb=106, descriptors=31, threads=10, processes=3)
+    after = Held(memory_mb=106, descriptors=31, threads=18, processes=3)
     assert growth_faults(before, after) == [
         "memory grew from 100 to 106 MB",
         "descriptors grew from 30 to 31",
-        "threads grew from 9 to 10",
+        "threads grew from 9 to 18",
         "processes grew from 2 to 3",
     ]
