@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests import libraries before any command of ours can say so: see runtime/telemetry.py.
+export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: serve test test-long fuzz soak check lint types imports unit rehearse gpu-check format openapi clean
 

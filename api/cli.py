@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from api.settings import SettingsError
 from runtime.errors import CalotypeError, RequestError, in_one_line
+from runtime.telemetry import disable_telemetry
 
 COMMANDS = {
     "generate": "draw one picture on this machine",
@@ -22,6 +23,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for a failure, 2 for a wrong request."""
+    disable_telemetry()
     arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     try:
         arguments.run(arguments)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from engine_build.commands.arguments import SOURCES, describe
 from runtime.errors import CalotypeError, in_one_line
+from runtime.telemetry import disable_telemetry
 
 COMMANDS = {
     "build": "build a model package",
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    disable_telemetry()
     options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
         options.run(options)

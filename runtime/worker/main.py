@@ -36,6 +36,7 @@ from runtime.files import read_ahead
 from runtime.gallery import Gallery
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import Served, served_by
+from runtime.telemetry import disable_telemetry
 from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until SIGTERM or a lost link (returns 0), or until a failure (returns 1)."""
+    disable_telemetry()
     logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
