@@ -17,7 +17,7 @@ from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
-from runtime.wire.options import DrawOptions, WorkerOptions
+from runtime.wire.options import LOAD_SECONDS, STALL_SECONDS, DrawOptions, WorkerOptions
 from runtime.wire.tile_wish import read_tile_wish
 
 ENV_PREFIX = "CALOTYPE_"
@@ -128,6 +128,19 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
     )
+    stall_seconds: float = Field(
+        STALL_SECONDS,
+        gt=0,
+        description="how long a step, a decoding or another stage of a job may take before the "
+        "worker is replaced, in seconds; stages that are known to take longer have ten times what "
+        "they took",
+    )
+    load_seconds: float = Field(
+        LOAD_SECONDS,
+        gt=0,
+        description="the same for the loading of the model, and for stages that were not seen "
+        "before, in seconds",
+    )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
 
     @property
@@ -157,7 +170,15 @@ class Settings(BaseSettings):
     @property
     def worker(self) -> WorkerOptions:
         """The worker's share of the settings."""
-        return WorkerOptions(self.engines, self.model, self.data, self.lease_seconds, self.draw)
+        return WorkerOptions(
+            self.engines,
+            self.model,
+            self.data,
+            self.lease_seconds,
+            self.draw,
+            self.stall_seconds,
+            self.load_seconds,
+        )
 
 
 def flag(name: str) -> str:

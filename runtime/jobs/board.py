@@ -48,6 +48,8 @@ class _Live:
     step: int = 0
     position: int | None = None
     leased_at: float = 0.0
+    at_risk: bool = False
+    """True while the holder works on the job: the loss of the holder may then be its fault."""
 
 
 class Board:
@@ -93,6 +95,16 @@ class Board:
         if live is None or live.stored.holder != holder:
             raise StaleLease(job_id, holder)
         return live.stored.job
+
+    def at_risk(self, holder: str, job_id: str, *, begun: bool) -> None:
+        """A worker begins to work on a job, or rests from it. Raises StaleLease."""
+        self.held_job(holder, job_id)
+        self._live[job_id].at_risk = begun
+
+    def risked(self, holder: str) -> set[str]:
+        """The jobs that this worker works on."""
+        held = {job.job_id for job in self.held(holder)}
+        return {job_id for job_id in held if self._live[job_id].at_risk}
 
     def ring(self) -> None:
         """Wake every listener, though there is no new event."""
@@ -176,7 +188,7 @@ class Board:
         return place
 
     def _begin(self, live: _Live) -> None:
-        live.leased_at = monotonic()
+        live.leased_at, live.at_risk = monotonic(), False
         live.log.processing(0, live.stored.job.total_steps, None)
         holder = self._holders.get(live.stored.holder or "")
         if holder is not None:

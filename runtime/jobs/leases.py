@@ -1,15 +1,16 @@
 """The workers' side of the local broker: leases of jobs, and the reports about them.
 
 A lease belongs to a worker's connection and lasts as long as the server hears of that connection.
-An attempt whose worker was lost is counted; after the last attempt the job fails with the reason. A
-job that was lost before is leased alone, so that a job which kills its worker takes other jobs with
-it only once.
+An attempt is counted when its worker was lost while it worked on the job; after the last attempt
+the job fails with the reason. A job that was lost before is leased alone, so that a job which kills
+its worker takes other jobs with it only once, and it fails alone: the loss of a worker that worked
+on several jobs is the last attempt of none.
 """
 
 import asyncio
 import base64
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board, Holder
@@ -97,6 +98,10 @@ class Leases:
         url = None if preview is None else _data_url(preview)
         self._board.stepped(worker.name, job_id, step, seconds, url)
 
+    def at_risk(self, worker: Holder, job_id: str, *, begun: bool) -> None:
+        """A worker begins to work on a job, or rests from it. Raises StaleLease."""
+        self._board.at_risk(worker.name, job_id, begun=begun)
+
     async def complete(self, worker: Holder, picture: Image, warnings: Sequence[str] = ()) -> None:
         """List a picture whose files are on disk, and end its job. Raises StaleLease.
 
@@ -128,16 +133,17 @@ class Leases:
     async def release(self, worker: Holder, reason: str, *, counted: bool) -> None:
         """End all leases of a worker that is gone; `reason` says why, for people.
 
-        Attempts of a worker that left as it was asked to are not `counted`.
+        Attempts of a worker that left as it was asked to are not `counted`, and of another those
+        of the jobs that it worked on.
         """
+        at_risk = self._board.risked(worker.name) if counted else set()
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            return self._give_up(
-                connection, held_jobs(connection, worker.name), reason, counted=counted
-            )
+            held = held_jobs(connection, worker.name)
+            return self._give_up(connection, held, reason, at_risk)
 
         def apply(changed: Sequence[StoredJob]) -> None:
-            self._board.lost(len(changed) * counted)
+            self._board.lost(len(at_risk))
             self._board.fold(changed)
 
         await self._database.write(work, apply)
@@ -159,7 +165,8 @@ class Leases:
                 for stored in unfinished
                 if stored.job.model == model and stored.job.status is JobStatus.PROCESSING
             ]
-            self._give_up(connection, processing, "the server was stopped", counted=True)
+            at_risk = {stored.job.job_id for stored in processing}
+            self._give_up(connection, processing, "the server was stopped", at_risk)
             return [job_row(connection, stored.job.job_id) for stored in unfinished]
 
         await self._database.write(work, self._board.fold)
@@ -169,16 +176,19 @@ class Leases:
         connection: sqlite3.Connection,
         lost: Sequence[StoredJob],
         reason: str,
-        *,
-        counted: bool,
+        at_risk: Set[str],
     ) -> list[StoredJob]:
-        """End these attempts; returns the jobs as they are afterwards."""
+        """End these attempts, counting those of the jobs `at_risk`; returns the jobs as they are
+        afterwards.
+        """
         for stored in lost:
             job = stored.job
+            counted = job.job_id in at_risk
             if job.cancel_requested:
                 set_ended(connection, job.job_id, JobStatus.CANCELED, job.step)
-            elif counted and job.attempt >= self._max_attempts:
-                detail = f"attempt {job.attempt} of {self._max_attempts} was the last: {reason}"
+            elif at_risk == {job.job_id} and job.attempt >= self._max_attempts:
+                most = max(job.attempt, self._max_attempts)
+                detail = f"attempt {job.attempt} of {most} was the last: {reason}"
                 error = JobError(ATTEMPTS_USED_UP, detail)
                 set_ended(connection, job.job_id, JobStatus.FAILED, job.step, error)
             else:

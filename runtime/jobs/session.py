@@ -1,7 +1,8 @@
 """Session with one connected worker: gives the worker jobs and takes its reports.
 
-The session ends when the socket closes, or when a ready worker was silent for as long as a lease
-lasts; the caller then releases the worker's leases.
+The session ends when the socket closes, or when the worker was silent: a ready one for as long as a
+lease lasts, another for as long as a stage of its loading may take. The caller then releases the
+worker's leases.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from runtime.wire.messages import (
     Order,
     Paced,
     Ready,
+    Risk,
     Stepped,
     Trial,
     Vacant,
@@ -42,12 +44,17 @@ News = Ready | Broken | Heartbeat | Trial
 class WorkerSession:
     """Serves one worker until the worker is gone; the caller then releases the worker's leases."""
 
-    def __init__(self, leases: Leases, link: ServerLink, lease_seconds: float) -> None:
-        """`lease_seconds`: seconds of silence after which a ready worker is considered lost."""
+    def __init__(
+        self, leases: Leases, link: ServerLink, lease_seconds: float, load_seconds: float
+    ) -> None:
+        """Seconds of silence after which a worker is considered lost: `lease_seconds` for a ready
+        one, `load_seconds` for one that loads its model, which may hold up the heartbeat.
+        """
         self.name = secrets.token_hex(8)
         self._leases = leases
         self._link = link
         self._lease_seconds = lease_seconds
+        self._load_seconds = load_seconds
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self.leaving = False
         """True once the worker stops as it was asked to: its jobs were handed back, not lost."""
@@ -102,13 +109,12 @@ class WorkerSession:
 
     async def _receive(self, listener: Callable[[News], None]) -> None:
         while True:
+            silence = self._lease_seconds if self._ready else self._load_seconds
             try:
-                # Loading a model may hold up the heartbeat, and nothing is leased yet.
-                async with asyncio.timeout(self._lease_seconds if self._ready else None):
+                async with asyncio.timeout(silence):
                     message = await self._link.receive()
             except TimeoutError:
-                detail = f"it said nothing for {self._lease_seconds:g} s"
-                raise LinkError(detail) from None
+                raise LinkError(f"it said nothing for {silence:g} s") from None
             if isinstance(message, News):
                 if not isinstance(message, Heartbeat | Trial):
                     self._ready = isinstance(message, Ready)
@@ -130,6 +136,8 @@ class WorkerSession:
                 self._leases.conditioned(hits, misses, seconds)
             case Paced():
                 self._leases.paced(message)
+            case Risk(job_id, over):
+                self._leases.at_risk(self, job_id, begun=not over)
             case Stepped(job_id, step, seconds, preview):
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.

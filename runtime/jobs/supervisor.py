@@ -172,7 +172,9 @@ class Supervisor:
         self._enter(self._life.after(Spawned(process.pid)))
         send_options(process.connection, replace(self._options, draw=draw))
         link = await ServerLink.open(process.connection)
-        session = WorkerSession(self._broker.leases, link, self._broker.lease_seconds)
+        session = WorkerSession(
+            self._broker.leases, link, self._broker.lease_seconds, self._options.load_seconds
+        )
         self._session = session
         reason = await session.run(self._hear)
         self._session = None

@@ -72,6 +72,16 @@ class Paced:
 
 
 @dataclass(frozen=True, slots=True)
+class Risk:
+    """Worker: a job's pictures or prompts are about to be worked on, or, with `over`, are not for
+    now. Only a job that is worked on may be the reason for the end of the process.
+    """
+
+    job_id: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """Worker: a job has finished a step."""
 
@@ -179,6 +189,7 @@ Report = (
     | Vacant
     | Conditioned
     | Paced
+    | Risk
     | Stepped
     | Completed
     | Failed
@@ -194,8 +205,8 @@ Message = Report | Order
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Vacant, Conditioned, Paced, Stepped, Completed, Failed, Canceled, Leaving),
-        *(Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
+        *(Ready, Vacant, Conditioned, Paced, Risk, Stepped, Completed, Failed, Canceled),
+        *(Leaving, Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
     )
 }
 

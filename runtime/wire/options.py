@@ -11,6 +11,9 @@ from runtime.backends.placing import TextWish
 from runtime.backends.wishes import BackendWish, CpuPrecision
 from runtime.wire.tile_wish import TileWish
 
+STALL_SECONDS = 120.0
+LOAD_SECONDS = 900.0
+
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
@@ -45,6 +48,10 @@ class WorkerOptions:
     lease_seconds: float
     """Seconds of silence after which the server considers a worker lost."""
     draw: DrawOptions = field(default_factory=DrawOptions)
+    stall_seconds: float = STALL_SECONDS
+    """The least time after which a stage of the worker that does not end is taken for a hang."""
+    load_seconds: float = LOAD_SECONDS
+    """The same for the loading of a model, and for a stage of a kind that was not seen before."""
 
     def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
         """The same options with another backend."""

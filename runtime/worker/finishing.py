@@ -11,13 +11,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from runtime.backends.protocol import Reading
 from runtime.draw.decode import Pixels
 from runtime.draw.generate import Generator
-from runtime.draw.infotext import infotext
+from runtime.draw.infotext import Infotext, infotext
 from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.gallery import Gallery, picture_name
 from runtime.plan.plan import Plan
 from runtime.wire.messages import Canceled, Completed
 from runtime.worker.task import Task
+from runtime.worker.watch import Watch
 
 DECODED_AHEAD = 2
 """The most pictures that are decoded and not written yet; further ones wait as latents."""
@@ -33,6 +34,7 @@ class Finishing:
         self,
         generator: Generator,
         gallery: Gallery,
+        watch: Watch,
         begun: Callable[[Task], None],
         ended: Report,
     ) -> None:
@@ -41,6 +43,7 @@ class Finishing:
         """
         self._generator = generator
         self._gallery = gallery
+        self._watch = watch
         self._begun = begun
         self._ended = ended
         self._room = threading.Semaphore(DECODED_AHEAD)
@@ -63,7 +66,8 @@ class Finishing:
     def _decode(self, task: Task, latents: Reading) -> Pixels:
         self._room.acquire()
         self._begun(task)
-        return self._generator.decode(latents())
+        with self._watch.stage("decoding", task.job_id, task.pixels):
+            return self._generator.decode(latents())
 
     def _finish(self, task: Task, plan: Plan, pixels: Future[Pixels]) -> None:
         try:
@@ -80,6 +84,13 @@ class Finishing:
         text = infotext(plan, model.manifest, model.facts)
         filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
         pixels = decoded.result()
+        with self._watch.stage("saving the picture", task.job_id, task.pixels):
+            return self._saved(task, plan, pixels, text, filename)
+
+    def _saved(
+        self, task: Task, plan: Plan, pixels: Pixels, text: Infotext, filename: str
+    ) -> Completed | Canceled:
+        request = plan.request
         small = self._thumbnails.submit(self._thumbnail, filename, pixels)
         try:
             picture = encode_picture(pixels, request, text)

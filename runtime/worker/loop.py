@@ -21,7 +21,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ from runtime.wire.messages import (
     LinkError,
     Message,
     Paced,
+    Risk,
     Stepped,
     Vacant,
 )
@@ -52,6 +53,7 @@ from runtime.worker.finishing import Finishing
 from runtime.worker.pulse import EXIT_SERVER_GONE
 from runtime.worker.reports import Reports, Wish
 from runtime.worker.task import Task
+from runtime.worker.watch import Watch
 
 LEAD_SECONDS = 1.0
 """A job is asked for so long before the loop will be free for it: time enough to lease the job, to
@@ -101,9 +103,15 @@ class Worker:
     """Runs a generator over the jobs that come through a link."""
 
     def __init__(
-        self, generator: Generator, gallery: Gallery, link: WorkerLink, kept: KeptCosts
+        self,
+        generator: Generator,
+        gallery: Gallery,
+        link: WorkerLink,
+        kept: KeptCosts,
+        watch: Watch,
     ) -> None:
-        """Nothing is received yet. `kept` takes the times of steps."""
+        """Nothing is received yet. `kept` takes the times of steps, `watch` the threads' stages."""
+        self._watch = watch
         self._kept = kept
         self._keeper = ThreadPoolExecutor(1, "keeper")
         self._generator = generator
@@ -119,7 +127,7 @@ class Worker:
         self._stopping = False
         self._ahead = threading.Semaphore(generator.places)
         self._reports = Reports(link, self._preview)
-        self._finishing = Finishing(generator, gallery, self._free, self._finished)
+        self._finishing = Finishing(generator, gallery, watch, self._free, self._finished)
 
     def run(self) -> None:
         """Make jobs, as many at once as the generator has places, until `stop`.
@@ -131,7 +139,7 @@ class Worker:
         threading.Thread(target=self._make_ready, name="admission", daemon=True).start()
         self._link.send(Vacant(self._generator.places))
         while self._take_orders(wait=True):
-            for events in self._generator.turns(self._arrivals):
+            for events in self._watched(self._generator.turns(self._arrivals)):
                 for event in events:
                     self._stepped(event)
                 if not self._take_orders(wait=False):
@@ -139,6 +147,17 @@ class Worker:
             if news := self._generator.schedule.costs.news():
                 self._keeper.submit(self._kept.write, news)
         self._leave()
+
+    def _watched(self, turns: Iterator[Sequence[StepEvent]]) -> Iterator[Sequence[StepEvent]]:
+        """The turns, each a stage: with a change of LoRAs, and with new pictures' admission."""
+        while True:
+            tasks = (*self._running.values(), *(ready.task for ready in self._ready))
+            largest = max((task.pixels for task in tasks), default=0)
+            with self._watch.stage("a step", pixels=largest):
+                events = next(turns, None)
+            if events is None:
+                return
+            yield events
 
     def stop(self) -> None:
         """Begin nothing more and let `run` return soon. May be called from a signal handler."""
@@ -175,7 +194,8 @@ class Worker:
                 return self._inbox.get(timeout=IDLE_SECONDS)
             # A job whose prompts are being encoded is none that waits for nothing.
             if not self._tasks:
-                self._generator.warm_up_loras()
+                with self._watch.stage("warming up LoRAs"):
+                    self._generator.warm_up_loras()
         return self._inbox.get()
 
     def _take(self, notice: Notice) -> None:
@@ -215,9 +235,12 @@ class Worker:
                 self._prepare(task)
 
     def _prepare(self, task: Task) -> None:
+        self._link.send(Risk(task.job_id, over=False))
         try:
             model = self._generator.model
-            picture = self._generator.prepare(model.plan(model.read(task.request)))
+            with self._watch.stage("encoding the prompts", task.job_id, task.pixels):
+                picture = self._generator.prepare(model.plan(model.read(task.request)))
+            self._link.send(Risk(task.job_id, over=True))
         except DeviceError as error:
             self._inbox.put(Lost(error))
         except Exception as error:
@@ -240,6 +263,7 @@ class Worker:
             task = ready.task
             if task.canceled:
                 continue
+            self._link.send(Risk(task.job_id, over=False))
             try:
                 task.sample = sample = self._generator.admit(ready.picture)
             except DeviceError:
@@ -304,8 +328,9 @@ class Worker:
         task = wish.task
         size = (task.request["width"], task.request["height"])
         try:
-            latents = wish.predicted()
-            return b"" if task.canceled else self._generator.previewer.jpeg(latents, *size)
+            with self._watch.stage("a preview", task.job_id, task.pixels):
+                latents = wish.predicted()
+                return b"" if task.canceled else self._generator.previewer.jpeg(latents, *size)
         except DeviceError as error:
             self._inbox.put(Lost(error))
             return b""

@@ -10,8 +10,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -42,6 +45,7 @@ from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
 from runtime.worker.loop import Worker
 from runtime.worker.pulse import Pulse
+from runtime.worker.watch import Limits, Watch
 
 EXIT_BROKEN = 1
 
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     link = WorkerLink(socket.socket(fileno=parser.parse_args(argv).link))
     trials = _Trials(link)
+    threading.excepthook = partial(_end_with_thread, link)
     try:
         _work(link.receive_options(), link, trials)
     except LinkError as error:
@@ -84,14 +89,26 @@ def _line(error: Exception) -> str:
     return in_one_line(error) or type(error).__name__
 
 
+def _end_with_thread(link: WorkerLink, failure: threading.ExceptHookArgs) -> None:
+    """End the process whose thread has ended: what that thread did would never be done again."""
+    error = failure.exc_value
+    logger.error("the worker has to exit", exc_info=error)
+    name = failure.thread.name if failure.thread else "a thread"
+    reason = _line(error) if isinstance(error, Exception) else repr(error)
+    with suppress(LinkError):
+        link.send(Broken(f"{name}: {reason}", lasting=False))
+    leave(EXIT_BROKEN)
+
+
 class _Refused(CalotypeError):
     """The model or its backend cannot be opened, and another try would fail in the same way."""
 
 
 def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
-    pulse = Pulse(link, options.lease_seconds)
+    watch = Watch(Limits(options.stall_seconds, options.load_seconds))
+    pulse = Pulse(link, options.lease_seconds, watch, lambda: bool(trials.roles))
     try:
-        ready, generator = _open(options, pulse, trials)
+        ready, generator = _open(options, pulse, trials, watch)
     except DeviceError:
         raise
     except (PackageError, BackendError) as error:
@@ -101,7 +118,7 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
     subject = (generator.model.package.digest, ready.backend, ready.target, ready.device)
     kept = KeptCosts(options.data / "step_times.json", " ".join(subject))
     generator.schedule.costs.learn(kept.read())
-    worker = Worker(generator, gallery, link, kept)
+    worker = Worker(generator, gallery, link, kept, watch)
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
         worker.stop()
@@ -130,25 +147,32 @@ class _Trials:
         self.roles.remove(role)
 
 
-def _open(options: WorkerOptions, pulse: Pulse, trials: _Trials) -> tuple[Ready, Generator]:
+def _open(
+    options: WorkerOptions, pulse: Pulse, trials: _Trials, watch: Watch
+) -> tuple[Ready, Generator]:
     """Load the model onto its device and warm it up; returns the report and the generator."""
-    model = open_model(options.engines, options.model)
+    with watch.stage("reading the package"):
+        model = open_model(options.engines, options.model)
     draw, devices = options.draw, find_devices()
-    try_cpu(model, draw.backend, devices, draw.cpu_precision, logger.info)
+    with watch.stage("trying what draws fastest on the CPU"):
+        try_cpu(model, draw.backend, devices, draw.cpu_precision, logger.info)
     choice = choose(model.package, draw.backend, devices, draw.cpu_precision)
     logger.info("%s", choice.note)
     read_ahead(opened_files(model.package, choice.target))
-    backend = open_backend(
-        model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders
-    )
+    with watch.stage("opening the backend"):
+        backend = open_backend(
+            model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders
+        )
     if isinstance(backend, OnDevice):
         pulse.device = backend
         backend.watch_trials(trials)
     served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
     costs = Costs(compiled_times(choice.target))
     room = decode_room(choice.target, model.package.manifest)
-    generator = Generator(model, backend, draw, served, costs, room=room)
-    generator.warm_up()
+    with watch.stage("opening the networks"):
+        generator = Generator(model, backend, draw, served, costs, room=room)
+    with watch.stage("warming up"):
+        generator.warm_up()
     notes = (choice.note, backend.placing.note, _told(generator), *generator.tilings)
     ready = Ready(
         backend=choice.backend,

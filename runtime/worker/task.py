@@ -14,6 +14,7 @@ class Task:
         """`request` is the complete body of the request, as JSON; `waited`: its age in seconds."""
         self.job_id = job_id
         self.request = request
+        self.pixels: int = request["width"] * request["height"]
         self.canceled = False
         self.sample: Sample | None = None
         self.drawn = False

@@ -60,6 +60,8 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_VAE_TILE": "512",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_LEASE_SECONDS": "1.5",
+        "CALOTYPE_STALL_SECONDS": "20.0",
+        "CALOTYPE_LOAD_SECONDS": "60.0",
         "CALOTYPE_MAX_ATTEMPTS": "1",
     }
     assert set(given) == {variable(name) for name in Settings.model_fields}

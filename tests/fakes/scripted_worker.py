@@ -26,6 +26,9 @@ def scripted_worker(
     engines: Path = ENGINES,
     model: str = "demo",
     max_batch: int | None = None,
+    lease_seconds: float = 8 * PATIENCE,
+    stall_seconds: float = PATIENCE,
+    load_seconds: float = PATIENCE,
 ) -> Iterator[tuple[subprocess.Popen[bytes], WorkerLink]]:
     """Run a script that ends in `main(sys.argv[1:])` of `runtime.worker.main`, or of what is behind
     its own `arguments`; gives the process, and the server's end of its link.
@@ -34,7 +37,7 @@ def scripted_worker(
     end, whatever it was waiting for.
     """
     draw = DrawOptions("onnxruntime-cpu", max_batch, lora_bytes=0, conditioning_bytes=0)
-    options = WorkerOptions(engines, model, data, lease_seconds=8 * PATIENCE, draw=draw)
+    options = WorkerOptions(engines, model, data, lease_seconds, draw, stall_seconds, load_seconds)
     ours, theirs = socket.socketpair()
     send_options(ours, options)
     ours.settimeout(PATIENCE)

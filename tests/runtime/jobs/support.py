@@ -78,11 +78,18 @@ class Hand:
     def wake(self) -> None:
         self.woken += 1
 
-    async def lease(self, count: int = 1) -> list[str]:
-        """Lease jobs; returns the ids of those that were assigned by it."""
+    async def lease(self, count: int = 1, *, begun: bool = True) -> list[str]:
+        """Lease jobs, and begin to work on them; returns the ids of those that were assigned."""
         before = len(self.assigned)
         await self._broker.leases.lease(self, count)
+        if begun:
+            self.begin(*self.assigned[before:])
         return self.assigned[before:]
+
+    def begin(self, *jobs: str) -> None:
+        """Work on these jobs."""
+        for job_id in jobs:
+            self._broker.leases.at_risk(self, job_id, begun=True)
 
     def step(self, job_id: str, step: int, preview: bytes | None = None) -> None:
         self._broker.leases.step(self, job_id, step, 0.5, preview)

@@ -173,3 +173,58 @@ def test_a_job_that_fails_says_why_and_a_cancel_comes_first(tmp_path: Path) -> N
             assert (job.status, job.error) == (JobStatus.CANCELED, None)
 
     run(check())
+
+
+def test_a_job_that_the_worker_had_not_begun_loses_no_attempt(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, max_attempts=1) as broker:
+            begun, held = await submit(broker), await submit(broker)
+            worker = Hand(broker)
+            await worker.lease(2, begun=False)
+            worker.begin(begun.job_id)
+            await worker.die()
+            assert (await broker.job(begun.job_id)).status is JobStatus.FAILED
+            again = await broker.job(held.job_id)
+            assert (again.status, again.attempt) == (JobStatus.QUEUED, 0)
+            assert broker.counters().attempts_lost == 1
+
+    run(check())
+
+
+def test_a_job_that_rests_is_not_the_reason(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, max_attempts=1) as broker:
+            job = await submit(broker)
+            worker = Hand(broker)
+            await worker.lease()
+            broker.leases.at_risk(worker, job.job_id, begun=False)
+            await worker.die()
+            again = await broker.job(job.job_id)
+            assert (again.status, again.attempt) == (JobStatus.QUEUED, 0)
+
+    run(check())
+
+
+def test_a_loss_with_others_is_the_last_attempt_of_none(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, max_attempts=1) as broker:
+            jobs = [await submit(broker), await submit(broker)]
+            worker = Hand(broker)
+            await worker.lease(2)
+            await worker.die()
+            for job in jobs:
+                again = await broker.job(job.job_id)
+                assert (again.status, again.attempt) == (JobStatus.QUEUED, 1)
+            poison = Hand(broker)
+            assert await poison.lease(2) == [jobs[0].job_id]
+            await poison.die()
+            failed = await broker.job(jobs[0].job_id)
+            assert failed.status is JobStatus.FAILED
+            assert failed.error is not None
+            assert failed.error.detail == "attempt 2 of 2 was the last: it was killed"
+            innocent = Hand(broker)
+            assert await innocent.lease(2) == [jobs[1].job_id]
+            await innocent.complete(jobs[1].job_id)
+            assert (await broker.job(jobs[1].job_id)).status is JobStatus.COMPLETED
+
+    run(check())

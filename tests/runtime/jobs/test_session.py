@@ -22,6 +22,7 @@ from runtime.wire.messages import (
     Leaving,
     Message,
     Ready,
+    Risk,
     Stepped,
     Vacant,
     encode,
@@ -50,10 +51,11 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(broker: LocalBroker) -> AsyncIterator[Peer]:
+async def connected(broker: LocalBroker, load_seconds: float = 60) -> AsyncIterator[Peer]:
     ours, theirs = socket.socketpair()
     link = WorkerLink(theirs)
-    session = WorkerSession(broker.leases, await ServerLink.open(ours), broker.lease_seconds)
+    opened = await ServerLink.open(ours)
+    session = WorkerSession(broker.leases, opened, broker.lease_seconds, load_seconds)
     heard: list[Ready | Broken] = []
     ended = asyncio.create_task(session.run(heard.append))
     try:
@@ -188,10 +190,20 @@ def test_a_silent_worker_loses_its_leases(tmp_path: Path) -> None:
         async with open_broker(tmp_path, lease_seconds=0.2) as broker, connected(broker) as peer:
             job = await submit(broker)
             peer.say(READY, Vacant(1))
+            await peer.hear()
+            peer.say(Risk(job.job_id, over=False))
             assert "it said nothing for 0.2 s" in await peer.ended
             await broker.leases.release(peer.session, "silence", counted=True)
             again = await broker.job(job.job_id)
             assert (again.status, again.attempt) == (JobStatus.QUEUED, 1)
+
+    run(check())
+
+
+def test_a_worker_that_says_nothing_while_it_loads_is_lost(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker, connected(broker, load_seconds=0.2) as peer:
+            assert await peer.ended == "it said nothing for 0.2 s"
 
     run(check())
 

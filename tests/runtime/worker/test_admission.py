@@ -22,6 +22,7 @@ from runtime.wire.messages import (
     LinkError,
     Message,
     Ready,
+    Risk,
     Stepped,
     Vacant,
 )
@@ -122,8 +123,9 @@ class Server:
         return next(each for each in self.about(job_id) if isinstance(each, expected))
 
     def about(self, job_id: str) -> list[Any]:
-        """The reports about a job."""
-        return [each for each in self.said if getattr(each, "job_id", None) == job_id]
+        """The reports about a job's progress and its end."""
+        reports = [each for each in self.said if not isinstance(each, Risk)]
+        return [each for each in reports if getattr(each, "job_id", None) == job_id]
 
     @property
     def vacancies(self) -> list[int]:

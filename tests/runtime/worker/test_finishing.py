@@ -17,11 +17,13 @@ from runtime.plan.model import open_model
 from runtime.wire.messages import Canceled, Completed
 from runtime.worker.finishing import DECODED_AHEAD, Finishing
 from runtime.worker.task import Task
+from runtime.worker.watch import Limits, Watch
 from tests.fakes.scripted_worker import ENGINES
 
 PATIENCE = 60.0
 MODEL = open_model(ENGINES, "demo")
 PLAN = MODEL.plan(MODEL.read({"prompt": "x", "seed": 1, "steps": 2, "width": 64, "height": 64}))
+WATCH = Watch(Limits(PATIENCE, PATIENCE))
 LATENTS = np.zeros((1, 4, 8, 8), np.float32)
 
 
@@ -36,12 +38,12 @@ class Finished:
             Generator, SimpleNamespace(model=MODEL, decode=decode, tiled=lambda _: tiled)
         )
         self.finishing = Finishing(
-            generator, self.gallery, self.begun.put, lambda _, end: self.ended.put(end)
+            generator, self.gallery, WATCH, self.begun.put, lambda _, end: self.ended.put(end)
         )
 
     def begin(self, number: int = 0) -> Task:
         """Finish another picture."""
-        task = Task(f"{number:032x}", {}, 0.0)
+        task = Task(f"{number:032x}", {"width": 64, "height": 64}, 0.0)
         self.finishing.begin(task, PLAN, lambda: LATENTS)
         return task
 

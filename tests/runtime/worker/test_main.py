@@ -18,6 +18,7 @@ from runtime.wire.messages import Broken, Trial
 from runtime.wire.options import DrawOptions, WorkerOptions
 from runtime.wire.server_link import send_options
 from runtime.worker import main as entry
+from runtime.worker.watch import Limits, Watch
 from tests.places import ENGINES
 
 
@@ -66,7 +67,7 @@ def test_text_encoders_that_are_not_kept_are_told_with_their_cost(
     draw = DrawOptions(backend="onnxruntime-cpu", text_encoders=place)
     options = WorkerOptions(ENGINES, "demo", tmp_path, 30, draw)
     nobody: Any = None
-    ready, generator = entry._open(options, nobody, nobody)
+    ready, generator = entry._open(options, nobody, nobody, Watch(Limits(60, 60)))
     told = "text encoders are put aside, and each new prompt waits until they are opened again"
     assert (told in ready.note) == (place == "aside")
     text = generator.conditioner.lookups

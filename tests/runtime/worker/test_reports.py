@@ -30,7 +30,7 @@ class Previews:
 
     def step(self, job_id: str, step: int) -> None:
         """A job has finished a step, with a preview."""
-        task = Task(job_id, {}, 0.0)
+        task = Task(job_id, {"width": 64, "height": 64}, 0.0)
         wish = Wish(task, lambda: np.zeros((1, 1, 1, 1), np.float32))
         self.reports.stepped(Stepped(job_id, step, 0.0), wish)
 
