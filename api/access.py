@@ -43,11 +43,11 @@ class Access:
         all, which HTTP/1.0 may send and no browser does.
         """
         host = self._host(headers)
-        everyone = ANY in self.hosts or not (self.hosts or _is_loopback(self.address))
+        everyone = ANY in self.hosts or not (self.hosts or is_loopback(self.address))
         if host is None or everyone:
             return None
         name = host_name(host) or host
-        if name in _own_names(self.address) or name.endswith(".localhost") or _is_loopback(name):
+        if name in _own_names(self.address) or name.endswith(".localhost") or is_loopback(name):
             return None
         if any(_covers(allowed, name) for allowed in self.hosts):
             return None
@@ -157,7 +157,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """True for an address or a name that this machine alone reaches."""
     if not _is_address(name):
         return name.lower() == "localhost"
     address = ip_address(name.strip("[]"))

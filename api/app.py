@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from api.access import Access
 from api.boundary import Boundary, HeadAsGet
 from api.errors import handle_errors
+from api.gate import Gate
 from api.metrics import CountAnswers
 from api.openapi import openapi
-from api.routes import docs, generate, health, images, info, jobs, streams
+from api.routes import docs, generate, health, images, info, jobs, session, streams
 from api.services import Services
 from runtime.plan.parameters import LoraOffer
 
@@ -36,17 +37,19 @@ def create_app(services: Services, access: Access) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
-    for routes in (generate, jobs, streams, images, info, health, docs):
+    for routes in (generate, jobs, streams, images, info, session, health, docs):
         app.include_router(routes.router)
     handle_errors(app)
     # The last one added is the first that a request meets.
     app.add_middleware(HeadAsGet)
+    if services.keys is not None:
+        app.add_middleware(Gate, keys=services.keys)
     app.add_middleware(Boundary, access=access, router=app.router)
     app.add_middleware(CountAnswers, metrics=services.metrics)
 
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        return openapi(app, services.model.parameters(loras))
+        return openapi(app, services.model.parameters(loras), keyed=services.keys is not None)
 
     # LoRA packs come and go while the server runs.
     app.openapi = lambda: document_with(services.model.loras())  # type: ignore[method-assign]

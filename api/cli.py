@@ -13,6 +13,7 @@ COMMANDS = {
     "generate": "draw one picture on this machine",
     "info": "what a model takes",
     "serve": "serve a model over HTTP",
+    "keys": "make, list and revoke API keys",
     "config": "the settings that serve would use, and where each came from",
 }
 

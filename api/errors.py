@@ -42,6 +42,10 @@ class BodyNotDeclared(CalotypeError):
     """A body whose headers do not say that plain JSON is in it."""
 
 
+class NoKeys(CalotypeError):
+    """The server takes no keys."""
+
+
 class NotReady(CalotypeError):
     """No worker has loaded the model yet."""
 
@@ -58,6 +62,7 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     BodyNotDeclared: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     JobNotFound: HTTPStatus.NOT_FOUND,
     ImageNotFound: HTTPStatus.NOT_FOUND,
+    NoKeys: HTTPStatus.NOT_FOUND,
     JobEnded: HTTPStatus.CONFLICT,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,

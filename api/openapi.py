@@ -6,7 +6,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.errors import problems
 from api.examples import examples_for
+from api.gate import COOKIE, right_for
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
 
 BODY = "GenerateRequest"
@@ -22,8 +24,10 @@ def reference(schema: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=schema)}
 
 
-def openapi(app: FastAPI, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The document for an app; `parameters` is the JSON Schema of its model's requests."""
+def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict[str, Any]:
+    """The document for an app; `parameters` is the JSON Schema of its model's requests. `keyed`:
+    callers need a key.
+    """
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -37,6 +41,8 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any]) -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
     body = document["paths"]["/api/generate"]["post"]["requestBody"]
     body["content"]["application/json"]["examples"] = examples_for(parameters)
+    if keyed:
+        _state_keys(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -50,3 +56,20 @@ def _drop_fastapi_errors(document: dict[str, Any]) -> None:
             content = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in content:
                 del operation["responses"]["422"]
+
+
+def _state_keys(document: dict[str, Any]) -> None:
+    """State how callers name their key, and the operations that ask for one."""
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "what `calotype keys` made"},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            right = right_for(method.upper(), path)
+            if right is None:
+                continue
+            operation["security"] = [{"key": []}, {"session": []}]
+            refusals = {str(code): answer for code, answer in problems(401, 403).items()}
+            operation["responses"] = {**refusals, **operation["responses"]}
+            operation["x-scope"] = right.word

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from api.keys import KeyFile
 from api.preparation import Preparation
 from api.settings import Settings
 from runtime.errors import CalotypeError
@@ -29,13 +30,16 @@ def serve(
     settings: Settings,
     model: Model,
     announce: Callable[[str], None],
+    *,
+    keys: KeyFile | None = None,
     preparation: Preparation | None = None,
     worker: WorkerProcess | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is called with the address once that is open.
 
-    With a `preparation`, the best backend that can run serves until the wanted one is ready.
-    `worker` is a process that was started ahead, which becomes the first worker.
+    With `keys`, callers need one. With a `preparation`, the best backend that can run serves until
+    the wanted one is ready. `worker` is a process that was started ahead, which becomes the first
+    worker.
 
     Raises CannotListen; WorkerFailed when nothing can be served; CalotypeError when the data
     directory cannot be used.
@@ -45,7 +49,7 @@ def serve(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         serving = _serve(
-            settings, model, listener, announce, preparation=preparation, worker=worker
+            settings, model, listener, announce, keys=keys, preparation=preparation, worker=worker
         )
         runner.run(serving)
 
@@ -56,6 +60,7 @@ async def _serve(
     listener: socket.socket,
     announce: Callable[[str], None],
     *,
+    keys: KeyFile | None,
     preparation: Preparation | None,
     worker: WorkerProcess | None,
 ) -> None:
@@ -82,6 +87,7 @@ async def _serve(
             workers=supervisor,
             files=Gallery(settings.data),
             metrics=Metrics(),
+            keys=keys,
         )
         url = _url(settings.host, listener)
         server = HttpServer(services, settings.access, lambda: announce(url), broker.end_streams)

@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from api.keys import KeyFile
 from api.metrics import Metrics
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.protocol import Broker
@@ -53,6 +54,8 @@ class Services:
     workers: Workers
     files: PictureFiles
     metrics: Metrics
+    keys: KeyFile | None = None
+    """Keys of callers; None where nobody needs one."""
 
 
 def services(request: Request) -> Services:

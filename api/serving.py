@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 
+from api.keys import KeyFile, KeysError
 from api.preparation import missing_target, unverified_target
 from api.server import serve
 from api.settings import Settings
@@ -23,6 +24,7 @@ def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[s
     Raises CalotypeError; a model or a backend that is not there is refused before the port is
     opened.
     """
+    keys = keys_of(settings)
     model = open_model(settings.engines, settings.model, anew=settings.verify_files)
     devices = find_devices()
     preparation = None
@@ -34,4 +36,20 @@ def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[s
         # The worker opens them once it has imported its modules.
         choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
         read_ahead(opened_files(model.package, choice.target))
-    serve(settings, model, announce=announce, preparation=preparation, worker=worker)
+    serve(settings, model, announce=announce, keys=keys, preparation=preparation, worker=worker)
+
+
+def keys_of(settings: Settings) -> KeyFile | None:
+    """The keys of callers; None where nobody needs one. Raises KeysError where one is needed and
+    there is none.
+    """
+    if not settings.takes_keys:
+        return None
+    keys = KeyFile(settings.data)
+    if not keys.all():
+        raise KeysError(
+            f"{settings.host} is reached by other machines, or --keys was given, and there is no "
+            f"API key in {keys.path}: make one with `calotype keys create NAME`, or say --no-keys "
+            "to serve whoever reaches it"
+        )
+    return keys

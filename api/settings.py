@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api.access import Access, read_hosts, read_origins
+from api.access import Access, is_loopback, read_hosts, read_origins
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
@@ -86,6 +86,14 @@ class Settings(BaseSettings):
         False,
         description="believe X-Forwarded-Host: only behind a reverse proxy that sets it",
     )
+    keys: bool = Field(
+        False, description="take nobody without an API key, on loopback too: calotype keys create"
+    )
+    no_keys: bool = Field(
+        False,
+        description="take everybody, on an address that other machines reach, too: whoever reaches "
+        "it may draw, look at every picture and delete it",
+    )
     compile: bool = Field(
         False,
         description="compile the target that is missing; meanwhile what auto takes serves",
@@ -152,6 +160,11 @@ class Settings(BaseSettings):
             address=self.host,
             forwarded=self.trust_forwarded_host,
         )
+
+    @property
+    def takes_keys(self) -> bool:
+        """True where nobody is served without an API key."""
+        return not self.no_keys and (self.keys or not is_loopback(self.host))
 
     @property
     def draw(self) -> DrawOptions:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Request, Response
 from api.body import parse_body, read_body
 from api.errors import NotReady, problems
 from api.events import closing
+from api.gate import CALLER
 from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.routes.jobs import shown
@@ -79,7 +80,9 @@ async def generate(
     # A small body is parsed in less time than another thread takes to begin with it.
     small = len(sent) <= PARSED_HERE
     body = parse_body(sent) if small else await asyncio.to_thread(parse_body, sent)
-    key = Idempotency.of(idempotency_key, body) if idempotency_key is not None else None
+    key = None
+    if idempotency_key is not None:
+        key = Idempotency.of(request.scope.get(CALLER, "") + idempotency_key, body)
     try:
         # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.
         job = await rooms.broker.replay(key) if key is not None else None

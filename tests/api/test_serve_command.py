@@ -10,6 +10,7 @@ import pytest
 
 from api import serving
 from api.cli import main
+from api.keys import KeyFile, Scope
 from runtime.jobs.process import WorkerProcess
 from tests.places import ENGINES, ROOT
 
@@ -70,3 +71,30 @@ def test_a_server_that_is_refused_leaves_no_worker_behind(
     for each in started:
         with pytest.raises(ProcessLookupError):
             os.kill(each.pid, 0)
+
+
+@pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "::"], ["--keys"]])
+def test_other_machines_are_served_with_keys_or_by_a_word(
+    flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    served: list[object] = []
+    monkeypatch.setattr(serving, "serve", lambda *_, keys, **__: served.append(keys))
+    command = ["serve", "--engines", str(ENGINES), "--data", str(tmp_path), *flags]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "make one with `calotype keys create NAME`, or say --no-keys" in said
+    assert main([*command, "--no-keys"]) == 0
+    KeyFile(tmp_path).create("painter", Scope.GENERATE)
+    assert main(command) == 0
+    assert (served[0], type(served[1])) == (None, KeyFile)
+
+
+def test_on_loopback_nobody_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[object] = []
+    monkeypatch.setattr(serving, "serve", lambda *_, keys, **__: served.append(keys))
+    KeyFile(tmp_path).create("painter", Scope.GENERATE)
+    assert main(["serve", "--engines", str(ENGINES), "--data", str(tmp_path)]) == 0
+    assert served == [None]
