@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtime.machine import available_bytes, processor, usable_cores
+from runtime.machine import (
+    available_bytes,
+    processor,
+    resident_bytes,
+    restart_peak,
+    usable_cores,
+)
 
 
 def test_available_memory_is_read_where_the_system_tells(tmp_path: Path) -> None:
@@ -42,3 +48,57 @@ def test_processors_that_share_a_core_count_once(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text("0-127\n")
     assert usable_cores(tmp_path) == numbers[:1]
+
+
+NOTHING = Path("/nonexistent")
+
+
+def meminfo(folder: Path, kilobytes: int) -> Path:
+    file = folder / "meminfo"
+    file.write_text(f"MemAvailable:   {kilobytes} kB\n")
+    return file
+
+
+def group(folder: Path, **files: object) -> None:
+    """A control group's folder; `__` stands for a dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{content}\n")
+
+
+def test_a_container_s_limit_counts_of_either_version(tmp_path: Path) -> None:
+    system, own = meminfo(tmp_path, 2**20), tmp_path / "cgroup"
+    own.write_text("9:name=systemd:/\n4:cpu,memory:/a/b\n0::/c/d\n")
+    assert available_bytes(system, own, NOTHING) == 2**30
+    version_1, version_2 = tmp_path / "memory" / "a", tmp_path / "c"
+    stat = "cache 9\ntotal_inactive_file 1000"
+    group(
+        version_1 / "b",
+        memory__limit_in_bytes=50_000,
+        memory__usage_in_bytes=20_000,
+        memory__stat=stat,
+    )
+    assert available_bytes(system, own, tmp_path) == 31_000
+    # The limit of a group above is one too.
+    group(version_2, memory__max=9_000, memory__current=2_500, memory__stat="inactive_file 500")
+    group(version_2 / "d", memory__max="max", memory__current=2_500, memory__stat="file 1")
+    assert available_bytes(system, own, tmp_path) == 7_000
+
+
+def test_a_container_sees_its_own_group_as_the_root(tmp_path: Path) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/docker/abc\n")
+    group(tmp_path, memory__max=5_000, memory__current=6_000, memory__stat="inactive_file 0")
+    assert available_bytes(meminfo(tmp_path, 2**20), own, tmp_path) == 0
+
+
+def test_the_peak_of_this_process_is_that_since_it_was_restarted(tmp_path: Path) -> None:
+    assert resident_bytes(status=NOTHING) is None
+    assert not restart_peak(NOTHING / "clear_refs")
+    before, taken = resident_bytes() or 0, 100 * 2**20
+    assert restart_peak()
+    bytes_of_ones = b"1" * taken
+    del bytes_of_ones
+    assert (resident_bytes(peak=True) or 0) - before > taken * 0.9
+    assert restart_peak()
+    assert (resident_bytes(peak=True) or 0) - before < taken * 0.5
