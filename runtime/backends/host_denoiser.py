@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.low_rank import Weights
-from runtime.backends.protocol import Array, Engine, Reading, Row
+from runtime.backends.protocol import Array, Engine, GivesBack, Reading, Row
 from runtime.package.step_graph import (
     COEFFICIENTS,
     EVALUATION_SAMPLE,
@@ -65,8 +65,10 @@ class HostDenoiser:
 
     def advance(self, rows: Sequence[Row]) -> None:
         """Stack the samples, call the graph, and split its outputs by sample."""
-        for together in [[row] for row in rows] if self._apart else [rows]:
-            self._call(together)
+        turns = [[row] for row in rows] if self._apart else [rows]
+        answers = [self._answer(together) for together in turns]
+        for together, outputs in zip(turns, answers, strict=True):
+            self._take(together, outputs)
 
     def replace_weights(self, weights: Weights) -> None:
         """As `Engine.replace_weights`, from the next call on; the samples stay."""
@@ -83,15 +85,23 @@ class HostDenoiser:
         predicted = self._states[slot].predicted
         return lambda: predicted
 
+    def give_back(self) -> None:
+        """Give back what the engine kept of its largest call. Raises BackendError."""
+        if isinstance(self._engine, GivesBack):
+            self._engine.give_back()
+
     def release(self, slot: int) -> None:
         """Forget a sample."""
         del self._states[slot]
         self._conditioned, self._called = {}, []
 
-    def _call(self, rows: Sequence[Row]) -> None:
+    def _answer(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         states = [self._states[row.slot] for row in rows]
-        outputs = self._engine.run({**_inputs(rows, states), **self._conditioning(rows)})
-        for index, state in enumerate(states):
+        return self._engine.run({**_inputs(rows, states), **self._conditioning(rows)})
+
+    def _take(self, rows: Sequence[Row], outputs: Mapping[str, Array]) -> None:
+        for index, row in enumerate(rows):
+            state = self._states[row.slot]
             state.latents = outputs[NEXT_LATENTS][index : index + 1]
             state.history = outputs[NEXT_HISTORY][index : index + 1]
             state.predicted = outputs[PREDICTED][index : index + 1]

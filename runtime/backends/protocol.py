@@ -50,6 +50,15 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesBack(Protocol):
+    """An Engine or a Denoiser that keeps the memory of its largest call, for the next one."""
+
+    def give_back(self) -> None:
+        """Give back what was kept, beside what small calls take. Raises BackendError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One sample's part in one call of the step graph."""
@@ -90,7 +99,7 @@ class Denoiser(Protocol):
         """One call of the step graph: each of these samples, all of one shape, goes one row on.
 
         On return this call may still run on the device; the call before it has finished. Raises
-        BackendError.
+        BackendError; where memory was lacking, no sample has changed.
         """
         ...
 

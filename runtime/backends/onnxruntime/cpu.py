@@ -1,8 +1,10 @@
 """ONNX Runtime on the CPU: runs a package's graphs as the build stage wrote them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights, merged
@@ -14,7 +16,7 @@ from runtime.backends.rows import Opening
 from runtime.errors import BackendError, in_one_line
 from runtime.machine import usable_cores
 from runtime.package.adaptable import adaptable_graphs
-from runtime.package.manifest import ModelPackage
+from runtime.package.manifest import ModelPackage, RoleRecord
 from runtime.package.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -75,13 +77,21 @@ class OnnxEngine:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Named arrays in, named arrays out. Raises BackendError."""
         session = self._adaptable if self._replaced and self._adaptable else self._session
-        try:
-            values = session.run(self._outputs, {**inputs, **self._replaced})
-        except Exception as error:
-            raise BackendError(
-                f"{self._role}: ONNX Runtime failed: {in_one_line(error)}"
-            ) from error
+        values = self._called(session, {**inputs, **self._replaced})
         return dict(zip(self._outputs, values, strict=True))
+
+    def give_back(self) -> None:
+        """Give back the memory that ONNX Runtime keeps of the largest call: it does so at the end
+        of a call alone, which here is one of the least inputs. Raises BackendError.
+        """
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        least = least_inputs(self._package.manifest.roles[self._role])
+        self._called(self._session, least, options)
+        if self._replaced and self._adaptable:
+            self._called(self._adaptable, {**least, **self._replaced}, options)
 
     def replace_weights(self, weights: Weights) -> None:
         """Pass `weights` with every call from now on. The first weights open the second session.
@@ -97,6 +107,20 @@ class OnnxEngine:
         """Give the memory of both sessions back."""
         del self._session
         self._adaptable, self._replaced = None, {}
+
+    def _called(
+        self,
+        session: "onnxruntime.InferenceSession",
+        inputs: Mapping[str, Any],
+        options: "onnxruntime.RunOptions | None" = None,
+    ) -> Sequence[Any]:
+        try:
+            values: Sequence[Any] = session.run(self._outputs, inputs, options)
+        except Exception as error:
+            raise BackendError(
+                f"{self._role}: ONNX Runtime failed: {in_one_line(error)}"
+            ) from error
+        return values
 
     def _open(self, graph: Path, external_folder: Path | None) -> "onnxruntime.InferenceSession":
         try:
@@ -167,6 +191,18 @@ class OnnxRuntimeCpu:
     def check_loras(self) -> None:
         """Raises PackageError for missing or damaged adaptable graphs."""
         adaptable_graphs(self._package)
+
+
+def least_inputs(record: RoleRecord) -> dict[str, Array]:
+    """Inputs of a role, all zeros, each axis of the least extent that the role takes."""
+    axes = record.axes
+    return {
+        name: np.zeros(
+            [axes[each].minimum if isinstance(each, str) else each for each in given.shape],
+            given.dtype,
+        )
+        for name, given in record.inputs.items()
+    }
 
 
 def open_backend(opening: Opening) -> OnnxRuntimeCpu:

@@ -15,7 +15,7 @@ from statistics import median
 from time import perf_counter
 
 from runtime.backends.low_rank import Weights
-from runtime.backends.protocol import Array, Engine, Started
+from runtime.backends.protocol import Array, Engine, GivesBack, Started
 from runtime.errors import BackendError
 
 TRIES = 8
@@ -153,6 +153,12 @@ class ChoosingEngine:
         """As `Engine.replace_weights`. Raises BackendError."""
         self._engines[self._most].replace_weights(weights)
         self._replaced = bool(weights)
+
+    def give_back(self) -> None:
+        """As the engines' own. Raises BackendError."""
+        for engine in self._engines.values():
+            if isinstance(engine, GivesBack):
+                engine.give_back()
 
     def close(self) -> None:
         """Give all memory back."""

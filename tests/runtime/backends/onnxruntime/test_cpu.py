@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine
+from runtime.backends.onnxruntime.cpu import PROVIDER, OnnxEngine, least_inputs
 from runtime.errors import BackendError
+from runtime.machine import resident_bytes
 from runtime.package.manifest import ModelPackage, read_manifest
 from runtime.package.tensors import Tensor, map_tensors, stored
 from tests.places import ENGINES
@@ -66,3 +67,23 @@ def test_why_initializers_are_not_overridden(package: ModelPackage) -> None:
     (found,) = session.run(["hidden_states"], inputs(package))
     engine = OnnxEngine(package, ROLE, threads=1)
     np.testing.assert_array_equal(found, engine.run(inputs(package))["hidden_states"])
+
+
+def test_the_memory_of_a_large_call_is_given_back(package: ModelPackage) -> None:
+    engine = OnnxEngine(package, "vae_decoder", threads=2)
+    small = engine.run({"latents": np.zeros((1, 4, 2, 2), np.float32)})
+    before = resident_bytes() or 0
+    engine.run({"latents": np.zeros((1, 4, 64, 64), np.float32)})
+    kept = (resident_bytes() or 0) - before
+    engine.give_back()
+    assert (resident_bytes() or 0) - before < kept / 2
+    again = engine.run({"latents": np.zeros((1, 4, 2, 2), np.float32)})
+    assert (again["image"] == small["image"]).all()
+
+
+@pytest.mark.parametrize("role", ["denoiser", "text_encoder", "vae_decoder", "preview_decoder"])
+def test_every_network_runs_on_its_least_inputs(package: ModelPackage, role: str) -> None:
+    engine = OnnxEngine(package, role, threads=1)
+    least = least_inputs(package.manifest.roles[role])
+    assert all(np.isfinite(output).all() for output in engine.run(least).values())
+    engine.give_back()
