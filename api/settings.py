@@ -117,6 +117,12 @@ class Settings(BaseSettings):
         ge=0,
         description="the memory for conditionings of recent prompts, in MB",
     )
+    draw_memory_mb: int | None = Field(
+        None,
+        ge=64,
+        description="the most memory that drawing takes beside the model, in MB "
+        "(default: four fifths of what is available at the start)",
+    )
     text_encoders: TextWish = Field(
         _DRAWN.text_encoders,
         description=f"where text encoders are: {', '.join(TEXT_WISHES)}. keep: open beside the "
@@ -175,6 +181,7 @@ class Settings(BaseSettings):
             max_batch=self.max_batch,
             lora_bytes=self.lora_memory_mb * MEGABYTE,
             conditioning_bytes=self.prompt_memory_mb * MEGABYTE,
+            memory_bytes=self.draw_memory_mb and self.draw_memory_mb * MEGABYTE,
             captures=not self.no_cuda_graphs,
             text_encoders=self.text_encoders,
             vae_tile=read_tile_wish(self.vae_tile),

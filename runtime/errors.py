@@ -15,8 +15,9 @@ A message names the thing, its value, what was expected and the remedy, in one l
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# The words of CUDA's own error, of ONNX Runtime's arena, and of cuBLAS and cuDNN.
-_LACKING = ("out of memory", "allocate memory", "STATUS_ALLOC_FAILED")
+# The words of CUDA's own error, of ONNX Runtime's arena, of cuBLAS and cuDNN, of C++, and of ours
+# for a GPU (`runtime.backends.device.cuda`).
+_LACKING = ("out of memory", "allocate memory", "STATUS_ALLOC_FAILED", "bad_alloc", "does not hold")
 
 
 def in_one_line(text: object) -> str:

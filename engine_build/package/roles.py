@@ -79,6 +79,7 @@ def build_role(
             for item in role.inputs
             for axis in item.axes.values()
         },
+        heads=role.heads,
         precision=role.precision,
         external_folder=None if placed.external_folder is None else str(placed.external_folder),
     )

@@ -14,7 +14,8 @@ with the change of LoRAs where another set is loaded, and patience the scale of 
 than theirs by more: all waiting is bounded. Those of batch priority come BACKGROUND_WAIT later and
 have no boost.
 
-*Width.* The first sample determines shapes and LoRA set. For each number of samples that could
+*Width.* The first sample determines shapes and LoRA set; no more samples share a call than the
+memory holds. For each number of samples that could
 share its calls, the times are predicted at which every sample would be done, if no other came.
 Their sum is added to the time that samples to come would wait for these, rate * done**2 / (2 * (1 -
 load)), the value of work in a queue of Poisson arrivals. Of the numbers that save time at all, the
@@ -24,7 +25,7 @@ says, and a square leaves small savings alone, of which measurement cannot be su
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Protocol, TypeVar
 
@@ -85,6 +86,14 @@ class Candidate(Protocol):
 
 SampleType = TypeVar("SampleType", bound=Candidate)
 
+Fitting = Callable[[Kind], float]
+"""The most evaluations of a kind of call that the memory holds."""
+
+
+def unbounded(_kind: Kind) -> float:
+    """Memory that holds every call."""
+    return math.inf
+
 
 def choose(
     waiting: Sequence[SampleType],
@@ -92,6 +101,8 @@ def choose(
     loaded: object,
     costs: Costs,
     demand: Demand,
+    *,
+    fitting: Fitting = unbounded,
 ) -> list[SampleType]:
     """The samples of the next call, in order. `loaded` is the LoRA set on the denoiser."""
     if len(waiting) <= 1:
@@ -103,7 +114,7 @@ def choose(
     rest = [each for each in order if not _shares(each, first)]
     widths = [
         width
-        for width in range(1, _most(alike, limits) + 1)
+        for width in range(1, _most(alike, limits, fitting(first.kind)) + 1)
         if width == 1 or _gain(alike[:width], costs) > LEAST_GAIN
     ]
     scores = {width: _score(alike, width, rest, costs, demand) for width in widths}
@@ -139,12 +150,14 @@ def _shares(sample: Candidate, first: Candidate) -> bool:
     return (sample.shape_key, sample.loras) == (first.shape_key, first.loras)
 
 
-def _most(alike: Sequence[Candidate], limits: BatchLimits) -> int:
-    """The most samples of these, in order, that the limits allow in a call, and the first."""
+def _most(alike: Sequence[Candidate], limits: BatchLimits, fitting: float) -> int:
+    """The most samples of these, in order, that the limits and the memory allow in a call, and the
+    first.
+    """
     evaluations = 0
     for count, sample in enumerate(alike[: limits.samples]):
         evaluations += sample.next_evaluations
-        if count and evaluations > limits.evaluations:
+        if count and evaluations > min(limits.evaluations, fitting):
             return count
     return min(len(alike), limits.samples)
 

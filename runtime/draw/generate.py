@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -22,14 +23,18 @@ from runtime.draw.lora.switch import LoraSwitch
 from runtime.draw.lora.weights import EffectiveWeights
 from runtime.draw.pace import Pace
 from runtime.draw.preview import Previewer
+from runtime.draw.room import Room
+from runtime.draw.roomy import RoomyDecoder, RoomyDenoiser, evaluations_that_fit, usual_call
 from runtime.draw.schedule import Schedule
 from runtime.package.manifest import MatrixPreview
+from runtime.plan.call_room import CallRoom, call_room
 from runtime.plan.families.family import Conditioning
 from runtime.plan.model import Model
 from runtime.plan.plan import Plan
 from runtime.plan.request import GenerateRequest
 from runtime.plan.served import BatchLimits, Served, served_by
 from runtime.wire.options import DrawOptions
+from runtime.wire.tile_wish import TileWish
 
 Latents = NDArray[np.float32]
 
@@ -46,30 +51,26 @@ class Generator:
         costs: Costs | None = None,
         *,
         room: DecodeRoom | None = None,
+        needs: CallRoom | None = None,
     ) -> None:
         """Open every engine. `options` None: the defaults. `served` None: all that the graphs take.
         `costs` are what is known of calls' times. `room` is the VAE's; None: it decodes all whole.
+        `needs` are the denoiser's; None: by its graph on the CPU, and unknown on a device.
 
         `backend` is already open: `options.backend`, `options.captures` and `options.text_encoders`
         have no effect here.
         """
         options = options or DrawOptions()
-        self._served = served or served_by(None, model.package.manifest)
-        limits = self._served.limits
+        served = served or served_by(None, model.package.manifest)
         self.model = model
         self.backend = backend
-        samples = min(options.max_batch or limits.samples, limits.samples)
-        self.schedule = Schedule(
-            BatchLimits(samples, limits.evaluations), costs, samples if options.max_batch else None
-        )
-        self._denoiser = backend.open_denoiser()
+        denoiser, decoder = backend.open_denoiser(), backend.open("vae_decoder")
         self.pace = Pace()
         self._noise = ThreadPoolExecutor(1, "noise")
         self._cold: list[Prepared] = []
         self.effective_weights = EffectiveWeights(
             model.package, options.lora_bytes, factored=backend.multiplies_updates
         )
-        self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
         self._text_backend = _text_backend(model, backend)
         self._encoders = TextEncoders(
             model.family,
@@ -79,13 +80,21 @@ class Generator:
             aside=backend.placing.place == "aside",
         )
         self.conditioner = Conditioner(self._encoders, options.conditioning_bytes)
-        self._vae = FittingDecoder(
-            NetworkDecoder(backend.open("vae_decoder")),
-            room or decode_room(None, model.package.manifest),
-            options.vae_tile if room else "off",
-            lambda: free_bytes(backend),
-        )
         self.previewer = Previewer(self._preview_decoder())
+        # Now that the weights are open, what is free is free for calls.
+        on_device = isinstance(backend, OnDevice)
+        free = partial(free_bytes, backend)
+        self.room = Room(free, options.memory_bytes, measures=not on_device)
+        tiles = room or decode_room(None, model.manifest)
+        wish: TileWish = options.vae_tile if room else "off"
+        roomy = RoomyDecoder(decoder, tiles, self.room)
+        self._vae = FittingDecoder(roomy, tiles, wish, self.room.free)
+        needs = needs or (CallRoom(0.0) if on_device else call_room(None, model.manifest))
+        usual = usual_call(needs, model.manifest)
+        self._denoiser = RoomyDenoiser(denoiser, needs, self.room, usual)
+        self._denoiser_loras = LoraSwitch(self.effective_weights, "denoiser", self._denoiser)
+        self.served = served if on_device else served.within(self.room.most, needs, model.manifest)
+        self.schedule = _schedule(served.limits, options, costs, needs, self.room)
 
     @property
     def places(self) -> int:
@@ -101,7 +110,7 @@ class Generator:
         refuse, PackageError for a LoRA that cannot be read or for a package that lacks the graphs
         for LoRAs, and BackendError.
         """
-        self._served.check(plan)
+        self.served.check(plan)
         if plan.replaces_weights:
             self.backend.check_loras()
             self._text_backend.check_loras()
@@ -174,8 +183,8 @@ class Generator:
         weights were replaced. On the CPU LoRAs open networks beside those of the other pictures,
         which need not wait for them: such a picture is prepared, and `warm_up_loras` draws it.
         """
-        loras = with_a_lora(self.model, self._served)
-        pictures = of_each_size(self.model, self._served)
+        loras = with_a_lora(self.model, self.served)
+        pictures = of_each_size(self.model, self.served)
         on_device = isinstance(self.backend, OnDevice)
         self._warm_up([*loras, *pictures] if on_device else pictures)
         self._encoders.warm_up()
@@ -247,6 +256,22 @@ class Generator:
         if isinstance(preview, MatrixPreview):
             return MatrixDecoder(preview)
         return NetworkDecoder(self.backend.open("preview_decoder"))
+
+
+def _schedule(
+    limits: BatchLimits,
+    options: DrawOptions,
+    costs: Costs | None,
+    needs: CallRoom,
+    room: Room,
+) -> Schedule:
+    samples = min(options.max_batch or limits.samples, limits.samples)
+    return Schedule(
+        BatchLimits(samples, limits.evaluations),
+        costs,
+        samples if options.max_batch else None,
+        evaluations_that_fit(needs, room),
+    )
 
 
 def _text_backend(model: Model, backend: Backend) -> Backend:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TypeVar
 
-from runtime.draw.batch import Candidate, choose, evaluations_of
+from runtime.draw.batch import Candidate, Fitting, choose, evaluations_of, unbounded
 from runtime.draw.costs import Costs, Kind
 from runtime.draw.demand import Demand
 from runtime.plan.served import BatchLimits
@@ -30,11 +30,16 @@ class Schedule:
     """Chooses turns, and learns from those that were made. For one thread."""
 
     def __init__(
-        self, limits: BatchLimits, costs: Costs | None = None, places: int | None = None
+        self,
+        limits: BatchLimits,
+        costs: Costs | None = None,
+        places: int | None = None,
+        fitting: Fitting = unbounded,
     ) -> None:
         """`costs` may know times already. `places`: the samples held at once, None for more than
-        fit in a call.
+        fit in a call. `fitting` tells what the memory holds.
         """
+        self._fitting = fitting
         self.limits = limits
         self.places = places or places_for(limits)
         self.costs = costs or Costs()
@@ -61,7 +66,9 @@ class Schedule:
         """The samples of the next call. `loaded` is the LoRA set on the denoiser."""
         basis = ([(sample, sample.next_evaluations) for sample in held], self.costs.version)
         if basis != self._basis:
-            chosen = choose(held, self.limits, loaded, self.costs, self.demand)
+            chosen = choose(
+                held, self.limits, loaded, self.costs, self.demand, fitting=self._fitting
+            )
             self._kept = tuple(held.index(sample) for sample in chosen)
             self._basis = basis
         return [held[place] for place in self._kept]

@@ -118,6 +118,9 @@ class RoleRecord:
     """The default precision of matrix products in an engine; the graph itself computes in fp32."""
     external_folder: str | None = None
     """The absolute path of the folder of weights left in place; None for weights in the package."""
+    heads: int | None = None
+    """The heads of the attention of the most tokens, whose scores may take most of a call's memory;
+    None where the role has no such attention, and in the packages of older versions."""
 
     @property
     def weights_bytes(self) -> int:

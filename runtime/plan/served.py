@@ -5,7 +5,7 @@ processes refuse by the same rule, the server before a job is accepted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -15,8 +15,10 @@ from runtime.errors import Fault, RequestError
 from runtime.package.engine_record import StepTime
 from runtime.package.manifest import BATCH, EVALUATIONS, HEIGHT, WIDTH, Manifest
 from runtime.package.target import Profile, Target, tuned_sizes
+from runtime.plan.call_room import CallRoom
 from runtime.plan.families.family import Prompt
 from runtime.plan.plan import Plan
+from runtime.plan.size_room import SizeRoom, size_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Served:
     """Remedy for a size outside of all ranges, as a sentence."""
     longest_text: int | None = None
     """Most tokens of a prompt; None when the model's own limit holds."""
+    room: SizeRoom | None = None
+    """The memory that `sizes` follow from; None where they follow from the engines."""
     fixed_weights: str | None = None
     """Reason for refusing LoRAs; None when the engines' weights can be replaced."""
 
@@ -80,16 +84,30 @@ class Served:
         if faults:
             raise RequestError.of(faults)
 
+    def within(self, memory: int | None, needs: CallRoom, manifest: Manifest) -> "Served":
+        """The same limits, and no larger pictures than so many bytes hold; None: as they are."""
+        room = None if memory is None else size_room(memory, needs, manifest)
+        corners = room.corners(manifest.limits) if room else []
+        if not corners:
+            return self
+        least = manifest.limits.min_size
+        return replace(
+            self,
+            room=room,
+            sizes=tuple(SizeRange(least, width, least, height) for width, height in corners),
+            other_sizes="ask for fewer pixels, or let drawing take more with --draw-memory-mb",
+        )
+
     def _size_faults(self, width: int, height: int) -> Iterator[Fault]:
         """At most one fault: at the height when some range takes the width, else at the width."""
         as_wide = [each for each in self.sizes if each.takes_width(width)]
         if not self.sizes or any(each.takes_height(height) for each in as_wide):
             return
         taken = ", ".join(str(each) for each in self.sizes)
-        yield Fault(
-            "/height" if as_wide else "/width",
-            f"no engine takes {width}x{height} pixels; they take {taken}; {self.other_sizes}",
-        )
+        reason = f"no engine takes {width}x{height} pixels; they take {taken}"
+        if self.room:
+            reason = f"{self.room.refusal(width, height)}; what fits is {taken}"
+        yield Fault("/height" if as_wide else "/width", f"{reason}; {self.other_sizes}")
 
     def _text_faults(self, prompts: Sequence[Prompt]) -> Iterator[Fault]:
         tokens = max(prompt.tokens for prompt in prompts)

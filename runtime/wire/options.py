@@ -32,6 +32,9 @@ class DrawOptions:
     """The place of the text encoders; `auto` decides by the room that the device has."""
     cpu_precision: CpuPrecision = "fp32"
     """The precision of the denoiser's matrix products on the CPU."""
+    memory_bytes: int | None = None
+    """The most memory that calls of the networks take together, beside the weights; None: by what
+    is available at the start."""
     vae_tile: TileWish = "auto"
     """The tiles that the VAE decodes; `auto` decides by the memory that a picture's size takes."""
 

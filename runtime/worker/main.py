@@ -37,6 +37,7 @@ from runtime.errors import (
 )
 from runtime.files import read_ahead
 from runtime.gallery import Gallery
+from runtime.plan.call_room import call_room
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import Served, served_by
 from runtime.telemetry import disable_telemetry
@@ -169,8 +170,9 @@ def _open(
     served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
     costs = Costs(compiled_times(choice.target))
     room = decode_room(choice.target, model.package.manifest)
+    needs = call_room(choice.target, model.package.manifest)
     with watch.stage("opening the networks"):
-        generator = Generator(model, backend, draw, served, costs, room=room)
+        generator = Generator(model, backend, draw, served, costs, room=room, needs=needs)
     with watch.stage("warming up"):
         generator.warm_up()
     notes = (choice.note, backend.placing.note, _told(generator), *generator.tilings)
@@ -180,7 +182,7 @@ def _open(
         device=choice.device,
         precision=choice.precision,
         note="; ".join(filter(None, notes)),
-        served=served.to_json(),
+        served=generator.served.to_json(),
         shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
     )
     return ready, generator

@@ -58,6 +58,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_NO_CUDA_GRAPHS": "True",
         "CALOTYPE_LORA_MEMORY_MB": "64",
         "CALOTYPE_PROMPT_MEMORY_MB": "32",
+        "CALOTYPE_DRAW_MEMORY_MB": "2000",
         "CALOTYPE_TEXT_ENCODERS": "aside",
         "CALOTYPE_VAE_TILE": "512",
         "CALOTYPE_QUEUE_LIMIT": "5",
@@ -74,6 +75,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
     assert {variable(name): str(value) for name, value in read.items()} == given
     options = settings.worker
     assert options.draw.vae_tile == 512
+    assert options.draw.memory_bytes == 2000 * 2**20
     assert WorkerOptions.from_json(options.to_json()) == options
 
 
@@ -89,6 +91,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         ("CALOTYPE_ALLOWED_ORIGINS", "app.example", "'app.example' is no origin, such as https"),
         ("CALOTYPE_MAX_BATCH", "0", "greater than or equal to 1"),
         ("CALOTYPE_LORA_MEMORY_MB", "-1", "greater than or equal to 0"),
+        ("CALOTYPE_DRAW_MEMORY_MB", "0", "greater than or equal to 64"),
         ("CALOTYPE_TEXT_ENCODERS", "gone", "'auto', 'keep', 'aside' or 'cpu'"),
         ("CALOTYPE_VAE_TILE", "500", "expected auto, off, or a multiple of 8 pixels from 128 on"),
         ("CALOTYPE_QUEUE_LIMIT", "1.5", "a valid integer"),

@@ -56,6 +56,7 @@ def denoiser(
     conditioning: tuple[GraphInput, ...],
     traced_at: DenoiserSizes,
     checked_at: tuple[DenoiserSizes, ...],
+    heads: int | None,
     reduced: Reduced,
 ) -> RoleExport:
     """Export a network of diffusers inside the step graph.
@@ -83,5 +84,6 @@ def denoiser(
         precision=precision,
         traced_at=traced_at.by_axis(),
         checked_at=tuple(sizes.by_axis() for sizes in checked_at),
+        heads=heads,
         reduced=reduced,
     )

@@ -135,6 +135,7 @@ def _denoiser(
             DenoiserSizes(3, 5, (2 * grid, 3 * grid)),
             DenoiserSizes(1, 1, (6 * grid, 4 * grid)),
         ),
+        heads=transformer.setting("num_attention_heads"),
         reduced=Reduced(
             {"num_layers": 2, "num_single_layers": 2, "num_attention_heads": 2},
             lambda smaller: _denoiser(smaller, limits, latents, tokens),

@@ -73,6 +73,8 @@ class RoleExport:
     """The default precision of the role's engines for a GPU."""
     tolerance: float = 1e-4
     """The largest error, relative to the largest magnitude of PyTorch's output."""
+    heads: int | None = None
+    """The heads of the attention of the most tokens; None for no such attention."""
     reduced: "Reduced | None" = None
     """Small networks to check in the place of one too large to be held in memory twice."""
 

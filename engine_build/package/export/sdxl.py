@@ -122,12 +122,25 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat, length: in
             DenoiserSizes(3, 5, (2 * grid, 3 * grid), {"tokens": 154}),
             DenoiserSizes(1, 1, (6 * grid, 4 * grid), {"tokens": 77}),
         ),
+        heads=_heads(unet),
         reduced=Reduced(
             _narrow(unet),
             lambda smaller: _denoiser(smaller, limits, latents, length),
             blocks=(_without_attention(unet),),
         ),
     )
+
+
+def _heads(unet: Component) -> int | None:
+    """The heads of the first level with attention, which is that of the most tokens."""
+    kinds: list[str] = unet.setting("down_block_types")
+    # The name notwithstanding, diffusers takes them for numbers of heads.
+    heads: int | list[int] = unet.setting("attention_head_dim")
+    levels = [heads] * len(kinds) if isinstance(heads, int) else heads
+    attending = (
+        number for number, kind in zip(levels, kinds, strict=True) if kind.startswith("CrossAttn")
+    )
+    return next(attending, None)
 
 
 def _narrow(unet: Component) -> Mapping[str, Any]:

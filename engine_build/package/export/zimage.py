@@ -95,6 +95,7 @@ def _denoiser(transformer: Component, limits: Limits, latents: LatentFormat) -> 
             # A picture of exactly 32 tokens.
             DenoiserSizes(1, 1, (8 * PATCH, 4 * PATCH), {"caption": 96}),
         ),
+        heads=transformer.setting("n_heads"),
         reduced=Reduced(
             _narrow(transformer),
             lambda small: _denoiser(small, limits, latents),

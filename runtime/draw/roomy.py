@@ -1,0 +1,121 @@
+"""A denoiser and a decoder whose calls keep to the room that there is.
+
+A call of several samples that does not fit is made in parts, as is one that found no memory. What a
+library keeps of its calls is given back where it is more than the usual picture takes, or more than
+the networks may keep together: the memory of usual pictures stays, since to have it again takes
+time.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.low_rank import Weights
+from runtime.backends.protocol import Array, Denoiser, Engine, GivesBack, Reading, Row
+from runtime.draw.batch import Fitting
+from runtime.draw.decode import NetworkDecoder, Pixels
+from runtime.draw.decode_room import DecodeRoom
+from runtime.draw.room import Room
+from runtime.errors import BackendError, DeviceError, lacks_memory
+from runtime.package.manifest import Manifest
+from runtime.plan.call_room import CallRoom
+
+DENOISER, DECODER = "denoiser", "vae_decoder"
+
+
+class RoomyDenoiser:
+    """A Denoiser that takes as much memory as there is room for. For one thread."""
+
+    def __init__(self, denoiser: Denoiser, needs: CallRoom, room: Room, usual: int) -> None:
+        """`usual` is the memory of the usual picture's calls, in bytes."""
+        self._denoiser = denoiser
+        self._needs = needs
+        self._room = room
+        self._usual = usual
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    def admit(
+        self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
+    ) -> int:
+        """As the denoiser's own."""
+        slot = self._denoiser.admit(latents, evaluations)
+        *_, height, width = latents.shape
+        self._sizes[slot] = height, width
+        return slot
+
+    def advance(self, rows: Sequence[Row]) -> None:
+        """As the denoiser's own, in as many calls as the memory makes necessary."""
+        wanted = self._needs.wanted(*self._sizes[rows[0].slot], sum(len(row.mix) for row in rows))
+        if len(rows) > 1 and self._room.fitting(DENOISER, wanted) < 1:
+            self._in_halves(rows)
+            return
+        try:
+            with self._room.taken(DENOISER, wanted):
+                self._denoiser.advance(rows)
+        except BackendError as error:
+            if len(rows) == 1 or isinstance(error, DeviceError) or not lacks_memory(str(error)):
+                raise
+            self._room.lacked(DENOISER, wanted, str(error))
+            self._in_halves(rows)
+
+    def replace_weights(self, weights: Weights) -> None:
+        """As the denoiser's own."""
+        self._denoiser.replace_weights(weights)
+
+    def latents(self, slot: int) -> Reading:
+        """As the denoiser's own."""
+        return self._denoiser.latents(slot)
+
+    def predicted(self, slot: int) -> Reading:
+        """As the denoiser's own."""
+        return self._denoiser.predicted(slot)
+
+    def release(self, slot: int) -> None:
+        """As the denoiser's own; behind the last sample, what was kept goes back."""
+        self._denoiser.release(slot)
+        del self._sizes[slot]
+        if not self._sizes:
+            _tidy(self._denoiser, DENOISER, self._room, self._usual)
+
+    def _in_halves(self, rows: Sequence[Row]) -> None:
+        half = len(rows) // 2
+        self.advance(rows[:half])
+        self.advance(rows[half:])
+
+
+class RoomyDecoder:
+    """The VAE's decoder, whose pictures wait for the room that they take. For one thread."""
+
+    def __init__(self, engine: Engine, needs: DecodeRoom, room: Room) -> None:
+        """`engine` takes `latents` and gives `image`, uint8 `[B, H, W, 3]`."""
+        self._engine = engine
+        self._decoder = NetworkDecoder(engine)
+        self._needs = needs
+        self._room = room
+
+    def decode(self, latents: NDArray[np.float32]) -> Pixels:
+        """Pixels `[H, W, 3]`."""
+        *_, height, width = (side * self._needs.scale for side in latents.shape)
+        with self._room.taken(DECODER, self._needs.wanted(width, height)):
+            pixels = self._decoder.decode(latents)
+        usual = self._needs.wanted(self._needs.usual, self._needs.usual)
+        _tidy(self._engine, DECODER, self._room, usual)
+        return pixels
+
+
+def usual_call(needs: CallRoom, manifest: Manifest) -> int:
+    """The memory of a call for one guided picture of the usual size."""
+    scale, usual = manifest.latents.scale_factor, manifest.defaults
+    return needs.wanted(usual.height // scale, usual.width // scale, 2)
+
+
+def evaluations_that_fit(needs: CallRoom, room: Room) -> Fitting:
+    """The function that tells how many evaluations of a kind of call fit into one."""
+    return lambda kind: room.fitting(DENOISER, needs.wanted(kind.height, kind.width, 1))
+
+
+def _tidy(network: object, user: str, room: Room, usual: int) -> None:
+    if isinstance(network, GivesBack) and room.keeps_too_much(user, usual):
+        network.give_back()
+        room.given_back(user)
