@@ -22,6 +22,7 @@ from runtime.draw.infotext import infotext
 from runtime.draw.recipe import encode_picture
 from runtime.errors import RequestError
 from runtime.files import read_ahead, write_whole
+from runtime.plan.call_room import call_room
 from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
@@ -50,6 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TILE",
         help="auto, off, or pixels: how the finished picture is decoded "
         f"({variable('vae_tile')}; default: auto, whole where memory allows, else in tiles)",
+    )
+    parser.add_argument(
+        "--draw-memory-mb",
+        metavar="MB",
+        help="the most memory that drawing takes beside the model "
+        f"({variable('draw_memory_mb')}; default: four fifths of what is available)",
     )
     parser.add_argument(
         "--verify-files",
@@ -89,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     if backend.placing.note:
         print(backend.placing.note, file=sys.stderr)
     room = decode_room(choice.target, model.package.manifest)
-    generator = Generator(model, backend, options, served, room=room)
+    needs = call_room(choice.target, model.package.manifest)
+    generator = Generator(model, backend, options, served, room=room, needs=needs)
     latents = _draw(generator, plan, arguments.previews)
     text = infotext(plan, model.manifest, model.facts)
     picture = encode_picture(generator.decode(latents), request, text)
@@ -107,7 +115,7 @@ def _tell(sentence: str) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings that the command's flags and the environment make. Raises SettingsError."""
-    names = ("backend", "cpu_precision", "vae_tile")
+    names = ("backend", "cpu_precision", "vae_tile", "draw_memory_mb")
     given = {name: getattr(arguments, name) for name in names}
     flags = {name: value for name, value in given.items() if value}
     return read_settings({**flags, **({"verify_files": "true"} if arguments.verify_files else {})})

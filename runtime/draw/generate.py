@@ -84,7 +84,7 @@ class Generator:
         # Now that the weights are open, what is free is free for calls.
         on_device = isinstance(backend, OnDevice)
         free = partial(free_bytes, backend)
-        self.room = Room(free, options.memory_bytes, measures=not on_device)
+        self.room = Room(free, options.memory_bytes, on_device=on_device)
         tiles = room or decode_room(None, model.manifest)
         wish: TileWish = options.vae_tile if room else "off"
         roomy = RoomyDecoder(decoder, tiles, self.room)

@@ -45,15 +45,17 @@ class _User:
 class Room:
     """The room for calls. Threads may share it; none may ask twice at once."""
 
-    def __init__(self, free: Free, most: int | None = None, *, measures: bool = False) -> None:
-        """`most` is the memory that calls may take; None: SHARE of what is free now. With
-        `measures` the calls' memory is this process's, and can be measured.
+    def __init__(self, free: Free, most: int | None = None, *, on_device: bool = False) -> None:
+        """`most` is the memory that calls may take; None: SHARE of what is free now.
+
+        On a device, vendors' libraries set memory aside for calls to come: what is free bounds
+        nothing, and calls are made smaller once memory lacked.
         """
-        now = free()
+        self._free = free
+        self._on_device = on_device
+        now = None if on_device else free()
         self.most = most if most is not None or now is None else int(SHARE * now)
         """None where nothing is known."""
-        self._free = free
-        self._measures = measures
         self._used = 0
         self._users: dict[str, _User] = {}
         self._changed = threading.Condition()
@@ -134,12 +136,12 @@ class Room:
         return self.most is None or self._used + needed <= self.most
 
     def _is_free(self, missing: int) -> bool:
-        free = self._free() if missing > 0 else None
+        free = self._free() if missing > 0 and not self._on_device else None
         return free is None or missing <= free
 
     def _began(self, known: _User) -> int | None:
         """The memory before a call that is to be measured; None for one that is not."""
-        if known.measured or known.kept or not self._measures or not restart_peak():
+        if known.measured or known.kept or self._on_device or not restart_peak():
             return None
         return resident_bytes()
 

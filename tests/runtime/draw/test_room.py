@@ -22,11 +22,19 @@ def test_a_share_of_what_is_free_at_the_start_is_taken() -> None:
 
 
 def test_as_many_calls_fit_as_the_memory_holds() -> None:
-    room = Room(lambda: None, 1000 * MEGABYTE)
+    room = Room(lambda: None, 1000 * MEGABYTE, on_device=True)
     assert room.fitting("denoiser", 100 * MEGABYTE) == 10
     room.lacked("denoiser", 500 * MEGABYTE, "out of memory")
     assert 4 < room.fitting("denoiser", 100 * MEGABYTE) < 5
     assert room.fitting("vae", 100 * MEGABYTE) == 10
+
+
+def test_what_is_free_on_a_device_bounds_nothing() -> None:
+    room = Room(lambda: LARGE, on_device=True)
+    assert room.fitting("denoiser", 99 * LARGE) == float("inf")
+    with room.taken("denoiser", 99 * LARGE):
+        pass
+    assert room.free() == LARGE
 
 
 def test_a_call_waits_until_others_leave_it_room() -> None:
@@ -70,7 +78,7 @@ def test_a_call_waits_for_memory_that_other_programs_have() -> None:
 
 
 def test_what_is_kept_goes_back_where_it_is_more_than_usual_or_all_keep_too_much() -> None:
-    room = Room(lambda: None, 5 * LARGE)
+    room = Room(lambda: None, 5 * LARGE, on_device=True)
     with room.taken("denoiser", 3 * LARGE):
         pass
     assert room.keeps_too_much("denoiser", 2 * LARGE)
@@ -84,7 +92,7 @@ def test_what_is_kept_goes_back_where_it_is_more_than_usual_or_all_keep_too_much
 
 
 def test_the_first_large_call_corrects_the_estimates() -> None:
-    room = Room(lambda: None, 1000 * MEGABYTE, measures=True)
+    room = Room(lambda: None, 1000 * MEGABYTE)
     with room.taken("vae", 100 * MEGABYTE):
         held = np.ones(200 * MEGABYTE, np.uint8)
     assert held.any()

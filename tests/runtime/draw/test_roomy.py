@@ -58,7 +58,7 @@ class Counting:
 def roomy(
     denoiser: Counting, most: int, samples: int, usual: int = 99 * LARGE
 ) -> tuple[RoomyDenoiser, list[Row]]:
-    made = RoomyDenoiser(denoiser, NEEDS, Room(lambda: None, most * LARGE), usual)
+    made = RoomyDenoiser(denoiser, NEEDS, Room(lambda: None, most * LARGE, on_device=True), usual)
     latents = np.zeros((1, 4, SIDE, SIDE), np.float32)
     slots = [made.admit(latents, []) for _ in range(samples)]
     return made, [Row(slot, 0.0, np.zeros(11, np.float32), None, (2.0, -1.0), 0) for slot in slots]
@@ -140,7 +140,7 @@ class Black:
 def test_a_picture_larger_than_the_usual_leaves_no_memory_behind(side: int, times: int) -> None:
     engine: Any = Black()
     needs = DecodeRoom(scale=8, usual=256, bytes_per_pixel=LARGE / 128**2)
-    decoder = RoomyDecoder(engine, needs, Room(lambda: None, 99 * LARGE))
+    decoder = RoomyDecoder(engine, needs, Room(lambda: None, 99 * LARGE, on_device=True))
     pixels = decoder.decode(np.zeros((1, 4, side, side), np.float32))
     assert pixels.shape == (8 * side, 8 * side, 3)
     assert engine.gave_back == times
