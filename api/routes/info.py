@@ -21,7 +21,7 @@ async def get_info(rooms: Rooms) -> Info:
             name=manifest.name,
             family=manifest.family,
             source=manifest.source.reference,
-            description=manifest.description,
+            description=manifest.described,
         ),
         parameters=rooms.model.parameters(loras),
         samplers=list(rooms.model.family.facts(manifest).samplers),

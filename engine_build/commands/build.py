@@ -70,6 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engines(parser)
     parser.add_argument("--description", metavar="TEXT", help="a line for people")
     parser.add_argument(
+        "--vocabulary",
+        metavar="WORDS",
+        default="",
+        help="the things that the model can draw, with commas, where these are few; prompts that "
+        "name none of them get a warning",
+    )
+    parser.add_argument(
         "--preview-decoder",
         metavar="SOURCE",
         help="a small decoder for previews (diffusers' AutoencoderTiny, such as TAESDXL); "
@@ -136,6 +143,7 @@ def run(options: argparse.Namespace) -> None:
             source=ingredients.source,
             name=name,
             engines=options.engines,
+            vocabulary=tuple(filter(None, map(str.strip, options.vocabulary.split(",")))),
             description=_or(options.description, "" if preset is None else preset.description),
             replace=options.replace,
             preview_decoder=ingredients.preview_decoder,

@@ -62,6 +62,8 @@ class BuildRequest:
     name: str
     engines: Path
     description: str = ""
+    vocabulary: tuple[str, ...] = ()
+    """The things that the model can draw, where these are few."""
     replace: bool = False
     preview_decoder: Path | None = None
     base: Path | None = None
@@ -176,6 +178,7 @@ def _manifest(
         name=request.name,
         family=model.family,
         description=request.description,
+        vocabulary=request.vocabulary,
         # Names alone: paths differ from machine to machine.
         source=request.origin or _source_record(request),
         roles=parts.roles,

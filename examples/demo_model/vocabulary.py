@@ -163,3 +163,7 @@ def held_out_backgrounds() -> frozenset[tuple[str, str]]:
 
 def _draw(pairs: list[tuple[str, str]], seed: int) -> frozenset[tuple[str, str]]:
     return frozenset(random.Random(seed).sample(pairs, int(len(pairs) * _HELD_OUT_SHARE)))
+
+
+if __name__ == "__main__":
+    print(", ".join((*OBJECTS, *SHAPES)))

@@ -228,7 +228,17 @@ class Manifest:
     files: Mapping[str, FileRecord]
     external_files: Mapping[str, FileRecord] = field(default_factory=dict)
     """Weights that were left in place, by absolute path."""
+    vocabulary: tuple[str, ...] = ()
+    """The things that the model can draw, where these are few; empty where nobody could list them,
+    and in the packages of older versions."""
     format: int = FORMAT
+
+    @property
+    def described(self) -> str:
+        """The description, with the vocabulary where there is one."""
+        if not self.vocabulary:
+            return self.description
+        return f"{self.description}. It can draw: {', '.join(self.vocabulary)}."
 
 
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)

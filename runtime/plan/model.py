@@ -20,6 +20,7 @@ from runtime.plan.plan import Plan, make_plan
 from runtime.plan.request import GenerateRequest, read_request
 from runtime.plan.text.inversions import unknown_words
 from runtime.plan.text.tokenizer import PromptTokenizer, TokenizerSpec
+from runtime.plan.text.vocabulary import beyond
 from runtime.plan.text.weighting import unsupported
 
 
@@ -70,9 +71,10 @@ class Model:
         return self._plan(read_request(body, self.parameters(self._offers(packs))), packs)
 
     def warnings(self, request: Mapping[str, Any]) -> list[str]:
-        """Sentences about what is text in a complete request's prompts and may not be meant so.
+        """Sentences about what is text in a complete request's prompts and may not be meant so, and
+        about a prompt beyond the model's vocabulary.
         Lists the shelves where a prompt has `embedding:` in it."""
-        warnings: list[str] = []
+        warnings = list(beyond(request["prompt"], self.manifest.vocabulary))
         for prompt in (request["prompt"], request["negative_prompt"] or ""):
             warnings += unsupported(prompt, weighted=request["prompt_weighting"])
             if unknown_words(prompt, ()):
