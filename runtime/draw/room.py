@@ -113,6 +113,13 @@ class Room:
         crowded = self.most is not None and together > self.most
         return kept > usual * self._user(user).correction or (kept > 0 and crowded)
 
+    def outgrows(self, user: str, wanted: int) -> bool:
+        """True where a call finds less kept than it takes: a library would have both then, since
+        what it keeps is in pieces too small for such a call.
+        """
+        known = self._user(user)
+        return 0 < known.kept < int(wanted * known.correction)
+
     def given_back(self, user: str) -> None:
         """A network's library has given back what it kept."""
         with self._changed:

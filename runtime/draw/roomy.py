@@ -50,6 +50,8 @@ class RoomyDenoiser:
         if len(rows) > 1 and self._room.fitting(DENOISER, wanted) < 1:
             self._in_halves(rows)
             return
+        if self._room.outgrows(DENOISER, wanted):
+            _give_back(self._denoiser, DENOISER, self._room)
         try:
             with self._room.taken(DENOISER, wanted):
                 self._denoiser.advance(rows)
@@ -75,8 +77,8 @@ class RoomyDenoiser:
         """As the denoiser's own; behind the last sample, what was kept goes back."""
         self._denoiser.release(slot)
         del self._sizes[slot]
-        if not self._sizes:
-            _tidy(self._denoiser, DENOISER, self._room, self._usual)
+        if not self._sizes and self._room.keeps_too_much(DENOISER, self._usual):
+            _give_back(self._denoiser, DENOISER, self._room)
 
     def _in_halves(self, rows: Sequence[Row]) -> None:
         half = len(rows) // 2
@@ -93,14 +95,18 @@ class RoomyDecoder:
         self._decoder = NetworkDecoder(engine)
         self._needs = needs
         self._room = room
+        self._usual = needs.wanted(needs.usual, needs.usual)
 
     def decode(self, latents: NDArray[np.float32]) -> Pixels:
         """Pixels `[H, W, 3]`."""
         *_, height, width = (side * self._needs.scale for side in latents.shape)
-        with self._room.taken(DECODER, self._needs.wanted(width, height)):
+        wanted = self._needs.wanted(width, height)
+        if self._room.outgrows(DECODER, wanted):
+            _give_back(self._engine, DECODER, self._room)
+        with self._room.taken(DECODER, wanted):
             pixels = self._decoder.decode(latents)
-        usual = self._needs.wanted(self._needs.usual, self._needs.usual)
-        _tidy(self._engine, DECODER, self._room, usual)
+        if self._room.keeps_too_much(DECODER, self._usual):
+            _give_back(self._engine, DECODER, self._room)
         return pixels
 
 
@@ -115,7 +121,7 @@ def evaluations_that_fit(needs: CallRoom, room: Room) -> Fitting:
     return lambda kind: room.fitting(DENOISER, needs.wanted(kind.height, kind.width, 1))
 
 
-def _tidy(network: object, user: str, room: Room, usual: int) -> None:
-    if isinstance(network, GivesBack) and room.keeps_too_much(user, usual):
+def _give_back(network: object, user: str, room: Room) -> None:
+    if isinstance(network, GivesBack):
         network.give_back()
         room.given_back(user)

@@ -53,7 +53,7 @@ print(json.dumps({"drawn": drawn, "widths": widths, "grown": grown}))
 
 
 def draw(*, limited: int, told: int) -> tuple[dict[str, Any], str]:
-    """What was drawn, and the log, with so many megabytes for data and for calls; 0: no limit."""
+    """The pictures and the log, with so many megabytes for data and for calls; 0: no limit."""
     done = subprocess.run(
         [sys.executable, "-c", DRAW, str(ENGINES), str(limited), str(told)],
         cwd=ROOT,

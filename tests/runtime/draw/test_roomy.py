@@ -116,6 +116,18 @@ def test_what_was_kept_goes_back_behind_the_last_sample(usual: int, times: int) 
     assert denoiser.gave_back == times
 
 
+def test_what_was_kept_goes_back_before_a_larger_call() -> None:
+    denoiser = Counting()
+    made, rows = roomy(denoiser, most=99, samples=3)
+    made.advance(rows[:2])
+    made.advance(rows[:1])
+    assert not denoiser.gave_back
+    made.advance(rows)
+    assert denoiser.gave_back == 1
+    made.advance(rows)
+    assert denoiser.gave_back == 1
+
+
 def test_the_schedule_is_told_how_many_evaluations_fit() -> None:
     fitting = evaluations_that_fit(NEEDS, Room(lambda: None, 6 * LARGE))
     assert fitting(Kind(SIDE, SIDE, adapted=False)) == 6
