@@ -54,16 +54,16 @@ def test_a_wrong_tile_is_refused_and_a_right_one_told_with_the_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "picture.png"
-    flags = ("a tree", "--steps", "2", "--width", "256", "--backend", "onnxruntime-cpu")
+    flags = ("a tree", "--steps", "2", "--width", "160", "--backend", "onnxruntime-cpu")
     assert run(ENGINES, picture, *flags, "--vae-tile", "100", model="demo") == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("calotype: --vae-tile=100: ")
     assert not picture.exists()
     assert run(ENGINES, picture, *flags, "--vae-tile", "128", model="demo") == 0
-    told = "calotype: pictures of 256x128 pixels are decoded in tiles of 128x128 "
+    told = "calotype: pictures of 160x128 pixels are decoded in tiles of 128x128 "
     assert told in capsys.readouterr().err
     with Image.open(picture) as image:
-        assert image.size == (256, 128)
+        assert image.size == (160, 128)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ BIAS = f"{LAYER}.mlp.fc1.bias"
 BODIES: list[dict[str, Any]] = [
     {"prompt": "a red heart", "seed": 1, "steps": 6},
     {"prompt": "a green star", "seed": 2, "steps": 4, "cfg_scale": 1.0, "sampler": "euler_a"},
-    {"prompt": "a blue car", "seed": 3, "steps": 5, "sampler": "dpm++_2m", "width": 192},
+    {"prompt": "a blue car", "seed": 3, "steps": 5, "sampler": "dpm++_2m", "width": 160},
 ]
 
 Open = Callable[[ModelPackage], Backend]

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from tests.places import ENGINES, ROOT
+import pytest
+
+from tests.places import ROOT
+from tests.tiny.wide_demo import demo_of_all_sizes
 
 DRAW = """
 import json, logging, resource, sys
-from dataclasses import replace
 from pathlib import Path
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from runtime.draw.generate import Generator
@@ -20,9 +23,6 @@ from runtime.wire.options import DrawOptions
 engines, limited, told = Path(sys.argv[1]), int(sys.argv[2]) << 20, int(sys.argv[3]) << 20
 logging.basicConfig(level=logging.WARNING)
 model = open_model(engines, "demo")
-limits = replace(model.manifest.limits, max_size=1024)
-package = replace(model.package, manifest=replace(model.manifest, limits=limits))
-model = replace(model, package=package)
 backend = OnnxRuntimeCpu(model.package, 1)
 generator = Generator(model, backend, DrawOptions(memory_bytes=told or None))
 generator.warm_up()
@@ -52,10 +52,15 @@ print(json.dumps({"drawn": drawn, "widths": widths, "grown": grown}))
 """
 
 
-def draw(*, limited: int, told: int) -> tuple[dict[str, Any], str]:
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo_of_all_sizes(tmp_path_factory.mktemp("engines"))
+
+
+def draw(engines: Path, *, limited: int, told: int) -> tuple[dict[str, Any], str]:
     """The pictures and the log, with so many megabytes for data and for calls; 0: no limit."""
     done = subprocess.run(
-        [sys.executable, "-c", DRAW, str(ENGINES), str(limited), str(told)],
+        [sys.executable, "-c", DRAW, str(engines), str(limited), str(told)],
         cwd=ROOT,
         check=False,
         capture_output=True,
@@ -66,9 +71,9 @@ def draw(*, limited: int, told: int) -> tuple[dict[str, Any], str]:
     return result, done.stderr
 
 
-def test_they_are_drawn_one_after_another_within_the_bound() -> None:
+def test_they_are_drawn_one_after_another_within_the_bound(engines: Path) -> None:
     """One of them takes some 80 MB; sixteen together took 1,240."""
-    result, log = draw(limited=300, told=90)
+    result, log = draw(engines, limited=300, told=90)
     assert len(result["drawn"]) == 16
     assert all(result["drawn"])
     assert set(result["widths"]) == {1}
@@ -76,8 +81,8 @@ def test_they_are_drawn_one_after_another_within_the_bound() -> None:
     assert "calls take less than" not in log
 
 
-def test_calls_that_find_no_memory_are_made_smaller() -> None:
-    result, log = draw(limited=300, told=0)
+def test_calls_that_find_no_memory_are_made_smaller(engines: Path) -> None:
+    result, log = draw(engines, limited=300, told=0)
     assert len(result["drawn"]) == 16
     assert "denoiser: calls take less than" in log
     assert "allocate memory" in log or "bad_alloc" in log

@@ -12,7 +12,7 @@ from runtime.draw.decode import NetworkDecoder, Pixels
 from runtime.draw.generate import Generator
 from runtime.draw.tiles import MARGIN, OVERLAP, Axis, TiledDecoder
 from runtime.plan.model import open_model
-from tests.places import ENGINES
+from tests.tiny.wide_demo import demo_of_all_sizes
 
 SCALE = 8
 
@@ -109,8 +109,8 @@ class Pictures(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
-    model = open_model(ENGINES, "demo")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    model = open_model(demo_of_all_sizes(tmp_path_factory.mktemp("engines")), "demo")
     backend = OnnxRuntimeCpu(model.package)
     generator = Generator(model, backend)
     vae = NetworkDecoder(backend.open("vae_decoder"))

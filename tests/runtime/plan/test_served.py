@@ -113,7 +113,7 @@ def test_a_text_that_no_engine_takes_is_refused_where_it_is(
 
 def test_without_a_target_every_size_and_lora_is_taken(model: Model) -> None:
     everything = served_by(None, model.package.manifest)
-    everything.check(plan(model, 512, 64, **lora(model, 1)))
+    everything.check(plan(model, 160, 64, **lora(model, 1)))
     everything.check(plan(model, 64, 64, prompt=WORDS))
 
 

@@ -1,0 +1,35 @@
+"""The demo model with the limits of a larger one: it draws nonsense there, and its networks run."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.package.manifest import HEIGHT, WIDTH, RoleRecord, read_manifest, write_manifest
+from tests.places import ENGINES
+
+LARGEST = 1024
+"""Pixels of a side."""
+
+
+def demo_of_all_sizes(engines: Path) -> Path:
+    """Copy the demo into a folder of engines, which is returned, with LARGEST as its limit."""
+    shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns("targets"))
+    manifest, _ = read_manifest(engines / "demo")
+    largest = LARGEST // manifest.latents.scale_factor
+    write_manifest(
+        engines / "demo",
+        replace(
+            manifest,
+            limits=replace(manifest.limits, max_size=LARGEST),
+            roles={name: _with_sides(role, largest) for name, role in manifest.roles.items()},
+        ),
+    )
+    return engines
+
+
+def _with_sides(role: RoleRecord, largest: int) -> RoleRecord:
+    axes = {
+        name: replace(axis, maximum=largest) if name in {HEIGHT, WIDTH} else axis
+        for name, axis in role.axes.items()
+    }
+    return replace(role, axes=axes)
