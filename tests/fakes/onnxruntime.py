@@ -28,7 +28,7 @@ _ELEMENTS = {
     10: np.float16,
     16: np.uint16,
 }
-_ARENA = 1024
+ARENA = 1024
 """Bytes by which an arena grows."""
 _TYPES = {"tensor(float)": 1, "tensor(uint8)": 2, "tensor(int64)": 7, "tensor(float16)": 10}
 
@@ -186,7 +186,7 @@ class FakeSession:
             raise Fail(refusal)
         self._runs[shapes] = self._runs.get(shapes, 0) + 1
         if self._runs[shapes] <= self._provider.growing:
-            self._grow(_ARENA)
+            self._grow(ARENA)
         self._provider.ran.append(self._model)
         self._check("Slice", self._provider.runtime.last_error())
         tables = self._tables_of(shapes, capturing=capturing)

@@ -104,7 +104,8 @@ class OnnxCudaSession:
     def run(self, binding: "IOBinding", *, capturing: bool) -> None:
         """Enqueue a run, which waits for the device unless it is captured. Raises DeviceError.
 
-        A plain run that lacks memory is tried once more where some could be given back.
+        A plain run that lacks memory is tried once more where some could be given back. Where none
+        could, it is a BackendError: the device is whole, and a smaller run may have room.
         """
         seen = self._device.cuda.releases
         try:
@@ -113,9 +114,10 @@ class OnnxCudaSession:
             if not capturing and self._made_room(error, seen):
                 self.run(binding, capturing=False)
                 return
-            raise DeviceError(
-                f"{self._title}: ONNX Runtime failed: {in_one_line(error)}"
-            ) from error
+            words = f"{self._title}: ONNX Runtime failed: {in_one_line(error)}"
+            if not capturing and lacks_memory(words) and self._device_answers():
+                raise BackendError(words) from error
+            raise DeviceError(words) from error
 
     def follow_stream(self) -> None:
         """Open the session again where a capture on its stream could not be ended, so that another
@@ -172,6 +174,13 @@ class OnnxCudaSession:
         self._open(captures=False)
         self.graphs.give_up_all()
         self._device.shortfalls.add(f"{self._title} runs without CUDA graphs: {refusal}")
+
+    def _device_answers(self) -> bool:
+        try:
+            self._stream.synchronize()
+        except DeviceError:
+            return False
+        return True
 
     def _made_room(self, error: Exception, seen: int) -> bool:
         """True where the failure is a lack of memory, and some was given back since there were

@@ -146,7 +146,7 @@ def test_copies_of_weights_make_room_for_a_session_that(
         assert backend.device_memory()["weights"] == weights
     else:
         machine.provider.growing = 10**6
-        monkeypatch.setattr("tests.fakes.onnxruntime._ARENA", 64)
+        monkeypatch.setattr("tests.fakes.onnxruntime.ARENA", 64)
         np.testing.assert_array_equal(drawn(generator, **body), expected)
     assert SPARE not in backend.device_memory()
     assert [each for each in backend.shortfalls if "upload weights of the package" in each]

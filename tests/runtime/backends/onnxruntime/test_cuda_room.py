@@ -9,10 +9,12 @@ from runtime.backends.placing import TextPlace, is_text
 from runtime.draw.generate import Generator
 from runtime.errors import BackendError
 from runtime.package.target import Target
+from runtime.plan.call_room import call_room
 from runtime.plan.model import Model
 from runtime.wire.options import DrawOptions
 from tests.fakes.cuda import FakeCuda, FakeError, FakeProperties
-from tests.fakes.provider import Machine, drawn
+from tests.fakes.provider import BODY, Machine, drawn
+from tests.runtime.package.targets import Made, add_target
 
 FORGETTING = DrawOptions(conditioning_bytes=0)
 
@@ -104,3 +106,35 @@ def test_memory_that_goes_during_an_opening_is_given_back(
             drawn(generator)
     assert (machine.cuda.allocated_bytes, len(machine.cuda.streams)) == (taken, streams)
     assert (drawn(generator) == expected).all()
+
+
+def test_a_call_that_lacks_memory_is_made_in_halves_and_the_device_stays(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Made(backend="onnxruntime-cuda", sizes=((64, 64),), samples=2)
+    target = add_target(model.package.path, made)
+    machine = Machine(monkeypatch)
+    backend = machine.backend(model, target)
+    needs = call_room(target, model.package.manifest)
+    generator = Generator(model, backend, FORGETTING, needs=needs)
+    expected = [drawn(generator, seed=seed) for seed in (1, 2)]
+    arena = 77_777
+    monkeypatch.setattr("tests.fakes.onnxruntime.ARENA", arena)
+    malloc, short = machine.cuda.malloc, [(FakeError.cudaErrorMemoryAllocation, 0)]
+
+    def lacking(size: int) -> tuple[FakeError, int]:
+        return short.pop() if size == arena and short else malloc(size)
+
+    plans = [model.plan_of({**BODY, "seed": seed}) for seed in (1, 2)]
+    waiting = [generator.start(plan) for plan in plans]
+    monkeypatch.setattr(machine.cuda, "malloc", lacking)
+    found: dict[int, np.ndarray] = {}
+    for events in generator.turns(lambda free: [waiting.pop(0) for _ in waiting[:free]]):
+        for event in events:
+            seed = event.sample.plan.request.seed
+            found[seed] = generator.latents(event.sample)
+    assert not short
+    assert "denoiser: calls take less than" in caplog.text
+    assert "Failed to allocate memory for requested buffer" in caplog.text
+    assert (found[1] == expected[0]).all()
+    assert (found[2] == expected[1]).all()
