@@ -57,6 +57,8 @@ class Room:
         self.most = most if most is not None or now is None else int(SHARE * now)
         """None where nothing is known."""
         self._used = 0
+        self._begun = 0
+        """The large calls that have begun so far."""
         self._users: dict[str, _User] = {}
         self._changed = threading.Condition()
 
@@ -86,15 +88,33 @@ class Room:
             self._wait(known, needed)
             alone = not self._used
             self._used += needed
+            self._begun = begun = self._begun + 1
         before = self._began(known) if alone else None
         try:
             yield
         finally:
             with self._changed:
-                if before is not None and self._used == needed:
+                # Another call that began meanwhile would be measured with it.
+                if before is not None and self._begun == begun:
                     self._learn(user, known, wanted, before)
                 self._used -= needed
                 known.kept = max(known.kept, needed)
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold all room for a call that found no memory: other large calls end before, and begin
+        behind it.
+        """
+        all_room = max(self.most or 0, LARGE)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used)
+            self._used += all_room
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= all_room
                 self._changed.notify_all()
 
     def lacked(self, user: str, wanted: int, words: str) -> None:

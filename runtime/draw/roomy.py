@@ -56,10 +56,9 @@ class RoomyDenoiser:
             with self._room.taken(DENOISER, wanted):
                 self._denoiser.advance(rows)
         except BackendError as error:
-            if len(rows) == 1 or isinstance(error, DeviceError) or not lacks_memory(str(error)):
+            if isinstance(error, DeviceError) or not lacks_memory(str(error)):
                 raise
-            self._room.lacked(DENOISER, wanted, str(error))
-            self._in_halves(rows)
+            self._again(rows, wanted, str(error))
 
     def replace_weights(self, weights: Weights) -> None:
         """As the denoiser's own."""
@@ -79,6 +78,16 @@ class RoomyDenoiser:
         del self._sizes[slot]
         if not self._sizes and self._room.keeps_too_much(DENOISER, self._usual):
             _give_back(self._denoiser, DENOISER, self._room)
+
+    def _again(self, rows: Sequence[Row], wanted: int, words: str) -> None:
+        """Make a call that found no memory in halves; that of one sample once more, alone."""
+        _give_back(self._denoiser, DENOISER, self._room)
+        if len(rows) > 1:
+            self._room.lacked(DENOISER, wanted, words)
+            self._in_halves(rows)
+            return
+        with self._room.alone():
+            self._denoiser.advance(rows)
 
     def _in_halves(self, rows: Sequence[Row]) -> None:
         half = len(rows) // 2

@@ -62,6 +62,15 @@ def test_a_call_that_is_larger_than_all_room_is_made_alone() -> None:
         assert waiting.result(60) is True
 
 
+def test_a_call_that_found_no_memory_is_alone() -> None:
+    room = Room(lambda: None, 9 * LARGE)
+    with ThreadPoolExecutor(1) as pool:
+        with room.alone():
+            waiting = pool.submit(_call, room, LARGE, threading.Event())
+            assert not waiting.done()
+        assert waiting.result(60) is True
+
+
 def test_a_failed_call_leaves_its_room() -> None:
     room = Room(lambda: None, LARGE)
     with pytest.raises(ValueError, match="broken"), room.taken("vae", LARGE):
@@ -101,6 +110,16 @@ def test_the_first_large_call_corrects_the_estimates() -> None:
     with room.taken("vae", 100 * MEGABYTE):
         pass
     assert room.fitting("vae", 100 * MEGABYTE) == pytest.approx(5, rel=0.1)
+
+
+def test_a_call_beside_another_corrects_nothing() -> None:
+    room = Room(lambda: None, 1000 * MEGABYTE)
+    with room.taken("vae", 100 * MEGABYTE):
+        with room.taken("denoiser", 100 * MEGABYTE):
+            held = np.ones(200 * MEGABYTE, np.uint8)
+        assert held.any()
+    assert room.fitting("vae", 100 * MEGABYTE) == 10
+    assert room.fitting("denoiser", 100 * MEGABYTE) == 10
 
 
 def _call(room: Room, wanted: int, began: threading.Event) -> bool:

@@ -27,6 +27,7 @@ class Counting:
         self.calls: list[int] = []
         self.failed: list[int] = []
         self.gave_back = 0
+        self.holds_more_once_given_back = False
         self._most = most
         self._error = error
         self._slots = iter(range(99))
@@ -53,6 +54,7 @@ class Counting:
 
     def give_back(self) -> None:
         self.gave_back += 1
+        self._most += self.holds_more_once_given_back
 
 
 def roomy(
@@ -86,6 +88,14 @@ def test_a_call_that_lacked_memory_is_made_smaller_and_none_so_large_is_tried_ag
     made.advance(rows)
     assert denoiser.failed == [8]
     assert denoiser.calls == [4, 4, 4, 4]
+
+
+def test_a_sample_that_found_no_memory_alone_is_tried_once_more_with_all_given_back() -> None:
+    denoiser = Counting(most=1)
+    made, rows = roomy(denoiser, most=99, samples=1)
+    denoiser.holds_more_once_given_back = True
+    made.advance(rows)
+    assert (denoiser.failed, denoiser.calls, denoiser.gave_back) == ([2], [2], 1)
 
 
 @pytest.mark.parametrize(
