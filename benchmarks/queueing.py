@@ -1,7 +1,8 @@
 """A simulated worker: jobs that arrive, a policy that chooses calls, and a table of their times.
 
 No clock and no threads: the time is a number that calls of the table's length move on. A policy is
-asked again whenever a job arrives, is leased or ends, as the product's loop asks.
+asked again whenever a job arrives, is leased or ends, as the product's loop asks, and before every
+call while jobs of both priorities are held.
 """
 
 from collections import deque
@@ -100,7 +101,8 @@ def simulate(jobs: Sequence[Job], policy: Policy, machine: Machine) -> float:
             now, loaded = now + machine.change, turn[0].loras
             policy.changed(machine.change)
         call = seconds(turn[0].kind, sum(job.next_evaluations for job in turn))
-        alternating = policy.rotates and len(turn) < len(held)
+        shared = policy.rotates or len({job.urgent for job in held}) > 1
+        alternating = shared and len(turn) < len(held)
         rows = 1 if alternating else min(job.rows_left for job in turn)
         if coming and len(held) < policy.places:
             rows = min(rows, max(1, ceil((coming[0].arrived - now) / call)))

@@ -11,8 +11,8 @@ Everything else, such as their step, sampler and guidance, may differ.
 tail of the time in a queue are shorter than by order of arrival.) Work is the seconds that remain,
 with the change of LoRAs where another set is loaded, and patience the scale of waiting times
 (`runtime.draw.demand`). A sample is thus passed only by samples that arrive while its boost is less
-than theirs by more: all waiting is bounded. Those of batch priority come BACKGROUND_WAIT later and
-have no boost.
+than theirs by more: all waiting is bounded. Those of batch priority come after all others and have
+no boost; `runtime.draw.schedule` sees to it that they get their share of the time all the same.
 
 *Width.* The first sample determines shapes and LoRA set; no more samples share a call than the
 memory holds. For each number of samples that could
@@ -33,8 +33,6 @@ from runtime.draw.costs import Costs, Kind
 from runtime.draw.demand import Demand
 from runtime.plan.served import BatchLimits
 
-BACKGROUND_WAIT = 60.0
-"""Seconds for which samples of batch priority wait for later interactive samples."""
 BACKGROUND_WEIGHT = 0.1
 """The weight of a second of a batch sample's time, where that of an interactive sample is 1."""
 LEAST_GAIN = 0.03
@@ -131,13 +129,13 @@ def work_of(sample: Candidate, costs: Costs) -> float:
     return sample.rows_left * costs.seconds(sample.kind, sample.next_evaluations)
 
 
-def _place(sample: Candidate, loaded: object, costs: Costs, demand: Demand) -> float:
-    """The time by which samples are ordered."""
+def _place(sample: Candidate, loaded: object, costs: Costs, demand: Demand) -> tuple[bool, float]:
+    """True for batch priority, and the time: samples are ordered by both."""
     change = 0.0 if sample.loras == loaded else costs.change
     arrived = sample.arrived + STAYING * change
     if not sample.urgent:
-        return arrived + BACKGROUND_WAIT
-    return arrived - _boost(work_of(sample, costs) + change, demand.patience)
+        return True, arrived
+    return False, arrived - _boost(work_of(sample, costs) + change, demand.patience)
 
 
 def _boost(work: float, patience: float) -> float:

@@ -2,6 +2,13 @@
 
 A choice is kept until a sample arrives or leaves, until the next row of one has another number of
 evaluations, or until a measured time changes: the choosing is then no part of a step's own time.
+
+Interactive samples go before those of batch priority at every call. Where they never end, batch
+samples get BATCH_SHARE of the time all the same: the oldest of them gets a call of its own whenever
+the calls without one have taken so long that its call is within that share. So an interactive
+sample waits for one call of a batch sample, and for another each time that nine times as long was
+spent on interactive ones; and a batch sample is done after at most 1 / BATCH_SHARE times the work
+of its own and of the batch samples before it.
 """
 
 import time
@@ -14,6 +21,8 @@ from runtime.draw.demand import Demand
 from runtime.plan.served import BatchLimits
 
 FEWEST_PLACES = 8
+BATCH_SHARE = 0.1
+"""The least share of the device's time for batch priority, changes of LoRAs for it included."""
 
 SampleType = TypeVar("SampleType", bound=Candidate)
 
@@ -48,6 +57,8 @@ class Schedule:
         self._kept: tuple[int, ...] = ()
         self._turn: tuple[Kind, int] | None = None
         self._ended_at = 0.0
+        self._passed = 0.0
+        """Seconds of the calls for which samples of batch priority have waited since their last."""
 
     def restart(self) -> None:
         """Forget all samples that have arrived; times stay known."""
@@ -64,6 +75,28 @@ class Schedule:
 
     def turn(self, held: Sequence[SampleType], loaded: object) -> list[SampleType]:
         """The samples of the next call. `loaded` is the LoRA set on the denoiser."""
+        background = [sample for sample in held if not sample.urgent]
+        if not background or len(background) == len(held):
+            self._passed = 0.0
+            return self._chosen(held, loaded)
+        oldest = min(background, key=lambda sample: sample.arrived)
+        if self._passed >= (1 / BATCH_SHARE - 1) * self._price(oldest, loaded):
+            self._passed = 0.0
+            return [oldest]
+        turn = self._chosen(held, loaded)
+        if any(not sample.urgent for sample in turn):
+            self._passed = 0.0
+        else:
+            self._passed += self.costs.seconds(turn[0].kind, evaluations_of(turn))
+        return turn
+
+    def _price(self, sample: Candidate, loaded: object) -> float:
+        """Seconds of a call of the sample among others, of whose LoRA set it may not be."""
+        changes = 0.0 if sample.loras == loaded else 2 * self.costs.change
+        return self.costs.seconds(sample.kind, sample.next_evaluations) + changes
+
+    def _chosen(self, held: Sequence[SampleType], loaded: object) -> list[SampleType]:
+        """The choice, which is kept while nothing has changed."""
         basis = ([(sample, sample.next_evaluations) for sample in held], self.costs.version)
         if basis != self._basis:
             chosen = choose(

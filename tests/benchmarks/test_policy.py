@@ -7,6 +7,7 @@ from benchmarks.policies import AlwaysBatch, ByCost, FirstComeFirstServed
 from benchmarks.policy import BAR, LIMITS, MIXED, OURS, SIMPLE, point
 from benchmarks.policy_chart import panels
 from benchmarks.queueing import Job, Machine, simulate
+from runtime.draw.schedule import BATCH_SHARE
 
 JOBS = 2000
 COMPARED = (*SIMPLE, OURS)
@@ -65,6 +66,33 @@ def test_no_job_waits_for_ever_under_a_flood_of_short_jobs() -> None:
     assert end > 100
     for waiting in (long, batch, other):
         assert waiting.ended - waiting.arrived < 90
+
+
+def test_an_interactive_job_waits_for_one_step_of_a_large_batch_job_that_is_long_under_way() -> (
+    None
+):
+    large = kind_of(8 * SIZE)
+    known = {**machine(0.0).times, large: {2: 3.0}}
+    beside = Machine(known)
+    batch = Job(0.0, large, 200, urgent=False)
+    soon = [job(20.0 * number + 1, rows=20) for number in range(25)]
+    jobs = sorted([batch, *soon], key=lambda each: each.arrived)
+    simulate(jobs, ByCost(LIMITS, beside.costs), beside)
+    for each in soon:
+        assert each.ended - each.arrived <= 20 * 0.02 + 3.0
+
+
+def test_a_batch_job_is_done_within_ten_times_its_work_under_an_endless_load() -> None:
+    flood = [job(0.2 * number) for number in range(1000)]
+    batch = [job(1.0, rows=30, urgent=False), job(1.1, rows=30, urgent=False)]
+    limits = machine(0.0)
+    jobs = sorted([*flood, *batch], key=lambda each: each.arrived)
+    simulate(jobs, ByCost(LIMITS, limits.costs), limits)
+    work = 0.0
+    for each in batch:
+        work += 30 * 0.02
+        assert each.ended - each.arrived <= work / BATCH_SHARE + 1
+    assert max(each.ended - each.arrived for each in flood) > 1
 
 
 def test_the_first_come_is_served_first_and_alone() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.draw.batch import BACKGROUND_WAIT, choose
+from runtime.draw.batch import choose
 from runtime.draw.costs import Costs, Kind, KnownTimes, StepTime
 from runtime.draw.demand import Demand
 from runtime.package.pack import LoraPack, LoraSet, PackRecord, PackSource
@@ -131,9 +131,15 @@ def test_a_long_job_is_passed_by_later_short_ones_for_a_bounded_time() -> None:
     assert names([long, late], DEAR) == ["long"]
 
 
-def test_batch_priority_waits_for_later_interactive_jobs_but_not_for_ever() -> None:
+def test_an_interactive_job_goes_before_a_batch_job_of_any_age() -> None:
     batch = Waiting("batch", rows_left=4, urgent=False)
-    soon = Waiting("interactive", arrived=1.0)
-    late = Waiting("interactive", arrived=BACKGROUND_WAIT + 10 * BUSY.patience)
-    assert names([batch, soon], DEAR) == ["interactive"]
-    assert names([batch, late], DEAR) == ["batch"]
+    for arrived in (1.0, 1e6):
+        assert names([batch, Waiting("interactive", arrived=arrived)], DEAR) == ["interactive"]
+
+
+def test_batch_jobs_go_in_the_order_of_their_arrival() -> None:
+    long, short = (
+        Waiting("long", rows_left=50, urgent=False),
+        Waiting("short", rows_left=4, arrived=1.0, urgent=False),
+    )
+    assert names([short, long], DEAR) == ["long"]

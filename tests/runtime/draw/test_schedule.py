@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from runtime.draw.costs import ENOUGH, Costs, Kind
-from runtime.draw.schedule import Schedule, places_for
+from runtime.draw.schedule import BATCH_SHARE, Schedule, places_for
 from runtime.plan.served import BatchLimits
 
 KIND = Kind(8, 8, adapted=False)
+LARGE = Kind(64, 64, adapted=False)
 LIMITS = BatchLimits(4, 8)
 
 
@@ -78,3 +79,29 @@ def test_a_choice_is_kept_until_a_sample_comes_or_leaves() -> None:
     short.rows_left = 1
     assert schedule.turn([long, short], ()) == [short]
     assert schedule.turn([long], ()) == [long]
+
+
+def test_a_batch_job_beside_endless_interactive_ones_gets_its_share_of_the_time() -> None:
+    costs = Costs()
+    for _ in range(ENOUGH):
+        costs.called(KIND, 2, 0.125)
+        costs.called(LARGE, 2, 3.0)
+    schedule = Schedule(LIMITS, costs)
+    batch = Waiting(kind=LARGE, urgent=False, shape_key=("large",))
+    soon = Waiting(arrived=1e6)
+    calls = [schedule.turn([batch, soon], ()) for _ in range(10 * 217)]
+    between = round(3.0 / 0.125 * (1 / BATCH_SHARE - 1))
+    assert calls == [*[[soon]] * between, [batch]] * 10
+
+
+def test_a_pause_of_interactive_jobs_begins_the_account_anew() -> None:
+    costs = Costs()
+    for _ in range(ENOUGH):
+        costs.called(KIND, 2, 1.0)
+    schedule = Schedule(LIMITS, costs)
+    batch = Waiting(urgent=False, shape_key=("another",))
+    for _ in range(20):
+        for _ in range(5):
+            soon = Waiting(arrived=1e6)
+            assert schedule.turn([batch, soon], ()) == [soon]
+        assert schedule.turn([batch], ()) == [batch]
