@@ -66,15 +66,19 @@ class Leases:
     async def lease(self, worker: Holder, count: int) -> int:
         """Lease up to `count` jobs and hand each to `worker.assign`; returns their number.
 
-        Batch jobs take half of a worker's places at most, so that an interactive job finds one.
+        Batch jobs may fill all places, and yield them: an interactive job is leased beyond `count`
+        where a batch job has a place. `count` is then less than 0 until so many jobs have ended.
         """
         held = self._board.held(worker.name)
         if any(job.attempt > 1 for job in held):
             return 0
+        most = count + sum(map(_is_batch, held))
+        if most <= 0:
+            return 0
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            room = (len(held) + count + 1) // 2 - sum(map(_is_batch, held))
-            chosen = _together(next_jobs(connection, count, max(0, room)), alone=not held)
+            waiting = next_jobs(connection, most, max(0, count))
+            chosen = _together(_placed(waiting, count), alone=not held)
             for stored in chosen:
                 set_leased(connection, stored.job.job_id, worker.name)
             return [job_row(connection, stored.job.job_id) for stored in chosen]
@@ -210,6 +214,13 @@ class Leases:
             return [job_row(connection, job_id)]
 
         await self._database.write(work, self._board.fold)
+
+
+def _placed(jobs: Sequence[StoredJob], count: int) -> Sequence[StoredJob]:
+    """Those of these jobs that have a place: one of `count`, which only batch jobs need."""
+    return [
+        stored for number, stored in enumerate(jobs) if number < count or not _is_batch(stored.job)
+    ]
 
 
 def _is_batch(job: Job) -> bool:

@@ -64,6 +64,7 @@ class WorkerSession:
         self._ended = asyncio.Event()
         """Set whenever a job has ended, and when the worker is gone."""
         self._vacancies = 0
+        """Free places of the worker; less than 0 while batch jobs have yielded theirs."""
         self._awake = asyncio.Event()
 
     def assign(self, job: Job) -> None:
@@ -167,7 +168,7 @@ class WorkerSession:
         while True:
             await self._awake.wait()
             self._awake.clear()
-            while self._vacancies and not self.leaving and not self._draining:
+            while not self.leaving and not self._draining:
                 leased = await self._leases.lease(self, self._vacancies)
                 self._vacancies -= leased
                 if not leased:

@@ -2,11 +2,13 @@
 
 A picture is decoded while the one before it is encoded and written. Its recipe is put into words
 while it is decoded, and its thumbnail is made and written while the picture itself is encoded.
+Interactive pictures and those of batch priority have lanes of their own: the decoder takes the
+former first, and none of them waits until one of the latter is written.
 """
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from runtime.backends.protocol import Reading
 from runtime.draw.decode import Pixels
@@ -17,6 +19,7 @@ from runtime.draw.recipe import EXTENSIONS, encode_picture
 from runtime.gallery import Gallery, picture_name
 from runtime.plan.plan import Plan
 from runtime.wire.messages import Canceled, Completed
+from runtime.worker.decoder import DecoderThread, Lane
 from runtime.worker.task import Task
 from runtime.worker.watch import Watch
 
@@ -27,8 +30,18 @@ Report = Callable[[Task, Completed | Canceled | Exception], None]
 """Takes a task's end: its picture is whole on disk, or it was canceled, or cannot be made."""
 
 
+class Writers:
+    """The threads that encode and write the pictures of a lane of the decoder."""
+
+    def __init__(self, name: str) -> None:
+        """The threads have the `name` in theirs."""
+        self.lane = Lane(DECODED_AHEAD)
+        self.pictures = ThreadPoolExecutor(1, f"{name} writer")
+        self.thumbnails = ThreadPoolExecutor(1, f"{name} thumbnails")
+
+
 class Finishing:
-    """Finishes pictures in the order in which they are handed over."""
+    """Finishes pictures: interactive ones first, and else in the order of their coming."""
 
     def __init__(
         self,
@@ -46,25 +59,28 @@ class Finishing:
         self._watch = watch
         self._begun = begun
         self._ended = ended
-        self._room = threading.Semaphore(DECODED_AHEAD)
-        self._decoder = ThreadPoolExecutor(1, "decoder")
-        self._writer = ThreadPoolExecutor(1, "writer")
-        self._thumbnails = ThreadPoolExecutor(1, "thumbnails")
+        self._interactive, self._batch = Writers("interactive"), Writers("batch")
+        self._decoder = DecoderThread([self._interactive.lane, self._batch.lane])
 
     def begin(self, task: Task, plan: Plan, latents: Reading) -> None:
         """Finish a picture, whose `latents` may still be on their way."""
-        pixels = self._decoder.submit(self._decode, task, latents)
-        written = self._writer.submit(self._finish, task, plan, pixels)
-        written.add_done_callback(lambda _: self._room.release())
+        writers = self._writers(task)
+        pixels = self._decoder.submit(writers.lane, partial(self._decode, task, latents))
+        written = writers.pictures.submit(self._finish, task, plan, pixels)
+        written.add_done_callback(lambda _: self._decoder.taken(writers.lane))
 
     def close(self) -> None:
-        """Finish the picture that is being written, and no other."""
-        self._decoder.shutdown(wait=False, cancel_futures=True)
-        for threads in (self._writer, self._decoder, self._thumbnails):
-            threads.shutdown(cancel_futures=True)
+        """Finish the pictures that are being written, one of either priority, and no other."""
+        self._decoder.cancel()
+        for writers in (self._interactive, self._batch):
+            writers.pictures.shutdown(cancel_futures=True)
+            writers.thumbnails.shutdown(cancel_futures=True)
+        self._decoder.join()
+
+    def _writers(self, task: Task) -> Writers:
+        return self._interactive if task.urgent else self._batch
 
     def _decode(self, task: Task, latents: Reading) -> Pixels:
-        self._room.acquire()
         self._begun(task)
         with self._watch.stage("decoding", task.job_id, task.pixels):
             return self._generator.decode(latents())
@@ -91,7 +107,7 @@ class Finishing:
         self, task: Task, plan: Plan, pixels: Pixels, text: Infotext, filename: str
     ) -> Completed | Canceled:
         request = plan.request
-        small = self._thumbnails.submit(self._thumbnail, filename, pixels)
+        small = self._writers(task).thumbnails.submit(self._thumbnail, filename, pixels)
         try:
             picture = encode_picture(pixels, request, text)
             if not task.canceled:

@@ -2,13 +2,15 @@
 
 The loop's thread uses the denoiser, and no other thread does: it makes steps, and between two of
 them takes in the pictures that are ready and puts LoRA sets on. The admission thread makes pictures
-ready, in the order of their assignment: it plans requests, runs the text encoders, draws noise and
-computes the weights of LoRAs. `reports.py` has the threads that send reports and make previews,
-`finishing.py` those that decode finished latents and write the picture files.
+ready, interactive ones first and else in the order of their assignment: it plans requests, runs the
+text encoders, draws noise and computes the weights of LoRAs. `reports.py` has the threads that send
+reports and make previews, `finishing.py` those that decode finished latents and write the picture
+files.
 
 The server is told of a free place a little before a picture's last step, so that the next picture
 is ready by then. No more pictures than there are places are asked for ahead of the decoder: where
 it falls behind, a place is free only when the decoder begins with the picture that had the place.
+Where batch jobs have all places, an interactive job is taken in beyond them.
 
 A job that cannot be made fails alone. A failure in a call which jobs share, or a failure of the
 device on any thread, ends the process and with it the fault of the device: the server then gives
@@ -20,11 +22,11 @@ import os
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
@@ -117,10 +119,10 @@ class Worker:
         self._generator = generator
         self._gallery = gallery
         self._link = link
-        self._assigned: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._assigned: queue.PriorityQueue[tuple[bool, int, Task]] = queue.PriorityQueue()
         self._inbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._tasks: dict[str, Task] = {}
-        self._ready: deque[Readied] = deque()
+        self._ready: list[Readied] = []
         self._running: dict[Sample, Task] = {}
         self._drawn: list[tuple[Task, Plan, Reading]] = []
         self._lookups = generator.conditioner.lookups
@@ -165,11 +167,11 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            while True:
+            for number in count():
                 match self._link.receive():
                     case Assignment(job_id, request, waited):
                         self._tasks[job_id] = task = Task(job_id, request, waited)
-                        self._assigned.put(task)
+                        self._assigned.put((not task.urgent, number, task))
                     case message:
                         self._inbox.put(message)
         except LinkError:
@@ -228,9 +230,9 @@ class Worker:
         self._free(task)
 
     def _make_ready(self) -> None:
-        """The admission thread: prepare the pictures of tasks, in the order of their assignment."""
+        """The admission thread: prepare the pictures of tasks, interactive ones first."""
         while True:
-            task = self._assigned.get()
+            *_, task = self._assigned.get()
             if not (task.canceled or self._stopping):
                 self._prepare(task)
 
@@ -256,13 +258,12 @@ class Worker:
         self._reports.say(Conditioned(made.hits, made.misses, made.seconds))
 
     def _arrivals(self, free: int) -> Sequence[Sample]:
-        """Hand pictures that are ready to the denoiser, as many as there are places free."""
+        """Hand pictures that are ready to the denoiser, as many as there are places free; an
+        interactive one also takes the place of one of batch priority, which waits beside it.
+        """
         admitted: list[Sample] = []
-        while self._ready and len(admitted) < free:
-            ready = self._ready.popleft()
+        while (ready := self._next_ready(free - len(admitted))) is not None:
             task = ready.task
-            if task.canceled:
-                continue
             self._link.send(Risk(task.job_id, over=False))
             try:
                 task.sample = sample = self._generator.admit(ready.picture)
@@ -278,6 +279,19 @@ class Worker:
         # Only now: threads that begin with a picture would take Python from this one.
         self._finish_drawn()
         return admitted
+
+    def _next_ready(self, free: int) -> Readied | None:
+        """Take the first picture that is ready and has a place; None for none."""
+        self._ready = [ready for ready in self._ready if not ready.task.canceled]
+        found = min(self._ready, key=lambda ready: not ready.task.urgent, default=None)
+        if found is None:
+            return None
+        if found.task.urgent:
+            free += sum(not task.urgent for task in self._running.values())
+        if free <= 0:
+            return None
+        self._ready.remove(found)
+        return found
 
     def _finish_drawn(self) -> None:
         for task, plan, latents in self._drawn:

@@ -1,10 +1,10 @@
 """Reports on their way to the server: each job's in order, its previews made beside them.
 
-One thread sends. Another makes previews, one at a time, and gives way to all other threads: where
-steps want every core, previews take little from them and fall behind. Then the newest wins: of the
-steps of a job whose previews wait to be made, only the latest keeps its wish. A step's report waits
-for a preview no longer than until the next report of its job, and a preview that is ready later
-goes out with a later step. No job's end waits for a preview.
+One thread sends. Another makes previews, one at a time and of interactive jobs first, and gives way
+to all other threads: where steps want every core, previews take little from them and fall behind.
+Then the newest wins: of the steps of a job whose previews wait to be made, only the latest keeps
+its wish. A step's report waits for a preview no longer than until the next report of its job, and a
+preview that is ready later goes out with a later step. No job's end waits for a preview.
 """
 
 import logging
@@ -50,7 +50,7 @@ class Reports:
         self._ready: dict[str, bytes] = {}
         """By job, a preview that is made while a later one is already to be made."""
         self._wishes: dict[str, Wish] = {}
-        """By job, the preview that is to be made next; the job that waits longest comes first."""
+        """By job, the preview that is to be made next, in the order in which jobs began to wait."""
         self._making: str | None = None
         """The job whose preview is being made; None once the job has ended."""
         self._busy = False
@@ -137,8 +137,10 @@ class Reports:
     def _make_next(self) -> None:
         if self._busy or not self._wishes:
             return
-        self._making, self._busy = next(iter(self._wishes)), True
-        self._orders.put(partial(self._make, self._wishes.pop(self._making)))
+        # Of those alike, the job that waits longest.
+        wish = min(self._wishes.values(), key=lambda wish: not wish.task.urgent)
+        self._making, self._busy = wish.task.job_id, True
+        self._orders.put(partial(self._make, self._wishes.pop(wish.task.job_id)))
 
     def _make(self, wish: Wish) -> None:
         self._notices.put(partial(self._made, wish.task.job_id, self._preview(wish)))

@@ -15,6 +15,8 @@ class Task:
         self.job_id = job_id
         self.request = request
         self.pixels: int = request["width"] * request["height"]
+        self.urgent = request["priority"] != "batch"
+        """False for batch priority."""
         self.canceled = False
         self.sample: Sample | None = None
         self.drawn = False

@@ -19,18 +19,37 @@ def test_two_workers_never_get_the_same_job(tmp_path: Path) -> None:
     run(check())
 
 
-def test_batch_jobs_leave_half_of_a_workers_places_to_interactive_ones(tmp_path: Path) -> None:
+def test_batch_jobs_fill_all_places_and_yield_them_to_interactive_ones(tmp_path: Path) -> None:
     async def check() -> None:
         async with open_broker(tmp_path) as broker:
-            batch = [(await submit(broker, "batch")).job_id for _ in range(5)]
+            batch = [(await submit(broker, "batch")).job_id for _ in range(6)]
             worker = Hand(broker)
-            assert await worker.lease(4) == batch[:2]
-            assert await worker.lease(2) == []
+            assert await worker.lease(4) == batch[:4]
+            assert await worker.lease(0) == []
+            soon = [(await submit(broker)).job_id for _ in range(5)]
+            assert await worker.lease(0) == soon[:4]
+            assert await worker.lease(-4) == []
+            await worker.complete(soon[0])
+            assert await worker.lease(-3) == [soon[4]]
+            for job_id in (*soon[1:], batch[0]):
+                await worker.complete(job_id)
+            assert await worker.lease(1) == [batch[4]]
+
+    run(check())
+
+
+def test_a_batch_job_takes_no_place_that_an_interactive_one_has_taken(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            worker = Hand(broker)
+            first = (await submit(broker, "batch")).job_id
+            assert await worker.lease(2) == [first]
             soon = (await submit(broker)).job_id
-            assert await worker.lease(2) == [soon]
-            await worker.complete(batch[0])
-            assert await worker.lease(2) == [batch[2]]
-            assert await Hand(broker).lease(1) == [batch[3]]
+            late = (await submit(broker, "batch")).job_id
+            assert await worker.lease(1) == [soon]
+            assert await worker.lease(0) == []
+            await worker.complete(first)
+            assert await worker.lease(1) == [late]
 
     run(check())
 

@@ -98,6 +98,13 @@ Generator.warm_up, loop.LEAD_SECONDS = at_the_gate_from_now_on, 1e9
 leave(main(sys.argv[2:]))
 """
 
+PLAIN = """
+import sys
+from runtime.worker.main import leave, main
+
+leave(main(sys.argv[1:]))
+"""
+
 DRAWN, AT_THE_GATE, LATER = "a" * 32, "b" * 32, "c" * 32
 
 
@@ -110,7 +117,7 @@ class Server:
     gate: Path
     said: list[Message] = field(default_factory=list)
 
-    def assign(self, job_id: str, **more: int) -> None:
+    def assign(self, job_id: str, **more: int | str) -> None:
         """A job with a prompt of its own."""
         fields = {"prompt": job_id, "seed": 1, "steps": 4, "width": 64, "height": 64, **more}
         request = open_model(ENGINES, "demo").read(fields).to_json()
@@ -218,3 +225,20 @@ def test_the_next_job_is_asked_for_early_and_no_more_than_the_decoder_keeps_up_w
             gate.write_text("")
             server.hear_until(Completed, job_id=job_id)
         assert server.vacancies == [1, 1, 1, 1]
+
+
+def test_an_interactive_job_is_drawn_while_a_batch_job_has_the_only_place(tmp_path: Path) -> None:
+    with scripted_worker(PLAIN, tmp_path / "data", max_batch=1) as (process, link):
+        server = Server(process, link, tmp_path)
+        while not any(isinstance(each, Vacant) for each in server.said):
+            server.said.append(link.receive())
+        server.assign(DRAWN, priority="batch", steps=100, width=512, height=512, preview_every=0)
+        server.hear_until(Stepped, job_id=DRAWN)
+        server.assign(LATER)
+        server.hear_until(Completed, job_id=LATER)
+        assert {type(each) for each in server.about(DRAWN)} == {Stepped}
+        link.send(Cancel(DRAWN))
+        server.hear_until(Canceled, job_id=DRAWN)
+        while len(server.vacancies) < 3:
+            server.said.append(link.receive())
+        assert server.vacancies == [1, 1, 1]

@@ -41,9 +41,10 @@ class Finished:
             generator, self.gallery, WATCH, self.begun.put, lambda _, end: self.ended.put(end)
         )
 
-    def begin(self, number: int = 0) -> Task:
+    def begin(self, number: int = 0, priority: str = "interactive") -> Task:
         """Finish another picture."""
-        task = Task(f"{number:032x}", {"width": 64, "height": 64}, 0.0)
+        request = {"width": 64, "height": 64, "priority": priority}
+        task = Task(f"{number:032x}", request, 0.0)
         self.finishing.begin(task, PLAN, lambda: LATENTS)
         return task
 
@@ -119,7 +120,7 @@ def test_stopping_finishes_the_picture_that_is_written_and_no_other(
     assert writing.wait(PATIENCE)
     begun = [finished.begun.get(timeout=PATIENCE) for _ in range(DECODED_AHEAD)]
     assert begun == tasks[:DECODED_AHEAD]
-    writer = finished.finishing._writer
+    writer = finished.finishing._interactive.pictures
     shutdown = writer.shutdown
 
     def cancel_and_wait(*, cancel_futures: bool) -> None:
@@ -144,3 +145,28 @@ def test_tiles_are_told_with_the_picture(tmp_path: Path) -> None:
         assert isinstance(end, Completed)
         assert end.warnings == warnings
         finished.finishing.close()
+
+
+def test_interactive_pictures_are_decoded_and_written_before_those_of_batch_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Semaphore(0), threading.Event()
+    add_picture = Gallery.add_picture
+
+    def slow(self: Gallery, filename: str, content: bytes) -> None:
+        if int(filename[:32], 16) < 10:
+            writing.release()
+            assert go_on.wait(PATIENCE)
+        add_picture(self, filename, content)
+
+    monkeypatch.setattr(Gallery, "add_picture", slow)
+    finished = Finished(tmp_path, black)
+    batch = [finished.begin(number, "batch") for number in range(DECODED_AHEAD + 2)]
+    assert writing.acquire(timeout=PATIENCE)
+    soon = [finished.begin(number) for number in (10, 11, 12)]
+    ends = [finished.end() for _ in soon]
+    assert [end.job_id for end in ends if isinstance(end, Completed)] == [t.job_id for t in soon]
+    go_on.set()
+    ends = [finished.end() for _ in batch]
+    assert [end.job_id for end in ends if isinstance(end, Completed)] == [t.job_id for t in batch]
+    finished.finishing.close()

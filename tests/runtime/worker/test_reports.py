@@ -28,9 +28,9 @@ class Previews:
         """As a link's."""
         self.heard.put(message)
 
-    def step(self, job_id: str, step: int) -> None:
+    def step(self, job_id: str, step: int, priority: str = "interactive") -> None:
         """A job has finished a step, with a preview."""
-        task = Task(job_id, {"width": 64, "height": 64}, 0.0)
+        task = Task(job_id, {"width": 64, "height": 64, "priority": priority}, 0.0)
         wish = Wish(task, lambda: np.zeros((1, 1, 1, 1), np.float32))
         self.reports.stepped(Stepped(job_id, step, 0.0), wish)
 
@@ -84,3 +84,19 @@ def test_nothing_is_kept_of_a_job_that_ended_and_nothing_follows_its_end() -> No
     for job_id in ("a", "b"):
         of_job = [each for each in heard if getattr(each, "job_id", None) == job_id]
         assert [type(each).__name__ for each in of_job] == ["Stepped", "Stepped", "Canceled"]
+
+
+def test_an_interactive_job_has_its_preview_before_those_of_batch_priority() -> None:
+    previews = Previews()
+    for job_id in ("a", "b", "c"):
+        previews.step(job_id, 1, "batch")
+    assert previews.next_begun() == "a"
+    previews.step("soon", 1)
+    previews.all_taken()
+    begun = []
+    for _ in range(3):
+        previews.may_end.release()
+        begun.append(previews.next_begun())
+    assert begun == ["soon", "b", "c"]
+    previews.may_end.release()
+    previews.reports.close()
