@@ -5,6 +5,7 @@ CalotypeError
 ├── PackageError     a model package is missing, damaged, or cannot do what is asked
 ├── SourceError      what was handed to the build stage is no checkpoint that we serve
 ├── BuildError       a build failed: a graph does not match PyTorch, the disk is full
+├── PictureError     a picture came out as none: its latents are not finite
 └── BackendError     an inference backend cannot be opened, or cannot run what it was given
     └── DeviceError  the device failed: all data on it is lost, and the process has to end
         └── GraphError  a CUDA graph's first launch failed: the next process makes no CUDA graphs
@@ -87,6 +88,10 @@ class SourceError(CalotypeError):
 
 class BuildError(CalotypeError):
     """A build that could not be finished; nothing of it is left behind as a package."""
+
+
+class PictureError(CalotypeError):
+    """A picture that was drawn to its end and is none; another attempt would come out the same."""
 
 
 class BackendError(CalotypeError):

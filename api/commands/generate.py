@@ -20,6 +20,7 @@ from runtime.draw.decode_room import decode_room
 from runtime.draw.generate import Generator, Latents
 from runtime.draw.infotext import infotext
 from runtime.draw.recipe import encode_picture
+from runtime.draw.soundness import blackness, check_finite
 from runtime.errors import RequestError
 from runtime.files import read_ahead, write_whole
 from runtime.plan.call_room import call_room
@@ -100,8 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
     generator = Generator(model, backend, options, served, room=room, needs=needs)
     latents = _draw(generator, plan, arguments.previews)
     text = infotext(plan, model.manifest, model.facts)
-    picture = encode_picture(generator.decode(latents), request, text)
-    for warning in filter(None, (generator.tiled(request), picture.warning)):
+    check_finite(latents)
+    pixels = generator.decode(latents)
+    picture = encode_picture(pixels, request, text)
+    for warning in filter(None, (generator.tiled(request), picture.warning, blackness(pixels))):
         print(f"calotype: {warning}", file=sys.stderr)
     if arguments.latents:
         np.save(arguments.latents, latents, allow_pickle=False)

@@ -16,6 +16,7 @@ from runtime.draw.generate import Generator
 from runtime.draw.infotext import Infotext, infotext
 from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
+from runtime.draw.soundness import blackness, check_finite
 from runtime.gallery import Gallery, picture_name
 from runtime.plan.plan import Plan
 from runtime.wire.messages import Canceled, Completed
@@ -83,7 +84,9 @@ class Finishing:
     def _decode(self, task: Task, latents: Reading) -> Pixels:
         self._begun(task)
         with self._watch.stage("decoding", task.job_id, task.pixels):
-            return self._generator.decode(latents())
+            finished = latents()
+            check_finite(finished)
+            return self._generator.decode(finished)
 
     def _finish(self, task: Task, plan: Plan, pixels: Future[Pixels]) -> None:
         try:
@@ -120,7 +123,8 @@ class Finishing:
             self._remove(filename, small)
             return Canceled(task.job_id)
         height, width = pixels.shape[:2]
-        warnings = list(filter(None, (self._generator.tiled(request), picture.warning)))
+        said = (self._generator.tiled(request), picture.warning, blackness(pixels))
+        warnings = list(filter(None, said))
         size = len(picture.content)
         return Completed(task.job_id, filename, width, height, size, warnings)
 

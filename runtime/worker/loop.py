@@ -32,7 +32,7 @@ from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
 from runtime.draw.kept_costs import KeptCosts
-from runtime.errors import DeviceError, RequestError, in_one_line
+from runtime.errors import DeviceError, PictureError, RequestError, in_one_line
 from runtime.gallery import Gallery
 from runtime.plan.plan import Plan
 from runtime.wire.link import WorkerLink
@@ -362,9 +362,10 @@ class Worker:
                 self._end(task, done)
 
     def _fail(self, task: Task, error: Exception) -> None:
-        expected = isinstance(error, RequestError)
-        logger.warning("job %s failed: %s", task.job_id, error, exc_info=not expected)
-        title = "The request cannot be served" if expected else "The picture could not be made"
+        refused = isinstance(error, RequestError)
+        known = isinstance(error, RequestError | PictureError)
+        logger.warning("job %s failed: %s", task.job_id, error, exc_info=not known)
+        title = "The request cannot be served" if refused else "The picture could not be made"
         detail = in_one_line(error) or type(error).__name__
         self._end(task, Failed(task.job_id, title, detail))
 

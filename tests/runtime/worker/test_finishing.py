@@ -28,7 +28,7 @@ LATENTS = np.zeros((1, 4, 8, 8), np.float32)
 
 
 class Finished:
-    """Finishes pictures of black pixels; knows what was told of them."""
+    """Finishes pictures of grey pixels; knows what was told of them."""
 
     def __init__(self, folder: Path, decode: Callable[[Any], Pixels], tiled: str = "") -> None:
         self.gallery = Gallery(folder)
@@ -53,9 +53,9 @@ class Finished:
         return self.ended.get(timeout=PATIENCE)
 
 
-def black(_: object) -> Pixels:
+def grey(_: object) -> Pixels:
     """Of any latents."""
-    return np.zeros((64, 64, 3), np.uint8)
+    return np.full((64, 64, 3), 99, np.uint8)
 
 
 def test_a_picture_that_cannot_be_written_leaves_no_thumbnail(
@@ -72,7 +72,7 @@ def test_a_picture_that_cannot_be_written_leaves_no_thumbnail(
         assert there.wait(PATIENCE)
         raise OSError(28, "No space left on device")
 
-    finished = Finished(tmp_path, black)
+    finished = Finished(tmp_path, grey)
     with monkeypatch.context() as patched:
         patched.setattr(Gallery, "add_picture", full)
         patched.setattr(Gallery, "add_thumbnail", told)
@@ -91,7 +91,7 @@ def test_a_job_that_is_canceled_while_it_is_decoded_leaves_no_file(tmp_path: Pat
     def decode(latents: object) -> Pixels:
         decoding.set()
         assert go_on.wait(PATIENCE)
-        return black(latents)
+        return grey(latents)
 
     finished = Finished(tmp_path, decode)
     task = finished.begin()
@@ -115,7 +115,7 @@ def test_stopping_finishes_the_picture_that_is_written_and_no_other(
         add_picture(self, filename, content)
 
     monkeypatch.setattr(Gallery, "add_picture", slow)
-    finished = Finished(tmp_path, black)
+    finished = Finished(tmp_path, grey)
     tasks = [finished.begin(number) for number in range(DECODED_AHEAD + 4)]
     assert writing.wait(PATIENCE)
     begun = [finished.begun.get(timeout=PATIENCE) for _ in range(DECODED_AHEAD)]
@@ -139,7 +139,7 @@ def test_stopping_finishes_the_picture_that_is_written_and_no_other(
 
 def test_tiles_are_told_with_the_picture(tmp_path: Path) -> None:
     for sentence, warnings in (("in tiles", ["in tiles"]), ("", [])):
-        finished = Finished(tmp_path, black, sentence)
+        finished = Finished(tmp_path, grey, sentence)
         finished.begin()
         end = finished.end()
         assert isinstance(end, Completed)
@@ -160,7 +160,7 @@ def test_interactive_pictures_are_decoded_and_written_before_those_of_batch_prio
         add_picture(self, filename, content)
 
     monkeypatch.setattr(Gallery, "add_picture", slow)
-    finished = Finished(tmp_path, black)
+    finished = Finished(tmp_path, grey)
     batch = [finished.begin(number, "batch") for number in range(DECODED_AHEAD + 2)]
     assert writing.acquire(timeout=PATIENCE)
     soon = [finished.begin(number) for number in (10, 11, 12)]

@@ -158,6 +158,27 @@ KeptCosts.write, Finishing.close = write_late, close_and_tell
 leave(main(sys.argv[1:]))
 """
 
+# The latents of the job of seed 13 are not finite, and the picture of seed 14 is black.
+UNSOUND = """
+import sys
+import numpy as np
+from runtime.draw.generate import Generator
+from runtime.worker.main import leave, main
+
+decode, reading = Generator.decode, Generator.reading
+
+def reading_by_seed(self, sample):
+    latents = reading(self, sample)()
+    return lambda: latents * {13: np.nan, 14: 0}.get(sample.plan.request.seed, 1)
+
+def decode_black(self, latents):
+    pixels = decode(self, latents)
+    return pixels if latents.any() else np.zeros_like(pixels)
+
+Generator.decode, Generator.reading = decode_black, reading_by_seed
+leave(main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
@@ -249,6 +270,28 @@ def test_a_worker_that_stops_has_written_the_times_of_its_steps(tmp_path: Path) 
     (times,) = json.loads((tmp_path / "step_times.json").read_bytes()).values()
     assert [step[0][:2] for step in times["steps"]] == [[8, 8]]
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_unsound_pictures_are_told_of_and_the_worker_goes_on(tmp_path: Path) -> None:
+    ends: list[Message] = []
+    with scripted_worker(UNSOUND, tmp_path) as (_, link):
+        while not isinstance(link.receive(), Ready):
+            pass
+        for seed in (13, 14, 15):
+            fields = {"prompt": "x", "seed": seed, "steps": 2, "width": 64, "height": 64}
+            request = open_model(ENGINES, "demo").read(fields).to_json()
+            link.send(Assignment(f"{seed:032x}", request))
+            while not isinstance(said := link.receive(), Completed | Failed):
+                pass
+            ends.append(said)
+    nan, black, sound = ends
+    assert isinstance(nan, Failed)
+    assert nan.title == "The picture could not be made"
+    assert "not finite after the last step: 256 of 256 numbers" in nan.detail
+    assert isinstance(black, Completed)
+    assert "black all over" in black.warnings[0]
+    assert isinstance(sound, Completed)
+    assert sound.warnings == []
 
 
 def _drawn(script: str, folder: Path, steps: int = 6) -> tuple[list[Stepped], int]:
