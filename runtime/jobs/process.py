@@ -15,6 +15,9 @@ from typing import Self
 
 from runtime.errors import CalotypeError
 
+MODULE = "runtime.worker.main"
+"""The module that a worker's process runs."""
+
 # NumPy's matrix products lay LoRAs on weights while steps go on. OpenBLAS' own threads would take
 # the cores from the steps, and on a busy machine wait for the slowest thread. A single thread takes
 # a seventh of the processor's time.
@@ -34,7 +37,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         """Start the process. Raises NotStarted."""
         self.connection, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "runtime.worker.main", str(theirs.fileno())]
+        command = [sys.executable, "-m", MODULE, str(theirs.fileno())]
         with theirs:
             try:
                 self._process = subprocess.Popen(
