@@ -13,6 +13,8 @@ from starlette.types import Scope
 
 from api.schemas import Fault, Problem
 from runtime.errors import CalotypeError, RequestError, quoted
+from runtime.jobs.database import DatabaseFault
+from runtime.jobs.disk import NoRoom
 from runtime.jobs.protocol import (
     ImageNotFound,
     JobEnded,
@@ -22,6 +24,7 @@ from runtime.jobs.protocol import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
+ROOM_SECONDS = 30
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -65,6 +68,8 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     NoKeys: HTTPStatus.NOT_FOUND,
     JobEnded: HTTPStatus.CONFLICT,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
+    DatabaseFault: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -72,6 +77,7 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
 # Headers that tell a program what to do about a status, as RFC 9110 has them.
 _REMEDIES: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_SECONDS)},
+    HTTPStatus.INSUFFICIENT_STORAGE: {"Retry-After": str(ROOM_SECONDS)},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
@@ -104,7 +110,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
-            **({"headers": {"Retry-After": retry}} if status == 503 else {}),
+            **({"headers": {"Retry-After": retry}} if status in {503, 507} else {}),
         }
         for status in statuses
     }

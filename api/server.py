@@ -10,7 +10,7 @@ import uvloop
 
 from api.keys import KeyFile
 from api.preparation import Preparation
-from api.settings import Settings
+from api.settings import MEGABYTE, Settings
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.local import LocalBroker
@@ -70,6 +70,7 @@ async def _serve(
         queue_limit=settings.queue_limit,
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
+        disk_reserve_bytes=settings.disk_reserve_mb * MEGABYTE,
     )
     options = settings.worker
     if preparation:

@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         "picture by a level or two of 255 and is told with it; off: whole; a number: larger "
         "pictures in tiles of so many pixels a side",
     )
+    disk_reserve_mb: int = Field(
+        128,
+        ge=0,
+        description="what is kept free on the disk of the data folder, in MB: with less, jobs wait "
+        "and no other is taken",
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"

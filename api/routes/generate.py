@@ -60,7 +60,7 @@ Prefer = Annotated[
             "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED},
         },
         202: {"headers": {"Location": _LOCATION}},
-        **problems(400, 403, 413, 415, 422, 503),
+        **problems(400, 403, 413, 415, 422, 503, 507),
     },
     openapi_extra={
         "requestBody": {

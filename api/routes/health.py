@@ -31,6 +31,8 @@ async def get_ready(rooms: Rooms) -> Ready:
             for worker in rooms.workers.workers
         )
         raise NotReady(f"no worker has loaded {rooms.model.name} (workers: {states or 'none'})")
+    if fault := rooms.broker.fault():
+        raise NotReady(f"no picture can be saved: {fault}")
     return Ready()
 
 

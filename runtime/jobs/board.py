@@ -106,6 +106,11 @@ class Board:
         held = {job.job_id for job in self.held(holder)}
         return {job_id for job_id in held if self._live[job_id].at_risk}
 
+    def wake(self) -> None:
+        """Let every worker ask for jobs again."""
+        for holder in self._holders.values():
+            holder.wake()
+
     def ring(self) -> None:
         """Wake every listener, though there is no new event."""
         self.gallery.bell.ring()
@@ -122,8 +127,7 @@ class Board:
         first = min((self._fold(stored) for stored in changed), default=0)
         self._renumber(first)
         if self._queue:
-            for holder in self._holders.values():
-                holder.wake()
+            self.wake()
 
     def stepped(
         self, holder: str, job_id: str, step: int, seconds: float, preview: str | None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.errors import CalotypeError
+from runtime.jobs.disk import NoRoom
 
 READERS = 2
 BUSY_SECONDS = 5
@@ -66,11 +67,26 @@ CREATE INDEX idempotency_by_age ON idempotency (created_at);
 
 _WARNINGS = "ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]';"
 
+_REMEDY = "move it away, or give another --data"
+
 # MIGRATIONS[n] leads from version n to version n + 1; they are only ever added to.
 MIGRATIONS = (_SCHEMA, _WARNINGS)
 
+# The low byte of SQLite's codes (sqlite.org/rescode.html).
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
 ResultT = TypeVar("ResultT")
 Work = Callable[[sqlite3.Connection], ResultT]
+
+
+class DatabaseFault(CalotypeError):
+    """The database did not take a transaction, for a reason that is no want of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +126,28 @@ class Database:
 
         `apply` runs in the order of the commits, and even when the caller has been canceled.
         An exception in `work` undoes the changes of this `work` alone and is raised here; so is an
-        exception in `apply`, which undoes nothing. An sqlite3.Error of the transaction undoes all
-        writes that share the transaction, and is raised to each of their callers.
+        exception in `apply`, which undoes nothing. An error of SQLite's is raised as NoRoom or
+        DatabaseFault; one of the transaction undoes all writes that share the transaction, and is
+        raised to each of their callers.
         """
         future: asyncio.Future[ResultT] = self._loop.create_future()
         self._commands.put(_Command(work, apply, future))
-        return await future
+        try:
+            return await future
+        except sqlite3.IntegrityError:
+            raise  # the work's own: its caller knows what it means
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
     async def read(self, work: Work[ResultT]) -> ResultT:
-        """Run `work` on a reader's thread: it sees every write that was answered before."""
-        return await self._loop.run_in_executor(self._readers, self._read, work)
+        """Run `work` on a reader's thread: it sees every write that was answered before.
+
+        Raises NoRoom, DatabaseFault.
+        """
+        try:
+            return await self._loop.run_in_executor(self._readers, self._read, work)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
     async def close(self) -> None:
         """Finish what is queued, then close the file."""
@@ -193,16 +221,31 @@ def _deliver(outcomes: Sequence[_Outcome]) -> None:
             future.set_exception(error)
 
 
+def _translated(error: sqlite3.Error) -> CalotypeError:
+    """SQLite's error as one of ours, without a path."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _NO_ROOM:
+        return NoRoom(f"the database cannot be written ({error}): free some room on its disk")
+    if code in _DAMAGED:
+        return DatabaseFault(f"the database is damaged ({error}): stop the server; {_REMEDY}")
+    return DatabaseFault(f"the database failed ({error})")
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(path)
     except sqlite3.DatabaseError as error:
+        translated = _translated(error)
+        if isinstance(translated, NoRoom):
+            raise NoRoom(f"{path}: {translated}") from error
         raise CalotypeError(
-            f"{path}: cannot be opened as a database ({error}); "
-            "move it away, or give another --data"
+            f"{path}: cannot be opened as a database ({error}); {_REMEDY}"
         ) from error
     try:
         _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise type(translated := _translated(error))(f"{path}: {translated}") from error
     except BaseException:
         connection.close()
         raise

@@ -15,6 +15,7 @@ from collections.abc import Sequence, Set
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board, Holder
 from runtime.jobs.database import Database
+from runtime.jobs.disk import Disk
 from runtime.jobs.protocol import Image, Job, JobError, JobStatus
 from runtime.jobs.records import (
     StoredJob,
@@ -39,9 +40,15 @@ class Leases:
     """Gives jobs to workers and takes their reports."""
 
     def __init__(
-        self, database: Database, board: Board, gallery: Gallery, max_attempts: int
+        self,
+        database: Database,
+        board: Board,
+        gallery: Gallery,
+        disk: Disk,
+        max_attempts: int,
     ) -> None:
         """`max_attempts`: number of lost attempts after which a job fails."""
+        self._disk = disk
         self._database = database
         self._board = board
         self._gallery = gallery
@@ -68,7 +75,10 @@ class Leases:
 
         Batch jobs may fill all places, and yield them: an interactive job is leased beyond `count`
         where a batch job has a place. `count` is then less than 0 until so many jobs have ended.
+        None is leased while the disk has no room for its picture.
         """
+        if self._disk.fault:
+            return 0
         held = self._board.held(worker.name)
         if any(job.attempt > 1 for job in held):
             return 0
@@ -125,6 +135,22 @@ class Leases:
         (stored,) = await self._database.write(work, self._board.fold)
         if stored.job.image is None:
             await asyncio.to_thread(self._gallery.remove, picture.filename)
+
+    async def put_back(self, worker: Holder, job_id: str, reason: str) -> None:
+        """Queue a job again whose picture could not be saved; the attempt is not counted, and none
+        is leased until there is room. Raises StaleLease.
+        """
+        self._disk.unsaved(reason)
+
+        def work(connection: sqlite3.Connection) -> list[StoredJob]:
+            job = leased_job(connection, worker.name, job_id)
+            if job.cancel_requested:
+                set_ended(connection, job_id, JobStatus.CANCELED, job.total_steps)
+            else:
+                set_queued(connection, job_id, counted=False)
+            return [job_row(connection, job_id)]
+
+        await self._database.write(work, self._board.fold)
 
     async def fail(self, worker: Holder, job_id: str, error: JobError) -> None:
         """End a job as failed: another attempt would fail as well. Raises StaleLease."""

@@ -3,17 +3,18 @@
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
 from runtime.jobs.database import Database
+from runtime.jobs.disk import Disk, NoRoom
 from runtime.jobs.facts import Counters
 from runtime.jobs.keys import job_of_key, keep_key
 from runtime.jobs.leases import Leases
@@ -44,6 +45,8 @@ from runtime.jobs.records import (
     unlisted,
 )
 
+ResultT = TypeVar("ResultT")
+
 DATABASE = "calotype.sqlite3"
 LOCK = "calotype.lock"
 
@@ -67,13 +70,17 @@ class LocalBroker:
         queue_limit: int,
         lease_seconds: float,
         max_attempts: int,
+        disk_reserve_bytes: int = 0,
     ) -> None:
-        """`model`: name of the served model; queued jobs for another model fail."""
+        """`model`: name of the served model; queued jobs for another model fail.
+        `disk_reserve_bytes`: no job is taken or drawn while less is free on the disk.
+        """
         self.lease_seconds = lease_seconds
         self._data = data
         self._model = model
         self._queue_limit = queue_limit
         self._max_attempts = max_attempts
+        self._disk = Disk(data, disk_reserve_bytes)
         self._board = Board()
         self._stopping = False
         self._stack = AsyncExitStack()
@@ -84,11 +91,15 @@ class LocalBroker:
             self._data.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(self._data / LOCK))
             self._gallery = Gallery(self._data)
-            self._database = Database(self._data / DATABASE)
+            self._database = self._open_database()
             stack.push_async_callback(self._database.close)
-            self.leases = Leases(self._database, self._board, self._gallery, self._max_attempts)
-            await self.leases.recover(self._model)
+            self.leases = Leases(
+                self._database, self._board, self._gallery, self._disk, self._max_attempts
+            )
+            await self._with_ballast(lambda: self.leases.recover(self._model))
             await self._database.read(self._tidy)
+            looking = asyncio.create_task(self._disk.watch(self._board.wake))
+            stack.callback(looking.cancel)
             self._stack = stack.pop_all()
         return self
 
@@ -109,7 +120,9 @@ class LocalBroker:
         total_steps: int,
         idempotency: Idempotency | None = None,
     ) -> Job:
-        """Store a job durably and answer with it. Raises QueueFull, IdempotencyConflict."""
+        """Store a job durably and answer with it. Raises QueueFull, NoRoom, IdempotencyConflict."""
+        if self._disk.fault:
+            raise NoRoom(self._disk.fault)
         job = _new_job(model, request, total_steps)
 
         def work(connection: sqlite3.Connection) -> _Submitted:
@@ -202,9 +215,11 @@ class LocalBroker:
 
     async def delete_image(self, filename: str) -> None:
         """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
-        await self._database.write(
-            lambda connection: delete_image_row(connection, filename),
-            lambda _: self._board.gallery.append(GalleryEvent("", deleted=filename)),
+        await self._with_ballast(
+            lambda: self._database.write(
+                lambda connection: delete_image_row(connection, filename),
+                lambda _: self._board.gallery.append(GalleryEvent("", deleted=filename)),
+            )
         )
         await asyncio.to_thread(self._gallery.remove, filename)
 
@@ -223,6 +238,10 @@ class LocalBroker:
                 continue
             number, event = entry
             yield event
+
+    def fault(self) -> str:
+        """The reason why no job is taken or drawn now, with the remedy; empty for none."""
+        return self._disk.fault
 
     def end_streams(self) -> None:
         """End every `follow` and `follow_gallery`, now and from now on."""
@@ -247,6 +266,23 @@ class LocalBroker:
         rows = await self._database.read(lambda connection: image_rows(connection, 1, None))
         newest = rows[0][1].filename if rows else None
         return GalleryEvent(self._board.gallery.id_of(number), newest=newest, snapshot=True)
+
+    def _open_database(self) -> Database:
+        try:
+            return Database(self._data / DATABASE)
+        except NoRoom:
+            if not self._disk.give_up_ballast():
+                raise
+            return Database(self._data / DATABASE)
+
+    async def _with_ballast(self, write: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Write what makes room, or a start cannot do without, though the disk be full."""
+        try:
+            return await write()
+        except NoRoom:
+            if not self._disk.give_up_ballast():
+                raise
+            return await write()
 
     def _refuse_when_full(self, connection: sqlite3.Connection) -> None:
         queued = count_queued(connection)

@@ -178,7 +178,7 @@ class Broker(Protocol):
 
         A key that was used before, with the same body, answers with that job as it is now.
 
-        Raises QueueFull, IdempotencyConflict.
+        Raises QueueFull, NoRoom, IdempotencyConflict.
         """
         ...
 
@@ -225,6 +225,10 @@ class Broker(Protocol):
 
         A listener that is too slow may get another snapshot in place of the events it missed.
         """
+        ...
+
+    def fault(self) -> str:
+        """The reason why no job is taken or drawn now, with the remedy; empty for none."""
         ...
 
     def end_streams(self) -> None:

@@ -8,8 +8,10 @@ worker's leases.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from runtime.jobs.disk import LOOK_SECONDS, NoRoom
 from runtime.jobs.leases import Leases, picture_of
 from runtime.jobs.protocol import Job, JobError
 from runtime.jobs.records import StaleLease, now
@@ -31,9 +33,12 @@ from runtime.wire.messages import (
     Risk,
     Stepped,
     Trial,
+    Unsaved,
     Vacant,
 )
 from runtime.wire.server_link import ServerLink
+
+ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
 
@@ -143,13 +148,13 @@ class WorkerSession:
                 self._leases.step(self, job_id, step, seconds, preview or None)
                 # Steps may arrive in one piece: listeners that keep up see each preview even so.
                 await asyncio.sleep(0)
-            case Completed() | Failed() | Canceled():
-                await self._end(message)
+            case Completed() | Failed() | Canceled() | Unsaved():
+                await _written(lambda: self._end(message))
                 self._ended.set()
             case _:
                 raise LinkError(f"{type(message).__name__} is nothing that a worker says")
 
-    async def _end(self, message: Completed | Failed | Canceled) -> None:
+    async def _end(self, message: Completed | Failed | Canceled | Unsaved) -> None:
         match message:
             case Completed():
                 await self._complete(message)
@@ -157,6 +162,8 @@ class WorkerSession:
                 await self._leases.fail(self, job_id, JobError(title, detail))
             case Canceled(job_id):
                 await self._leases.canceled(self, job_id)
+            case Unsaved(job_id, reason):
+                await self._leases.put_back(self, job_id, reason)
 
     async def _complete(self, done: Completed) -> None:
         job = self._leases.job_of(self, done.job_id)
@@ -169,7 +176,7 @@ class WorkerSession:
             await self._awake.wait()
             self._awake.clear()
             while not self.leaving and not self._draining:
-                leased = await self._leases.lease(self, self._vacancies)
+                leased = await _written(lambda: self._leases.lease(self, self._vacancies))
                 self._vacancies -= leased
                 if not leased:
                     break
@@ -177,6 +184,16 @@ class WorkerSession:
     async def _send(self) -> None:
         while True:
             await self._link.send(await self._orders.get())
+
+
+async def _written(write: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """The result of a write that is tried again for as long as the disk takes none."""
+    while True:
+        try:
+            return await write()
+        except NoRoom as error:
+            logger.warning("%s; tried again in %g s", error, LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _why(tasks: list[asyncio.Task[None]]) -> str:

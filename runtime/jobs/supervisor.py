@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,8 @@ from typing import Self
 
 from runtime.backends.wishes import BackendWish
 from runtime.errors import CalotypeError
+from runtime.jobs.database import DatabaseFault
+from runtime.jobs.disk import NoRoom
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.lifecycle import Lifecycle
 from runtime.jobs.local import LocalBroker
@@ -190,7 +191,7 @@ class Supervisor:
             asked = session.leaving or self._stopped
             try:
                 await self._broker.leases.release(session, reason, counted=not asked)
-            except sqlite3.Error:
+            except (NoRoom, DatabaseFault):
                 logger.exception("the jobs of a lost worker cannot be queued again yet")
                 if self._stopped:
                     return  # The next server finds them.

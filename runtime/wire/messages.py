@@ -117,6 +117,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsaved:
+    """Worker: the job's picture was drawn and the disk did not take it."""
+
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Canceled:
     """Worker: the job was stopped, as the server asked."""
 
@@ -193,6 +201,7 @@ Report = (
     | Stepped
     | Completed
     | Failed
+    | Unsaved
     | Canceled
     | Leaving
     | Heartbeat
@@ -206,7 +215,7 @@ _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         *(Ready, Vacant, Conditioned, Paced, Risk, Stepped, Completed, Failed, Canceled),
-        *(Leaving, Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
+        *(Unsaved, Leaving, Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
     )
 }
 

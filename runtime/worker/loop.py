@@ -49,6 +49,7 @@ from runtime.wire.messages import (
     Paced,
     Risk,
     Stepped,
+    Unsaved,
     Vacant,
 )
 from runtime.worker.finishing import Finishing
@@ -356,6 +357,11 @@ class Worker:
         match result:
             case DeviceError():
                 self._inbox.put(Lost(result))
+            case OSError(errno=int()):
+                # The errors of a picture's files alone; a name of theirs is nothing for clients.
+                reason = result.strerror or type(result).__name__
+                logger.error("job %s: its picture cannot be saved: %s", task.job_id, result)
+                self._end(task, Unsaved(task.job_id, reason))
             case Exception():
                 self._fail(task, result)
             case done:

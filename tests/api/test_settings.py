@@ -61,6 +61,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_DRAW_MEMORY_MB": "2000",
         "CALOTYPE_TEXT_ENCODERS": "aside",
         "CALOTYPE_VAE_TILE": "512",
+        "CALOTYPE_DISK_RESERVE_MB": "64",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_LEASE_SECONDS": "1.5",
         "CALOTYPE_STALL_SECONDS": "20.0",

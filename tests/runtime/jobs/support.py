@@ -33,6 +33,8 @@ def open_broker(
     queue_limit: int = 100,
     lease_seconds: float = 30,
     max_attempts: int = 3,
+    *,
+    disk_reserve_bytes: int = 0,
 ) -> LocalBroker:
     """A broker with a server's usual settings."""
     return LocalBroker(
@@ -41,6 +43,7 @@ def open_broker(
         queue_limit=queue_limit,
         lease_seconds=lease_seconds,
         max_attempts=max_attempts,
+        disk_reserve_bytes=disk_reserve_bytes,
     )
 
 
