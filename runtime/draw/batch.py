@@ -37,6 +37,10 @@ BACKGROUND_WEIGHT = 0.1
 """The weight of a second of a batch sample's time, where that of an interactive sample is 1."""
 LEAST_GAIN = 0.03
 """The least share of time that a shared call must save; less is within the noise of measurement."""
+LONGEST_SHARED = 1.0
+"""The most seconds of a call that samples of batch priority share: an interactive sample that comes
+waits for its end. One of them alone may take longer.
+"""
 CROWD_VALUE = 1.5
 """Chosen by `benchmarks.policy`."""
 STAYING = 4.0
@@ -113,10 +117,16 @@ def choose(
     widths = [
         width
         for width in range(1, _most(alike, limits, fitting(first.kind)) + 1)
-        if width == 1 or _gain(alike[:width], costs) > LEAST_GAIN
+        if width == 1 or _worth_sharing(alike[:width], costs)
     ]
     scores = {width: _score(alike, width, rest, costs, demand) for width in widths}
     return alike[: min(scores, key=scores.__getitem__)]
+
+
+def _worth_sharing(together: Sequence[Candidate], costs: Costs) -> bool:
+    first = together[0]
+    seconds = costs.seconds(first.kind, evaluations_of(together))
+    return _gain(together, costs) > LEAST_GAIN and (first.urgent or seconds <= LONGEST_SHARED)
 
 
 def evaluations_of(turn: Iterable[Candidate]) -> int:

@@ -1,7 +1,7 @@
 """The samples that share a call of the step graph, and the order in which samples are drawn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.draw.batch import choose
@@ -135,6 +135,17 @@ def test_an_interactive_job_goes_before_a_batch_job_of_any_age() -> None:
     batch = Waiting("batch", rows_left=4, urgent=False)
     for arrived in (1.0, 1e6):
         assert names([batch, Waiting("interactive", arrived=arrived)], DEAR) == ["interactive"]
+
+
+def test_batch_jobs_share_calls_that_hold_nobody_up_for_long() -> None:
+    waiting = [Waiting(str(number), urgent=False) for number in range(8)]
+    quick = costs(lambda evaluations: 0.1 + 0.001 * evaluations)
+    slow = costs(lambda evaluations: 0.9 + 0.02 * evaluations)
+    slower = costs(lambda evaluations: 2.0 + 0.02 * evaluations)
+    assert len(names(waiting, quick)) == 8
+    assert len(names(waiting, slow)) == 2
+    assert len(names(waiting, slower)) == 1
+    assert len(names([replace(each, urgent=True) for each in waiting], slower)) == 8
 
 
 def test_batch_jobs_go_in_the_order_of_their_arrival() -> None:
