@@ -81,18 +81,27 @@ class Machine:
         return job.rows_left * self.times[job.kind][job.next_evaluations]
 
 
+def _leased(queued: list[Job], held: Sequence[Job], places: int) -> Job | None:
+    """Take the next job that has a place from the queue; None for none. Batch jobs yield theirs."""
+    urgent = sum(job.urgent for job in held)
+    for number, job in enumerate(queued):
+        if urgent < places if job.urgent else len(held) < places:
+            return queued.pop(number)
+    return None
+
+
 def simulate(jobs: Sequence[Job], policy: Policy, machine: Machine) -> float:
     """Run all jobs, in the order of their arrival, to their ends; returns the time at the end."""
     # Between measured numbers of evaluations both the machine and the product take the line.
     seconds = machine.costs.seconds
-    coming, queued, held = deque(jobs), deque[Job](), list[Job]()
+    coming, queued, held = deque(jobs), list[Job](), list[Job]()
     now, loaded = 0.0, object()
     while coming or queued or held:
         while coming and coming[0].arrived <= now:
             queued.append(coming.popleft())
-        while queued and len(held) < policy.places:
-            held.append(queued.popleft())
-            policy.arrived(held[-1])
+        while job := _leased(queued, held, policy.places):
+            held.append(job)
+            policy.arrived(job)
         if not held:
             now = coming[0].arrived
             continue
@@ -104,7 +113,7 @@ def simulate(jobs: Sequence[Job], policy: Policy, machine: Machine) -> float:
         shared = policy.rotates or len({job.urgent for job in held}) > 1
         alternating = shared and len(turn) < len(held)
         rows = 1 if alternating else min(job.rows_left for job in turn)
-        if coming and len(held) < policy.places:
+        if coming and sum(job.urgent for job in held) < policy.places:
             rows = min(rows, max(1, ceil((coming[0].arrived - now) / call)))
         now += rows * call
         policy.called(turn, call, rows)

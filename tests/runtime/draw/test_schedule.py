@@ -89,8 +89,8 @@ def test_a_batch_job_beside_endless_interactive_ones_gets_its_share_of_the_time(
     schedule = Schedule(LIMITS, costs)
     batch = Waiting(kind=LARGE, urgent=False, shape_key=("large",))
     soon = Waiting(arrived=1e6)
-    calls = [schedule.turn([batch, soon], ()) for _ in range(10 * 217)]
     between = round(3.0 / 0.125 * (1 / BATCH_SHARE - 1))
+    calls = [schedule.turn([batch, soon], ()) for _ in range(10 * (between + 1))]
     assert calls == [*[[soon]] * between, [batch]] * 10
 
 

@@ -232,7 +232,7 @@ def test_an_interactive_job_is_drawn_while_a_batch_job_has_the_only_place(tmp_pa
         server = Server(process, link, tmp_path)
         while not any(isinstance(each, Vacant) for each in server.said):
             server.said.append(link.receive())
-        server.assign(DRAWN, priority="batch", steps=100, width=512, height=512, preview_every=0)
+        server.assign(DRAWN, priority="batch", steps=100, width=160, height=160, preview_every=0)
         server.hear_until(Stepped, job_id=DRAWN)
         server.assign(LATER)
         server.hear_until(Completed, job_id=LATER)
