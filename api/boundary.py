@@ -2,6 +2,7 @@
 
 The names and origins are those of the access policy. Answers to pages of allowed sites carry the
 headers of CORS (Fetch standard, "CORS protocol"); a `HEAD` is answered as its `GET` without a body.
+Every answer carries the security headers.
 """
 
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import Access, malformed_host
 from api.errors import allowed_methods, problem, unforeseen
+from api.security_headers import add_missing, security_headers
 
 _EXPOSED_HEADERS = "ETag, Link, Location, Preference-Applied, Retry-After"
 _PREFLIGHT_SECONDS = 600
@@ -27,6 +29,7 @@ class Boundary:
         self._app = app
         self._access = access
         self._router = router
+        self._security = security_headers(shared=bool(access.origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -34,7 +37,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        shared = _Begun(self._sharing(headers, send))
+        shared = _Begun(self._sharing(headers, self._securing(send)))
         try:
             answer = self._answer(scope, headers) or self._app
             await answer(scope, receive, shared)
@@ -71,6 +74,16 @@ class Boundary:
             "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
         }
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=granted)
+
+    def _securing(self, send: Send) -> Send:
+        """A `send` that adds the security headers."""
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                add_missing(message, self._security)
+            await send(message)
+
+        return secured
 
     def _sharing(self, headers: Headers, send: Send) -> Send:
         """A `send` that lets pages of allowed sites read the answer."""

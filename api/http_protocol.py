@@ -5,6 +5,7 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.errors import problem
+from api.security_headers import security_headers
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -18,7 +19,8 @@ class HttpProtocol(HttpToolsProtocol):
             "its body are wrong, or this is TLS, which a proxy before the server has to end",
             headers={"Connection": "close"},
         )
-        head = [b"%s: %s\r\n" % header for header in answer.raw_headers]
+        headers = (*answer.raw_headers, *security_headers(shared=False))
+        head = [b"%s: %s\r\n" % header for header in headers]
         self.transport.write(
             b"".join([b"HTTP/1.1 400 Bad Request\r\n", *head, b"\r\n", bytes(answer.body)])
         )
