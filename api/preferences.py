@@ -4,17 +4,17 @@ import re
 
 MAX_WAIT_SECONDS = 60
 
-_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,4})"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,20})"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
 
 
 def preferred_wait(prefer: str | None) -> int | None:
-    """Seconds of `wait=N`, 1 to MAX_WAIT_SECONDS; None where the header has no such wait.
+    """Seconds of `wait=N`, at most MAX_WAIT_SECONDS; None where the header has none of 1 or more.
 
-    Other preferences are ignored, as the RFC demands: the answer's `Preference-Applied` names the
-    one that was honoured.
+    A longer wait is held to that bound, which `Preference-Applied` then names. Other preferences
+    are ignored, as the RFC demands.
     """
     found = _WAIT.search(prefer or "")
     if found is None:
         return None
     seconds = int(found[1])
-    return seconds if 1 <= seconds <= MAX_WAIT_SECONDS else None
+    return min(seconds, MAX_WAIT_SECONDS) if seconds >= 1 else None

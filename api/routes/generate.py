@@ -43,7 +43,7 @@ Prefer = Annotated[
     str | None,
     Header(
         alias="Prefer",
-        description=f"`wait=N`: answer when the job has ended, 1 to {MAX_WAIT_SECONDS} s.",
+        description=f"`wait=N`: answer at its end, or after N s ({MAX_WAIT_SECONDS} at most).",
     ),
 ]
 
