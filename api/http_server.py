@@ -69,7 +69,10 @@ class HttpServer(uvicorn.Server):
         the process with broker and supervisor still open.
         """
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = [signal.SIGINT, signal.SIGTERM]
+        # Under nohup it is ignored, and has to stay so.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signals.append(signal.SIGHUP)
         for each in signals:
             loop.add_signal_handler(each, self.handle_exit, each, None)
         try:

@@ -35,7 +35,7 @@ def serve(
     preparation: Preparation | None = None,
     worker: WorkerProcess | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is called with the address once that is open.
+    """Serve until SIGTERM, SIGINT or SIGHUP; `announce` is called with the address once open.
 
     With `keys`, callers need one. With a `preparation`, the best backend that can run serves until
     the wanted one is ready. `worker` is a process that was started ahead, which becomes the first

@@ -112,8 +112,9 @@ def test_a_caller_that_hangs_up_in_the_middle_is_no_error_of_ours(
     assert "Traceback" not in log.read_text().removeprefix(before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
 def test_open_streams_do_not_hold_up_a_stop(
-    tiny_package: Path, tmp_path: Path, start: Starter
+    tiny_package: Path, tmp_path: Path, start: Starter, number: signal.Signals
 ) -> None:
     """Neither the gallery's nor a job's stream, nor a caller that waits, ends by itself."""
     running = start(Options(tiny_package, tmp_path, flags=ONE_AT_A_TIME))
@@ -121,7 +122,7 @@ def test_open_streams_do_not_hold_up_a_stop(
     with running.api.follow("gallery") as gallery, running.api.follow(job_id) as job:
         next(gallery)
         next(job)
-        assert running.end(signal.SIGTERM) == 0
+        assert running.end(number) == 0
         assert list(gallery) == []
         assert not any(event.status == "completed" for event in job)
 
