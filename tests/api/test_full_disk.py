@@ -28,6 +28,7 @@ def test_a_full_disk_is_said_and_survived(tiny_package: Path, tmp_path: Path) ->
         assert "free some room" in detail
         assert str(tmp_path) not in detail
         assert int(answer.headers["retry-after"]) > 0
+        server.api.wait_until(lambda: client.get("/ready").status_code == 503)
         assert "kept free" in refused(client.get("/ready"), 503)["detail"]
         assert client.get("/health").status_code == 200
         assert client.delete(kept["image"]["url"]).status_code == 204
