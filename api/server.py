@@ -71,6 +71,7 @@ async def _serve(
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         disk_reserve_bytes=settings.disk_reserve_mb * MEGABYTE,
+        retention=settings.retention,
     )
     options = settings.worker
     if preparation:

@@ -17,6 +17,7 @@ from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
+from runtime.jobs.retention import Retention
 from runtime.wire.options import LOAD_SECONDS, STALL_SECONDS, DrawOptions, WorkerOptions
 from runtime.wire.tile_wish import read_tile_wish
 
@@ -144,6 +145,18 @@ class Settings(BaseSettings):
         description="what is kept free on the disk of the data folder, in MB: with less, jobs wait "
         "and no other is taken",
     )
+    keep_jobs_days: float | None = Field(
+        30.0, gt=0, description="how long ended jobs without a picture stay, in days; empty: always"
+    )
+    keep_pictures_days: float | None = Field(
+        None, gt=0, description="how long pictures stay, in days (default: always)"
+    )
+    keep_pictures_mb: int | None = Field(
+        None,
+        ge=1,
+        description="what all pictures may take together, in MB: the oldest are deleted "
+        "(default: no bound)",
+    )
     queue_limit: int = Field(1000, ge=1, description="how many jobs may wait")
     lease_seconds: float = Field(
         30.0, gt=0, description="how long a silent worker keeps its jobs, in seconds"
@@ -177,6 +190,16 @@ class Settings(BaseSettings):
     def takes_keys(self) -> bool:
         """True where nobody is served without an API key."""
         return not self.no_keys and (self.keys or not is_loopback(self.host))
+
+    @property
+    def retention(self) -> Retention:
+        """How long jobs and pictures stay."""
+        most = self.keep_pictures_mb
+        return Retention(
+            job_days=self.keep_jobs_days,
+            picture_days=self.keep_pictures_days,
+            picture_bytes=None if most is None else most * MEGABYTE,
+        )
 
     @property
     def draw(self) -> DrawOptions:

@@ -47,11 +47,15 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
 @router.get(
     "/gallery",
     response_class=EventSourceResponse,
-    responses=_stream(GALLERY_EVENTS, "A snapshot, then every picture that comes or goes."),
+    responses=_stream(
+        GALLERY_EVENTS, "A snapshot or what was missed, then every picture that comes or goes."
+    ),
 )
-async def follow_gallery(rooms: Rooms) -> AsyncIterator[ServerSentEvent]:
+async def follow_gallery(
+    rooms: Rooms, last_event_id: LastEventId = None
+) -> AsyncIterator[ServerSentEvent]:
     """Follow the gallery."""
-    async for event in gallery_stream(rooms.broker.follow_gallery()):
+    async for event in gallery_stream(rooms.broker.follow_gallery(last_event_id)):
         yield event
 
 

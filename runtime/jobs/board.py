@@ -106,6 +106,13 @@ class Board:
         held = {job.job_id for job in self.held(holder)}
         return {job_id for job_id in held if self._live[job_id].at_risk}
 
+    def picture_deleted(self, filename: str) -> None:
+        """A picture was deleted: listeners learn it, and its job's events no longer offer it."""
+        log = self._ended.get(filename.partition(".")[0])
+        if log is not None:
+            log.picture_deleted()
+        self.gallery.append(GalleryEvent("", deleted=filename))
+
     def wake(self) -> None:
         """Let every worker ask for jobs again."""
         for holder in self._holders.values():

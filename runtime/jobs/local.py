@@ -2,9 +2,10 @@
 
 import asyncio
 import fcntl
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import IO, Any, Self, TypeVar
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
-from runtime.jobs.database import Database
+from runtime.jobs.database import Database, DatabaseFault
 from runtime.jobs.disk import Disk, NoRoom
 from runtime.jobs.facts import Counters
 from runtime.jobs.keys import job_of_key, keep_key
@@ -24,6 +25,7 @@ from runtime.jobs.protocol import (
     GalleryEvent,
     Idempotency,
     Image,
+    ImageNotFound,
     Job,
     JobEnded,
     JobEvent,
@@ -44,10 +46,15 @@ from runtime.jobs.records import (
     set_ended,
     unlisted,
 )
+from runtime.jobs.retention import Retention, delete_old_jobs, old_pictures
 
 ResultT = TypeVar("ResultT")
 
 DATABASE = "calotype.sqlite3"
+RETAIN_SECONDS = 3600.0
+"""Seconds between two looks for what is to be deleted."""
+
+logger = logging.getLogger(__name__)
 LOCK = "calotype.lock"
 
 
@@ -71,9 +78,11 @@ class LocalBroker:
         lease_seconds: float,
         max_attempts: int,
         disk_reserve_bytes: int = 0,
+        retention: Retention = Retention(),  # noqa: B008  frozen
     ) -> None:
         """`model`: name of the served model; queued jobs for another model fail.
-        `disk_reserve_bytes`: no job is taken or drawn while less is free on the disk.
+        `disk_reserve_bytes`: no job is taken or drawn while less is free on the disk. `retention`:
+        how long jobs and pictures stay.
         """
         self.lease_seconds = lease_seconds
         self._data = data
@@ -81,6 +90,7 @@ class LocalBroker:
         self._queue_limit = queue_limit
         self._max_attempts = max_attempts
         self._disk = Disk(data, disk_reserve_bytes)
+        self._retention = retention
         self._board = Board()
         self._stopping = False
         self._stack = AsyncExitStack()
@@ -100,6 +110,8 @@ class LocalBroker:
             await self._database.read(self._tidy)
             looking = asyncio.create_task(self._disk.watch(self._board.wake))
             stack.callback(looking.cancel)
+            tidying = asyncio.create_task(self._retain())
+            stack.callback(tidying.cancel)
             self._stack = stack.pop_all()
         return self
 
@@ -218,19 +230,22 @@ class LocalBroker:
         await self._with_ballast(
             lambda: self._database.write(
                 lambda connection: delete_image_row(connection, filename),
-                lambda _: self._board.gallery.append(GalleryEvent("", deleted=filename)),
+                lambda _: self._board.picture_deleted(filename),
             )
         )
         await asyncio.to_thread(self._gallery.remove, filename)
 
-    async def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
-        """First a snapshot, then every picture that comes or goes.
+    async def follow_gallery(self, last_event_id: str | None = None) -> AsyncIterator[GalleryEvent]:
+        """First a snapshot, or what came after `last_event_id`, then every picture that comes or
+        goes.
 
         A listener too slow for the log gets another snapshot in place of the events it missed.
         """
         log = self._board.gallery
-        number = log.last
-        yield await self._gallery_snapshot(number)
+        known = None if last_event_id is None else log.number(last_event_id)
+        number = log.last if known is None else known
+        if known is None:
+            yield await self._gallery_snapshot(number)
         while (entry := await self._next(log, number)) is not None:
             if log.lost_after(number):
                 number = log.last
@@ -266,6 +281,25 @@ class LocalBroker:
         rows = await self._database.read(lambda connection: image_rows(connection, 1, None))
         newest = rows[0][1].filename if rows else None
         return GalleryEvent(self._board.gallery.id_of(number), newest=newest, snapshot=True)
+
+    async def _retain(self) -> None:
+        """Delete what is beyond the bounds of retention, all the time. Ends by being canceled."""
+        while True:
+            try:
+                await self.retain()
+            except (NoRoom, DatabaseFault, OSError) as error:
+                logger.warning("old jobs and pictures stay for now: %s", error)
+            await asyncio.sleep(RETAIN_SECONDS)
+
+    async def retain(self) -> None:
+        """Delete what is beyond the bounds of retention now."""
+        bounds = self._retention
+        while old := await self._database.read(lambda c: old_pictures(c, bounds, now())):
+            for filename in old:
+                with suppress(ImageNotFound):
+                    await self.delete_image(filename)
+        while await self._database.write(lambda c: delete_old_jobs(c, bounds, now())):
+            await asyncio.sleep(0)
 
     def _open_database(self) -> Database:
         try:

@@ -98,6 +98,12 @@ class JobLog(Log[JobEvent]):
         """Append the job's final event."""
         self.append(final_event(job))
 
+    def picture_deleted(self) -> None:
+        """The picture of the final event is no more: who reads the event now is told of none."""
+        if self._entries and self._entries[-1][1].image is not None:
+            number, event = self._entries.pop()
+            self._entries.append((number, replace(event, image=None)))
+
     def append(self, event: JobEvent) -> None:
         """Append the event. The step before loses its preview: memory stays bounded."""
         if self._entries and self._entries[-1][1].preview is not None:

@@ -220,8 +220,9 @@ class Broker(Protocol):
         """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
         ...
 
-    def follow_gallery(self) -> AsyncIterator[GalleryEvent]:
-        """First a snapshot, then every picture that comes or goes.
+    def follow_gallery(self, last_event_id: str | None = None) -> AsyncIterator[GalleryEvent]:
+        """First a snapshot, or what came after `last_event_id`, then every picture that comes or
+        goes.
 
         A listener that is too slow may get another snapshot in place of the events it missed.
         """

@@ -10,6 +10,7 @@ from runtime.gallery import Gallery
 from runtime.jobs.leases import picture_of
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Idempotency, Image, Job, JobEvent
+from runtime.jobs.retention import Retention
 
 MODEL = "paper"
 STEPS = 3
@@ -35,6 +36,7 @@ def open_broker(
     max_attempts: int = 3,
     *,
     disk_reserve_bytes: int = 0,
+    retention: Retention = Retention(),  # noqa: B008  frozen
 ) -> LocalBroker:
     """A broker with a server's usual settings."""
     return LocalBroker(
@@ -44,6 +46,7 @@ def open_broker(
         lease_seconds=lease_seconds,
         max_attempts=max_attempts,
         disk_reserve_bytes=disk_reserve_bytes,
+        retention=retention,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.gallery import Gallery
 from runtime.jobs.board import ENDED_LOGS
 from runtime.jobs.log import GALLERY_EVENTS
 from runtime.jobs.protocol import JobNotFound, JobStatus
@@ -231,3 +232,41 @@ def test_a_gallery_listener_that_fell_far_behind_gets_a_snapshot(tmp_path: Path)
 
 async def _rest(events: AsyncIterator[object]) -> list[object]:
     return [event async for event in events]
+
+
+def test_a_deleted_picture_is_offered_by_no_event(tmp_path: Path) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path) as broker:
+            job = await submit(broker)
+            worker = Hand(broker)
+            await worker.lease()
+            picture = await worker.draw(job.job_id, gallery)
+            (offered,) = (await read_all(broker.follow(job.job_id)))[-1:]
+            assert offered.image == picture
+            await broker.delete_image(picture.filename)
+            (final,) = (await read_all(broker.follow(job.job_id)))[-1:]
+            assert (final.status, final.image) == (JobStatus.COMPLETED, None)
+            assert (await broker.job(job.job_id)).image is None
+
+    run(check())
+
+
+def test_the_gallery_is_resumed_where_it_was_left(tmp_path: Path) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path) as broker:
+            job = await submit(broker)
+            worker = Hand(broker)
+            await worker.lease()
+            first = broker.follow_gallery()
+            assert (await anext(first)).snapshot
+            picture = await worker.draw(job.job_id, gallery)
+            seen = await anext(first)
+            assert seen.image == picture
+            await broker.delete_image(picture.filename)
+            again = await anext(broker.follow_gallery(seen.id))
+            assert again.deleted == picture.filename
+            assert (await anext(broker.follow_gallery("of-another-server"))).snapshot
+
+    run(check())
