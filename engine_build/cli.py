@@ -23,6 +23,24 @@ COMMANDS = {
 
 FAILED = 1
 
+BUILD_LIBRARIES = frozenset(
+    {
+        "accelerate",
+        "diffusers",
+        "filelock",
+        "httpx2",
+        "huggingface_hub",
+        "onnx",
+        "onnxscript",
+        "polygraphy",
+        "torch",
+        "transformers",
+    }
+)
+"""The modules of the `build` extra, which a serving environment does without."""
+
+_INSTALL = 'pip install -c constraints.txt -e ".[build]"'
+
 _EXAMPLES = (
     "engine-build build --preset sdxl-base --name sdxl --engines engines",
     "engine-build build ./stable-diffusion-xl-base-1.0 --name sdxl --engines engines",
@@ -42,9 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     disable_telemetry()
-    options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
+        options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
         options.run(options)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in BUILD_LIBRARIES:
+            raise
+        return _fail(f"{error.name} is not installed; this needs the build stage: {_INSTALL}")
     except CalotypeError as error:
         return _fail(str(error))
     except OSError as error:
