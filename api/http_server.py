@@ -5,13 +5,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from api.access import Access
 from api.app import create_app
-from api.http_protocol import HttpProtocol
+from api.http_protocol import ConnectionLimits, HttpProtocol
 from api.services import Services
 
 GRACE_SECONDS = 5
@@ -25,6 +27,7 @@ class HttpServer(uvicorn.Server):
         self,
         services: Services,
         access: Access,
+        limits: ConnectionLimits,
         opened: Callable[[], None],
         stopping: Callable[[], None],
     ) -> None:
@@ -33,7 +36,7 @@ class HttpServer(uvicorn.Server):
         """
         config = uvicorn.Config(
             create_app(services, access),
-            http=HttpProtocol,
+            http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits=limits)),
             ws="none",
             lifespan="off",
             log_config=None,

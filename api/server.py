@@ -79,6 +79,8 @@ async def _serve(
     async with broker, Supervisor(broker, options, worker) as supervisor:
         # FastAPI and uvicorn take a third of a second to import: the worker, which has its options
         # now, opens the model meanwhile.
+        from api.connections import connection_bound
+        from api.http_protocol import ConnectionLimits
         from api.http_server import HttpServer
         from api.metrics import Metrics
         from api.services import Services
@@ -92,7 +94,12 @@ async def _serve(
             keys=keys,
         )
         url = _url(settings.host, listener)
-        server = HttpServer(services, settings.access, lambda: announce(url), broker.end_streams)
+        limits = ConnectionLimits(
+            connection_bound(settings.max_connections), settings.request_seconds
+        )
+        server = HttpServer(
+            services, settings.access, limits, lambda: announce(url), broker.end_streams
+        )
         async with preparation.beside(supervisor) if preparation else nullcontext():
             await _until_stopped(server, listener, supervisor)
 

@@ -87,6 +87,14 @@ class Settings(BaseSettings):
         False,
         description="believe X-Forwarded-Host: only behind a reverse proxy that sets it",
     )
+    max_connections: int | None = Field(
+        None,
+        ge=1,
+        description="the most connections at once (default: what this process's descriptors allow)",
+    )
+    request_seconds: float = Field(
+        30.0, gt=0, description="how long a request may take to come in whole, in seconds"
+    )
     keys: bool = Field(
         False, description="take nobody without an API key, on loopback too: calotype keys create"
     )

@@ -51,6 +51,8 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_ALLOWED_HOSTS": "pictures.example,*.example.org",
         "CALOTYPE_ALLOWED_ORIGINS": "https://app.example",
         "CALOTYPE_TRUST_FORWARDED_HOST": "True",
+        "CALOTYPE_MAX_CONNECTIONS": "500",
+        "CALOTYPE_REQUEST_SECONDS": "10.0",
         "CALOTYPE_KEYS": "True",
         "CALOTYPE_NO_KEYS": "False",
         "CALOTYPE_VERIFY_FILES": "True",
