@@ -15,6 +15,9 @@ from runtime.machine import available_bytes
 CACHE = "CALOTYPE_CACHE"
 """The variable that names the folder of what can be had again: downloads, trials."""
 
+ENGINES = "CALOTYPE_ENGINES"
+"""The variable that names the folder of model packages."""
+
 _UNFINISHED = ".tmp"
 
 _PIECE = 2**26
@@ -44,6 +47,11 @@ def cache_folder() -> Path:
     """$CALOTYPE_CACHE, or ~/.cache/calotype."""
     named = os.environ.get(CACHE)
     return Path(named) if named else Path.home() / ".cache" / "calotype"
+
+
+def engines_folder() -> Path:
+    """$CALOTYPE_ENGINES, or `engines`: the folder of model packages."""
+    return Path(os.environ.get(ENGINES) or "engines")
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

@@ -28,6 +28,8 @@ from runtime.plan.model import open_model
 from runtime.plan.plan import Plan
 from runtime.plan.served import served_by
 
+_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
@@ -65,7 +67,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="read and hash every file anew, also those whose hash is known "
         f"({variable('verify_files')})",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture's file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the picture's file; its ending is its format",
+    )
     parser.add_argument(
         "--latents", type=Path, metavar="FILE.npy", help="also write the final latents [1, C, h, w]"
     )
@@ -79,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     options = settings.draw
     model = open_model(arguments.engines, arguments.model, anew=settings.verify_files)
-    request = model.read(body_from_flags(arguments))
+    request = model.read(_body(arguments))
     plan = model.plan(request)
     _check_outputs(arguments)
     for warning in model.warnings(request.to_json()):
@@ -110,6 +118,23 @@ def run(arguments: argparse.Namespace) -> None:
         np.save(arguments.latents, latents, allow_pickle=False)
     _write(arguments.output, picture.content)
     print(f"{arguments.output} (seed {request.seed})")
+
+
+def _body(arguments: argparse.Namespace) -> object:
+    """The request's body, its format that of the picture's ending. Raises RequestError."""
+    body, path = body_from_flags(arguments), arguments.output
+    if not path.suffix or not isinstance(body, dict):
+        return body
+    wanted = _FORMATS.get(path.suffix.lower())
+    if wanted is None:
+        raise RequestError("/output", f"{path}: no picture's ending; {', '.join(_FORMATS)} are")
+    given = arguments.output_format or wanted
+    if given != wanted:
+        detail = f"{path}: its ending stands for {wanted}, and {given} was asked for"
+        raise RequestError("/output", detail)
+    # In place: the body knows which of its names stood twice.
+    body["output_format"] = wanted
+    return body
 
 
 def _tell(sentence: str) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from runtime.files import ENGINES, engines_folder
+
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--model` and `--engines`."""
@@ -10,6 +12,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines",
         type=Path,
-        default=Path("engines"),
-        help="the directory of model packages (default: %(default)s)",
+        default=engines_folder(),
+        help=f"the directory of model packages ({ENGINES}; default: %(default)s)",
     )

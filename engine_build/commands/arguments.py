@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.files import cache_folder
+from runtime.files import ENGINES, cache_folder, engines_folder
 
 if TYPE_CHECKING:
     from engine_build.fetch.located import Fetching
@@ -43,9 +43,9 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines",
         type=Path,
-        default=Path("engines"),
+        default=engines_folder(),
         metavar="DIR",
-        help="the folder of model packages; default: engines",
+        help=f"the folder of model packages ({ENGINES}); default: %(default)s",
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from api.cli import main
+from engine_build.cli import run as build
 from runtime.draw.recipe import read_recipe
 from tests.places import ENGINES
 
@@ -188,3 +189,37 @@ def test_the_command_is_a_program(tiny_package: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, *flags], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"{picture} (seed 7)")
     assert picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [(".png", "PNG"), (".jpg", "JPEG"), (".JPEG", "JPEG"), (".webp", "WEBP"), ("", "PNG")],
+)
+def test_the_ending_is_the_format(
+    tiny_package: Path, tmp_path: Path, ending: str, kind: str
+) -> None:
+    picture = tmp_path / f"picture{ending}"
+    assert run(tiny_package, picture, "a cat", "--steps", "1", "--width", "64") == 0
+    assert Image.open(picture).format == kind
+
+
+def test_an_ending_that_is_another_formats_is_refused(
+    tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_package, tmp_path / "picture.gif", "a cat") == 2
+    assert "picture.gif: no picture's ending; .png, .webp, .jpg" in capsys.readouterr().err
+    assert run(tiny_package, tmp_path / "picture.jpg", "a cat", "--output-format", "png") == 2
+    assert "its ending stands for jpeg, and png was asked for" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_takes_the_folder_of_packages_from_the_environment(
+    tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALOTYPE_ENGINES", str(tiny_package))
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "picture.png"
+    assert main(["info", "--model", "tiny"]) == 0
+    drawn = ["generate", "a cat", "--model", "tiny", "--steps", "1", "--width", "64"]
+    assert main([*drawn, "-o", str(picture)]) == 0
+    assert build(["inspect", "tiny"]) == 0
