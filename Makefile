@@ -81,11 +81,13 @@ openapi: .venv/test.stamp
 	$(PYTHON) -m venv .venv
 
 .venv/serve.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@echo "Installing what serves on a CPU into .venv: half a minute on the first start."
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable .
 	touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[build,dev]"
+	@echo "Installing what builds and tests into .venv: two minutes the first time."
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable ".[build,dev]"
 	touch $@ .venv/serve.stamp
 
 clean:

@@ -7,6 +7,7 @@ the connection.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import lru_cache
 from typing import TypeVar, cast
 
 from fastapi.sse import ServerSentEvent
@@ -15,6 +16,7 @@ from api import schemas
 from runtime.jobs.protocol import GalleryEvent, JobEvent, JobStatus
 
 RETRY_MILLISECONDS = 2000
+GALLERY_FRAMES = 64
 
 EventT = TypeVar("EventT")
 
@@ -30,7 +32,7 @@ async def gallery_stream(events: AsyncIterator[GalleryEvent]) -> AsyncIterator[S
     """The gallery's events as Server-Sent Events."""
     async with closing(events):
         async for event in events:
-            yield _frame(event.id, gallery_event(event))
+            yield _gallery_frame(event)
 
 
 def closing(events: AsyncIterator[EventT]) -> "aclosing[AsyncGenerator[EventT, None]]":
@@ -63,6 +65,13 @@ def gallery_event(event: GalleryEvent) -> schemas.GalleryEvent:
     if event.deleted is not None:
         return schemas.ImageDeleted(filename=event.deleted)
     return schemas.GallerySnapshot(newest=event.newest)
+
+
+@lru_cache(maxsize=GALLERY_FRAMES)
+def _gallery_frame(event: GalleryEvent) -> ServerSentEvent:
+    """The event as every listener gets it: written once, since there may be a thousand."""
+    data = gallery_event(event).model_dump_json()
+    return ServerSentEvent(raw_data=data, id=event.id, retry=RETRY_MILLISECONDS)
 
 
 def _frame(event_id: str, data: schemas.JobEvent | schemas.GalleryEvent) -> ServerSentEvent:

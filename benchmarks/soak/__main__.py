@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.perf_counter()
         outcome = _run(name, options.share, options.seed)
         found[name] = {**asdict(outcome), "seconds": round(time.perf_counter() - began)}
+        if options.write:
+            write({"share": options.share, "seed": options.seed, "soaks": found}, options.write)
         print(f"{name}: {'; '.join(outcome.faults[:5]) or 'kept'}: {dict(outcome.figures)}")
-    if options.write:
-        write({"share": options.share, "seed": options.seed, "soaks": found}, options.write)
     return int(any(each["faults"] for each in found.values()))
 
 

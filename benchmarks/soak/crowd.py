@@ -18,6 +18,8 @@ STALLED_SHARE = 0.05
 """Share of the streams whose reader reads nothing."""
 SUBMITTERS = 16
 """Connections over which jobs are submitted."""
+LEAST_RATE = 0.9
+"""Share of the submissions that have to be answered in time."""
 WARM = 0.2
 """Length of the load before the one that is measured, as a share of that one."""
 SETTLE_SECONDS = 60.0
@@ -48,6 +50,8 @@ def crowd(ground: Ground, streams: int, rate: float, seconds: float) -> Outcome:
         seen = asyncio.run(_load(server, streams, rate, seconds, ground))
         _wait_idle(server)
         after = resident_mb(server.pid)
+        if sum(seen.answers.values()) < LEAST_RATE * rate * seconds:
+            seen.faults.append(f"less than {rate:g} submissions a second were answered")
         listed = server.metrics()["calotype_jobs_ended_total.completed"]
     seen.faults += _memory_faults(before, after)
     waits = sorted(seen.latencies)
@@ -98,8 +102,8 @@ async def _submit(port: int, seen: _Seen, rate: float, until: float, ground: Gro
     due = time.perf_counter()
     try:
         async with connected(port) as connection:
-            while due < until:
-                await asyncio.sleep(due - time.perf_counter())
+            while (now := time.perf_counter()) < until:
+                await asyncio.sleep(max(0.0, due - now))
                 await _submit_one(connection, seen)
                 ground.progress(1)
                 due += 1 / rate
