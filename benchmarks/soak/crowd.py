@@ -102,7 +102,7 @@ async def _submit(port: int, seen: _Seen, rate: float, until: float, ground: Gro
     due = time.perf_counter()
     try:
         async with connected(port) as connection:
-            while (now := time.perf_counter()) < until:
+            while due < until and (now := time.perf_counter()) < until:
                 await asyncio.sleep(max(0.0, due - now))
                 await _submit_one(connection, seen)
                 ground.progress(1)

@@ -1,4 +1,4 @@
-"""What a connection may take before its request is whole, over bare sockets."""
+"""Bounds on a connection before its request is whole, over bare sockets."""
 
 import json
 import socket
