@@ -17,7 +17,7 @@ from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
-from runtime.jobs.retention import Retention
+from runtime.jobs.bounds import Retention
 from runtime.wire.options import LOAD_SECONDS, STALL_SECONDS, DrawOptions, WorkerOptions
 from runtime.wire.tile_wish import read_tile_wish
 

@@ -14,6 +14,7 @@ from typing import IO, Any, Self, TypeVar
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
+from runtime.jobs.bounds import Retention
 from runtime.jobs.database import Database, DatabaseFault
 from runtime.jobs.disk import Disk, NoRoom
 from runtime.jobs.facts import Counters
@@ -46,7 +47,7 @@ from runtime.jobs.records import (
     set_ended,
     unlisted,
 )
-from runtime.jobs.retention import Retention, delete_old_jobs, old_pictures
+from runtime.jobs.retention import delete_old_jobs, old_pictures
 
 ResultT = TypeVar("ResultT")
 

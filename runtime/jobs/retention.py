@@ -1,27 +1,15 @@
-"""Retention: how long ended jobs and pictures stay, so that nothing grows without bound."""
+"""Deletes ended jobs and pictures beyond the bounds of retention."""
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runtime.jobs.bounds import Retention
 from runtime.jobs.protocol import JobStatus
 
 PORTION = 200
 """Rows of one transaction: a submission waits for no more than these."""
 _ENDED = tuple(status.value for status in JobStatus if status.ended)
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """The bounds; None is none."""
-
-    job_days: float | None = 30.0
-    """Age of ended jobs without a picture. Those with one stay with it."""
-    picture_days: float | None = None
-    """Age of pictures."""
-    picture_bytes: int | None = None
-    """Size of all pictures together: the oldest go first."""
 
 
 def old_pictures(connection: sqlite3.Connection, retention: Retention, now: datetime) -> list[str]:

@@ -14,6 +14,7 @@ from runtime.package.manifest import read_package
 from tests.api.conftest import Starter
 from tests.api.live import Api, LiveServer, Options, refused, small
 from tests.tiny.lora_files import LoraWriter
+from tests.tiny.wide_demo import widen
 
 PLACE = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 
@@ -75,6 +76,7 @@ def test_a_pack_comes_and_goes_while_the_server_runs(
     engines = tmp_path / "engines"
     shutil.copytree(lora_engines / "demo", engines / "demo")
     shutil.rmtree(engines / "demo" / "loras")
+    widen(engines / "demo")
     api = start(Options(engines, tmp_path / "data", "demo", ("--max-batch", "1"))).api
     without = api.draw(seed=5)
     assert _listed(api) == []

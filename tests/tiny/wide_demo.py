@@ -14,17 +14,22 @@ LARGEST = 1024
 def demo_of_all_sizes(engines: Path) -> Path:
     """Copy the demo into a folder of engines, which is returned, with LARGEST as its limit."""
     shutil.copytree(ENGINES / "demo", engines / "demo", ignore=shutil.ignore_patterns("targets"))
-    manifest, _ = read_manifest(engines / "demo")
+    widen(engines / "demo")
+    return engines
+
+
+def widen(package: Path) -> None:
+    """Give a copy of the demo LARGEST as its limit."""
+    manifest, _ = read_manifest(package)
     largest = LARGEST // manifest.latents.scale_factor
     write_manifest(
-        engines / "demo",
+        package,
         replace(
             manifest,
             limits=replace(manifest.limits, max_size=LARGEST),
             roles={name: _with_sides(role, largest) for name, role in manifest.roles.items()},
         ),
     )
-    return engines
 
 
 def _with_sides(role: RoleRecord, largest: int) -> RoleRecord:

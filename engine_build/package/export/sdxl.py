@@ -133,7 +133,8 @@ def _denoiser(unet: Component, limits: Limits, latents: LatentFormat, length: in
 
 def _heads(unet: Component) -> int | None:
     """The heads of the first level with attention, which is that of the most tokens."""
-    kinds: list[str] = unet.setting("down_block_types")
+    # Texts, unless the configuration is wrong, which whoever makes the network says better.
+    kinds = [str(kind) for kind in unet.setting("down_block_types")]
     # The name notwithstanding, diffusers takes them for numbers of heads.
     heads: int | list[int] = unet.setting("attention_head_dim")
     levels = [heads] * len(kinds) if isinstance(heads, int) else heads

@@ -254,7 +254,7 @@ def test_a_target_that_is_there_is_not_compiled_again(compiled: Target) -> None:
 def test_what_is_there_in_its_place_is_told_with_how_it_differs(compiled: Target) -> None:
     assert nearest(again(compiled)) is None
     assert nearest(again(compiled, compute_capability="sm_86")) is None
-    larger = again(compiled, served=Tuning(((256, 256),), 1))
+    larger = again(compiled, served=Tuning(((160, 160),), 1))
     assert (said := nearest(larger)) is not None
     assert said.startswith(f"{compiled.name} is there, but denoiser takes other sizes or batches")
     assert "text_encoder" not in said
@@ -390,7 +390,7 @@ REFUSED = {
     ),
     "size": (
         ["compile", "demo", "--gpu", "sm_89", "--fixed-weights", "--sizes", "100x100"],
-        "--sizes 100x100: demo takes sides of 64 to 1024 pixels, multiples of 32",
+        "--sizes 100x100: demo takes sides of 64 to 160 pixels, multiples of 32",
     ),
     "no such target": (
         ["inspect", "demo", "x"],

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.gallery import Gallery
+from runtime.jobs.bounds import Retention
 from runtime.jobs.leases import picture_of
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Idempotency, Image, Job, JobEvent
-from runtime.jobs.retention import Retention
 
 MODEL = "paper"
 STEPS = 3

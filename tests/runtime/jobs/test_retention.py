@@ -5,9 +5,9 @@ import pytest
 
 from runtime.gallery import Gallery
 from runtime.jobs import retention as bounds
+from runtime.jobs.bounds import Retention
 from runtime.jobs.local import DATABASE, LocalBroker
 from runtime.jobs.protocol import Idempotency, ImageNotFound, JobNotFound, JobStatus
-from runtime.jobs.retention import Retention
 from tests.runtime.jobs.support import Hand, open_broker, run, submit
 
 
