@@ -58,7 +58,7 @@ STAGES = {
 def test_it_ends_the_worker_with_the_stage_that_hangs(where: str, tmp_path: Path) -> None:
     fields = {"prompt": "x", "seed": 1, "steps": 4, "width": 64, "height": 64}
     request = open_model(ENGINES, "demo").read(fields).to_json()
-    worker_of = partial(scripted_worker, load_seconds=5.0, lease_seconds=1.0)
+    worker_of = partial(scripted_worker, load_seconds=8.0, lease_seconds=1.0)
     with worker_of(HANG, tmp_path, where) as (worker, link):
         said: list[Message] = []
         # A picture whose preview hangs is made all the same.
