@@ -15,12 +15,17 @@ except SystemExit:
     pass
 import onnxruntime
 """
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 ENTRIES = ("api.cli", "engine_build.cli", "runtime.worker.main")
 
 
 def left_by(home: Path, *command: str) -> list[str]:
-    """Files in the home of a user who runs this command, with nothing said about telemetry."""
-    kept = {name: text for name, text in os.environ.items() if "TELEMETRY" not in name}
+    """Files in the home of a user who runs this command, with nothing said about telemetry.
+
+    The environment is bare: the library also keeps silent where `CI` or another name of a
+    build machine is set, and there it would prove nothing.
+    """
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
     subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True
