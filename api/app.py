@@ -1,6 +1,7 @@
 """ASGI app with every route, the handlers of errors and the documentation."""
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -9,12 +10,15 @@ from fastapi import FastAPI
 from api.access import Access
 from api.boundary import Boundary, HeadAsGet
 from api.errors import handle_errors
+from api.examples import examples_for
 from api.gate import Gate
 from api.metrics import CountAnswers
-from api.openapi import openapi
+from api.openapi import openapi, show_examples
 from api.routes import docs, generate, health, images, info, jobs, session, streams
 from api.services import Services
+from runtime.jobs.facts import EngineFacts
 from runtime.plan.parameters import LoraOffer
+from runtime.plan.request import read_request
 
 DESCRIPTION = """Text to image from compiled engines, with a preview at every step.
 
@@ -51,6 +55,22 @@ def create_app(services: Services, access: Access) -> FastAPI:
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
         return openapi(app, services.model.parameters(loras), keyed=services.keys is not None)
 
-    # LoRA packs come and go while the server runs.
-    app.openapi = lambda: document_with(services.model.loras())  # type: ignore[method-assign]
+    def document() -> dict[str, Any]:
+        # LoRA packs come and go while the server runs, and engines are replaced.
+        loras = services.model.loras()
+        document = document_with(loras)
+        check = partial(_check, services.model.parameters(loras), services.workers.engine)
+        show_examples(document, examples_for(check))
+        return document
+
+    app.openapi = document  # type: ignore[method-assign]
     return app
+
+
+def _check(
+    parameters: Mapping[str, Any], engine: EngineFacts | None, body: Mapping[str, Any]
+) -> None:
+    """Raises RequestError for a body beyond the model's schema or the engine's sizes."""
+    request = read_request(body, parameters)
+    if engine is not None:
+        engine.served.check_size(request.width, request.height)

@@ -1,10 +1,9 @@
 """Requests of the guide; the documentation shows those that the loaded model takes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runtime.errors import RequestError
-from runtime.plan.request import read_request
 
 GUIDE: Mapping[str, Mapping[str, Any]] = {
     "An illustration, in tags": {
@@ -42,16 +41,16 @@ GUIDE: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def examples_for(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Example Objects of OpenAPI, by title: the requests that fit this JSON Schema."""
-    return {
-        title: {"value": dict(body)} for title, body in GUIDE.items() if _fits(body, parameters)
-    }
+def examples_for(check: Callable[[Mapping[str, Any]], object]) -> dict[str, dict[str, Any]]:
+    """Example Objects of OpenAPI, by title: the requests that `check` lets pass; it raises
+    RequestError for others.
+    """
+    return {title: {"value": dict(body)} for title, body in GUIDE.items() if _passes(body, check)}
 
 
-def _fits(body: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+def _passes(body: Mapping[str, Any], check: Callable[[Mapping[str, Any]], object]) -> bool:
     try:
-        read_request(body, parameters)
+        check(body)
     except RequestError:
         return False
     return True

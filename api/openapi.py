@@ -7,7 +7,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.errors import problems
-from api.examples import examples_for
 from api.gate import COOKIE, right_for
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
 
@@ -39,12 +38,16 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict
         schemas[name] = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
     for schema in list(schemas.values()):
         schemas.update(schema.pop("$defs", {}))
-    body = document["paths"]["/api/generate"]["post"]["requestBody"]
-    body["content"]["application/json"]["examples"] = examples_for(parameters)
     if keyed:
         _state_keys(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
+
+
+def show_examples(document: Mapping[str, Any], examples: Mapping[str, Any]) -> None:
+    """Put Example Objects into the document, as bodies of a request that may be sent at once."""
+    body = document["paths"]["/api/generate"]["post"]["requestBody"]
+    body["content"]["application/json"]["examples"] = examples
 
 
 def _drop_fastapi_errors(document: dict[str, Any]) -> None:

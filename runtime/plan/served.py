@@ -84,6 +84,11 @@ class Served:
         if faults:
             raise RequestError.of(faults)
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raises RequestError for a size in pixels that no engine takes."""
+        if faults := [*self._size_faults(width, height)]:
+            raise RequestError.of(faults)
+
     def within(self, memory: int | None, needs: CallRoom, manifest: Manifest) -> "Served":
         """The same limits, and no larger pictures than so many bytes hold; None: as they are."""
         room = None if memory is None else size_room(memory, needs, manifest)

@@ -21,5 +21,9 @@ def test_sizes_that_never_fit_are_listed_and_refused(tmp_path: Path, start: Star
     side = square["max_width"]
     assert "drawing may take 0.07 GB on this machine" in fault["detail"]
     assert f"what fits is (64 to {side})x(64 to {side}), " in fault["detail"]
+    document = server.api.client.get("/openapi.json").json()
+    content = document["paths"]["/api/generate"]["post"]["requestBody"]["content"]
+    examples = content["application/json"]["examples"]
+    assert list(examples) == ["The prompt alone"]
     fits = {"width": side, "height": side, "steps": 1}
     assert server.api.finish(server.api.submit(**fits))["status"] == "completed"

@@ -45,6 +45,16 @@ def test_the_documentation_shows_the_loaded_models_limits(api: Api) -> None:
     assert "swagger" in api.client.get("/docs").text.lower()
 
 
+def test_every_example_of_the_documentation_is_taken(api: Api) -> None:
+    document = api.client.get("/openapi.json").json()
+    content = document["paths"]["/api/generate"]["post"]["requestBody"]["content"]
+    examples = content["application/json"]["examples"].values()
+    assert examples
+    for example in examples:
+        api.submit(**{**example["value"], "steps": 1})
+    api.cancel_all()
+
+
 def test_what_is_not_there_is_a_problem(api: Api) -> None:
     for path in ("/", "/api", "/api/generate/", "/api/nothing", "/api/images/"):
         answer = api.client.get(path)
