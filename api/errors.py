@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Router
 from starlette.types import Scope
 
+from api.callers import OverBound
 from api.schemas import Fault, Problem
 from runtime.errors import CalotypeError, RequestError, quoted
 from runtime.jobs.database import DatabaseFault
@@ -20,6 +22,7 @@ from runtime.jobs.protocol import (
     JobEnded,
     JobNotFound,
     QueueFull,
+    Stopping,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -71,6 +74,8 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     DatabaseFault: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverBound: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
@@ -110,7 +115,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
-            **({"headers": {"Retry-After": retry}} if status in {503, 507} else {}),
+            **({"headers": {"Retry-After": retry}} if status in {429, 503, 507} else {}),
         }
         for status in statuses
     }
@@ -130,7 +135,10 @@ async def _our_error(_: Request, error: Exception) -> Response:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     faults = error.faults if isinstance(error, RequestError) else ()
     errors = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in faults]
-    return problem(status, str(error), errors, _REMEDIES.get(status))
+    remedy = _REMEDIES.get(status)
+    if isinstance(error, OverBound):
+        remedy = {"Retry-After": str(ceil(error.retry_seconds))}
+    return problem(status, str(error), errors, remedy)
 
 
 async def _wrong_parameter(_: Request, error: Exception) -> Response:

@@ -16,12 +16,11 @@ from fastapi import Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.callers import KEY
 from api.errors import problem
 from api.keys import ApiKey, KeyFile, KeysError
 from api.keys import Scope as Right
 
-CALLER = "calotype.caller"
-"""Name in a request's scope of the id of the caller's key."""
 COOKIE = "calotype_session"
 SESSION_SECONDS = 30 * 24 * 3600
 
@@ -82,7 +81,7 @@ class Gate:
                 f"the key {key.name} has the scope {key.scope.word}; this takes {right.word}",
                 headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'},
             )
-        scope[CALLER] = key.id
+        scope[KEY] = key
         return None
 
 

@@ -55,6 +55,8 @@ class ApiKey:
     hash: str
     """SHA-256 of the whole key, in hexadecimal digits."""
     created_at: str
+    rate: int | None = None
+    """Pictures a minute that it may ask for; None for the server's own bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class KeyFile:
         """Secret of this file for signatures. Raises KeysError."""
         return bytes.fromhex(self._read().signing)
 
-    def create(self, name: str, scope: Scope) -> str:
+    def create(self, name: str, scope: Scope, rate: int | None = None) -> str:
         """Make a key; it is shown this once. Raises KeysError for a name that is taken or is none,
         OSError.
         """
@@ -95,7 +97,7 @@ class KeyFile:
         identity = secrets.token_hex(6)
         key = f"calo_{identity}_{secrets.token_urlsafe(32)}"
         today = datetime.now(UTC).isoformat("T", "seconds")
-        made = ApiKey(identity, name, scope, _hash(key), today)
+        made = ApiKey(identity, name, scope, _hash(key), today, rate)
         self._write(_Kept((*kept.keys, made), kept.signing or secrets.token_hex(32)))
         return key
 
@@ -169,4 +171,7 @@ def _parsed(path: Path) -> _Kept:
 
 def _key(content: Mapping[str, Any]) -> ApiKey:
     values = {name: str(content[name]) for name in ("id", "name", "hash", "created_at")}
-    return ApiKey(scope=scope_named(content["scope"]), **values)
+    rate = content.get("rate")
+    return ApiKey(
+        scope=scope_named(content["scope"]), rate=None if rate is None else int(rate), **values
+    )

@@ -79,6 +79,7 @@ async def _serve(
     async with broker, Supervisor(broker, options, worker) as supervisor:
         # FastAPI and uvicorn take a third of a second to import: the worker, which has its options
         # now, opens the model meanwhile.
+        from api.callers import Callers
         from api.connections import connection_bound
         from api.http_protocol import ConnectionLimits
         from api.http_server import HttpServer
@@ -91,15 +92,14 @@ async def _serve(
             workers=supervisor,
             files=Gallery(settings.data),
             metrics=Metrics(),
+            callers=Callers(settings.callers),
             keys=keys,
         )
         url = _url(settings.host, listener)
         limits = ConnectionLimits(
             connection_bound(settings.max_connections), settings.request_seconds
         )
-        server = HttpServer(
-            services, settings.access, limits, lambda: announce(url), broker.end_streams
-        )
+        server = HttpServer(services, settings.access, limits, lambda: announce(url), broker.stop)
         async with preparation.beside(supervisor) if preparation else nullcontext():
             await _until_stopped(server, listener, supervisor)
 

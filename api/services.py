@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from api.callers import Callers
 from api.keys import KeyFile
 from api.metrics import Metrics
 from runtime.jobs.facts import EngineFacts, WorkerFacts
@@ -54,6 +55,7 @@ class Services:
     workers: Workers
     files: PictureFiles
     metrics: Metrics
+    callers: Callers
     keys: KeyFile | None = None
     """Keys of callers; None where nobody needs one."""
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.access import Access, is_loopback, read_hosts, read_origins
+from api.bounds import CallerBounds
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
@@ -86,6 +87,20 @@ class Settings(BaseSettings):
     trust_forwarded_host: bool = Field(
         False,
         description="believe X-Forwarded-Host: only behind a reverse proxy that sets it",
+    )
+    trust_forwarded_for: bool = Field(
+        False,
+        description="take the last address of X-Forwarded-For for the caller's, where no key names "
+        "it: only behind a reverse proxy that sets it",
+    )
+    pictures_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="how many pictures a caller may ask for in a minute; a key's own number "
+        "(calotype keys create --per-minute) goes before it (default: no bound)",
+    )
+    streams_per_caller: int = Field(
+        256, ge=1, description="how many event streams a caller may have open"
     )
     max_connections: int | None = Field(
         None,
@@ -192,6 +207,13 @@ class Settings(BaseSettings):
             origins=read_origins(self.allowed_origins or ""),
             address=self.host,
             forwarded=self.trust_forwarded_host,
+        )
+
+    @property
+    def callers(self) -> CallerBounds:
+        """Bounds of one caller."""
+        return CallerBounds(
+            self.pictures_per_minute, self.streams_per_caller, self.trust_forwarded_for
         )
 
     @property

@@ -22,6 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="read: look at jobs and pictures; generate: that, and submit and cancel jobs; "
         "admin: all, such as to delete pictures (default: %(default)s)",
     )
+    create.add_argument(
+        "--per-minute",
+        metavar="N",
+        type=_rate,
+        help="pictures a minute that it may ask for, in place of the server's own bound "
+        "(--pictures-per-minute)",
+    )
     listing = actions.add_parser("list", help="the keys, without their secrets")
     revoke = actions.add_parser("revoke", help="let a key be valid no more")
     revoke.add_argument("name", metavar="NAME", help="the name that it was made with")
@@ -39,9 +46,16 @@ def run(arguments: argparse.Namespace) -> None:
     keys = KeyFile(Path(read_settings(settings_flags(arguments)).data))
     match arguments.action:
         case "create":
-            print(keys.create(arguments.name, scope_named(arguments.scope)))
+            print(keys.create(arguments.name, scope_named(arguments.scope), arguments.per_minute))
         case "revoke":
             keys.revoke(arguments.name)
         case _:
             for key in keys.all():
-                print(f"{key.name}\t{key.scope.word}\t{key.created_at}\tcalo_{key.id}_...")
+                rate = f"\t{key.rate} a minute" if key.rate else ""
+                print(f"{key.name}\t{key.scope.word}\t{key.created_at}\tcalo_{key.id}_...{rate}")
+
+
+def _rate(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= 10**6):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of pictures, 1 to 1000000")
+    return int(text)

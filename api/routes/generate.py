@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from api.body import parse_body, read_body
+from api.callers import KEY
 from api.errors import NotReady, problems
 from api.events import closing
-from api.gate import CALLER
 from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.routes.jobs import shown
@@ -60,7 +60,7 @@ Prefer = Annotated[
             "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED},
         },
         202: {"headers": {"Location": _LOCATION}},
-        **problems(400, 403, 413, 415, 422, 503, 507),
+        **problems(400, 403, 413, 415, 422, 429, 503, 507),
     },
     openapi_extra={
         "requestBody": {
@@ -82,7 +82,8 @@ async def generate(
     body = parse_body(sent) if small else await asyncio.to_thread(parse_body, sent)
     key = None
     if idempotency_key is not None:
-        key = Idempotency.of(request.scope.get(CALLER, "") + idempotency_key, body)
+        owner = request.scope[KEY].id if KEY in request.scope else ""
+        key = Idempotency.of(owner + idempotency_key, body)
     try:
         # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.
         job = await rooms.broker.replay(key) if key is not None else None
@@ -90,7 +91,8 @@ async def generate(
             plan = await asyncio.to_thread(rooms.model.plan_of, body)
             _engine(rooms).served.check(plan)
             complete = plan.request.to_json()
-            job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
+            with rooms.callers.asking(rooms.callers.of(request.scope), pictures=1):
+                job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
     except IdempotencyConflict as error:
         raise RequestError("/Idempotency-Key", str(error)) from error
     headers = {"Location": job_url(job.job_id)}

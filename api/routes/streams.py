@@ -6,7 +6,7 @@ An error inside a stream would be answered as an empty 200: 404 and 204 are deci
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.errors import StreamOver, problems
@@ -44,12 +44,22 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
+async def _place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
+    """A caller's place for a stream, from before its first byte to its end."""
+    with rooms.callers.streaming(rooms.callers.of(request.scope)):
+        yield
+
+
 @router.get(
     "/gallery",
     response_class=EventSourceResponse,
-    responses=_stream(
-        GALLERY_EVENTS, "A snapshot or what was missed, then every picture that comes or goes."
-    ),
+    dependencies=[Depends(_place)],
+    responses={
+        **_stream(
+            GALLERY_EVENTS, "A snapshot or what was missed, then every picture that comes or goes."
+        ),
+        **problems(429),
+    },
 )
 async def follow_gallery(
     rooms: Rooms, last_event_id: LastEventId = None
@@ -68,11 +78,11 @@ async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = N
 @router.get(
     "/{job_id}",
     response_class=EventSourceResponse,
-    dependencies=[Depends(_open_stream)],
+    dependencies=[Depends(_open_stream), Depends(_place)],
     responses={
         **_stream(JOB_EVENTS, "A snapshot or what was missed, then live; the final event ends it."),
         204: {"description": "The last event that was seen was the final one."},
-        **problems(404),
+        **problems(404, 429),
     },
 )
 async def follow_job(

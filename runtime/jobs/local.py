@@ -33,6 +33,7 @@ from runtime.jobs.protocol import (
     JobStatus,
     Page,
     QueueFull,
+    Stopping,
 )
 from runtime.jobs.records import (
     StoredJob,
@@ -123,7 +124,7 @@ class LocalBroker:
         _traceback: TracebackType | None,
     ) -> None:
         """End the streams and close the file."""
-        self.end_streams()
+        self.stop()
         await self._stack.aclose()
 
     async def submit(
@@ -133,7 +134,12 @@ class LocalBroker:
         total_steps: int,
         idempotency: Idempotency | None = None,
     ) -> Job:
-        """Store a job durably and answer with it. Raises QueueFull, NoRoom, IdempotencyConflict."""
+        """Store a job durably and answer with it.
+
+        Raises QueueFull, NoRoom, Stopping, IdempotencyConflict.
+        """
+        if self._stopping:
+            raise Stopping("the server is being stopped; send the request again once it is back")
         if self._disk.fault:
             raise NoRoom(self._disk.fault)
         job = _new_job(model, request, total_steps)
@@ -259,8 +265,8 @@ class LocalBroker:
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""
         return self._disk.fault
 
-    def end_streams(self) -> None:
-        """End every `follow` and `follow_gallery`, now and from now on."""
+    def stop(self) -> None:
+        """Take no job any more, and end every `follow` and `follow_gallery`."""
         self._stopping = True
         self._board.ring()
 

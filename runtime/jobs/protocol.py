@@ -39,6 +39,10 @@ class QueueFull(CalotypeError):
     """As many jobs wait as the queue takes; the caller may try again."""
 
 
+class Stopping(CalotypeError):
+    """The server is being stopped, and takes no job any more."""
+
+
 class JobNotFound(CalotypeError):
     """There is no job of that id."""
 
@@ -178,7 +182,7 @@ class Broker(Protocol):
 
         A key that was used before, with the same body, answers with that job as it is now.
 
-        Raises QueueFull, NoRoom, IdempotencyConflict.
+        Raises QueueFull, NoRoom, Stopping, IdempotencyConflict.
         """
         ...
 
@@ -232,8 +236,10 @@ class Broker(Protocol):
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""
         ...
 
-    def end_streams(self) -> None:
-        """End every `follow` and `follow_gallery`, now and from now on: the server is stopping."""
+    def stop(self) -> None:
+        """Take no job any more, and end every `follow` and `follow_gallery`: the server is being
+        stopped.
+        """
         ...
 
     def counters(self) -> Counters:

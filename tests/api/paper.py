@@ -9,6 +9,7 @@ from typing import Any
 
 from api.access import Access
 from api.app import create_app
+from api.callers import Callers
 from api.metrics import Metrics
 from api.services import Services
 from runtime.jobs.local import LocalBroker
@@ -57,7 +58,7 @@ def _services() -> Services:
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
     supervisor = Supervisor(broker, WorkerOptions(nowhere, model.name, nowhere, lease_seconds=1))
-    return Services(model, broker, supervisor, NoFiles(), Metrics())
+    return Services(model, broker, supervisor, NoFiles(), Metrics(), Callers())
 
 
 if __name__ == "__main__":

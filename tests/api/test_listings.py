@@ -13,6 +13,7 @@ import pytest
 
 from api.access import Access
 from api.app import create_app
+from api.callers import Callers
 from api.metrics import Metrics
 from api.services import Services
 from runtime.gallery import Gallery
@@ -63,7 +64,7 @@ async def client_of(shelf: LoraShelf, data: Path) -> AsyncIterator[httpx.AsyncCl
     """The app over the demo model with this shelf; its jobs wait."""
     model = replace(open_model(ROOT / "engines", "demo"), shelf=shelf)
     async with open_broker(data, model.name) as broker:
-        rooms = Services(model, broker, ReadyWorkers(ENGINE), Gallery(data), Metrics())
+        rooms = Services(model, broker, ReadyWorkers(ENGINE), Gallery(data), Metrics(), Callers())
         transport = httpx.ASGITransport(create_app(rooms, Access()))
         async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
             yield client

@@ -12,6 +12,7 @@ import pytest
 
 from api.access import Access
 from api.app import create_app
+from api.callers import Callers
 from api.cli import main
 from api.commands import generate
 from api.metrics import Metrics
@@ -45,7 +46,9 @@ def target(engines: Path) -> Target:
 @asynccontextmanager
 async def spoken_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """The app in front of it, without a port."""
-    rooms = Services(server.model, server.broker, server.supervisor, server.gallery, Metrics())
+    rooms = Services(
+        server.model, server.broker, server.supervisor, server.gallery, Metrics(), Callers()
+    )
     transport = httpx.ASGITransport(create_app(rooms, Access()))
     async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
         yield client

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,33 @@ def test_open_streams_do_not_hold_up_a_stop(
         assert running.end(number) == 0
         assert list(gallery) == []
         assert not any(event.status == "completed" for event in job)
+
+
+def test_a_request_that_ends_while_the_server_stops_makes_no_job(
+    tiny_package: Path, tmp_path: Path, start: Starter
+) -> None:
+    """Its client is told to come again, and nothing is drawn that nobody heard of."""
+    running = start(Options(tiny_package, tmp_path))
+    body = b'{"prompt": "a", "width": 64, "height": 64, "steps": 2}'
+    head = (
+        "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    host, _, port = running.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(head.encode() + body[:-1])
+        with running.api.follow("gallery") as gallery:
+            next(gallery)
+            running.process.send_signal(signal.SIGTERM)
+            assert list(gallery) == []
+        connection.sendall(body[-1:])
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after:" in answer.lower()
+    assert b"is being stopped" in answer
+    assert running.end(signal.SIGTERM) == 0
+    with sqlite3.connect(tmp_path / "calotype.sqlite3") as database:
+        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)

@@ -175,7 +175,7 @@ def test_streams_end_when_the_server_stops(tmp_path: Path) -> None:
             rest = [asyncio.ensure_future(_rest(events)), asyncio.ensure_future(_rest(gallery))]
             await asyncio.sleep(0)  # Both wait for news now.
             assert not any(task.done() for task in rest)
-            broker.end_streams()
+            broker.stop()
             assert await asyncio.gather(*rest) == [[], []]
             assert await _rest(broker.follow(job.job_id)) == []
 
