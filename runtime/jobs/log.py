@@ -59,12 +59,14 @@ class Log(Generic[EventT]):
         return self._entries[index] if index < len(self._entries) else None
 
     def number(self, event_id: str) -> int | None:
-        """The number in an event's id; None when it is no id of this log."""
-        mark, _, digits = event_id.partition("-")
-        if mark != self._mark or not (digits.isascii() and digits.isdecimal()):
-            return None
-        number = int(digits[:10])
-        return number if 0 < number <= self._last else None
+        """The number in an id that `id_of` made; None for any other text.
+
+        0 is that of a stream which was opened before the first event.
+        """
+        digits = event_id.removeprefix(f"{self._mark}-")[:10]
+        number = int(digits) if digits.isascii() and digits.isdecimal() else -1
+        ours = 0 <= number <= self._last and event_id == self.id_of(number)
+        return number if ours else None
 
     def id_of(self, number: int) -> str:
         """The id of the event of this number; as texts, too, ids sort by number, up to 999999."""

@@ -7,8 +7,8 @@ import pytest
 
 from runtime.gallery import Gallery
 from runtime.jobs.board import ENDED_LOGS
-from runtime.jobs.log import GALLERY_EVENTS
-from runtime.jobs.protocol import JobNotFound, JobStatus
+from runtime.jobs.log import GALLERY_EVENTS, GalleryLog
+from runtime.jobs.protocol import GalleryEvent, JobNotFound, JobStatus
 from tests.runtime.jobs.support import Hand, open_broker, read, read_all, run, shown, submit
 
 WHOLE_LIFE = [
@@ -270,3 +270,40 @@ def test_the_gallery_is_resumed_where_it_was_left(tmp_path: Path) -> None:
             assert (await anext(broker.follow_gallery("of-another-server"))).snapshot
 
     run(check())
+
+
+def test_the_gallery_is_resumed_from_a_stream_that_was_opened_before_the_first_event(
+    tmp_path: Path,
+) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            worker = Hand(broker)
+            opened = await anext(broker.follow_gallery())
+            await submit(broker)
+            picture = await worker.complete(*await worker.lease())
+            await broker.delete_image(picture.filename)
+            missed = broker.follow_gallery(opened.id)
+            assert (await anext(missed)).image == picture
+            assert (await anext(missed)).deleted == picture.filename
+
+    run(check())
+
+
+def test_an_id_from_before_all_that_is_kept_gets_a_snapshot() -> None:
+    log = GalleryLog()
+    opened = log.id_of(log.last)
+    for number in range(GALLERY_EVENTS + 1):
+        assert not log.lost_after(0)
+        log.append(GalleryEvent("", deleted=str(number)))
+    assert log.number(opened) == 0
+    assert (log.lost_after(0), log.lost_after(1)) == (True, False)
+
+
+def test_an_id_in_another_spelling_is_none_of_a_logs() -> None:
+    log = GalleryLog()
+    log.append(GalleryEvent("", deleted="x"))
+    ours = log.id_of(1)
+    assert log.number(ours) == 1
+    mark = ours.partition("-")[0]
+    for other in ("1", "0000001", "000002", "-00001", "00000１", "000001" * 1000):
+        assert log.number(f"{mark}-{other}") is None
