@@ -1,38 +1,39 @@
 """Server-Sent Events of jobs and of the gallery.
 
 An event has an id and no name, so that `EventSource.onmessage` gets every event; its data is one
-JSON object. FastAPI frames events and sends a comment every 15 s, which keeps proxies from closing
-the connection.
+JSON object.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import TypeVar, cast
 
-from fastapi.sse import ServerSentEvent
+from fastapi.sse import format_sse_event
 
 from api import schemas
 from runtime.jobs.protocol import GalleryEvent, JobEvent, JobStatus
 
 RETRY_MILLISECONDS = 2000
-GALLERY_FRAMES = 64
+GALLERY_FRAMES = 256
 
 EventT = TypeVar("EventT")
 
 
-async def job_stream(events: AsyncIterator[JobEvent]) -> AsyncIterator[ServerSentEvent]:
+async def job_stream(events: AsyncIterator[JobEvent]) -> AsyncGenerator[bytes]:
     """A job's events as Server-Sent Events."""
     async with closing(events):
         async for event in events:
             yield _frame(event.id, job_event(event))
 
 
-async def gallery_stream(events: AsyncIterator[GalleryEvent]) -> AsyncIterator[ServerSentEvent]:
-    """The gallery's events as Server-Sent Events."""
+async def gallery_stream(
+    events: AsyncIterator[Sequence[GalleryEvent]],
+) -> AsyncGenerator[bytes]:
+    """The gallery's events as Server-Sent Events; those that came together are one frame."""
     async with closing(events):
-        async for event in events:
-            yield _gallery_frame(event)
+        async for together in events:
+            yield b"".join(map(_gallery_frame, together))
 
 
 def closing(events: AsyncIterator[EventT]) -> "aclosing[AsyncGenerator[EventT, None]]":
@@ -68,11 +69,11 @@ def gallery_event(event: GalleryEvent) -> schemas.GalleryEvent:
 
 
 @lru_cache(maxsize=GALLERY_FRAMES)
-def _gallery_frame(event: GalleryEvent) -> ServerSentEvent:
+def _gallery_frame(event: GalleryEvent) -> bytes:
     """The event as every listener gets it: written once, since there may be a thousand."""
-    data = gallery_event(event).model_dump_json()
-    return ServerSentEvent(raw_data=data, id=event.id, retry=RETRY_MILLISECONDS)
+    return _frame(event.id, gallery_event(event))
 
 
-def _frame(event_id: str, data: schemas.JobEvent | schemas.GalleryEvent) -> ServerSentEvent:
-    return ServerSentEvent(data=data, id=event_id, retry=RETRY_MILLISECONDS)
+def _frame(event_id: str, data: schemas.JobEvent | schemas.GalleryEvent) -> bytes:
+    text = data.model_dump_json()
+    return format_sse_event(data_str=text, id=event_id, retry=RETRY_MILLISECONDS)

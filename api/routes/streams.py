@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.errors import StreamOver, problems
+from api.event_stream import EventStream
 from api.events import gallery_stream, job_stream
 from api.openapi import GALLERY_EVENTS, JOB_EVENTS, reference
 from api.services import Rooms
@@ -52,7 +52,8 @@ async def _place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
 
 @router.get(
     "/gallery",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStream,
     dependencies=[Depends(_place)],
     responses={
         **_stream(
@@ -61,12 +62,9 @@ async def _place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
         **problems(429),
     },
 )
-async def follow_gallery(
-    rooms: Rooms, last_event_id: LastEventId = None
-) -> AsyncIterator[ServerSentEvent]:
+async def follow_gallery(rooms: Rooms, last_event_id: LastEventId = None) -> EventStream:
     """Follow the gallery."""
-    async for event in gallery_stream(rooms.broker.follow_gallery(last_event_id)):
-        yield event
+    return EventStream(gallery_stream(rooms.broker.follow_gallery(last_event_id)))
 
 
 async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = None) -> None:
@@ -77,7 +75,8 @@ async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = N
 
 @router.get(
     "/{job_id}",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStream,
     dependencies=[Depends(_open_stream), Depends(_place)],
     responses={
         **_stream(JOB_EVENTS, "A snapshot or what was missed, then live; the final event ends it."),
@@ -85,9 +84,6 @@ async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = N
         **problems(404, 429),
     },
 )
-async def follow_job(
-    job_id: str, rooms: Rooms, last_event_id: LastEventId = None
-) -> AsyncIterator[ServerSentEvent]:
+async def follow_job(job_id: str, rooms: Rooms, last_event_id: LastEventId = None) -> EventStream:
     """Follow a job."""
-    async for event in job_stream(rooms.broker.follow(job_id, last_event_id)):
-        yield event
+    return EventStream(job_stream(rooms.broker.follow(job_id, last_event_id)))

@@ -16,6 +16,8 @@ from benchmarks.soak.wire import Connection, connected
 STREAM = "/api/sse/gallery"
 STALLED_SHARE = 0.05
 """Share of the streams whose reader reads nothing."""
+PARSED = 50
+"""Number of the streams whose every event is parsed; of the others they are counted."""
 SUBMITTERS = 16
 """Connections over which jobs are submitted."""
 LEAST_RATE = 0.9
@@ -42,7 +44,8 @@ def crowd(ground: Ground, streams: int, rate: float, seconds: float) -> Outcome:
     Nothing but 202 and 503 with Retry-After may be answered, every stream has to live to the end,
     and the memory afterwards has to be what it was.
     """
-    with Server(ground.options(*SMALL_CACHES)) as server:
+    bound = ("--streams-per-caller", str(2 * streams))
+    with Server(ground.options(*SMALL_CACHES, *bound)) as server:
         # The memory is what it is in use only after a load of the same kind.
         asyncio.run(_load(server, streams, rate, seconds * WARM, ground))
         _wait_idle(server)
@@ -75,7 +78,10 @@ async def _load(server: Server, streams: int, rate: float, seconds: float, groun
         for _ in range(stalled):
             reader = await stack.enter_async_context(connected(port))
             await reader.begin(STREAM)
-        readers = [asyncio.create_task(_read(port, seen)) for _ in range(streams - stalled)]
+        readers = [
+            asyncio.create_task(_read(port, seen, parsing=number < PARSED))
+            for number in range(streams - stalled)
+        ]
         until = time.perf_counter() + seconds
         await asyncio.gather(
             *(_submit(port, seen, rate / SUBMITTERS, until, ground) for _ in range(SUBMITTERS))
@@ -86,12 +92,16 @@ async def _load(server: Server, streams: int, rate: float, seconds: float, groun
     return seen
 
 
-async def _read(port: int, seen: _Seen) -> None:
+async def _read(port: int, seen: _Seen, *, parsing: bool) -> None:
     """Follow the gallery until canceled; a stream that ends before is a fault."""
     try:
         async with connected(port) as connection:
-            async for _ in connection.follow(STREAM):
-                seen.events += 1
+            if parsing:
+                async for _ in connection.follow(STREAM):
+                    seen.events += 1
+            else:
+                async for count in connection.count(STREAM):
+                    seen.events += count
         seen.faults.append("a stream ended")
     except (OSError, asyncio.IncompleteReadError) as error:
         seen.faults.append(f"a stream failed: {type(error).__name__}: {error}")

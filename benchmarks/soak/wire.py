@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+EVENT = b"\ndata: "
 RequestBody = Mapping[str, Any]
 
 
@@ -33,18 +34,29 @@ class Connection:
 
         Raises ConnectionError for an answer that is no stream.
         """
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        status, _ = await self._head()
-        if status != 200:
-            raise ConnectionError(f"GET {path}: {status}")
+        await self.begin(path)
         while line := await self._reader.readline():
             if line.startswith(b"data: "):
                 yield json.loads(line[6:])
 
+    async def count(self, path: str) -> AsyncIterator[int]:
+        """Numbers of events, as they come: `follow` for a reader that has no time to parse them."""
+        await self.begin(path)
+        rest = b""
+        while chunk := await self._reader.read(65536):
+            rest += chunk
+            yield rest.count(EVENT)
+            rest = rest[1 - len(EVENT) :]
+
     async def begin(self, path: str) -> None:
-        """Ask for a stream and read nothing of it but the head of the answer."""
+        """Ask for a stream and read nothing of it but the head of the answer.
+
+        Raises ConnectionError for an answer that is no stream.
+        """
         self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        await self._head()
+        status, _ = await self._head()
+        if status != 200:
+            raise ConnectionError(f"GET {path}: {status}")
 
     async def _head(self) -> tuple[int, dict[str, str]]:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()

@@ -83,7 +83,11 @@ class Board:
     def log(self, job_id: str) -> JobLog | None:
         """The events of a job that is unfinished, or ended not long ago."""
         live = self._live.get(job_id)
-        return live.log if live else self._ended.get(job_id)
+        if live is None:
+            return self._ended.get(job_id)
+        if live.position is not None:
+            live.log.queued(live.position)
+        return live.log
 
     def held(self, holder: str) -> list[Job]:
         """The jobs whose leases this worker has."""
@@ -229,6 +233,10 @@ class Board:
     def _renumber(self, first: int) -> None:
         for position, (_, job_id) in enumerate(self._queue[first:], first + 1):
             live = self._live[job_id]
-            if live.position != position:
-                live.position = position
+            if live.position == position:
+                continue
+            # A thousand that wait move at every lease: of a move those are told who listen, and who
+            # comes later learns it by `log`.
+            if live.position is None or live.log.listeners:
                 live.log.queued(position)
+            live.position = position

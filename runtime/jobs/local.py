@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,12 +206,13 @@ class LocalBroker:
                 yield final
             return
         number = _resume_position(log, last_event_id)
-        while (entry := await self._next(log, number)) is not None:
-            number, event = entry
-            if event.id != last_event_id:
-                yield event
-            if event.status.ended:
-                return
+        with log.heard():
+            while (entry := await self._next(log, number)) is not None:
+                number, event = entry
+                if event.id != last_event_id:
+                    yield event
+                if event.status.ended:
+                    return
 
     async def seen_final(self, job_id: str, last_event_id: str) -> bool:
         """True where that event was the job's last. Raises JobNotFound."""
@@ -242,24 +243,28 @@ class LocalBroker:
         )
         await asyncio.to_thread(self._gallery.remove, filename)
 
-    async def follow_gallery(self, last_event_id: str | None = None) -> AsyncIterator[GalleryEvent]:
+    async def follow_gallery(
+        self, last_event_id: str | None = None
+    ) -> AsyncIterator[Sequence[GalleryEvent]]:
         """First a snapshot, or what came after `last_event_id`, then every picture that comes or
-        goes.
+        goes; what came together is told together.
 
         A listener too slow for the log gets another snapshot in place of the events it missed.
         """
         log = self._board.gallery
         known = None if last_event_id is None else log.number(last_event_id)
         number = log.last if known is None else known
-        if known is None:
-            yield await self._gallery_snapshot(number)
-        while (entry := await self._next(log, number)) is not None:
-            if log.lost_after(number):
-                number = log.last
-                yield await self._gallery_snapshot(number)
-                continue
-            number, event = entry
-            yield event
+        with log.heard():
+            if known is None:
+                yield [await self._gallery_snapshot(number)]
+            while await self._next(log, number) is not None:
+                if log.lost_after(number):
+                    number = log.last
+                    yield [await self._gallery_snapshot(number)]
+                    continue
+                entries = log.all_after(number)
+                number = entries[-1][0]
+                yield [event for _, event in entries]
 
     def fault(self) -> str:
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""

@@ -8,12 +8,17 @@ import asyncio
 import secrets
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Generic, TypeVar
 
 from runtime.jobs.protocol import GalleryEvent, Job, JobEvent, JobStatus
 
 GALLERY_EVENTS = 1000
+PAUSE_SECONDS = 2.5e-4
+"""Pause between two rounds of news for each listener: some ten times what telling it takes."""
 
 
 class Bell:
@@ -21,16 +26,19 @@ class Bell:
 
     def __init__(self) -> None:
         """Silent."""
-        self._event = asyncio.Event()
+        self._event: asyncio.Event | None = None
 
     def ring(self) -> None:
         """Wake those who wait now."""
-        self._event.set()
-        self._event = asyncio.Event()
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
 
     @property
     def next_ring(self) -> asyncio.Event:
         """The event of the next ring; a listener takes the event before its look for news."""
+        if self._event is None:
+            self._event = asyncio.Event()
         return self._event
 
 
@@ -43,6 +51,7 @@ class Log(Generic[EventT]):
     def __init__(self, size: int | None) -> None:
         """Empty."""
         self.bell = Bell()
+        self.listeners = 0
         # An event's id is worthless in another process: numbers begin again there.
         self._mark = secrets.token_hex(4)
         self._last = 0
@@ -52,6 +61,15 @@ class Log(Generic[EventT]):
     def last(self) -> int:
         """The number of the newest event; 0 before the first one."""
         return self._last
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Count a listener while the context is open."""
+        self.listeners += 1
+        try:
+            yield
+        finally:
+            self.listeners -= 1
 
     def after(self, number: int) -> tuple[int, EventT] | None:
         """The first kept event after this number, with its own number; None for no event yet."""
@@ -76,6 +94,10 @@ class Log(Generic[EventT]):
         """Number the event, and give it an id unless it has one."""
         self._last += 1
         self._entries.append((self._last, replace(event, id=event.id or self.id_of(self._last))))
+        self.announce()
+
+    def announce(self) -> None:
+        """Wake the listeners."""
         self.bell.ring()
 
 
@@ -89,6 +111,8 @@ class JobLog(Log[JobEvent]):
     def queued(self, position: int) -> None:
         """The job waits; a new position replaces the position before in the log."""
         if self._entries and self._entries[-1][1].status is JobStatus.QUEUED:
+            if self._entries[-1][1].queue_position == position:
+                return
             self._entries.pop()
         self.append(JobEvent("", JobStatus.QUEUED, queue_position=position))
 
@@ -120,11 +144,38 @@ def final_event(job: Job) -> JobEvent:
 
 
 class GalleryLog(Log[GalleryEvent]):
-    """The latest pictures that came and went."""
+    """The latest pictures that came and went.
+
+    Listeners are woken at once, and again only after PAUSE_SECONDS for each of them: a thousand
+    that were told every picture by itself would take all of the event loop's time.
+    """
 
     def __init__(self) -> None:
         """Empty."""
         super().__init__(GALLERY_EVENTS)
+        self._silent_until = 0.0
+        self._waking = False
+
+    def all_after(self, number: int) -> Sequence[tuple[int, GalleryEvent]]:
+        """The kept events after this number, each with its own number."""
+        first = bisect_right(self._entries, number, key=lambda entry: entry[0])
+        return [*islice(self._entries, first, None)]
+
+    def announce(self) -> None:
+        """Wake the listeners, now or after their pause."""
+        if not self.listeners or self._waking:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._silent_until:
+            self._wake(loop)
+            return
+        self._waking = True
+        loop.call_at(self._silent_until, self._wake, loop)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking = False
+        self._silent_until = loop.time() + self.listeners * PAUSE_SECONDS
+        self.bell.ring()
 
     def lost_after(self, number: int) -> bool:
         """True where events that followed this one are no longer kept."""

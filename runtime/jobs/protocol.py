@@ -224,9 +224,11 @@ class Broker(Protocol):
         """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
         ...
 
-    def follow_gallery(self, last_event_id: str | None = None) -> AsyncIterator[GalleryEvent]:
+    def follow_gallery(
+        self, last_event_id: str | None = None
+    ) -> AsyncIterator[Sequence[GalleryEvent]]:
         """First a snapshot, or what came after `last_event_id`, then every picture that comes or
-        goes.
+        goes; what came together is told together.
 
         A listener that is too slow may get another snapshot in place of the events it missed.
         """

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from runtime.gallery import Gallery
 from runtime.jobs.bounds import Retention
 from runtime.jobs.leases import picture_of
 from runtime.jobs.local import LocalBroker
-from runtime.jobs.protocol import Idempotency, Image, Job, JobEvent
+from runtime.jobs.protocol import Broker, GalleryEvent, Idempotency, Image, Job, JobEvent
 
 MODEL = "paper"
 STEPS = 3
@@ -128,6 +128,15 @@ async def read(events: AsyncIterator[JobEvent], count: int) -> list[JobEvent]:
 async def read_all(events: AsyncIterator[JobEvent]) -> list[JobEvent]:
     """Every event to the end of the stream."""
     return [event async for event in events]
+
+
+async def gallery_events(
+    broker: Broker, last_event_id: str | None = None
+) -> AsyncGenerator[GalleryEvent]:
+    """The gallery's events one by one."""
+    async for together in broker.follow_gallery(last_event_id):
+        for event in together:
+            yield event
 
 
 def shown(event: JobEvent) -> tuple[str, int | None]:

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from runtime.gallery import Gallery
 from runtime.jobs.board import ENDED_LOGS
 from runtime.jobs.log import GALLERY_EVENTS, GalleryLog
 from runtime.jobs.protocol import GalleryEvent, JobNotFound, JobStatus
-from tests.runtime.jobs.support import Hand, open_broker, read, read_all, run, shown, submit
+from tests.runtime.jobs.support import (
+    Hand,
+    gallery_events,
+    open_broker,
+    read,
+    read_all,
+    run,
+    shown,
+    submit,
+)
 
 WHOLE_LIFE = [
     ("queued", 2),
@@ -169,7 +179,7 @@ def test_streams_end_when_the_server_stops(tmp_path: Path) -> None:
     async def check() -> None:
         async with open_broker(tmp_path) as broker:
             job = await submit(broker)
-            events, gallery = broker.follow(job.job_id), broker.follow_gallery()
+            events, gallery = broker.follow(job.job_id), gallery_events(broker)
             await anext(events)
             await anext(gallery)
             rest = [asyncio.ensure_future(_rest(events)), asyncio.ensure_future(_rest(gallery))]
@@ -198,13 +208,13 @@ def test_the_logs_of_ended_jobs_are_bounded_and_their_end_is_still_told(tmp_path
 def test_the_gallery_stream_tells_what_comes_and_goes(tmp_path: Path) -> None:
     async def check() -> None:
         async with open_broker(tmp_path) as broker:
-            worker, events = Hand(broker), broker.follow_gallery()
+            worker, events = Hand(broker), gallery_events(broker)
             empty = await anext(events)
             assert (empty.snapshot, empty.newest) == (True, None)
             await submit(broker)
             picture = await worker.complete(*await worker.lease())
             assert (await anext(events)).image == picture
-            late = await anext(broker.follow_gallery())
+            late = await anext(gallery_events(broker))
             assert (late.snapshot, late.newest) == (True, picture.filename)
             await broker.delete_image(picture.filename)
             assert (await anext(events)).deleted == picture.filename
@@ -215,7 +225,7 @@ def test_the_gallery_stream_tells_what_comes_and_goes(tmp_path: Path) -> None:
 def test_a_gallery_listener_that_fell_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
     async def check() -> None:
         async with open_broker(tmp_path, queue_limit=GALLERY_EVENTS + 10) as broker:
-            worker, events = Hand(broker), broker.follow_gallery()
+            worker, events = Hand(broker), gallery_events(broker)
             await anext(events)
             await asyncio.gather(*(submit(broker) for _ in range(GALLERY_EVENTS + 5)))
             made = await asyncio.gather(
@@ -259,15 +269,15 @@ def test_the_gallery_is_resumed_where_it_was_left(tmp_path: Path) -> None:
             job = await submit(broker)
             worker = Hand(broker)
             await worker.lease()
-            first = broker.follow_gallery()
+            first = gallery_events(broker)
             assert (await anext(first)).snapshot
             picture = await worker.draw(job.job_id, gallery)
             seen = await anext(first)
             assert seen.image == picture
             await broker.delete_image(picture.filename)
-            again = await anext(broker.follow_gallery(seen.id))
+            again = await anext(gallery_events(broker, seen.id))
             assert again.deleted == picture.filename
-            assert (await anext(broker.follow_gallery("of-another-server"))).snapshot
+            assert (await anext(gallery_events(broker, "of-another-server"))).snapshot
 
     run(check())
 
@@ -278,11 +288,11 @@ def test_the_gallery_is_resumed_from_a_stream_that_was_opened_before_the_first_e
     async def check() -> None:
         async with open_broker(tmp_path) as broker:
             worker = Hand(broker)
-            opened = await anext(broker.follow_gallery())
+            opened = await anext(gallery_events(broker))
             await submit(broker)
             picture = await worker.complete(*await worker.lease())
             await broker.delete_image(picture.filename)
-            missed = broker.follow_gallery(opened.id)
+            missed = gallery_events(broker, opened.id)
             assert (await anext(missed)).image == picture
             assert (await anext(missed)).deleted == picture.filename
 
@@ -307,3 +317,34 @@ def test_an_id_in_another_spelling_is_none_of_a_logs() -> None:
     mark = ours.partition("-")[0]
     for other in ("1", "0000001", "000002", "-00001", "00000１", "000001" * 1000):
         assert log.number(f"{mark}-{other}") is None
+
+
+def test_a_crowd_is_told_at_once_and_then_in_rounds() -> None:
+    async def check() -> None:
+        log = GalleryLog()
+        with ExitStack() as stack:
+            for _ in range(1000):
+                stack.enter_context(log.heard())
+            first = log.bell.next_ring
+            log.append(GalleryEvent("", deleted="1"))
+            assert first.is_set()
+            second = log.bell.next_ring
+            for name in ("2", "3"):
+                log.append(GalleryEvent("", deleted=name))
+            assert not second.is_set()
+            await second.wait()
+        assert [event.deleted for _, event in log.all_after(1)] == ["2", "3"]
+
+    run(check())
+
+
+def test_who_listens_late_is_told_the_position_of_now(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            jobs = [await submit(broker) for _ in range(3)]
+            await Hand(broker).lease()
+            (event,) = await read(broker.follow(jobs[2].job_id), 1)
+            assert shown(event) == ("queued", 2)
+            assert (await broker.job(jobs[2].job_id)).queue_position == 2
+
+    run(check())
