@@ -8,7 +8,7 @@ measured, and the estimates of its later ones are corrected by what it took.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from runtime.machine import resident_bytes, restart_peak
@@ -74,16 +74,17 @@ class Room:
         bounds = [each for each in (self.most, known.most) if each is not None]
         return min(bounds) / corrected if bounds and corrected else float("inf")
 
-    @contextmanager
-    def taken(self, user: str, wanted: int) -> Iterator[None]:
+    def taken(self, user: str, wanted: int) -> AbstractContextManager[None]:
         """Hold room for a call of a network, named by its role: wait until there is some, behind
         other calls as long as these last, and up to PATIENCE for what other programs have.
         """
         known = self._user(user)
         needed = int(wanted * known.correction)
-        if needed < LARGE:
-            yield
-            return
+        # Every step of a small picture comes by here.
+        return nullcontext() if needed < LARGE else self._held(user, known, wanted, needed)
+
+    @contextmanager
+    def _held(self, user: str, known: _User, wanted: int, needed: int) -> Iterator[None]:
         with self._changed:
             self._wait(known, needed)
             alone = not self._used

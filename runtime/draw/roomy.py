@@ -7,6 +7,7 @@ time.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,10 @@ class RoomyDenoiser:
     def __init__(self, denoiser: Denoiser, needs: CallRoom, room: Room, usual: int) -> None:
         """`usual` is the memory of the usual picture's calls, in bytes."""
         self._denoiser = denoiser
-        self._needs = needs
         self._room = room
         self._usual = usual
         self._sizes: dict[int, tuple[int, int]] = {}
+        self._wanted = lru_cache(maxsize=64)(needs.wanted)
 
     def admit(
         self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
@@ -46,7 +47,7 @@ class RoomyDenoiser:
 
     def advance(self, rows: Sequence[Row]) -> None:
         """As the denoiser's own, in as many calls as the memory makes necessary."""
-        wanted = self._needs.wanted(*self._sizes[rows[0].slot], sum(len(row.mix) for row in rows))
+        wanted = self._wanted(*self._sizes[rows[0].slot], sum(len(row.mix) for row in rows))
         if len(rows) > 1 and self._room.fitting(DENOISER, wanted) < 1:
             self._in_halves(rows)
             return
