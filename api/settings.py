@@ -171,8 +171,19 @@ class Settings(BaseSettings):
     keep_jobs_days: float | None = Field(
         30.0, gt=0, description="how long ended jobs without a picture stay, in days; empty: always"
     )
+    keep_jobs: int | None = Field(
+        None,
+        ge=0,
+        description="how many ended jobs without a picture stay: those that ended first are "
+        "deleted (default: no bound)",
+    )
     keep_pictures_days: float | None = Field(
         None, gt=0, description="how long pictures stay, in days (default: always)"
+    )
+    keep_pictures: int | None = Field(
+        None,
+        ge=1,
+        description="how many pictures stay: the oldest are deleted (default: no bound)",
     )
     keep_pictures_mb: int | None = Field(
         None,
@@ -227,7 +238,9 @@ class Settings(BaseSettings):
         most = self.keep_pictures_mb
         return Retention(
             job_days=self.keep_jobs_days,
+            job_count=self.keep_jobs,
             picture_days=self.keep_pictures_days,
+            picture_count=self.keep_pictures,
             picture_bytes=None if most is None else most * MEGABYTE,
         )
 

@@ -5,7 +5,7 @@ import argparse
 from api.settings import Settings, flag, variable
 
 _METAVARS = {"engines": "DIR", "data": "DIR"} | dict.fromkeys(
-    ("max_batch", "queue_limit", "max_attempts"), "N"
+    ("max_batch", "queue_limit", "max_attempts", "keep_jobs", "keep_pictures"), "N"
 )
 """Placeholders in the help, where the last word of a name would not describe the value."""
 

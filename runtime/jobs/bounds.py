@@ -12,7 +12,11 @@ class Retention:
 
     job_days: float | None = 30.0
     """Age of ended jobs without a picture. Those with one stay with it."""
+    job_count: int | None = None
+    """Number of ended jobs without a picture: those that ended first go first."""
     picture_days: float | None = None
     """Age of pictures."""
+    picture_count: int | None = None
+    """Number of pictures: the oldest go first."""
     picture_bytes: int | None = None
     """Size of all pictures together: the oldest go first."""

@@ -67,10 +67,16 @@ CREATE INDEX idempotency_by_age ON idempotency (created_at);
 
 _WARNINGS = "ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]';"
 
+# What a deletion looks for: the jobs that ended first, and the keys that stand for a job.
+_DELETIONS = """
+CREATE INDEX jobs_by_end ON jobs (finished_at, job_id);
+CREATE INDEX idempotency_by_job ON idempotency (job_id);
+"""
+
 _REMEDY = "move it away, or give another --data"
 
 # MIGRATIONS[n] leads from version n to version n + 1; they are only ever added to.
-MIGRATIONS = (_SCHEMA, _WARNINGS)
+MIGRATIONS = (_SCHEMA, _WARNINGS, _DELETIONS)
 
 # The low byte of SQLite's codes (sqlite.org/rescode.html).
 _NO_ROOM = {

@@ -5,7 +5,7 @@ import fcntl
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,6 @@ from runtime.jobs.protocol import (
     GalleryEvent,
     Idempotency,
     Image,
-    ImageNotFound,
     Job,
     JobEnded,
     JobEvent,
@@ -48,7 +47,7 @@ from runtime.jobs.records import (
     set_ended,
     unlisted,
 )
-from runtime.jobs.retention import delete_old_jobs, old_pictures
+from runtime.jobs.retention import retain
 
 ResultT = TypeVar("ResultT")
 
@@ -234,14 +233,25 @@ class LocalBroker:
         return await self._database.read(lambda connection: image_row(connection, filename))
 
     async def delete_image(self, filename: str) -> None:
-        """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
+        """Delete a picture's row, file and thumbnail. Raises ImageNotFound, NoRoom.
+
+        The row goes last: a deletion that was cut short can be repeated, and leaves no file behind
+        of which nothing is known any more.
+        """
+        await self._database.read(lambda connection: image_row(connection, filename))
+        try:
+            await asyncio.to_thread(self._gallery.remove, filename)
+        except OSError as error:
+            raise NoRoom(
+                f"the files of {filename} cannot be deleted ({error.strerror}): mend the folders "
+                "images and thumbs, then delete it again"
+            ) from error
         await self._with_ballast(
             lambda: self._database.write(
                 lambda connection: delete_image_row(connection, filename),
                 lambda _: self._board.picture_deleted(filename),
             )
         )
-        await asyncio.to_thread(self._gallery.remove, filename)
 
     async def follow_gallery(
         self, last_event_id: str | None = None
@@ -305,13 +315,7 @@ class LocalBroker:
 
     async def retain(self) -> None:
         """Delete what is beyond the bounds of retention now."""
-        bounds = self._retention
-        while old := await self._database.read(lambda c: old_pictures(c, bounds, now())):
-            for filename in old:
-                with suppress(ImageNotFound):
-                    await self.delete_image(filename)
-        while await self._database.write(lambda c: delete_old_jobs(c, bounds, now())):
-            await asyncio.sleep(0)
+        await retain(self._database, self._retention, self.delete_image)
 
     def _open_database(self) -> Database:
         try:

@@ -221,7 +221,10 @@ class Broker(Protocol):
         ...
 
     async def delete_image(self, filename: str) -> None:
-        """Delete a picture's row, file and thumbnail. Raises ImageNotFound."""
+        """Delete a picture's row, file and thumbnail; one that failed may be repeated.
+
+        Raises ImageNotFound, NoRoom.
+        """
         ...
 
     def follow_gallery(

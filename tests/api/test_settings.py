@@ -6,6 +6,7 @@ import pytest
 
 from api.cli import main
 from api.settings import Settings, SettingsError, origin, read_settings, variable
+from runtime.jobs.bounds import Retention
 from runtime.wire.options import WorkerOptions
 
 
@@ -65,7 +66,9 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_VAE_TILE": "512",
         "CALOTYPE_DISK_RESERVE_MB": "64",
         "CALOTYPE_KEEP_JOBS_DAYS": "7.0",
+        "CALOTYPE_KEEP_JOBS": "0",
         "CALOTYPE_KEEP_PICTURES_DAYS": "90.0",
+        "CALOTYPE_KEEP_PICTURES": "50000",
         "CALOTYPE_KEEP_PICTURES_MB": "1000",
         "CALOTYPE_QUEUE_LIMIT": "5",
         "CALOTYPE_PICTURES_PER_MINUTE": "10",
@@ -82,6 +85,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
     settings = read_settings({})
     read = settings.model_dump()
     assert {variable(name): str(value) for name, value in read.items()} == given
+    assert settings.retention == Retention(7.0, 0, 90.0, 50_000, 1000 * 2**20)
     options = settings.worker
     assert options.draw.vae_tile == 512
     assert options.draw.memory_bytes == 2000 * 2**20
@@ -103,6 +107,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         ("CALOTYPE_DRAW_MEMORY_MB", "0", "greater than or equal to 64"),
         ("CALOTYPE_TEXT_ENCODERS", "gone", "'auto', 'keep', 'aside' or 'cpu'"),
         ("CALOTYPE_VAE_TILE", "500", "expected auto, off, or a multiple of 8 pixels from 128 on"),
+        ("CALOTYPE_KEEP_PICTURES", "0", "greater than or equal to 1"),
         ("CALOTYPE_QUEUE_LIMIT", "1.5", "a valid integer"),
         ("CALOTYPE_LEASE_SECONDS", "nan", "a finite number"),
         ("CALOTYPE_LEASE_SECONDS", "0", "greater than 0"),
@@ -165,7 +170,13 @@ def test_the_help_says_what_a_value_is_and_what_serves_meanwhile(
         main(["serve", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "aside: opened for each new prompt, which waits for that" in shown
-    for words in ("--engines DIR", "--max-batch N ", "--lora-memory-mb MB", "what auto takes"):
+    for words in (
+        "--engines DIR",
+        "--max-batch N ",
+        "--keep-pictures N ",
+        "--lora-memory-mb MB",
+        "what auto takes",
+    ):
         assert words in shown
     assert "Example: calotype serve" in shown
 

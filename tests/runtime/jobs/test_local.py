@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
+from runtime.jobs.disk import NoRoom
 from runtime.jobs.local import DATABASE
 from runtime.jobs.protocol import (
     Idempotency,
@@ -281,6 +283,48 @@ def test_deleting_a_picture_removes_row_and_files(tmp_path: Path) -> None:
             for lookup in (broker.image, broker.delete_image):
                 with pytest.raises(ImageNotFound):
                     await lookup(picture.filename)
+
+    run(check())
+
+
+@pytest.mark.parametrize("folder", ["images", "thumbs"])
+def test_a_deletion_that_failed_can_be_repeated(folder: str, tmp_path: Path) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path) as broker:
+            worker = Hand(broker)
+            await submit(broker)
+            picture = await worker.draw(*await worker.lease(), gallery)
+            # A folder in the place of the file: not even root can unlink it.
+            place = tmp_path / folder / picture.filename
+            place.unlink()
+            (place / "x").mkdir(parents=True)
+            with pytest.raises(
+                NoRoom, match=r"cannot be deleted .* then delete it again"
+            ) as failed:
+                await broker.delete_image(picture.filename)
+            assert str(tmp_path) not in str(failed.value)
+            assert await broker.image(picture.filename) == picture
+            shutil.rmtree(place)
+            await broker.delete_image(picture.filename)
+            assert list(gallery.names()) == []
+            with pytest.raises(ImageNotFound):
+                await broker.delete_image(picture.filename)
+
+    run(check())
+
+
+def test_a_picture_that_is_not_listed_yet_is_not_deleted(tmp_path: Path) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path) as broker:
+            job_id = (await submit(broker)).job_id
+            worker = Hand(broker)
+            await worker.lease()
+            gallery.add_picture(f"{job_id}.png", b"picture")
+            with pytest.raises(ImageNotFound):
+                await broker.delete_image(f"{job_id}.png")
+            assert list(gallery.names()) == [f"{job_id}.png"]
 
     run(check())
 

@@ -6,6 +6,7 @@ import pytest
 from runtime.gallery import Gallery
 from runtime.jobs import retention as bounds
 from runtime.jobs.bounds import Retention
+from runtime.jobs.database import Database
 from runtime.jobs.local import DATABASE, LocalBroker
 from runtime.jobs.protocol import Idempotency, ImageNotFound, JobNotFound, JobStatus
 from tests.runtime.jobs.support import Hand, open_broker, run, submit
@@ -89,6 +90,74 @@ def test_pictures_keep_to_their_bytes_the_oldest_first(
                 await broker.image(f"{jobs[0]}.png")
 
     run(check())
+
+
+def test_the_oldest_pictures_beyond_their_number_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path, retention=Retention(picture_count=2)) as broker:
+            monkeypatch.setattr(bounds, "PORTION", 2)
+            jobs = await drawn(broker, gallery, 7)
+            await broker.retain()
+            left = [each.job_id for each in (await broker.images(9, None)).images]
+            assert left == [jobs[6], jobs[5]]
+            assert set(gallery.names()) == {f"{job}.png" for job in jobs[5:]}
+
+    run(check())
+
+
+@pytest.mark.parametrize("days", [None, 30])
+def test_the_jobs_that_ended_first_go_beyond_their_number(
+    days: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        kept = Retention(job_days=days, job_count=2)
+        async with open_broker(tmp_path, retention=kept) as broker:
+            monkeypatch.setattr(bounds, "PORTION", 2)
+            waiting = (await submit(broker)).job_id
+            old = [await canceled(broker) for _ in range(5)]
+            await broker.cancel(waiting)
+            (pictured,) = await drawn(broker, gallery, 1)
+            queued = (await submit(broker)).job_id
+            await broker.retain()
+            for job_id in old[:4]:
+                with pytest.raises(JobNotFound):
+                    await broker.job(job_id)
+            for job_id in (old[4], waiting, pictured, queued):
+                assert (await broker.job(job_id)).job_id == job_id
+
+    run(check())
+
+
+@pytest.mark.parametrize("others", [0, 5000])
+def test_a_deletion_looks_at_no_other_job_or_key(others: int, tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine, by the thousand: other writes wait for each."""
+    steps: list[None] = []
+
+    def fill(connection: sqlite3.Connection) -> None:
+        names = [(f"{number:032x}",) for number in range(others + 1)]
+        connection.executemany(
+            "INSERT INTO jobs (job_id, model, request, priority, status, total_steps, created_at,"
+            " finished_at) VALUES (?, 'm', '{}', 'batch', 'canceled', 1, '', '2020')",
+            names,
+        )
+        connection.executemany("INSERT INTO idempotency VALUES (?1, '', ?1, '2020')", names)
+
+    def watch(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(lambda: steps.append(None), 1000)
+
+    async def check() -> None:
+        database = Database(tmp_path / "test.sqlite3")
+        await database.write(fill)
+        await database.write(watch)
+        await database.write(bounds._deletion([("2020", f"{0:032x}")]))
+        await database.close()
+
+    run(check())
+    assert steps == []
 
 
 def test_without_bounds_all_stays(tmp_path: Path) -> None:
