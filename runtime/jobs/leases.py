@@ -9,6 +9,7 @@ on several jobs is the last attempt of none.
 
 import asyncio
 import base64
+import logging
 import sqlite3
 from collections.abc import Sequence, Set
 
@@ -32,6 +33,8 @@ from runtime.jobs.records import (
     unfinished_jobs,
 )
 from runtime.wire.messages import Paced
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS_USED_UP = "The job's worker was lost"
 
@@ -134,7 +137,11 @@ class Leases:
 
         (stored,) = await self._database.write(work, self._board.fold)
         if stored.job.image is None:
-            await asyncio.to_thread(self._gallery.remove, picture.filename)
+            try:
+                await asyncio.to_thread(self._gallery.remove, picture.filename)
+            except OSError as error:
+                # No fault of the worker's; the next start of the server removes them.
+                logger.warning("files of the canceled %s stay for now: %s", picture.job_id, error)
 
     async def put_back(self, worker: Holder, job_id: str, reason: str) -> None:
         """Queue a job again whose picture could not be saved; the attempt is not counted, and none

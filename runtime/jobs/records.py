@@ -187,7 +187,7 @@ def image_row(connection: sqlite3.Connection, filename: str) -> Image:
     """The picture of this name. Raises ImageNotFound."""
     row = connection.execute("SELECT * FROM images WHERE filename = ?", (filename,)).fetchone()
     if row is None:
-        raise ImageNotFound(f"there is no picture {filename!r}")
+        raise ImageNotFound(f"there is no picture {filename!r}; /api/images lists them")
     return _image(row)
 
 
@@ -213,12 +213,15 @@ def image_rows(
 
 
 def unlisted(connection: sqlite3.Connection, filenames: Iterable[str]) -> Iterator[str]:
-    """Files of pictures that are not in the gallery and whose jobs are known and have ended."""
+    """Files of pictures that are not in the gallery and whose jobs failed or were canceled.
+
+    One whose job completed was deleted, and somebody has put it back.
+    """
     listed = {row["filename"] for row in connection.execute("SELECT filename FROM images")}
     for filename in set(filenames) - listed:
         job_id = filename.partition(".")[0]
         row = connection.execute("SELECT status FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        if row is not None and JobStatus(row["status"]).ended:
+        if row is not None and row["status"] in (JobStatus.FAILED, JobStatus.CANCELED):
             yield filename
 
 

@@ -21,6 +21,7 @@ End = tuple[str, str]
 """The end of a job and its id, in the order in which jobs go."""
 
 _BEFORE_ALL: End = ("", "")
+_NO_PICTURE = "NOT EXISTS (SELECT 1 FROM images WHERE images.job_id = jobs.job_id)"
 
 
 async def retain(
@@ -59,9 +60,6 @@ def last_to_go(connection: sqlite3.Connection, bounds: Retention, now: datetime)
         ).fetchone()
         last = max(last, tuple(row) if row else _BEFORE_ALL)
     return last
-
-
-_NO_PICTURE = "NOT EXISTS (SELECT 1 FROM images WHERE images.job_id = jobs.job_id)"
 
 
 def _jobs_between(done: End, last: End) -> Work[list[End]]:

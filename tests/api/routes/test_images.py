@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.api.live import Api, LiveServer
+from tests.api.live import Api, LiveServer, refused
 
 
 def pages(api: Api, limit: int) -> list[list[dict[str, Any]]]:
@@ -134,6 +134,30 @@ def test_a_deleted_picture_is_gone_everywhere(api: Api, server: LiveServer) -> N
     assert not list(server.data.rglob(image["filename"]))
     after = api.job(job["job_id"])
     assert (after["status"], after["image"]) == ("completed", None)
+
+
+def test_a_picture_whose_file_was_taken_away_is_not_offered(api: Api, server: LiveServer) -> None:
+    image = api.finish(api.submit())["image"]
+    picture = server.data / "images" / image["filename"]
+    content = picture.read_bytes()
+    picture.unlink()
+    detail = refused(api.client.get(image["url"]), 404)["detail"]
+    assert "calotype gallery reindex" in detail
+    assert image not in [each for page in pages(api, 5) for each in page]
+    # A disk that comes back brings it back.
+    picture.write_bytes(content)
+    assert image in api.client.get("/api/images").json()["images"]
+    picture.unlink()
+    assert api.client.delete(image["url"]).status_code == 204
+    assert "reindex" not in refused(api.client.get(image["url"]), 404)["detail"]
+
+
+def test_a_thumbnail_that_is_missing_says_what_makes_it(api: Api, server: LiveServer) -> None:
+    image = api.finish(api.submit())["image"]
+    (server.data / "thumbs" / image["filename"]).unlink()
+    detail = refused(api.client.get(image["thumb_url"]), 404)["detail"]
+    assert "also makes missing thumbnails" in detail
+    assert api.client.get(image["url"]).status_code == 200
 
 
 CLIMBING = [

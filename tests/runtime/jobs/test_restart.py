@@ -85,6 +85,21 @@ def test_a_finished_picture_stays_and_is_not_made_again(tmp_path: Path) -> None:
     run(check())
 
 
+def test_a_picture_that_was_put_back_is_not_removed(tmp_path: Path) -> None:
+    async def check() -> None:
+        gallery = Gallery(tmp_path)
+        async with open_broker(tmp_path) as broker:
+            await submit(broker)
+            worker = Hand(broker)
+            picture = await worker.draw(*await worker.lease(), gallery)
+            await broker.delete_image(picture.filename)
+        gallery.add_picture(picture.filename, b"from a backup")
+        async with open_broker(tmp_path):
+            assert list(gallery.names()) == [picture.filename]
+
+    run(check())
+
+
 def test_what_a_dead_server_left_half_done_is_tidied(tmp_path: Path) -> None:
     async def check() -> None:
         gallery = Gallery(tmp_path)
