@@ -15,7 +15,7 @@ from starlette.types import Scope
 from api.callers import OverBound
 from api.schemas import Fault, Problem
 from runtime.errors import CalotypeError, RequestError, quoted
-from runtime.jobs.database import DatabaseFault
+from runtime.jobs.database_file import DamagedDatabase, DatabaseFault
 from runtime.jobs.disk import NoRoom
 from runtime.jobs.protocol import (
     ImageNotFound,
@@ -73,6 +73,7 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     DatabaseFault: HTTPStatus.SERVICE_UNAVAILABLE,
+    DamagedDatabase: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
     OverBound: HTTPStatus.TOO_MANY_REQUESTS,

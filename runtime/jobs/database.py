@@ -16,83 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.errors import CalotypeError
-from runtime.jobs.disk import NoRoom
+from runtime.jobs.database_file import connect, open_file, translated
 
 READERS = 2
-BUSY_SECONDS = 5
-
-_SCHEMA = """
-CREATE TABLE jobs (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id TEXT NOT NULL UNIQUE,
-    model TEXT NOT NULL,
-    request TEXT NOT NULL,
-    priority TEXT NOT NULL,
-    status TEXT NOT NULL,
-    holder TEXT,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    step INTEGER NOT NULL DEFAULT 0,
-    total_steps INTEGER NOT NULL,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    created_at TEXT NOT NULL,
-    started_at TEXT,
-    finished_at TEXT,
-    error_title TEXT,
-    error_detail TEXT
-) STRICT;
-CREATE INDEX jobs_by_status ON jobs (status, sequence);
-
-CREATE TABLE images (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    filename TEXT NOT NULL UNIQUE,
-    job_id TEXT NOT NULL UNIQUE REFERENCES jobs (job_id),
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    seed INTEGER NOT NULL,
-    prompt TEXT NOT NULL,
-    model TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE idempotency (
-    key TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    job_id TEXT NOT NULL REFERENCES jobs (job_id),
-    created_at TEXT NOT NULL
-) STRICT;
-CREATE INDEX idempotency_by_age ON idempotency (created_at);
-"""
-
-_WARNINGS = "ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]';"
-
-# What a deletion looks for: the jobs that ended first, and the keys that stand for a job.
-_DELETIONS = """
-CREATE INDEX jobs_by_end ON jobs (finished_at, job_id);
-CREATE INDEX idempotency_by_job ON idempotency (job_id);
-"""
-
-_REMEDY = "move it away, or give another --data"
-
-# MIGRATIONS[n] leads from version n to version n + 1; they are only ever added to.
-MIGRATIONS = (_SCHEMA, _WARNINGS, _DELETIONS)
-
-# The low byte of SQLite's codes (sqlite.org/rescode.html).
-_NO_ROOM = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-}
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[sqlite3.Connection], ResultT]
-
-
-class DatabaseFault(CalotypeError):
-    """The database did not take a transaction, for a reason that is no want of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +46,10 @@ class Database:
         self.commits = 0
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._connection = _open(path)
+        self._connection = open_file(path)
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         for _ in range(READERS):
-            self._idle.put(_connect(path))
+            self._idle.put(connect(path))
         self._readers = ThreadPoolExecutor(READERS, "database-reader")
         self._writer = threading.Thread(target=self._write_all, name="database-writer")
         self._writer.start()
@@ -143,7 +72,7 @@ class Database:
         except sqlite3.IntegrityError:
             raise  # the work's own: its caller knows what it means
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     async def read(self, work: Work[ResultT]) -> ResultT:
         """Run `work` on a reader's thread: it sees every write that was answered before.
@@ -153,7 +82,7 @@ class Database:
         try:
             return await self._loop.run_in_executor(self._readers, self._read, work)
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     async def close(self) -> None:
         """Finish what is queued, then close the file."""
@@ -225,59 +154,3 @@ def _deliver(outcomes: Sequence[_Outcome]) -> None:
             future.set_result(outcome.result)
         else:
             future.set_exception(error)
-
-
-def _translated(error: sqlite3.Error) -> CalotypeError:
-    """SQLite's error as one of ours, without a path."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _NO_ROOM:
-        return NoRoom(f"the database cannot be written ({error}): free some room on its disk")
-    if code in _DAMAGED:
-        return DatabaseFault(f"the database is damaged ({error}): stop the server; {_REMEDY}")
-    return DatabaseFault(f"the database failed ({error})")
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        connection = _connect(path)
-    except sqlite3.DatabaseError as error:
-        translated = _translated(error)
-        if isinstance(translated, NoRoom):
-            raise NoRoom(f"{path}: {translated}") from error
-        raise CalotypeError(
-            f"{path}: cannot be opened as a database ({error}); {_REMEDY}"
-        ) from error
-    try:
-        _migrate(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise type(translated := _translated(error))(f"{path}: {translated}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Threads take turns with a connection, never two at once.
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise CalotypeError(
-            f"{path}: schema version {version}, this server knows up to {len(MIGRATIONS)}; "
-            "serve it with the newer server that wrote it, or give another --data"
-        )
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT"
-        )

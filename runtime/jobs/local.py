@@ -1,7 +1,6 @@
 """The broker of one machine: SQLite, owned by the process that holds this object."""
 
 import asyncio
-import fcntl
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -9,13 +8,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
 from runtime.jobs.bounds import Retention
-from runtime.jobs.database import Database, DatabaseFault
+from runtime.jobs.data_folder import locked
+from runtime.jobs.database import Database
+from runtime.jobs.database_file import DATABASE, REMEDY, DamagedDatabase, DatabaseFault, is_empty
 from runtime.jobs.disk import Disk, NoRoom
 from runtime.jobs.facts import Counters
 from runtime.jobs.keys import job_of_key, keep_key
@@ -51,12 +51,10 @@ from runtime.jobs.retention import retain
 
 ResultT = TypeVar("ResultT")
 
-DATABASE = "calotype.sqlite3"
 RETAIN_SECONDS = 3600.0
 """Seconds between two looks for what is to be deleted."""
 
 logger = logging.getLogger(__name__)
-LOCK = "calotype.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class LocalBroker:
         """Open the data folder. Raises CalotypeError when another server uses that folder."""
         async with AsyncExitStack() as stack:
             self._data.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(self._data / LOCK))
+            stack.enter_context(locked(self._data))
             self._gallery = Gallery(self._data)
             self._database = self._open_database()
             stack.push_async_callback(self._database.close)
@@ -318,12 +316,15 @@ class LocalBroker:
         await retain(self._database, self._retention, self.delete_image)
 
     def _open_database(self) -> Database:
+        path = self._data / DATABASE
+        if is_empty(path) and any(self._gallery.names()):
+            raise DamagedDatabase(f"{path}: empty, though there are pictures; {REMEDY}")
         try:
-            return Database(self._data / DATABASE)
+            return Database(path)
         except NoRoom:
             if not self._disk.give_up_ballast():
                 raise
-            return Database(self._data / DATABASE)
+            return Database(path)
 
     async def _with_ballast(self, write: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Write what makes room, or a start cannot do without, though the disk be full."""
@@ -376,16 +377,3 @@ def _resume_position(log: JobLog, last_event_id: str | None) -> int:
     """
     known = None if last_event_id is None else log.number(last_event_id)
     return log.last - 1 if known is None else known
-
-
-def _locked(path: Path) -> IO[str]:
-    """Lock the data folder: two servers on one database would lease each other's jobs."""
-    stream = path.open("a")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        raise CalotypeError(
-            f"{path.parent}: another server uses this data folder; stop it, or give another --data"
-        ) from None
-    return stream

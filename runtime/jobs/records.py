@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from runtime.errors import CalotypeError
+from runtime.errors import CalotypeError, quoted
+from runtime.jobs.database_file import damaged
 from runtime.jobs.protocol import Image, ImageNotFound, Job, JobError, JobNotFound, JobStatus
 
 PASSING = 64
@@ -226,6 +227,14 @@ def unlisted(connection: sqlite3.Connection, filenames: Iterable[str]) -> Iterat
 
 
 def _job(row: sqlite3.Row) -> StoredJob:
+    try:
+        return _read_job(row)
+    except ValueError as error:
+        # SQLite finds damage in the tree of its pages, not in what they hold.
+        raise damaged(f"the row of job {quoted(row['job_id'])}: {error}") from error
+
+
+def _read_job(row: sqlite3.Row) -> StoredJob:
     failed = row["error_title"] is not None
     job = Job(
         job_id=row["job_id"],

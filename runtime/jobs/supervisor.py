@@ -12,7 +12,7 @@ from typing import Self
 
 from runtime.backends.wishes import BackendWish
 from runtime.errors import CalotypeError
-from runtime.jobs.database import DatabaseFault
+from runtime.jobs.database_file import DatabaseFault
 from runtime.jobs.disk import NoRoom
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.lifecycle import Lifecycle

@@ -10,8 +10,8 @@ import pytest
 
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
+from runtime.jobs.database_file import DATABASE
 from runtime.jobs.disk import NoRoom
-from runtime.jobs.local import DATABASE
 from runtime.jobs.protocol import (
     Idempotency,
     IdempotencyConflict,

@@ -7,7 +7,8 @@ from runtime.gallery import Gallery
 from runtime.jobs import retention as bounds
 from runtime.jobs.bounds import Retention
 from runtime.jobs.database import Database
-from runtime.jobs.local import DATABASE, LocalBroker
+from runtime.jobs.database_file import DATABASE
+from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Idempotency, ImageNotFound, JobNotFound, JobStatus
 from tests.runtime.jobs.support import Hand, open_broker, run, submit
 
