@@ -20,8 +20,9 @@ ENGINES = "CALOTYPE_ENGINES"
 
 _UNFINISHED = ".tmp"
 
-_PIECE = 2**26
-"""The bytes that are asked for at once: a process that ends waits for no more than that."""
+_PIECE = 2**17
+"""The bytes that are asked for at once: Linux reads no more for one request, whatever it asks for,
+than one of the disk's takes (force_page_cache_ra in mm/readahead.c), and 128 KB is the least."""
 
 
 _MOST_DIGITS = 310
