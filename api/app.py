@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.access import Access
+from api.access_log import LogRequests
 from api.boundary import Boundary, HeadAsGet
 from api.errors import handle_errors
 from api.examples import examples_for
@@ -29,8 +30,10 @@ Every `GET` answers `HEAD`. A body is declared as `application/json`. What chang
 refused to pages of other sites, unless `--allowed-origins` names them."""
 
 
-def create_app(services: Services, access: Access) -> FastAPI:
-    """The app over open services, which the caller closes; `access`: who may use it."""
+def create_app(services: Services, access: Access, *, access_log: bool = False) -> FastAPI:
+    """The app over open services, which the caller closes; `access`: who may use it. With an
+    `access_log`, a line is logged for every request.
+    """
     app = FastAPI(
         title="Calotype",
         version=version("calotype"),
@@ -50,6 +53,8 @@ def create_app(services: Services, access: Access) -> FastAPI:
         app.add_middleware(Gate, keys=services.keys)
     app.add_middleware(Boundary, access=access, router=app.router)
     app.add_middleware(CountAnswers, metrics=services.metrics)
+    if access_log:
+        app.add_middleware(LogRequests)
 
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:

@@ -30,12 +30,14 @@ class HttpServer(uvicorn.Server):
         limits: ConnectionLimits,
         opened: Callable[[], None],
         stopping: Callable[[], None],
+        *,
+        access_log: bool = False,
     ) -> None:
         """Nothing is opened yet. `opened` is called once the sockets are open, and `stopping`
         before the server waits for its clients.
         """
         config = uvicorn.Config(
-            create_app(services, access),
+            create_app(services, access, access_log=access_log),
             http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits=limits)),
             ws="none",
             lifespan="off",

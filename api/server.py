@@ -99,7 +99,14 @@ async def _serve(
         limits = ConnectionLimits(
             connection_bound(settings.max_connections), settings.request_seconds
         )
-        server = HttpServer(services, settings.access, limits, lambda: announce(url), broker.stop)
+        server = HttpServer(
+            services,
+            settings.access,
+            limits,
+            lambda: announce(url),
+            broker.stop,
+            access_log=settings.access_log,
+        )
         async with preparation.beside(supervisor) if preparation else nullcontext():
             await _until_stopped(server, listener, supervisor)
 

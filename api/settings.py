@@ -19,6 +19,7 @@ from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
 from runtime.files import CACHE
 from runtime.jobs.bounds import Retention
+from runtime.logs import FORMATS, LEVELS, LogFormat, LogLevel, LogOptions
 from runtime.wire.options import LOAD_SECONDS, STALL_SECONDS, DrawOptions, WorkerOptions
 from runtime.wire.tile_wish import read_tile_wish
 
@@ -27,6 +28,7 @@ ENV_PREFIX = "CALOTYPE_"
 MEGABYTE = 2**20
 
 _DRAWN = DrawOptions()
+_LOGGED = LogOptions()
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -209,6 +211,15 @@ class Settings(BaseSettings):
         "before, in seconds",
     )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+    log_format: LogFormat = Field(
+        _LOGGED.format,
+        description=f"the form of log lines: {', '.join(FORMATS)}. console: for people; json: an "
+        "object a line; auto: console on a terminal and json elsewhere",
+    )
+    log_level: LogLevel = Field(
+        _LOGGED.level, description=f"the least level of log lines: {', '.join(LEVELS)}"
+    )
+    access_log: bool = Field(False, description="log a line for every request")
 
     @property
     def access(self) -> Access:
@@ -260,6 +271,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def logs(self) -> LogOptions:
+        """How both processes log."""
+        return LogOptions(self.log_format, self.log_level)
+
+    @property
     def worker(self) -> WorkerOptions:
         """The worker's share of the settings."""
         return WorkerOptions(
@@ -270,6 +286,7 @@ class Settings(BaseSettings):
             self.draw,
             self.stall_seconds,
             self.load_seconds,
+            self.logs,
         )
 
 

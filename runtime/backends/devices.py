@@ -8,7 +8,7 @@ memory of the GPU.
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.backends.device.cuda_bindings import CudaBindings, load_bindings
+from runtime.backends.device.cuda_bindings import NO_DRIVER, CudaBindings, load_bindings
 from runtime.errors import BackendError
 
 
@@ -61,7 +61,7 @@ def find_devices(bindings: CudaBindings | None = None) -> Devices:
 def _answer(cuda: CudaBindings, result: tuple[Any, Any]) -> Any:
     code, value = result
     if code == cuda.cudaError_t.cudaErrorInsufficientDriver and not _driver_version(cuda):
-        raise BackendError("this machine has no NVIDIA driver")
+        raise BackendError(NO_DRIVER)
     if code != cuda.cudaError_t.cudaSuccess:
         _, words = cuda.cudaGetErrorString(code)
         raise BackendError(f"CUDA finds no GPU: {words.decode()}")

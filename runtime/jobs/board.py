@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol
 
+from runtime.jobs import job_lines
 from runtime.jobs.facts import Counters
 from runtime.jobs.log import GalleryLog, JobLog
 from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
@@ -131,6 +132,7 @@ class Board:
     def submitted(self, stored: StoredJob) -> None:
         """Take over and count the row of a new job."""
         self._counters.submitted += 1
+        job_lines.submitted(stored.job)
         self.fold([stored])
 
     def fold(self, changed: Iterable[StoredJob]) -> None:
@@ -193,6 +195,8 @@ class Board:
             return place
         self._live[job.job_id] = live
         if job.status is JobStatus.QUEUED:
+            if held:
+                job_lines.queued_again(job)
             live.step = 0
             insort(self._queue, (stored.rank, job.job_id))
             return min(place, bisect_left(self._queue, (stored.rank, job.job_id)))
@@ -203,6 +207,7 @@ class Board:
         return place
 
     def _begin(self, live: _Live) -> None:
+        job_lines.started(live.stored.job)
         live.leased_at, live.at_risk = monotonic(), False
         live.log.processing(0, live.stored.job.total_steps, None)
         holder = self._holders.get(live.stored.holder or "")
@@ -213,6 +218,7 @@ class Board:
         job = live.stored.job
         self._live.pop(job.job_id, None)
         live.log.ended(job)
+        job_lines.ended(job)
         self._ended[job.job_id] = live.log
         if len(self._ended) > ENDED_LOGS:
             self._ended.popitem(last=False)

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from runtime.backends.placing import TextWish
 from runtime.backends.wishes import BackendWish, CpuPrecision
+from runtime.logs import LogOptions
 from runtime.wire.tile_wish import TileWish
 
 STALL_SECONDS = 120.0
@@ -55,6 +56,7 @@ class WorkerOptions:
     """The least time after which a stage of the worker that does not end is taken for a hang."""
     load_seconds: float = LOAD_SECONDS
     """The same for the loading of a model, and for a stage of a kind that was not seen before."""
+    logs: LogOptions = field(default_factory=LogOptions)
 
     def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
         """The same options with another backend."""

@@ -350,7 +350,7 @@ class Worker:
             self._inbox.put(Lost(error))
             return b""
         except Exception:
-            logger.exception("job %s: no preview", task.job_id)
+            logger.exception("no preview", extra={"job_id": task.job_id})
             return b""
 
     def _finished(self, task: Task, result: Completed | Canceled | Exception) -> None:
@@ -360,7 +360,8 @@ class Worker:
             case OSError(errno=int()):
                 # The errors of a picture's files alone; a name of theirs is nothing for clients.
                 reason = result.strerror or type(result).__name__
-                logger.error("job %s: its picture cannot be saved: %s", task.job_id, result)
+                about = {"job_id": task.job_id}
+                logger.error("the picture cannot be saved: %s", result, extra=about)
                 self._end(task, Unsaved(task.job_id, reason))
             case Exception():
                 self._fail(task, result)
@@ -370,7 +371,8 @@ class Worker:
     def _fail(self, task: Task, error: Exception) -> None:
         refused = isinstance(error, RequestError)
         known = isinstance(error, RequestError | PictureError)
-        logger.warning("job %s failed: %s", task.job_id, error, exc_info=not known)
+        about = {"job_id": task.job_id}
+        logger.warning("the job failed: %s", error, exc_info=not known, extra=about)
         title = "The request cannot be served" if refused else "The picture could not be made"
         detail = in_one_line(error) or type(error).__name__
         self._end(task, Failed(task.job_id, title, detail))

@@ -37,6 +37,7 @@ from runtime.errors import (
 )
 from runtime.files import read_ahead
 from runtime.gallery import Gallery
+from runtime.logs import logging_to_stderr
 from runtime.plan.call_room import call_room
 from runtime.plan.model import Model, open_model
 from runtime.plan.served import Served, served_by
@@ -55,21 +56,33 @@ SWITCH_SECONDS = 0.0005
 The default of 5 ms is as long as a step may take.
 """
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("runtime.worker.main")  # It runs as `__main__`.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until SIGTERM or a lost link (returns 0), or until a failure (returns 1)."""
     disable_telemetry()
-    logging.basicConfig(level=logging.INFO, format="worker: %(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", type=int, help="the descriptor of the worker's end of the socket")
     sys.setswitchinterval(SWITCH_SECONDS)
     link = WorkerLink(socket.socket(fileno=parser.parse_args(argv).link))
+    try:
+        options = link.receive_options()
+    except LinkError:
+        return 0  # The server has ended before it wanted a worker.
+    except ValueError as error:
+        link.send(Broken(_line(error), lasting=False))
+        return EXIT_BROKEN
+    with logging_to_stderr(options.logs, "worker"):
+        return _run(options, link)
+
+
+def _run(options: WorkerOptions, link: WorkerLink) -> int:
+    """The worker's life; returns its exit code."""
     trials = _Trials(link)
     threading.excepthook = partial(_end_with_thread, link)
     try:
-        _work(link.receive_options(), link, trials)
+        _work(options, link, trials)
     except LinkError as error:
         logger.info("%s", error)
     except _Refused as refusal:

@@ -5,15 +5,20 @@ thread says which stage it is in before it enters the stage, and the heartbeat's
 process when a stage is overdue: the server then gives the jobs to another.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from runtime.logs import about_job
+
 PATIENCE = 10
 """A stage may take so many times the longest that was seen of its kind: other jobs share its call,
 other processes its cores.
 """
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,11 @@ class Watch:
         began = time.monotonic()
         self._under_way[token] = self._begun(kind, job_id, began)
         try:
-            yield
-            self._longest[kind] = max(self._longest.get(kind, 0.0), time.monotonic() - began)
+            with about_job(job_id):
+                yield
+                seconds = time.monotonic() - began
+                logger.debug("%s has ended", name, extra={"seconds": round(seconds, 6)})
+            self._longest[kind] = max(self._longest.get(kind, 0.0), seconds)
         finally:
             del self._under_way[token]
 

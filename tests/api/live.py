@@ -1,5 +1,6 @@
 """A Calotype server as its users meet it: a process of its own, spoken to over HTTP."""
 
+import json
 import os
 import re
 import signal
@@ -86,6 +87,11 @@ class LiveServer:
             if hang_up:
                 connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of its log so far."""
+        log = (self.data / "server.log").read_text()
+        return [json.loads(line) for line in log.splitlines()]
 
     def _read_url(self) -> str:
         assert self.process.stdout is not None

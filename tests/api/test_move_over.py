@@ -71,11 +71,12 @@ def test_it_serves_at_once_and_moves_over_between_two_jobs(
         server.api.wait_until(
             lambda: 'memory_bytes{use="weights"' in server.api.client.get("/metrics").text
         )
-        log = (server.data / "server.log").read_text()
+        log = server.logged()
     choice, words, room = engine["note"].partition("the engines take ")
     assert "text encoders stay open (chosen by auto)" in room
+    said = [line["event"] for line in log if (line["process"], line["level"]) == ("worker", "info")]
     for part in (choice.removesuffix("; "), words + room):
-        assert f"worker: INFO: {part}\n" in log
+        assert part in said
 
 
 def test_what_cannot_be_compiled_is_told_with_the_engine_in_use(

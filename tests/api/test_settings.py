@@ -78,6 +78,9 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_STALL_SECONDS": "20.0",
         "CALOTYPE_LOAD_SECONDS": "60.0",
         "CALOTYPE_MAX_ATTEMPTS": "1",
+        "CALOTYPE_LOG_FORMAT": "json",
+        "CALOTYPE_LOG_LEVEL": "warning",
+        "CALOTYPE_ACCESS_LOG": "True",
     }
     assert set(given) == {variable(name) for name in Settings.model_fields}
     for name, value in given.items():
@@ -112,6 +115,8 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         ("CALOTYPE_LEASE_SECONDS", "nan", "a finite number"),
         ("CALOTYPE_LEASE_SECONDS", "0", "greater than 0"),
         ("CALOTYPE_MAX_ATTEMPTS", "-1", "greater than or equal to 1"),
+        ("CALOTYPE_LOG_FORMAT", "xml", "'auto', 'console' or 'json'"),
+        ("CALOTYPE_LOG_LEVEL", "INFO", "'debug', 'info', 'warning' or 'error'"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_that_it_was_given(

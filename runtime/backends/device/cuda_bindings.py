@@ -13,6 +13,7 @@ https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/driver.html
 # The names are the vendor's.
 # ruff: noqa: N802, N815
 
+import ctypes
 import importlib
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -24,6 +25,8 @@ Handle = Any
 
 _RUNTIME = "cuda.bindings.runtime"
 _DRIVER = "cuda.bindings.driver"
+
+NO_DRIVER = "this machine has no NVIDIA driver"
 
 
 class CudaBindings(Protocol):
@@ -100,7 +103,9 @@ class DriverBindings(Protocol):
 
 
 def load_bindings() -> CudaBindings:
-    """The runtime's real module. Raises BackendError where it is not installed."""
+    """The runtime's real module. Raises BackendError where it is not installed, with that remedy
+    where a driver is.
+    """
     return cast("CudaBindings", _load(_RUNTIME))
 
 
@@ -113,7 +118,17 @@ def _load(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if not _driver_is_there():
+            raise BackendError(NO_DRIVER) from error
         raise BackendError(
             "cuda-bindings is not installed, which finds GPUs and runs engines on them; "
             "install it with: pip install cuda-bindings"
         ) from error
+
+
+def _driver_is_there() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True

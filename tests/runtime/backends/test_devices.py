@@ -1,5 +1,6 @@
 """GPUs are found, or it is said why there is none; looking for them never fails."""
 
+import ctypes
 import importlib
 import subprocess
 import sys
@@ -50,12 +51,29 @@ def test_a_library_of_cudas_that_is_missing_is_the_reason() -> None:
     assert (found.first, found.reason) == (None, expected)
 
 
-def test_without_the_bindings_their_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [
+        (None, "this machine has no NVIDIA driver"),
+        (object(), "install it with: pip install cuda-bindings"),
+    ],
+    ids=["no driver", "a driver"],
+)
+def test_without_the_bindings_their_installation_is_named_where_there_is_a_driver(
+    library: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(name: str) -> object:
         raise ImportError(name)
 
+    def load(name: str) -> object:
+        assert name == "libcuda.so.1"
+        if library is None:
+            raise OSError(name)
+        return library
+
     monkeypatch.setattr(importlib, "import_module", missing)
-    assert find_devices().reason.endswith("install it with: pip install cuda-bindings")
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert find_devices().reason.endswith(reason)
 
 
 def test_the_real_bindings_answer_in_this_process_whatever_the_machine_has() -> None:
