@@ -13,6 +13,7 @@ from starlette.routing import Match, Router
 from starlette.types import Scope
 
 from api.callers import OverBound
+from api.metrics import Refusal
 from api.schemas import Fault, Problem
 from runtime.errors import CalotypeError, RequestError, quoted
 from runtime.jobs.database_file import DamagedDatabase, DatabaseFault
@@ -79,6 +80,15 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     OverBound: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
+_REFUSALS: Mapping[type[CalotypeError], Refusal] = {
+    QueueFull: "queue_full",
+    NoRoom: "no_room",
+    NotReady: "not_ready",
+    DatabaseFault: "database",
+    DamagedDatabase: "database",
+    Stopping: "stopping",
+    OverBound: "over_bound",
+}
 
 # Headers that tell a program what to do about a status, as RFC 9110 has them.
 _REMEDIES: Mapping[HTTPStatus, Mapping[str, str]] = {
@@ -130,8 +140,11 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(StreamOver, _stream_over)
 
 
-async def _our_error(_: Request, error: Exception) -> Response:
-    status = _STATUSES.get(type(error))  # type: ignore[arg-type]
+async def _our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CalotypeError)
+    if reason := _REFUSALS.get(type(error)):
+        request.app.state.services.metrics.refused(reason)
+    status = _STATUSES.get(type(error))
     if status is None:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     faults = error.faults if isinstance(error, RequestError) else ()

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from api.errors import StreamOver, problems
 from api.event_stream import EventStream
 from api.events import gallery_stream, job_stream
+from api.metrics import Stream
 from api.openapi import GALLERY_EVENTS, JOB_EVENTS, reference
 from api.services import Rooms
 
@@ -44,17 +45,22 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
-async def _place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
-    """A caller's place for a stream, from before its first byte to its end."""
-    with rooms.callers.streaming(rooms.callers.of(request.scope)):
-        yield
+def _place(of: Stream) -> Any:
+    """Dependency on a caller's place for a stream, from before its first byte to its end."""
+
+    async def place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
+        caller = rooms.callers.of(request.scope)
+        with rooms.callers.streaming(caller), rooms.metrics.streaming(of):
+            yield
+
+    return Depends(place)
 
 
 @router.get(
     "/gallery",
     status_code=200,
     response_class=EventStream,
-    dependencies=[Depends(_place)],
+    dependencies=[_place("gallery")],
     responses={
         **_stream(
             GALLERY_EVENTS, "A snapshot or what was missed, then every picture that comes or goes."
@@ -77,7 +83,7 @@ async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = N
     "/{job_id}",
     status_code=200,
     response_class=EventStream,
-    dependencies=[Depends(_open_stream), Depends(_place)],
+    dependencies=[Depends(_open_stream), _place("job")],
     responses={
         **_stream(JOB_EVENTS, "A snapshot or what was missed, then live; the final event ends it."),
         204: {"description": "The last event that was seen was the final one."},

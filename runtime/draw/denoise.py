@@ -167,9 +167,12 @@ def denoise(
                 pace.rests()
                 return
             turn = schedule.turn(running, loras.loaded)
-            _put_on(turn[0].loras, loras, schedule)
+            if turn[0].loras != loras.loaded:
+                seconds = _put_on(turn[0].loras, loras)
+                schedule.costs.changed(seconds)
+                pace.loras_changed(seconds)
             rows = [sample.next_row() for sample in turn]
-            pace.call_begins()
+            pace.call_begins(len(rows))
             denoiser.advance(rows)
             pace.call_returned()
             schedule.called(turn)
@@ -184,12 +187,11 @@ def denoise(
             denoiser.release(sample.slot)
 
 
-def _put_on(wanted: LoraSet, loras: LoraSwitch, schedule: Schedule) -> None:
-    if wanted == loras.loaded:
-        return
+def _put_on(wanted: LoraSet, loras: LoraSwitch) -> float:
+    """Change the LoRA set; returns the seconds that it took."""
     began = time.perf_counter()
     loras.apply(wanted)
-    schedule.costs.changed(time.perf_counter() - began)
+    return time.perf_counter() - began
 
 
 def _events(turn: Sequence[Sample]) -> Iterator[StepEvent]:

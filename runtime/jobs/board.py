@@ -6,7 +6,7 @@ commit that changed the row, and tells the listeners and the workers.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol
@@ -15,8 +15,8 @@ from runtime.jobs import job_lines
 from runtime.jobs.facts import Counters
 from runtime.jobs.log import GalleryLog, JobLog
 from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
-from runtime.jobs.records import StaleLease, StoredJob
-from runtime.wire.messages import Paced
+from runtime.jobs.records import StaleLease, StoredJob, age
+from runtime.wire.messages import Paced, TimedStage
 
 ENDED_LOGS = 256
 
@@ -150,6 +150,8 @@ class Board:
         live = self._live[job_id]
         live.step = step
         live.log.processing(step, job.total_steps, preview)
+        if step == 1 and job.attempt == 1:
+            self._counters.first_step_waits.add(age(job))
         self._counters.steps += 1
         self._counters.step_seconds += seconds
         self._counters.previews += preview is not None
@@ -169,6 +171,16 @@ class Board:
         self._counters.starts += pace.starts
         self._counters.idle_seconds += pace.idle_seconds
         self._counters.previews_dropped += pace.previews_dropped
+        self._counters.lora_changes += pace.lora_changes
+        self._counters.lora_seconds += pace.lora_seconds
+        for samples, calls in pace.batches.items():
+            self._counters.batches.add(int(samples), calls)
+
+    def timed(self, stages: Mapping[TimedStage, Iterable[float]]) -> None:
+        """Count the seconds of a worker's stages."""
+        for stage, each in stages.items():
+            for seconds in each:
+                self._counters.stages[stage].add(seconds)
 
     def lost(self, attempts: int) -> None:
         """Count attempts that ended with their worker."""
@@ -207,12 +219,15 @@ class Board:
         return place
 
     def _begin(self, live: _Live) -> None:
-        job_lines.started(live.stored.job)
+        job = live.stored.job
+        job_lines.started(job)
+        if job.attempt == 1:
+            self._counters.queue_waits.add(age(job))
         live.leased_at, live.at_risk = monotonic(), False
-        live.log.processing(0, live.stored.job.total_steps, None)
+        live.log.processing(0, job.total_steps, None)
         holder = self._holders.get(live.stored.holder or "")
         if holder is not None:
-            holder.assign(live.stored.job)
+            holder.assign(job)
 
     def _end(self, live: _Live) -> None:
         job = live.stored.job
@@ -225,6 +240,7 @@ class Board:
         self._counters.ended[job.status.value] += 1
         if job.status is JobStatus.COMPLETED:
             self._counters.job_seconds += monotonic() - live.leased_at
+            self._counters.turnarounds.add(age(job))
             self.gallery.append(GalleryEvent("", image=job.image))
 
     def _leave_queue(self, live: _Live) -> int:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from runtime.jobs.tally import SAMPLES, STAGES, WAITS, Tally
 from runtime.plan.served import Served
+from runtime.wire.messages import TIMED, TimedStage
 
 
 class WorkerState(StrEnum):
@@ -81,3 +83,19 @@ class Counters:
     """The parts of these rests in which a worker had a job whose picture was not ready yet."""
     previews_dropped: int = 0
     """Previews that gave way to that of a later step, or to the end of their job."""
+    lora_changes: int = 0
+    """Changes of the LoRA set on the denoiser."""
+    lora_seconds: float = 0.0
+    """The time that these took, while no step was made."""
+    queue_waits: Tally = field(default_factory=lambda: Tally(WAITS))
+    """Seconds from a job's submission to its first lease."""
+    first_step_waits: Tally = field(default_factory=lambda: Tally(WAITS))
+    """Seconds from a job's submission to the end of its first step."""
+    turnarounds: Tally = field(default_factory=lambda: Tally(WAITS))
+    """Seconds from a job's submission to its end, of completed jobs."""
+    batches: Tally = field(default_factory=lambda: Tally(SAMPLES))
+    """Samples of each call of the denoiser."""
+    stages: dict[TimedStage, Tally] = field(
+        default_factory=lambda: {stage: Tally(STAGES) for stage in TIMED}
+    )
+    """Seconds of the stages of workers' threads."""

@@ -3,22 +3,21 @@
 import logging
 
 from runtime.jobs.protocol import Job, JobStatus
-from runtime.jobs.records import now
+from runtime.jobs.records import age
 
 logger = logging.getLogger(__name__)
 
 
 def submitted(job: Job) -> None:
     """The job is on disk."""
-    request = job.request
-    size = f"{request['width']}x{request['height']}"
-    fields = {"model": job.model, "size": size, "steps": job.total_steps, "priority": job.priority}
+    size = {name: job.request[name] for name in ("width", "height") if name in job.request}
+    fields = {"model": job.model, **size, "steps": job.total_steps, "priority": job.priority}
     logger.info("job submitted", extra={"job_id": job.job_id, **fields})
 
 
 def started(job: Job) -> None:
     """A worker has the job; `waited` is its age in seconds."""
-    fields = {"attempt": job.attempt, "waited": _age(job)}
+    fields = {"attempt": job.attempt, "waited": round(age(job), 3)}
     logger.info("job started", extra={"job_id": job.job_id, **fields})
 
 
@@ -29,14 +28,10 @@ def queued_again(job: Job) -> None:
 
 def ended(job: Job) -> None:
     """The job is over; `seconds` is its age."""
-    fields = {"status": job.status.value, "seconds": _age(job)}
+    fields = {"status": job.status.value, "seconds": round(age(job), 3)}
     if job.image is not None:
         fields["picture"] = job.image.filename
     if job.error is not None:
         fields["error"] = job.error.title
     level = logging.WARNING if job.status is JobStatus.FAILED else logging.INFO
     logger.log(level, "job ended", extra={"job_id": job.job_id, **fields})
-
-
-def _age(job: Job) -> float:
-    return round((now() - job.created_at).total_seconds(), 3)

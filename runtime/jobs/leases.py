@@ -11,7 +11,7 @@ import asyncio
 import base64
 import logging
 import sqlite3
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board, Holder
@@ -32,7 +32,7 @@ from runtime.jobs.records import (
     set_warnings,
     unfinished_jobs,
 )
-from runtime.wire.messages import Paced
+from runtime.wire.messages import Paced, TimedStage
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,10 @@ class Leases:
     def paced(self, pace: Paced) -> None:
         """Count the times of a worker's loop."""
         self._board.paced(pace)
+
+    def timed(self, stages: Mapping[TimedStage, Sequence[float]]) -> None:
+        """Count the seconds of a worker's stages."""
+        self._board.timed(stages)
 
     def step(
         self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None

@@ -48,6 +48,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def age(job: Job) -> float:
+    """Seconds since the job was submitted, be it to a server before this one."""
+    return max(0.0, (now() - job.created_at).total_seconds())
+
+
 def insert_job(connection: sqlite3.Connection, job: Job) -> None:
     """Store a new job, queued."""
     connection.execute(

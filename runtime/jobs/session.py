@@ -14,7 +14,7 @@ from typing import TypeVar
 from runtime.jobs.disk import LOOK_SECONDS, NoRoom
 from runtime.jobs.leases import Leases, picture_of
 from runtime.jobs.protocol import Job, JobError
-from runtime.jobs.records import StaleLease, now
+from runtime.jobs.records import StaleLease, age
 from runtime.wire.messages import (
     Assignment,
     Broken,
@@ -32,6 +32,7 @@ from runtime.wire.messages import (
     Ready,
     Risk,
     Stepped,
+    Timed,
     Trial,
     Unsaved,
     Vacant,
@@ -74,8 +75,7 @@ class WorkerSession:
 
     def assign(self, job: Job) -> None:
         """The job has been leased to this worker."""
-        waited = max(0.0, (now() - job.created_at).total_seconds())
-        self._orders.put_nowait(Assignment(job.job_id, job.request, waited))
+        self._orders.put_nowait(Assignment(job.job_id, job.request, age(job)))
 
     def cancel(self, job_id: str) -> None:
         """The job is to stop."""
@@ -142,6 +142,8 @@ class WorkerSession:
                 self._leases.conditioned(hits, misses, seconds)
             case Paced():
                 self._leases.paced(message)
+            case Timed(stages):
+                self._leases.timed(stages)
             case Risk(job_id, over):
                 self._leases.at_risk(self, job_id, begun=not over)
             case Stepped(job_id, step, seconds, preview):

@@ -9,12 +9,18 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from runtime.errors import CalotypeError
 
 HEADER = struct.Struct(">II")
 MAX_FRAME = 64 * 2**20
+
+TimedStage = Literal["encode", "step", "preview", "decode", "save"]
+"""Stages of a worker's threads whose times are reported. A step is a call of the denoiser, for all
+samples in it.
+"""
+TIMED: tuple[TimedStage, ...] = get_args(TimedStage)
 
 
 class LinkError(CalotypeError):
@@ -69,6 +75,19 @@ class Paced:
     """The parts of these rests in which a job was there whose picture was not ready yet."""
     previews_dropped: int = 0
     """The previews that gave way to that of a later step, or to the end of their job."""
+    lora_changes: int = 0
+    """The changes of the LoRA set on the denoiser."""
+    lora_seconds: float = 0.0
+    """The time that these took."""
+    batches: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of calls by the samples in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Worker: seconds of stages that have ended since the last such message, on any thread."""
+
+    stages: Mapping[TimedStage, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +216,7 @@ Report = (
     | Vacant
     | Conditioned
     | Paced
+    | Timed
     | Risk
     | Stepped
     | Completed
@@ -214,7 +234,7 @@ Message = Report | Order
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Vacant, Conditioned, Paced, Risk, Stepped, Completed, Failed, Canceled),
+        *(Ready, Vacant, Conditioned, Paced, Timed, Risk, Stepped, Completed, Failed, Canceled),
         *(Unsaved, Leaving, Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
     )
 }

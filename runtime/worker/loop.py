@@ -49,6 +49,7 @@ from runtime.wire.messages import (
     Paced,
     Risk,
     Stepped,
+    Timed,
     Unsaved,
     Vacant,
 )
@@ -323,7 +324,18 @@ class Worker:
 
     def _report_pace(self) -> None:
         pace = self._generator.pace
-        self._reports.say(Paced(pace.calls, pace.host_seconds, pace.starts, pace.idle_seconds))
+        self._reports.say(
+            Paced(
+                pace.calls,
+                pace.host_seconds,
+                pace.starts,
+                pace.idle_seconds,
+                lora_changes=pace.lora_changes,
+                lora_seconds=pace.lora_seconds,
+                batches={str(samples): calls for samples, calls in pace.batches.items()},
+            )
+        )
+        self._reports.say(Timed({"step": [round(each, 6) for each in pace.call_seconds]}))
         pace.restart()
 
     def _ask_ahead(self, task: Task) -> None:
@@ -379,6 +391,7 @@ class Worker:
 
     def _end(self, task: Task, last: Message) -> None:
         self._tasks.pop(task.job_id, None)
+        self._reports.say(Timed(self._watch.ended()))
         self._reports.ended(task.job_id, last)
 
     def _leave(self) -> None:

@@ -7,16 +7,29 @@ process when a stage is overdue: the server then gives the jobs to another.
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from runtime.logs import about_job
+from runtime.wire.messages import TimedStage
 
 PATIENCE = 10
 """A stage may take so many times the longest that was seen of its kind: other jobs share its call,
 other processes its cores.
 """
+
+_TIMED: Mapping[str, TimedStage] = {
+    "encoding the prompts": "encode",
+    "a preview": "preview",
+    "decoding": "decode",
+    "saving the picture": "save",
+}
+"""The stages whose times the server is told, and their names there."""
+
+MOST_TIMES = 10_000
+"""Times that are kept until they are told: those of a job that takes very long."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +77,7 @@ class Watch:
         self._limits = limits
         self._under_way: dict[object, Stage] = {}
         self._longest: dict[tuple[str, int], float] = {}
+        self._ended: deque[tuple[str, float]] = deque(maxlen=MOST_TIMES)
 
     @contextmanager
     def stage(self, name: str, job_id: str = "", pixels: int = 0) -> Iterator[None]:
@@ -74,13 +88,25 @@ class Watch:
         began = time.monotonic()
         self._under_way[token] = self._begun(kind, job_id, began)
         try:
-            with about_job(job_id):
+            with about_job(job_id) if job_id else nullcontext():
                 yield
                 seconds = time.monotonic() - began
-                logger.debug("%s has ended", name, extra={"seconds": round(seconds, 6)})
+                if logger.isEnabledFor(logging.DEBUG):
+                    logger.debug("%s has ended", name, extra={"seconds": round(seconds, 6)})
             self._longest[kind] = max(self._longest.get(kind, 0.0), seconds)
+            self._ended.append((name, seconds))
         finally:
             del self._under_way[token]
+
+    def ended(self) -> Mapping[TimedStage, Sequence[float]]:
+        """The seconds of stages of single jobs that have ended since the last call."""
+        times: defaultdict[TimedStage, list[float]] = defaultdict(list)
+        with suppress(IndexError):  # Another thread may take the last.
+            while True:
+                name, seconds = self._ended.popleft()
+                if name in _TIMED:
+                    times[_TIMED[name]].append(round(seconds, 6))
+        return times
 
     def overdue(self) -> str:
         """The sentence of a stage that takes too long; empty where there is none."""

@@ -88,10 +88,15 @@ class LiveServer:
                 connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
-    def logged(self) -> list[dict[str, Any]]:
-        """The lines of its log so far."""
-        log = (self.data / "server.log").read_text()
-        return [json.loads(line) for line in log.splitlines()]
+    def logged(self, **last: object) -> list[dict[str, Any]]:
+        """The lines of its log, once there is one with these fields."""
+
+        def read() -> list[dict[str, Any]]:
+            log = (self.data / "server.log").read_text()
+            lines = [json.loads(line) for line in log.splitlines()]
+            return lines if any(last.items() <= line.items() for line in lines) else []
+
+        return self.api.wait_until(read)
 
     def _read_url(self) -> str:
         assert self.process.stdout is not None

@@ -46,7 +46,7 @@ def test_a_jobs_life_is_in_lines_of_its_id(talkative: LiveServer) -> None:
     job = talkative.api.finish(answer.json()["job_id"])
     failed = talkative.api.client.post("/api/generate", json={**body, "prompts": 1, "steps": 0})
     assert (job["status"], failed.status_code) == ("completed", 422)
-    log = talkative.logged()
+    log = talkative.logged(job_id=job["job_id"], event="job ended")
     assert not any(secret in str(log) for secret in SECRETS)
     for line in log:
         assert {"time", "level", "logger", "event", "process", "pid"} <= line.keys()
@@ -59,8 +59,8 @@ def test_a_jobs_life_is_in_lines_of_its_id(talkative: LiveServer) -> None:
         next(line for line in about if line["event"] == f"job {event}")
         for event in ("submitted", "started", "ended")
     )
-    keys = ("model", "size", "steps", "priority")
-    assert [submitted[key] for key in keys] == ["tiny", "64x64", 2, "interactive"]
+    keys = ("model", "width", "height", "steps", "priority")
+    assert [submitted[key] for key in keys] == ["tiny", 64, 64, 2, "interactive"]
     assert started["attempt"] == 1
     assert 0 <= started["waited"] <= ended["seconds"]
     assert (ended["status"], ended["picture"]) == ("completed", job["image"]["filename"])
@@ -75,7 +75,8 @@ def test_a_jobs_life_is_in_lines_of_its_id(talkative: LiveServer) -> None:
 def test_a_request_is_logged_by_its_route(talkative: LiveServer) -> None:
     job = talkative.api.finish(talkative.api.submit())
     talkative.api.client.get("/elsewhere?of=me", headers=HEADERS)
-    lines = [line for line in talkative.logged() if line["logger"] == "api.access_log"]
+    log = talkative.logged(event="request", status=404)
+    lines = [line for line in log if line["logger"] == "api.access_log"]
     asked = {(line["method"], line["route"], line["status"]) for line in lines}
     assert {
         ("POST", "/api/generate", 202),
@@ -90,7 +91,7 @@ def test_a_request_is_logged_by_its_route(talkative: LiveServer) -> None:
 
 def test_without_the_flag_no_request_is_logged(server: LiveServer) -> None:
     job = server.api.finish(server.api.submit())
-    lines = server.logged()
+    lines = server.logged(job_id=job["job_id"], event="job ended")
     assert len(lines_of(lines, job["job_id"])) == 3
     assert {line["level"] for line in lines_of(lines, job["job_id"])} == {"info"}
     assert not any(line["logger"] == "api.access_log" for line in lines)
@@ -104,7 +105,8 @@ def test_a_job_that_fails_is_a_warning_with_its_title(
     worker = running.api.client.get("/health").json()["workers"][0]["pid"]
     os.kill(worker, signal.SIGKILL)
     assert running.api.finish(job_id)["status"] == "failed"
-    [ended] = [line for line in running.logged() if line["event"] == "job ended"]
+    log = running.logged(job_id=job_id, event="job ended")
+    [ended] = [line for line in log if line["event"] == "job ended"]
     title = "The job's worker was lost"
     assert (ended["level"], ended["status"], ended["error"]) == ("warning", "failed", title)
 

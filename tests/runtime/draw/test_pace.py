@@ -14,7 +14,7 @@ class Clock:
 
 
 def call(pace: Pace, clock: Clock, seconds: float) -> None:
-    pace.call_begins()
+    pace.call_begins(1)
     clock.now += seconds
     pace.call_returned()
 
@@ -27,6 +27,7 @@ def test_host_time_is_that_between_two_calls() -> None:
         clock.now += 0.5
         call(pace, clock, 4)
     assert (pace.calls, pace.host_seconds) == (2, 1.0)
+    assert list(pace.call_seconds) == [4, 4, 4]
     pace.restart()
     assert (pace.calls, pace.host_seconds, pace.starts, pace.idle_seconds) == (0, 0, 0, 0)
 
@@ -74,3 +75,17 @@ def test_a_picture_that_joins_others_ends_no_rest() -> None:
     clock.now += 0.5
     call(pace, clock, 4)
     assert (pace.calls, pace.host_seconds, pace.starts) == (1, 0.5, 1)
+
+
+def test_calls_are_counted_by_their_samples_and_changes_of_loras_by_their_time() -> None:
+    pace = Pace(Clock())
+    for samples in (1, 4, 4):
+        pace.call_begins(samples)
+        pace.call_returned()
+    for seconds in (0.5, 0.25):
+        pace.loras_changed(seconds)
+    assert pace.batches == {1: 1, 4: 2}
+    assert sum(pace.batches.values()) == pace.calls + pace.starts
+    assert (pace.lora_changes, pace.lora_seconds) == (2, 0.75)
+    pace.restart()
+    assert (pace.batches, pace.lora_changes, pace.lora_seconds) == ({}, 0, 0)

@@ -84,3 +84,16 @@ def test_of_stages_on_several_threads_the_late_one_is_told(clock: Clock) -> None
         with watch.stage("a step"):
             clock.now += 50
             assert watch.overdue().startswith(f"saving the picture of job {JOB} has taken 110 s")
+
+
+def test_the_times_of_stages_of_jobs_are_given_once(clock: Clock) -> None:
+    watch = Watch(Limits(known=10, first=100))
+    with watch.stage("reading the package"):
+        clock.now += 5
+    seen(watch, clock, 0.5)
+    with watch.stage("decoding", JOB):
+        clock.now += 2
+    with suppress(BackendError), watch.stage("decoding", JOB):
+        raise BackendError("broken")
+    assert watch.ended() == {"decode": [2]}
+    assert watch.ended() == {}
