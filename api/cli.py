@@ -14,6 +14,7 @@ COMMANDS = {
     "info": "what a model takes",
     "serve": "serve a model over HTTP",
     "keys": "make, list and revoke API keys",
+    "gallery": "rebuild the list of pictures from their files",
     "config": "the settings that serve would use, and where each came from",
 }
 

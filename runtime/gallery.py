@@ -60,6 +60,12 @@ class Gallery:
             if is_picture_name(path.name)
         }
 
+    def pictures(self) -> tuple[list[str], int]:
+        """The file names of all pictures, sorted, and the number of other files beside them."""
+        names = [path.name for path in self._images.iterdir() if not path.name.startswith(".")]
+        ours = sorted(filter(is_picture_name, names))
+        return ours, len(names) - len(ours)
+
     def remove_unfinished(self) -> None:
         """Delete files that a dead process left half written. No other process may be writing."""
         for folder in (self._images, self._thumbs):

@@ -22,6 +22,7 @@ from runtime.plan.sampling.scheduler_config import SchedulerConfig
 from runtime.plan.sampling.titles import FLOW_SETTINGS, SAMPLER_TITLES, schedule_settings
 from runtime.plan.text.words import EXTENSION
 
+_MODEL = re.compile(r'(?:^|, )Model: ("(?:[^"\\]|\\.)*"|[^,"]*)')
 _NEGATIVE = "Negative prompt: "
 
 # The digits of a hash that name a file: AUTOMATIC1111's for a checkpoint, and Civitai's for any.
@@ -54,6 +55,16 @@ class Infotext:
         prompt = _cut(self.prompt, room)
         negative = _cut(self.negative_prompt, room - _units(prompt))
         return Infotext(prompt, self.networks, negative, self.settings).text()
+
+
+def model_of(text: str) -> str:
+    """The model's name in such a text; empty for none."""
+    found = _MODEL.search(text.rpartition("\n")[2])
+    value = found[1] if found else ""
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value
+    except ValueError:
+        return ""
 
 
 def infotext(plan: Plan, manifest: Manifest, facts: Facts) -> Infotext:

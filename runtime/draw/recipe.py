@@ -29,11 +29,11 @@ TEXT_KEY = "parameters"
 
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 
-# All that Pillow raises for bytes that are no picture, or a damaged one.
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
     *(AttributeError, AssertionError, struct.error, Image.DecompressionBombError, MemoryError),
 )
+"""All that Pillow raises for bytes that are no picture, or a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def read_recipe(path: Path) -> object:
         with catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
             recipe = image.info.get(JSON_KEY) or exif_description(image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise RequestError("", f"{path}: no picture that can be read ({error})") from error
     try:
         return read_json(recipe if isinstance(recipe, str | bytes) else "")

@@ -84,6 +84,12 @@ def unfinished_jobs(connection: sqlite3.Connection) -> list[StoredJob]:
     return [_job(row) for row in connection.execute(f"{_JOBS} {where}")]
 
 
+def read_every_job(connection: sqlite3.Connection) -> None:
+    """Look for a row that cannot be read. Raises DamagedDatabase, sqlite3.Error."""
+    for row in connection.execute(_JOBS):
+        _job(row)
+
+
 def held_jobs(connection: sqlite3.Connection, holder: str) -> list[StoredJob]:
     """Every job whose lease this holder has."""
     where = "WHERE jobs.status = 'processing' AND jobs.holder = ? ORDER BY jobs.sequence"

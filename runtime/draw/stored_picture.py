@@ -1,0 +1,64 @@
+"""A picture file of a gallery, read back: its account of itself, and its thumbnail made anew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings
+
+import numpy as np
+from PIL import Image
+
+from runtime.draw.exif import exif_comment, exif_description
+from runtime.draw.infotext import model_of
+from runtime.draw.preview import thumbnail
+from runtime.draw.recipe import JSON_KEY, TEXT_KEY, UNREADABLE
+from runtime.plan.request import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A file's account of itself."""
+
+    width: int
+    height: int
+    model: str
+    """Empty where the file does not name it."""
+    request: Mapping[str, Any]
+    """Empty where there is no recipe of ours."""
+
+
+def read_stored(path: Path) -> StoredPicture | None:
+    """The account in the file's head; None for no picture that can be read. Raises OSError.
+
+    The pixels are not decoded.
+    """
+    content = path.open("rb")
+    with content:
+        try:
+            # Pillow warns of fields that it makes nothing of, on several lines.
+            with catch_warnings(action="ignore"), Image.open(content) as image:
+                recipe = image.info.get(JSON_KEY) or exif_description(image)
+                text = image.info.get(TEXT_KEY) or exif_comment(image)
+                return StoredPicture(*image.size, model_of(str(text)), _request(recipe))
+        except UNREADABLE:
+            return None
+
+
+def stored_thumbnail(path: Path) -> bytes | None:
+    """The picture's thumbnail; None for no picture that can be read. Raises OSError."""
+    content = path.open("rb")
+    with content:
+        try:
+            with catch_warnings(action="ignore"), Image.open(content) as image:
+                return thumbnail(np.asarray(image.convert("RGB")))
+        except UNREADABLE:
+            return None
+
+
+def _request(recipe: object) -> Mapping[str, Any]:
+    try:
+        request = read_json(recipe if isinstance(recipe, str | bytes) else "")
+    except (ValueError, RecursionError):
+        return {}
+    return request if isinstance(request, dict) else {}
