@@ -33,8 +33,7 @@ def read_stored(path: Path) -> StoredPicture | None:
 
     The pixels are not decoded.
     """
-    content = path.open("rb")
-    with content:
+    with path.open("rb") as content:
         try:
             # Pillow warns of fields that it makes nothing of, on several lines.
             with catch_warnings(action="ignore"), Image.open(content) as image:
@@ -47,8 +46,7 @@ def read_stored(path: Path) -> StoredPicture | None:
 
 def stored_thumbnail(path: Path) -> bytes | None:
     """The picture's thumbnail; None for no picture that can be read. Raises OSError."""
-    content = path.open("rb")
-    with content:
+    with path.open("rb") as content:
         try:
             with catch_warnings(action="ignore"), Image.open(content) as image:
                 return thumbnail(np.asarray(image.convert("RGB")))

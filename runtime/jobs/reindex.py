@@ -14,7 +14,7 @@ from runtime.errors import CalotypeError
 from runtime.files import put_in_place
 from runtime.gallery import Gallery
 from runtime.jobs.data_folder import locked
-from runtime.jobs.database_file import DATABASE, DamagedDatabase, is_empty, open_file
+from runtime.jobs.database_file import DATABASE, DamagedDatabase, is_empty, open_file, translated
 from runtime.jobs.protocol import Image, JobStatus
 from runtime.jobs.records import insert_image, read_every_job
 
@@ -70,16 +70,24 @@ def reindex(
     if not (data / "images").is_dir():
         raise CalotypeError(f"{data}: no folder of pictures in it; name the server's with --data")
     with locked(data):
-        gallery, path = Gallery(data), data / DATABASE
-        if _is_whole(path):
-            return _list_in(path, gallery, reader, shown)
-        new = path.with_name(f"{DATABASE}.new")
-        for suffix in _SIDECARS:
-            Path(f"{new}{suffix}").unlink(missing_ok=True)
-        found = _list_in(new, gallery, reader, shown)
-        aside = _put_aside(path)
-        put_in_place(new, path)
-        return replace(found, aside=aside)
+        try:
+            return _reindex(data / DATABASE, Gallery(data), reader, shown)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+
+def _reindex(
+    path: Path, gallery: Gallery, reader: Reader, shown: Callable[[Sequence[str]], Iterable[str]]
+) -> Reindexed:
+    if _is_whole(path):
+        return _list_in(path, gallery, reader, shown)
+    new = path.with_name(f"{path.name}.new")
+    for suffix in _SIDECARS:
+        Path(f"{new}{suffix}").unlink(missing_ok=True)
+    found = _list_in(new, gallery, reader, shown)
+    aside = _put_aside(path)
+    put_in_place(new, path)
+    return replace(found, aside=aside)
 
 
 def _is_whole(path: Path) -> bool:

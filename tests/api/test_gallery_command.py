@@ -26,6 +26,7 @@ from runtime.plan.families.sdxl import Sdxl
 from runtime.plan.parameters import parameters_schema
 from runtime.plan.request import read_request
 from tests.api.live import CALOTYPE, LiveServer, Options, clean_environment
+from tests.fakes.small_disk import fill, small_disk
 from tests.places import ENGINES, ROOT
 from tests.runtime.draw.plans import paper_plan
 from tests.runtime.jobs.support import Hand, open_broker, run, submit
@@ -231,6 +232,21 @@ def test_a_run_that_is_killed_is_run_again(
     assert [image.filename for image in look(data).images] == names[::-1]
     aside = f"{DATABASE}.damaged-1"
     assert sorted(path.name for path in data.glob(f"{DATABASE}*")) == [DATABASE, aside]
+
+
+def test_a_full_disk_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk") as place:
+        data = place / "data"
+        names = [add(data, number) for number in range(20)]
+        filler = fill(place)
+        assert main(["gallery", "reindex", "--data", str(data)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("calotype: ")
+        filler.unlink()
+        reindex(data, capsys)
+        assert [image.filename for image in look(data).images] == names[::-1]
 
 
 def test_a_folder_that_is_served_or_is_none_is_refused(
