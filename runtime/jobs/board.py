@@ -9,37 +9,16 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Protocol
 
 from runtime.jobs import job_lines
 from runtime.jobs.facts import Counters
 from runtime.jobs.log import GalleryLog, JobLog
 from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
-from runtime.jobs.records import StaleLease, StoredJob, age
+from runtime.jobs.records import StoredJob, age
+from runtime.jobs.worker_side import Holder, StaleLease
 from runtime.wire.messages import Paced, TimedStage
 
 ENDED_LOGS = 256
-
-
-class Holder(Protocol):
-    """A connected worker, as the board sees the worker. No method waits."""
-
-    @property
-    def name(self) -> str:
-        """The name under which leases are held; a new connection has a new name."""
-        ...
-
-    def assign(self, job: Job) -> None:
-        """The job has been leased to this worker."""
-        ...
-
-    def cancel(self, job_id: str) -> None:
-        """The job is to stop."""
-        ...
-
-    def wake(self) -> None:
-        """There may be jobs to lease."""
-        ...
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence, Set
 
 from runtime.gallery import Gallery
-from runtime.jobs.board import Board, Holder
+from runtime.jobs.board import Board
 from runtime.jobs.database import Database
 from runtime.jobs.disk import Disk
 from runtime.jobs.protocol import Image, Job, JobError, JobStatus
@@ -25,13 +25,13 @@ from runtime.jobs.records import (
     job_row,
     leased_job,
     next_jobs,
-    now,
     set_ended,
     set_leased,
     set_queued,
     set_warnings,
     unfinished_jobs,
 )
+from runtime.jobs.worker_side import Holder
 from runtime.wire.messages import Paced, TimedStage
 
 logger = logging.getLogger(__name__)
@@ -262,21 +262,6 @@ def _placed(jobs: Sequence[StoredJob], count: int) -> Sequence[StoredJob]:
 
 def _is_batch(job: Job) -> bool:
     return job.priority == "batch"
-
-
-def picture_of(job: Job, filename: str, size: tuple[int, int], size_bytes: int) -> Image:
-    """The gallery's record of a job's picture; `size` is width and height."""
-    return Image(
-        filename=filename,
-        width=size[0],
-        height=size[1],
-        seed=job.request["seed"],
-        prompt=job.request["prompt"],
-        model=job.model,
-        created_at=now(),
-        job_id=job.job_id,
-        size_bytes=size_bytes,
-    )
 
 
 def _together(jobs: Sequence[StoredJob], *, alone: bool) -> Sequence[StoredJob]:

@@ -1,8 +1,8 @@
 """Protocol of a broker, which keeps jobs and pictures, and the records that it gives.
 
 The API calls a broker through `Broker`; a worker, in a process of its own, through the messages of
-`runtime.wire.messages`. The local broker keeps jobs and pictures in SQLite; another may keep them
-in a cluster.
+`runtime.wire.messages`, which a session passes on to `runtime.jobs.worker_side`. The local broker
+keeps jobs and pictures in SQLite; another may keep them in a cluster.
 
 A job's life: queued -> processing -> completed | failed | canceled. The lease of a worker that dies
 expires: its job is queued again for another attempt, up to a number of attempts.

@@ -6,19 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from runtime.errors import CalotypeError, quoted
+from runtime.errors import quoted
 from runtime.jobs.database_file import damaged
 from runtime.jobs.protocol import Image, ImageNotFound, Job, JobError, JobNotFound, JobStatus
-
-PASSING = 64
-"""The most interactive jobs that are leased before an earlier batch job."""
-
-
-class StaleLease(CalotypeError):
-    """A report about a job whose lease the worker no longer has: the report changes nothing."""
-
-    def __init__(self, job_id: str, holder: str) -> None:
-        super().__init__(f"job {job_id} is not leased to {holder}")
+from runtime.jobs.worker_side import PASSING, StaleLease
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from runtime.jobs.disk import LOOK_SECONDS, NoRoom
-from runtime.jobs.leases import Leases, picture_of
-from runtime.jobs.protocol import Job, JobError
-from runtime.jobs.records import StaleLease, age
+from runtime.jobs.protocol import Image, Job, JobError
+from runtime.jobs.records import age, now
+from runtime.jobs.worker_side import StaleLease, WorkerSide
 from runtime.wire.messages import (
     Assignment,
     Broken,
@@ -51,7 +51,7 @@ class WorkerSession:
     """Serves one worker until the worker is gone; the caller then releases the worker's leases."""
 
     def __init__(
-        self, leases: Leases, link: ServerLink, lease_seconds: float, load_seconds: float
+        self, leases: WorkerSide, link: ServerLink, lease_seconds: float, load_seconds: float
     ) -> None:
         """Seconds of silence after which a worker is considered lost: `lease_seconds` for a ready
         one, `load_seconds` for one that loads its model, which may hold up the heartbeat.
@@ -186,6 +186,21 @@ class WorkerSession:
     async def _send(self) -> None:
         while True:
             await self._link.send(await self._orders.get())
+
+
+def picture_of(job: Job, filename: str, size: tuple[int, int], size_bytes: int) -> Image:
+    """The gallery's record of a job's picture; `size` is width and height."""
+    return Image(
+        filename=filename,
+        width=size[0],
+        height=size[1],
+        seed=job.request["seed"],
+        prompt=job.request["prompt"],
+        model=job.model,
+        created_at=now(),
+        job_id=job.job_id,
+        size_bytes=size_bytes,
+    )
 
 
 async def _written(write: Callable[[], Awaitable[ResultT]]) -> ResultT:

@@ -16,7 +16,6 @@ from runtime.jobs.database_file import DatabaseFault
 from runtime.jobs.disk import NoRoom
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.lifecycle import Lifecycle
-from runtime.jobs.local import LocalBroker
 from runtime.jobs.log import Bell
 from runtime.jobs.process import NotStarted, WorkerProcess
 from runtime.jobs.session import News, WorkerSession
@@ -37,6 +36,7 @@ from runtime.jobs.states import (
     TakingOver,
     WorkerReady,
 )
+from runtime.jobs.worker_side import WorkedBroker
 from runtime.plan.served import Served
 from runtime.wire.messages import Ready
 from runtime.wire.options import WorkerOptions
@@ -58,7 +58,7 @@ class Supervisor:
     """Keeps one worker process alive. An async context manager, within which the worker runs."""
 
     def __init__(
-        self, broker: LocalBroker, options: WorkerOptions, first: WorkerProcess | None = None
+        self, broker: WorkedBroker, options: WorkerOptions, first: WorkerProcess | None = None
     ) -> None:
         """`broker` must be open as long as the supervisor is. `first` is a process that was started
         ahead, which becomes the first worker.

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from runtime.gallery import Gallery
 from runtime.jobs.bounds import Retention
-from runtime.jobs.leases import picture_of
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Broker, GalleryEvent, Idempotency, Image, Job, JobEvent
+from runtime.jobs.session import picture_of
+from runtime.jobs.worker_side import WorkedBroker
 
 MODEL = "paper"
 STEPS = 3
@@ -51,7 +52,7 @@ def open_broker(
 
 
 async def submit(
-    broker: LocalBroker,
+    broker: Broker,
     priority: str = "interactive",
     idempotency: Idempotency | None = None,
     model: str = MODEL,
@@ -67,7 +68,7 @@ class Hand:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, broker: LocalBroker) -> None:
+    def __init__(self, broker: WorkedBroker) -> None:
         self.name = f"hand-{next(self._numbers)}"
         self.assigned: list[str] = []
         self.canceled: list[str] = []
