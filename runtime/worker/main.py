@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0  # The server has ended before it wanted a worker.
     except ValueError as error:
         link.send(Broken(_line(error), lasting=False))
+        link.close()
         return EXIT_BROKEN
     with logging_to_stderr(options.logs, "worker"):
         return _run(options, link)

@@ -1,5 +1,6 @@
 """`calotype serve` starts its worker before all else, and has the files read that it opens."""
 
+import json
 import os
 import subprocess
 import sys
@@ -71,6 +72,21 @@ def test_a_server_that_is_refused_leaves_no_worker_behind(
     for each in started:
         with pytest.raises(ProcessLookupError):
             os.kill(each.pid, 0)
+
+
+def test_an_end_that_nobody_foresaw_is_one_record_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(serving, "serve", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--engines", str(ENGINES), "--log-format", "json"])
+    assert ended.value.code == 1
+    [line] = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (line["level"], line["process"]) == ("critical", "server")
+    assert line["exception"].endswith("RuntimeError: of ours")
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "::"], ["--keys"]])

@@ -1,7 +1,9 @@
 """The worker's entry point: what the server is told of its end, and of LoRAs it cannot draw."""
 
+import json
 import shutil
 import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from runtime.backends.catalog import choose, open_backend
 from runtime.backends.devices import Devices
 from runtime.backends.placing import TextPlace
 from runtime.errors import DeviceError
+from runtime.logs import LogOptions
 from runtime.plan.model import open_model
 from runtime.plan.served import Served, served_by
 from runtime.wire.link import WorkerLink
-from runtime.wire.messages import Broken, Trial
+from runtime.wire.messages import Broken, Configure, Trial, encode
 from runtime.wire.options import DrawOptions, WorkerOptions
 from runtime.wire.server_link import send_options
 from runtime.worker import main as entry
@@ -81,3 +84,36 @@ def limits(engines: Path) -> Served:
     choice = choose(model.package, "onnxruntime-cpu", Devices((), "no GPU"))
     backend = open_backend(model.package, choice)
     return entry._without_loras(served_by(None, model.package.manifest), model, backend)
+
+
+def test_an_end_that_nobody_foresaw_is_one_record_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    links: list[WorkerLink] = []
+
+    def work(_: WorkerOptions, link: WorkerLink, __: entry._Trials) -> None:
+        links.append(link)
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(entry, "_work", work)
+    server, worker = socket.socketpair()
+    options = WorkerOptions(tmp_path, "demo", tmp_path, 30, logs=LogOptions("json", "error"))
+    send_options(server, options)
+    assert entry.main([str(worker.detach())]) == 1
+    with closing(WorkerLink(server)) as link:
+        assert link.receive() == Broken("of ours", lasting=False)
+    links[0].close()
+    [line] = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (line["level"], line["process"]) == ("error", "worker")
+    assert line["exception"].endswith("RuntimeError: of ours")
+
+
+def test_options_that_cannot_be_read_are_told_to_the_server(tmp_path: Path) -> None:
+    server, worker = socket.socketpair()
+    options = WorkerOptions(tmp_path, "demo", tmp_path, 30).to_json()
+    server.sendall(encode(Configure({**options, "lease_seconds": "long"})))
+    assert entry.main([str(worker.detach())]) == 1
+    with closing(WorkerLink(server)) as link:
+        said = link.receive()
+    assert isinstance(said, Broken)
+    assert "lease_seconds" in said.detail
