@@ -5,6 +5,7 @@ What is refused here, and what is no HTTP, is answered by a problem like all oth
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -55,10 +56,14 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
+        refused: Callable[[], None],
     ) -> None:
-        """`limits` are ours; all else is uvicorn's."""
+        """`limits` are ours, and so is `refused`, which is told of each connection too many; all
+        else is uvicorn's.
+        """
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
+        self._tell_refused = refused
         self._refused = False
         """True once a refusal is written: what still comes is thrown away."""
         self._refusal: tuple[HTTPStatus, str] | None = None
@@ -72,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections:
             detail = f"{self._limits.connections} connections are open; try again soon"
             logger.warning("a connection was refused: %s", detail)
+            self._tell_refused()
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, detail, str(RETRY_SECONDS))
             return
         self._start_timer()

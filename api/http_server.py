@@ -36,9 +36,11 @@ class HttpServer(uvicorn.Server):
         """Nothing is opened yet. `opened` is called once the sockets are open, and `stopping`
         before the server waits for its clients.
         """
+        refused = partial(services.metrics.refused, "connections")
+        protocol = partial(HttpProtocol, limits=limits, refused=refused)
         config = uvicorn.Config(
             create_app(services, access, access_log=access_log),
-            http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits=limits)),
+            http=cast("type[asyncio.Protocol]", protocol),
             ws="none",
             lifespan="off",
             log_config=None,

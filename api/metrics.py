@@ -15,7 +15,9 @@ from runtime.jobs.facts import Counters, WorkerFacts
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Stream = Literal["job", "gallery"]
-Refusal = Literal["queue_full", "no_room", "not_ready", "database", "stopping", "over_bound"]
+Refusal = Literal[
+    "queue_full", "no_room", "not_ready", "database", "stopping", "over_bound", "connections"
+]
 
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
@@ -46,7 +48,7 @@ class Metrics:
         )
         self._refusals = Counter(
             "calotype_refusals",
-            "Requests that were in order and could not be taken at the time.",
+            "Requests and connections that were in order and could not be taken at the time.",
             ["reason"],
             registry=self._registry,
         )

@@ -1,11 +1,13 @@
 """Bounds on a connection before its request is whole, over bare sockets."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from api.connections import SPARE_DESCRIPTORS, connection_bound
@@ -96,6 +98,16 @@ def test_one_connection_too_many_is_told_to_come_again(narrow_door: LiveServer) 
         answer = narrow_door.send(HEALTH + b"\r\n")
         assert "connections are open" in problem(answer, 503)
         assert b"retry-after: " in answer.lower()
+    # Those that the server's own client keeps open count, too: more than one may be refused.
+    assert narrow_door.api.wait_until(lambda: _refused(narrow_door)) >= 1
+
+
+def _refused(server: LiveServer) -> float:
+    """The connections that were refused, as the server counts them; 0 while it refuses them."""
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+        page = client.get("/metrics").text
+    counted = re.search(r'calotype_refusals_total{reason="connections"} (\S+)', page)
+    return float(counted[1]) if counted else 0.0
 
 
 def test_the_bound_leaves_descriptors_for_the_rest() -> None:
