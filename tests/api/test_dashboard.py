@@ -49,7 +49,7 @@ def queries(board: dict[str, Any]) -> list[Query]:
 
 
 def faults(query: Query, shown: Shown) -> Iterator[str]:
-    """What the expression asks for and no server shows."""
+    """The parts of the expression that no server shows."""
     known = set(OF_THE_SCRAPE)
     for name, matchers in _METRIC.findall(query.expr):
         if name not in shown:
