@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests import libraries before any command of ours can say so: see runtime/telemetry.py.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse gpu-check format openapi clean
+.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse gpu-check format openapi wheel clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -76,6 +76,12 @@ format: .venv/test.stamp
 # The HTTP contract as a snapshot, so that a change of it is seen in review.
 openapi: .venv/test.stamp
 	$(BIN)/python -m tests.api.paper
+
+# For machines without a checkout: docs/install.md. A build packs what an older one left in build/.
+wheel: .venv/bin/python
+	rm -rf build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from api.settings import SettingsError
 from runtime.errors import CalotypeError, RequestError, in_one_line
 from runtime.telemetry import disable_telemetry
+from runtime.version import ShowVersion
 
 COMMANDS = {
     "generate": "draw one picture on this machine",
@@ -56,6 +57,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="calotype", description="Text to image from compiled engines."
     )
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)

@@ -62,7 +62,10 @@ class Settings(BaseSettings):
     )
 
     model: Name = Field("demo", description="the package's name")
-    engines: Path = Field(Path("engines"), description="the directory of model packages")
+    engines: Path = Field(
+        Path("engines"),
+        description="the directory of model packages; demo, where it has none, is Calotype's own",
+    )
     data: Path = Field(Path("data"), description="where jobs and pictures are kept")
     backend: BackendWish = Field(
         _DRAWN.backend,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from engine_build.commands.arguments import SOURCES, describe
 from runtime.errors import CalotypeError, in_one_line
 from runtime.telemetry import disable_telemetry
+from runtime.version import ShowVersion
 
 COMMANDS = {
     "build": "build a model package",
@@ -89,6 +90,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         *_EXAMPLES,
         more=SOURCES,
     )
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)

@@ -97,7 +97,7 @@ def test_every_package_is_in_the_wheel() -> None:
         for room in ("runtime", "api", "engine_build")
         for path in (ROOT / room).rglob("__init__.py")
     }
-    assert listed == found
+    assert listed == found | {"engines"}  # Of which the wheel has the demo model.
 
 
 @pytest.mark.parametrize(

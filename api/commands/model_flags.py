@@ -13,5 +13,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--engines",
         type=Path,
         default=engines_folder(),
-        help=f"the directory of model packages ({ENGINES}; default: %(default)s)",
+        help=f"the directory of model packages ({ENGINES}; default: %(default)s); "
+        "the model demo comes with Calotype",
     )

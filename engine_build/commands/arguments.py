@@ -45,7 +45,8 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=engines_folder(),
         metavar="DIR",
-        help=f"the folder of model packages ({ENGINES}); default: %(default)s",
+        help=f"the folder of model packages ({ENGINES}); default: %(default)s; "
+        "the model demo comes with Calotype",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.errors import SourceError
+from runtime.errors import PackageError, SourceError
 from runtime.files import put_in_place
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
@@ -23,9 +23,19 @@ def identity_of(stem: str) -> str:
 
 @contextmanager
 def staged(place: Path) -> Iterator[Path]:
-    """A folder that becomes `place` when the block ends well, and is gone otherwise."""
-    place.parent.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+    """A folder that becomes `place` when the block ends well, and is gone otherwise.
+
+    Raises PackageError where the model package may not be written.
+    """
+    try:
+        place.parent.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+    except OSError as error:
+        package = place.parents[1]
+        raise PackageError(
+            f"{package}: cannot be written ({error.strerror}); copy this model package into an "
+            f"engines folder of your own (cp -r {package} engines/) and add to the copy"
+        ) from error
     try:
         yield folder
         folder.chmod(0o755)

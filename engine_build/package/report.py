@@ -7,6 +7,7 @@ from engine_build.columns import columns, size_text
 from engine_build.package.memory import memory_text
 from runtime.errors import PackageError
 from runtime.package.manifest import (
+    DEMO,
     Defaults,
     Manifest,
     MatrixPreview,
@@ -33,7 +34,8 @@ def table(engines: Path) -> str:
             faults.append(f"{path.name}  DAMAGED  {error}")
     if len(rows) == 1 and not faults:
         return (
-            f"no model packages in {engines}; build one with: engine-build build SOURCE --name NAME"
+            f"no model packages in {engines}; build one with: engine-build build SOURCE --name "
+            f"NAME. {DEMO.name} comes with Calotype: {DEMO}"
         )
     lines = columns(rows) if len(rows) > 1 else []
     return "\n".join([*lines, *faults])

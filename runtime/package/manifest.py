@@ -30,6 +30,9 @@ MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
+DEMO = Path(__file__).parents[2] / "engines" / "demo"
+"""The demo model: committed in a checkout, and part of the wheel."""
+
 BATCH, EVALUATIONS, HEIGHT, WIDTH = "batch", "evaluations", "height", "width"
 """Axes of every family's graphs: samples, evaluations of the denoiser, and a picture's height and
 width in latents."""
@@ -295,11 +298,13 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
 
 
 def read_package(engines: Path, name: str) -> ModelPackage:
-    """Open the package `engines/name` by its manifest alone: no other file is looked at.
+    """Open the package `name` by its manifest alone: no other file is looked at.
 
-    Raises PackageError; for an unknown name, the message lists the packages that there are.
+    It is `engines/name`, or the demo model that Calotype comes with where `engines` has none of
+    that name. Raises PackageError; for an unknown name, the message lists the packages that there
+    are.
     """
-    directory = engines / name
+    directory = package_directory(engines, name)
     if not directory.is_dir():
         found = ", ".join(path.name for path in package_directories(engines)) or "none"
         raise PackageError(
@@ -338,13 +343,20 @@ def check_files(package: ModelPackage, *, anew: bool = False) -> None:
 
 
 def load_package(engines: Path, name: str, *, anew: bool = False) -> ModelPackage:
-    """Open the package `engines/name` and check its files, `anew` also those whose hash is known.
+    """Open a package as `read_package` does and check its files, `anew` also those whose hash is
+    known.
 
     Raises PackageError.
     """
     package = read_package(engines, name)
     check_files(package, anew=anew)
     return package
+
+
+def package_directory(engines: Path, name: str) -> Path:
+    """The folder of a package, which need not be there: `engines/name`, or `DEMO`."""
+    directory = engines / name
+    return DEMO if name == DEMO.name and not directory.exists() else directory
 
 
 def package_directories(engines: Path) -> Iterator[Path]:

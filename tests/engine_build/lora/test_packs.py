@@ -1,6 +1,9 @@
 """Packs come whole or not at all, and what cannot be one is refused with what it seems to be."""
 
+import errno
 import logging
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +217,17 @@ def test_the_same_layer_twice_is_refused(demo: ModelPackage, tmp_path: Path) -> 
     linear(writer, demo)
     with pytest.raises(SourceError, match="are the same factor of the same layer"):
         add_pack(demo, LoraRequest(writer.save(tmp_path / "a.safetensors"), "a"))
+
+
+def test_a_package_that_cannot_be_written_says_where_to_add_it(
+    demo: ModelPackage, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the site-packages of the system: root may write there all the same."""
+
+    def refuse(**_: object) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    remedy = f"Read-only file system.*copy.*cp -r {demo.path} engines/"
+    with pytest.raises(PackageError, match=remedy):
+        add_pack(demo, LoraRequest(good, "style.safetensors"))
