@@ -32,6 +32,7 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict
     )
     schemas = document["components"]["schemas"]
     _drop_fastapi_errors(document)
+    _drop_texts_of_streams(document)
     schemas[BODY] = {key: rule for key, rule in parameters.items() if key != "$schema"}
     schemas[Problem.__name__] = Problem.model_json_schema(ref_template=_REFERENCE)
     for name, adapter in ((JOB_EVENTS, JOB_EVENT), (GALLERY_EVENTS, GALLERY_EVENT)):
@@ -59,6 +60,14 @@ def _drop_fastapi_errors(document: dict[str, Any]) -> None:
             content = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in content:
                 del operation["responses"]["422"]
+
+
+def _drop_texts_of_streams(document: dict[str, Any]) -> None:
+    """Drop FastAPI's statement that a stream is a string: its items are events."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                answer.get("content", {}).get("text/event-stream", {}).pop("schema", None)
 
 
 def _state_keys(document: dict[str, Any]) -> None:

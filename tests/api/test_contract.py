@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api.keys import KeyFile, Scope
 from tests.api.live import LiveServer, Options
 from tests.places import ROOT
 
@@ -16,19 +17,27 @@ COMMAND = str(Path(sys.executable).with_name("schemathesis"))
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
+@pytest.mark.parametrize("keyed", [False, True], ids=["open", "keyed"])
 def test_schemathesis_finds_nothing(
-    tiny_package: Path, tmp_path: Path, pytestconfig: pytest.Config
+    tiny_package: Path, tmp_path: Path, pytestconfig: pytest.Config, keyed: bool
 ) -> None:
-    """Examples, coverage, fuzzing and stateful; each phase says by its name that it ran."""
+    """Examples, coverage, fuzzing and stateful; each phase says by its name that it ran. With keys,
+    what the document says of them is held to, too: an operation that forgets to ask is found.
+    """
+    data, flags, caller = tmp_path / "data", (), ()
+    if keyed:
+        key = KeyFile(data).create("schemathesis", Scope.ADMIN)
+        flags, caller = ("--keys",), ("--header", f"Authorization: Bearer {key}")
     seconds, examples = LIMITS[pytestconfig.getoption("--hypothesis-profile") or "short"]
     phases = ("Examples", "Coverage", "Fuzzing", "Stateful")
-    with LiveServer(Options(tiny_package, tmp_path / "data")) as server:
+    with LiveServer(Options(tiny_package, data, flags=flags)) as server:
         done = subprocess.run(
             [
                 *(COMMAND, "--config-file", str(CONFIG), "--no-color"),
                 *("run", f"{server.url}/openapi.json", "--seed", "1"),
                 *("--phases", ",".join(phases).lower(), "--max-time", str(seconds)),
                 *("--max-examples", str(examples)),
+                *caller,
             ],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
