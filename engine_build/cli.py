@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from engine_build.commands.arguments import SOURCES, describe
 from runtime.errors import CalotypeError, in_one_line
@@ -41,6 +42,7 @@ BUILD_LIBRARIES = frozenset(
 """The modules of the `build` extra, which a serving environment does without."""
 
 _INSTALL = 'pip install -c constraints.txt -e ".[build]"'
+_INSTALL_WHEEL = 'pip install "WHEEL[build]", where WHEEL is the file that calotype came from'
 
 _EXAMPLES = (
     "engine-build build --preset sdxl-base --name sdxl --engines engines",
@@ -67,7 +69,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in BUILD_LIBRARIES:
             raise
-        return _fail(f"{error.name} is not installed; this needs the build stage: {_INSTALL}")
+        remedy = install_line(Path(__file__).parents[1])
+        return _fail(f"{error.name} is not installed; this needs the build stage: {remedy}")
     except CalotypeError as error:
         return _fail(str(error))
     except OSError as error:
@@ -75,6 +78,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was left behind")
     return 0
+
+
+def install_line(root: Path) -> str:
+    """The line that installs the build stage; `root` is the folder above the code."""
+    return _INSTALL if (root / "constraints.txt").is_file() else _INSTALL_WHEEL
 
 
 def _fail(message: str) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from diffusers import StableDiffusionXLPipeline
 
-from engine_build.cli import COMMANDS, run
+from engine_build.cli import COMMANDS, install_line, run
 from runtime.package.manifest import load_package
 from tests.engine_build.checkpoint.single_file import sgm
+from tests.places import ROOT
 
 COMMAND = Path(sys.executable).parent / "engine-build"
 
@@ -198,3 +199,8 @@ def test_listing_does_not_load_pytorch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_line_that_installs_the_build_stage_works_where_the_code_is(tmp_path: Path) -> None:
+    assert install_line(ROOT) == 'pip install -c constraints.txt -e ".[build]"'
+    assert install_line(tmp_path).startswith('pip install "WHEEL[build]", where WHEEL is')
