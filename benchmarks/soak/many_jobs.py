@@ -12,6 +12,7 @@ from benchmarks.processes import resident_mb
 from benchmarks.serving import Server
 from benchmarks.soak.accounts import broken_promises, settle
 from benchmarks.soak.outcome import SMALL_CACHES, Ground, Outcome, request
+from runtime.worker.loop import REST_SECONDS
 
 WARM = 0.1
 """Share of the jobs after which the resources are noted for the first time."""
@@ -23,6 +24,7 @@ PASSING_FILES = 4
 """Descriptors that may be open at the moment: files that are being read or written, and those of
 networks for LoRAs, which are opened once the worker rests.
 """
+RESTED = REST_SECONDS + 5
 SAMPLES = 100
 """Requests whose times are compared, at the begin and at the end."""
 
@@ -37,19 +39,25 @@ class Held:
     processes: int
 
 
-def many_jobs(ground: Ground, jobs: int) -> Outcome:
-    """Draw so many pictures of one step; compare the resources and times of begin and end."""
+def many_jobs(ground: Ground, jobs: int, rest: float = RESTED) -> Outcome:
+    """Draw so many pictures of one step; compare the resources and times of begin and end.
+
+    The memory is looked at after a `rest` of so many seconds, when the worker has given back what
+    it keeps for calls to come.
+    """
     with Server(ground.options(*SMALL_CACHES)) as server:
         warm = int(jobs * WARM)
         accepted: list[str] = []
         first_submission = _median(lambda: _add(server, accepted), SAMPLES)
         _draw(server, accepted, warm, ground)
+        time.sleep(rest)
         before = _held(server)
         first_page = _median(lambda: server.get("/api/images"), SAMPLES)
         _draw(server, accepted, jobs - SAMPLES, ground)
         last_submission = _median(lambda: _add(server, accepted), SAMPLES)
         _draw(server, accepted, jobs, ground)
         last_page = _median(lambda: server.get("/api/images"), SAMPLES)
+        time.sleep(rest)
         after = _held(server)
         faults = broken_promises(server, ground.data, settle(server, accepted))
     faults += growth_faults(before, after)

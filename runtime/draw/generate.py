@@ -209,6 +209,17 @@ class Generator:
                 pass
         self._forget_pictures()
 
+    @property
+    def keeps_memory(self) -> bool:
+        """True while the denoiser keeps memory of calls that `rest` gives back."""
+        return self._denoiser.keeps
+
+    def rest(self) -> None:
+        """Give back the memory of the denoiser's calls, on the loop's thread and between pictures:
+        the next call takes it anew, some percent longer. Raises BackendError.
+        """
+        self._denoiser.rest()
+
     def _forget_pictures(self) -> None:
         """Nobody asked for the pictures so far."""
         self.schedule.restart()

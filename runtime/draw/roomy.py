@@ -35,6 +35,7 @@ class RoomyDenoiser:
         self._usual = usual
         self._sizes: dict[int, tuple[int, int]] = {}
         self._wanted = lru_cache(maxsize=64)(needs.wanted)
+        self._called = False
 
     def admit(
         self, latents: NDArray[np.float32], evaluations: Sequence[Mapping[str, Array]]
@@ -47,6 +48,7 @@ class RoomyDenoiser:
 
     def advance(self, rows: Sequence[Row]) -> None:
         """As the denoiser's own, in as many calls as the memory makes necessary."""
+        self._called = True
         wanted = self._wanted(*self._sizes[rows[0].slot], sum(len(row.mix) for row in rows))
         if len(rows) > 1 and self._room.fitting(DENOISER, wanted) < 1:
             self._in_halves(rows)
@@ -60,6 +62,16 @@ class RoomyDenoiser:
             if isinstance(error, DeviceError) or not lacks_memory(str(error)):
                 raise
             self._again(rows, wanted, str(error))
+
+    @property
+    def keeps(self) -> bool:
+        """True where calls were made since the last `rest`, whose memory may be kept."""
+        return self._called and isinstance(self._denoiser, GivesBack)
+
+    def rest(self) -> None:
+        """Give back what is kept, between samples. Raises BackendError."""
+        self._called = False
+        _give_back(self._denoiser, DENOISER, self._room)
 
     def replace_weights(self, weights: Weights) -> None:
         """As the denoiser's own."""

@@ -69,6 +69,11 @@ IDLE_SECONDS = 1.0
 asks for the first picture at once.
 """
 
+REST_SECONDS = 10.0
+"""The memory of calls is given back once there was no job for so long: each number of pictures that
+shared one leaves some, which would add up.
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -192,7 +197,9 @@ class Worker:
         return not self._stopping
 
     def _next_notice(self) -> Notice:
-        """Wait for the next notice, and warm LoRAs up where there is nothing else to do."""
+        """Wait for the next notice. Where there is nothing else to do, warm LoRAs up, and later
+        give memory back.
+        """
         while self._generator.cold:
             with suppress(queue.Empty):
                 return self._inbox.get(timeout=IDLE_SECONDS)
@@ -200,6 +207,12 @@ class Worker:
             if not self._tasks:
                 with self._watch.stage("warming up LoRAs"):
                     self._generator.warm_up_loras()
+        while self._generator.keeps_memory:
+            with suppress(queue.Empty):
+                return self._inbox.get(timeout=REST_SECONDS)
+            if not self._tasks:
+                with self._watch.stage("giving memory back"):
+                    self._generator.rest()
         return self._inbox.get()
 
     def _take(self, notice: Notice) -> None:

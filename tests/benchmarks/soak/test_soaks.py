@@ -38,7 +38,7 @@ def test_a_crowd_is_served(tmp_path: Path) -> None:
 
 
 def test_jobs_in_a_row_leave_nothing_open(tmp_path: Path) -> None:
-    outcome = many_jobs(ground(tmp_path), 300)
+    outcome = many_jobs(ground(tmp_path), 300, rest=0)
     assert outcome.figures["jobs"] == 300
     # The memory settles after some hundreds of pictures.
     assert [fault for fault in outcome.faults if not fault.startswith("memory")] == []

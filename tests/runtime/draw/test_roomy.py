@@ -126,6 +126,16 @@ def test_what_was_kept_goes_back_behind_the_last_sample(usual: int, times: int) 
     assert denoiser.gave_back == times
 
 
+def test_a_rest_gives_back_what_the_calls_since_the_last_one_left() -> None:
+    denoiser = Counting()
+    made, rows = roomy(denoiser, most=8, samples=1)
+    assert not made.keeps
+    made.advance(rows)
+    assert made.keeps
+    made.rest()
+    assert (made.keeps, denoiser.gave_back) == (False, 1)
+
+
 def test_what_was_kept_goes_back_before_a_larger_call() -> None:
     denoiser = Counting()
     made, rows = roomy(denoiser, most=99, samples=3)

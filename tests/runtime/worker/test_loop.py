@@ -137,6 +137,24 @@ Generator.warm_up_loras, loop.IDLE_SECONDS = leave, 0
 leave(main(sys.argv[1:]))
 """
 
+# A worker that has rested leaves.
+RESTS = """
+import os, sys
+from runtime.draw.generate import Generator
+from runtime.worker import loop
+from runtime.worker.main import leave, main
+
+rest = Generator.rest
+
+def leave_rested(self):
+    kept = self.keeps_memory
+    rest(self)
+    os._exit(40 if kept and not self.keeps_memory else 41)
+
+Generator.rest, loop.IDLE_SECONDS, loop.REST_SECONDS = leave_rested, 0, 0
+leave(main(sys.argv[1:]))
+"""
+
 # The times of steps are written once the worker leaves, after its pictures are finished.
 LATE_TIMES = """
 import sys, threading
@@ -261,6 +279,12 @@ def test_of_previews_that_fall_behind_the_newest_is_made(
 
 def test_loras_are_warmed_up_while_there_is_nothing_to_do(tmp_path: Path) -> None:
     with scripted_worker(IDLE, tmp_path) as (worker, link):
+        assert isinstance(link.receive(), Ready)
+        assert worker.wait(PATIENCE) == 40
+
+
+def test_the_memory_of_calls_is_given_back_while_there_is_nothing_to_do(tmp_path: Path) -> None:
+    with scripted_worker(RESTS, tmp_path) as (worker, link):
         assert isinstance(link.receive(), Ready)
         assert worker.wait(PATIENCE) == 40
 
