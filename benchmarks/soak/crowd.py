@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.processes import resident_mb
 from benchmarks.serving import Server
 from benchmarks.soak.many_jobs import GROWTH
-from benchmarks.soak.outcome import SMALL_CACHES, Ground, Outcome, request
+from benchmarks.soak.outcome import RESTED, SMALL_CACHES, Ground, Outcome, request
 from benchmarks.soak.wire import Connection, connected
 
 STREAM = "/api/sse/gallery"
@@ -38,20 +38,24 @@ class _Seen:
     latencies: list[float] = field(default_factory=list)
 
 
-def crowd(ground: Ground, streams: int, rate: float, seconds: float) -> Outcome:
+def crowd(
+    ground: Ground, streams: int, rate: float, seconds: float, rest: float = RESTED
+) -> Outcome:
     """Keep so many streams of the gallery open and submit so many jobs a second for so long.
 
     Nothing but 202 and 503 with Retry-After may be answered, every stream has to live to the end,
-    and the memory afterwards has to be what it was.
+    and the memory afterwards, and after a `rest` of so many seconds, has to be what it was.
     """
     bound = ("--streams-per-caller", str(2 * streams))
     with Server(ground.options(*SMALL_CACHES, *bound)) as server:
         # The memory is what it is in use only after a load of the same kind.
         asyncio.run(_load(server, streams, rate, seconds * WARM, ground))
         _wait_idle(server)
+        time.sleep(rest)
         before = resident_mb(server.pid)
         seen = asyncio.run(_load(server, streams, rate, seconds, ground))
         _wait_idle(server)
+        time.sleep(rest)
         after = resident_mb(server.pid)
         if sum(seen.answers.values()) < LEAST_RATE * rate * seconds:
             seen.faults.append(f"less than {rate:g} submissions a second were answered")

@@ -11,8 +11,7 @@ import psutil
 from benchmarks.processes import resident_mb
 from benchmarks.serving import Server
 from benchmarks.soak.accounts import broken_promises, settle
-from benchmarks.soak.outcome import SMALL_CACHES, Ground, Outcome, request
-from runtime.worker.loop import REST_SECONDS
+from benchmarks.soak.outcome import RESTED, SMALL_CACHES, Ground, Outcome, request
 
 WARM = 0.1
 """Share of the jobs after which the resources are noted for the first time."""
@@ -24,7 +23,6 @@ PASSING_FILES = 4
 """Descriptors that may be open at the moment: files that are being read or written, and those of
 networks for LoRAs, which are opened once the worker rests.
 """
-RESTED = REST_SECONDS + 5
 SAMPLES = 100
 """Requests whose times are compared, at the begin and at the end."""
 

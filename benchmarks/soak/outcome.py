@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving import ServerOptions
+from runtime.worker.loop import REST_SECONDS
 
 SMALL_CACHES = ("--prompt-memory-mb", "8")
 """Flags of a server whose memory is compared: conditionings of recent prompts, which each request
 adds to, fill this bound within a few hundred requests.
 """
+
+
+RESTED = REST_SECONDS + 5
+"""Seconds after which a worker without a job has given back what it keeps for calls to come."""
 
 
 @dataclass(frozen=True, slots=True)
