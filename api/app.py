@@ -18,6 +18,7 @@ from api.openapi import openapi, show_examples
 from api.routes import docs, generate, health, images, info, jobs, session, streams
 from api.services import Services
 from runtime.jobs.facts import EngineFacts
+from runtime.plan.order import for_several
 from runtime.plan.parameters import LoraOffer
 from runtime.plan.request import read_request
 
@@ -58,7 +59,8 @@ def create_app(services: Services, access: Access, *, access_log: bool = False) 
 
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        return openapi(app, services.model.parameters(loras), keyed=services.keys is not None)
+        parameters = for_several(services.model.parameters(loras))
+        return openapi(app, parameters, keyed=services.keys is not None)
 
     def document() -> dict[str, Any]:
         # LoRA packs come and go while the server runs, and engines are replaced.

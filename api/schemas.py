@@ -112,6 +112,19 @@ class Accepted(Schema):
         )
 
 
+class AcceptedBatch(Schema):
+    """The jobs of one request for several pictures: all are on disk, and will be drawn."""
+
+    batch_id: str
+    jobs: list[Accepted] = Field(description="In the order of their seeds.")
+
+    @classmethod
+    def of(cls, jobs: Sequence[protocol.Job]) -> "AcceptedBatch":
+        """The jobs of one batch as the API shows them."""
+        assert jobs[0].batch_id is not None
+        return cls(batch_id=jobs[0].batch_id, jobs=[Accepted.of(job) for job in jobs])
+
+
 class Job(Schema):
     """A job as it is now; what does not apply is null."""
 

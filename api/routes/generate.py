@@ -5,24 +5,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from api.body import parse_body, read_body
+from api.body import read_json_body
 from api.callers import KEY
-from api.errors import NotReady, problems
-from api.events import closing
+from api.errors import problems
 from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.routes.jobs import shown
-from api.schemas import Accepted, Job, job_url
-from api.services import Rooms, Services
+from api.schemas import Accepted, AcceptedBatch, Job, job_url
+from api.services import Rooms
+from api.submission import ended, read_order, submit
 from runtime.errors import RequestError
 from runtime.jobs import protocol
-from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Idempotency, IdempotencyConflict
 
 router = APIRouter(tags=["jobs"])
-
-PARSED_HERE = 8 * 1024
-"""The most bytes of a body that is parsed on the event loop, in a fifth of a millisecond."""
 
 _LOCATION = {"schema": {"type": "string"}, "description": "The job's address."}
 _APPLIED = {"schema": {"type": "string"}, "description": "The preference that was honoured."}
@@ -51,12 +47,12 @@ Prefer = Annotated[
 @router.post(
     "/api/generate",
     status_code=202,
-    response_model=Accepted,
-    response_description="The job is on disk and will be drawn.",
+    response_model=Accepted | AcceptedBatch,
+    response_description="The job is on disk and will be drawn; a batch where `n` is more than 1.",
     responses={
         200: {
             "model": Job,
-            "description": "With `Prefer: wait=N`: the job has ended in time.",
+            "description": "With `Prefer: wait=N`: the job, no batch, has ended in time.",
             "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED},
         },
         202: {"headers": {"Location": _LOCATION}},
@@ -76,25 +72,21 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Submit a picture to be drawn."""
-    sent = await read_body(request)
-    # A small body is parsed in less time than another thread takes to begin with it.
-    small = len(sent) <= PARSED_HERE
-    body = parse_body(sent) if small else await asyncio.to_thread(parse_body, sent)
+    body = await read_json_body(request)
     key = None
     if idempotency_key is not None:
         owner = request.scope[KEY].id if KEY in request.scope else ""
         key = Idempotency.of(owner + idempotency_key, body)
     try:
-        # A job that was accepted before stays accepted, though a LoRA or a size may be gone since.
-        job = await rooms.broker.replay(key) if key is not None else None
-        if job is None:
-            plan = await asyncio.to_thread(rooms.model.plan_of, body)
-            _engine(rooms).served.check(plan)
-            complete = plan.request.to_json()
-            with rooms.callers.asking(rooms.callers.of(request.scope), pictures=1):
-                job = await rooms.broker.submit(rooms.model.name, complete, plan.steps, key)
+        # Jobs that were accepted before stay accepted, though a LoRA or a size may be gone since.
+        jobs = await rooms.broker.replay(key) if key is not None else ()
+        if not jobs:
+            jobs = await submit(rooms, request.scope, await read_order(rooms, body), key)
     except IdempotencyConflict as error:
         raise RequestError("/Idempotency-Key", str(error)) from error
+    if jobs[0].batch_id is not None:
+        return _answer(AcceptedBatch.of(jobs), 202, {})
+    job = jobs[0]
     headers = {"Location": job_url(job.job_id)}
     seconds = preferred_wait(prefer)
     if seconds is not None:
@@ -105,31 +97,16 @@ async def generate(
     return _answer(Accepted.of(job), 202, headers)
 
 
-def _engine(rooms: Services) -> EngineFacts:
-    """The engine that draws. Raises NotReady before the first worker is ready.
-
-    While a worker is being replaced, requests are checked against the last worker's engine and
-    queued; the next worker fails the jobs that its own engine does not take.
-    """
-    engine = rooms.workers.engine
-    if engine is None:
-        reasons = [worker.error for worker in rooms.workers.workers if worker.error]
-        reason = f" ({reasons[0]})" if reasons else ""
-        raise NotReady(f"the model {rooms.model.name} is still being loaded{reason}")
-    return engine
-
-
 async def _wait(broker: protocol.Broker, job: protocol.Job, seconds: int) -> protocol.Job:
     """The job as it is at its end, or after `seconds`."""
     try:
-        async with asyncio.timeout(seconds), closing(broker.follow(job.job_id)) as events:
-            async for event in events:
-                if event.status.ended:
-                    break
+        async with asyncio.timeout(seconds):
+            return await ended(broker, job.job_id)
     except TimeoutError:
-        pass
-    return await broker.job(job.job_id)
+        return await broker.job(job.job_id)
 
 
-def _answer(content: Accepted | Job, status: int, headers: dict[str, Any]) -> Response:
+def _answer(
+    content: Accepted | AcceptedBatch | Job, status: int, headers: dict[str, Any]
+) -> Response:
     return Response(content.model_dump_json(), status, headers, "application/json")

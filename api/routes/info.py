@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from api.schemas import EngineInfo, Info, LoraInfo, ModelInfo
 from api.services import Rooms
+from runtime.plan.order import for_several
 
 router = APIRouter(prefix="/api", tags=["server"])
 
@@ -23,7 +24,7 @@ async def get_info(rooms: Rooms) -> Info:
             source=manifest.source.reference,
             description=manifest.described,
         ),
-        parameters=rooms.model.parameters(loras),
+        parameters=for_several(rooms.model.parameters(loras)),
         samplers=list(rooms.model.family.facts(manifest).samplers),
         loras=[LoraInfo.of(offer) for offer in loras],
         engine=EngineInfo.of(rooms.workers.engine),

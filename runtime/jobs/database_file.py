@@ -63,13 +63,18 @@ CREATE INDEX jobs_by_end ON jobs (finished_at, job_id);
 CREATE INDEX idempotency_by_job ON idempotency (job_id);
 """
 
+_BATCHES = """
+ALTER TABLE jobs ADD COLUMN batch_id TEXT;
+CREATE INDEX jobs_by_batch ON jobs (batch_id) WHERE batch_id IS NOT NULL;
+"""
+
 REMEDY = (
     "`calotype gallery reindex` moves it aside and lists the pictures anew from their files; jobs "
     "that waited are lost"
 )
 
 # MIGRATIONS[n] leads from version n to version n + 1; they are only ever added to.
-MIGRATIONS = (_SCHEMA, _WARNINGS, _DELETIONS)
+MIGRATIONS = (_SCHEMA, _WARNINGS, _DELETIONS, _BATCHES)
 
 # The low byte of SQLite's codes (sqlite.org/rescode.html).
 _NO_ROOM = {

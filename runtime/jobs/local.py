@@ -36,6 +36,7 @@ from runtime.jobs.protocol import (
 )
 from runtime.jobs.records import (
     StoredJob,
+    batch_rows,
     count_queued,
     delete_image_row,
     image_row,
@@ -59,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Submitted:
-    stored: StoredJob
+    stored: Sequence[StoredJob]
     new: bool
 
 
@@ -127,11 +128,11 @@ class LocalBroker:
     async def submit(
         self,
         model: str,
-        request: Mapping[str, Any],
+        requests: Sequence[Mapping[str, Any]],
         total_steps: int,
         idempotency: Idempotency | None = None,
-    ) -> Job:
-        """Store a job durably and answer with it.
+    ) -> Sequence[Job]:
+        """Store a job for each request durably, all or none, and answer with them.
 
         Raises QueueFull, NoRoom, Stopping, IdempotencyConflict.
         """
@@ -139,29 +140,40 @@ class LocalBroker:
             raise Stopping("the server is being stopped; send the request again once it is back")
         if self._disk.fault:
             raise NoRoom(self._disk.fault)
-        job = _new_job(model, request, total_steps)
+        batch_id = new_job_id() if len(requests) > 1 else None
+        jobs = [_new_job(model, request, total_steps, batch_id) for request in requests]
 
         def work(connection: sqlite3.Connection) -> _Submitted:
             known = idempotency and job_of_key(connection, idempotency)
             if known:
-                return _Submitted(job_row(connection, known), new=False)
-            self._refuse_when_full(connection)
-            insert_job(connection, job)
+                return _Submitted(batch_rows(connection, known), new=False)
+            self._refuse_when_full(connection, len(jobs))
+            for job in jobs:
+                insert_job(connection, job)
             if idempotency:
-                keep_key(connection, idempotency, job)
-            return _Submitted(job_row(connection, job.job_id), new=True)
+                keep_key(connection, idempotency, jobs[0])
+            return _Submitted([job_row(connection, job.job_id) for job in jobs], new=True)
 
         def apply(submitted: _Submitted) -> None:
             if submitted.new:
-                self._board.submitted(submitted.stored)
+                for stored in submitted.stored:
+                    self._board.submitted(stored)
 
         submitted = await self._database.write(work, apply)
-        return self._board.job(submitted.stored.job.job_id) or submitted.stored.job
+        return self._as_now(submitted.stored)
 
-    async def replay(self, idempotency: Idempotency) -> Job | None:
-        """The job that a key stands for, as it is now. Raises IdempotencyConflict."""
-        known = await self._database.read(lambda connection: job_of_key(connection, idempotency))
-        return await self.job(known) if known else None
+    async def replay(self, idempotency: Idempotency) -> Sequence[Job]:
+        """The jobs that a key stands for, as they are now. Raises IdempotencyConflict."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[StoredJob]:
+            known = job_of_key(connection, idempotency)
+            return batch_rows(connection, known) if known else []
+
+        return self._as_now(await self._database.read(work))
+
+    def _as_now(self, jobs: Sequence[StoredJob]) -> Sequence[Job]:
+        """The jobs as the board has them: a row tells neither a place in the queue nor a step."""
+        return [self._board.job(stored.job.job_id) or stored.job for stored in jobs]
 
     async def job(self, job_id: str) -> Job:
         """The job as it is now. Raises JobNotFound."""
@@ -335,10 +347,13 @@ class LocalBroker:
                 raise
             return await write()
 
-    def _refuse_when_full(self, connection: sqlite3.Connection) -> None:
+    def _refuse_when_full(self, connection: sqlite3.Connection, count: int) -> None:
         queued = count_queued(connection)
-        if queued >= self._queue_limit:
-            raise QueueFull(f"{queued} jobs wait, the queue takes {self._queue_limit}; try later")
+        if queued + count > self._queue_limit:
+            these = f" and these are {count}" if count > 1 else ""
+            raise QueueFull(
+                f"{queued} jobs wait, the queue takes {self._queue_limit}{these}; try later"
+            )
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         """Remove files that the server before this one left half done.
@@ -350,7 +365,7 @@ class LocalBroker:
             self._gallery.remove(filename)
 
 
-def _new_job(model: str, request: Mapping[str, Any], total_steps: int) -> Job:
+def _new_job(model: str, request: Mapping[str, Any], total_steps: int, batch_id: str | None) -> Job:
     return Job(
         job_id=new_job_id(),
         model=model,
@@ -367,6 +382,7 @@ def _new_job(model: str, request: Mapping[str, Any], total_steps: int) -> Job:
         image=None,
         error=None,
         cancel_requested=False,
+        batch_id=batch_id,
     )
 
 

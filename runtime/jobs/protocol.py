@@ -130,6 +130,8 @@ class Job:
     cancel_requested: bool
     warnings: tuple[str, ...] = ()
     """Sentences on what the finished picture's file lacks."""
+    batch_id: str | None = None
+    """Shared by the jobs of one request for several pictures; None for a job by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +176,21 @@ class Broker(Protocol):
     async def submit(
         self,
         model: str,
-        request: Mapping[str, Any],
+        requests: Sequence[Mapping[str, Any]],
         total_steps: int,
         idempotency: Idempotency | None = None,
-    ) -> Job:
-        """Store a job durably and answer with it; with an idempotency key, at most once.
+    ) -> Sequence[Job]:
+        """Store a job for each request durably, all or none, and answer with the jobs in the
+        requests' order; with an idempotency key, at most once. Several jobs are one batch.
 
-        A key that was used before, with the same body, answers with that job as it is now.
+        A key that was used before, with the same body, answers with those jobs as they are now.
 
         Raises QueueFull, NoRoom, Stopping, IdempotencyConflict.
         """
         ...
 
-    async def replay(self, idempotency: Idempotency) -> Job | None:
-        """The job that a key stands for, as it is now; None for a new key.
+    async def replay(self, idempotency: Idempotency) -> Sequence[Job]:
+        """The jobs that a key stands for, as they are now; none for a new key.
 
         Raises IdempotencyConflict.
         """

@@ -47,8 +47,9 @@ def age(job: Job) -> float:
 def insert_job(connection: sqlite3.Connection, job: Job) -> None:
     """Store a new job, queued."""
     connection.execute(
-        "INSERT INTO jobs (job_id, model, request, priority, status, total_steps, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs"
+        " (job_id, model, request, priority, status, total_steps, created_at, batch_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job.job_id,
             job.model,
@@ -57,8 +58,16 @@ def insert_job(connection: sqlite3.Connection, job: Job) -> None:
             job.status.value,
             job.total_steps,
             job.created_at.isoformat(),
+            job.batch_id,
         ),
     )
+
+
+def batch_rows(connection: sqlite3.Connection, job_id: str) -> list[StoredJob]:
+    """The job of this id and those of its batch, in the order of their submission."""
+    batch = "(SELECT batch_id FROM jobs WHERE job_id = ?)"
+    where = f"WHERE jobs.job_id = ? OR jobs.batch_id = {batch} ORDER BY jobs.sequence"
+    return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (job_id, job_id))]
 
 
 def job_row(connection: sqlite3.Connection, job_id: str) -> StoredJob:
@@ -255,6 +264,7 @@ def _read_job(row: sqlite3.Row) -> StoredJob:
         error=JobError(row["error_title"], row["error_detail"]) if failed else None,
         cancel_requested=bool(row["cancel_requested"]),
         warnings=tuple(json.loads(row["warnings"])),
+        batch_id=row["batch_id"],
     )
     return StoredJob(row["sequence"], row["holder"], job)
 

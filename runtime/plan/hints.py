@@ -25,6 +25,7 @@ _FIELDS: Mapping[str, str] = {
     "schedule": "scheduler schedulername scheduletype noiseschedule",
     "clip_skip": "clipstopatlastlayers",
     "guidance_rescale": "cfgrescale cfgrescalephi rescalecfg",
+    "n": "niter batchsize batchcount numimages numimagesperprompt numoutputs samples",
     "output_format": "format imageformat filetype samplesformat",
     "id": "name lora loraname model modelname file filename path",
     "weight": "strength scale multiplier modelstrength strengthmodel unetweight",

@@ -15,6 +15,7 @@ from runtime.package.pack import LoraPack
 from runtime.package.shelf import InversionShelf, LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.families.family import Facts, Family
+from runtime.plan.order import Order, for_several
 from runtime.plan.parameters import LoraOffer, parameters_schema
 from runtime.plan.plan import Plan, make_plan
 from runtime.plan.request import GenerateRequest, read_request
@@ -69,6 +70,17 @@ class Model:
         """`read` and `plan` by one listing of the shelf. Raises RequestError."""
         packs = self.shelf.packs()
         return self._plan(read_request(body, self.parameters(self._offers(packs))), packs)
+
+    def order_of(self, body: object) -> Order:
+        """The order of a body, which may have `n` beside a request's fields. Raises RequestError.
+
+        Lists the shelf once.
+        """
+        packs = self.shelf.packs()
+        schema = for_several(self.parameters(self._offers(packs)))
+        plan = self._plan(read_request(body, schema), packs)
+        count = body.get("n", 1) if isinstance(body, Mapping) else 1
+        return Order.of(plan, int(count))
 
     def warnings(self, request: Mapping[str, Any]) -> list[str]:
         """Sentences about what is text in a complete request's prompts and may not be meant so, and

@@ -56,6 +56,56 @@ def test_the_guides_plain_prompts_are_taken_as_written(api: Api, title: str) -> 
 # What callers may ask for ---------------------------------------------------------------------
 
 
+def test_several_pictures_are_jobs_whose_seeds_count_up(api: Api) -> None:
+    answer = post(api, small(seed=2**32 - 2, n=3))
+    assert answer.status_code == 202, answer.text
+    batch = answer.json()
+    assert set(batch) == {"batch_id", "jobs"}
+    jobs = [api.finish(accepted["job_id"]) for accepted in batch["jobs"]]
+    seeds = [2**32 - 2, 2**32 - 1, 0]
+    assert [job["request"]["seed"] for job in jobs] == seeds
+    assert all("n" not in job["request"] for job in jobs)
+    assert [api.picture(job) for job in jobs] == [api.draw(seed=seed) for seed in seeds]
+
+
+def test_several_pictures_are_drawn_from_one_encoding_of_the_prompts(api: Api) -> None:
+    def encoded() -> float:
+        text = api.client.get("/metrics").text
+        name = "calotype_conditioning_misses_total "
+        [line] = [each for each in text.splitlines() if each.startswith(name)]
+        return float(line.split()[-1])
+
+    api.draw(prompt="first of all")
+    before = encoded()
+    batch = post(api, small(prompt="three kites over a lake", n=3)).json()
+    jobs = [api.finish(accepted["job_id"]) for accepted in batch["jobs"]]
+    first = jobs[0]["request"]["seed"]
+    assert [job["request"]["seed"] - first for job in jobs] == [0, 1, 2]
+    alone = encoded() - before
+    api.draw(prompt="four kites over a lake")
+    assert alone == encoded() - before - alone
+
+
+def test_several_pictures_are_one_submission(narrow: Api) -> None:
+    running = narrow.occupy()
+    problem = refused(post(narrow, small(n=4)), 503)
+    assert "takes 3 and these are 4" in problem["detail"]
+    headers = {"Idempotency-Key": "a batch"}
+    first, again = (post(narrow, small(n=3), **headers).json() for _ in range(2))
+    assert first == again
+    assert [job["queue_position"] for job in first["jobs"]] == [1, 2, 3]
+    for job in [{"job_id": running}, *first["jobs"]]:
+        narrow.cancel(job["job_id"])
+
+
+@pytest.mark.parametrize("number", [0, 11, "2", None, 1.5])
+def test_a_wrong_number_of_pictures_is_refused_beside_other_faults(
+    api: Api, number: object
+) -> None:
+    problem = refused(post(api, small(n=number, stpes=2)), 422)
+    assert {error["pointer"] for error in problem["errors"]} == {"/n", "/stpes"}
+
+
 def test_ten_clients_at_once_each_get_the_picture_that_they_get_alone(api: Api) -> None:
     bodies: list[dict[str, object]] = [
         {"prompt": "a red apple", "seed": 1},

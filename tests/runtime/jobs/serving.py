@@ -32,7 +32,8 @@ class Server:
         """Queue a picture of few steps; returns the job's id."""
         request = self.model.read({"prompt": "a red apple", "steps": 3, "seed": 7, **fields})
         steps = self.model.plan(request).steps
-        return (await self.broker.submit(self.model.name, request.to_json(), steps)).job_id
+        (job,) = await self.broker.submit(self.model.name, [request.to_json()], steps)
+        return job.job_id
 
     async def finish(self, job_id: str) -> Job:
         """The job, once it has ended."""

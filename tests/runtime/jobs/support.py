@@ -60,7 +60,8 @@ async def submit(
 ) -> Job:
     """A job of a few steps."""
     request = {"prompt": "a red apple", "seed": 7, "priority": priority}
-    return await broker.submit(model, request, steps, idempotency)
+    (job,) = await broker.submit(model, [request], steps, idempotency)
+    return job
 
 
 class Hand:

@@ -112,7 +112,7 @@ def test_the_file_is_durable_by_its_settings(tmp_path: Path) -> None:
             names = ("journal_mode", "synchronous", "foreign_keys", "user_version")
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-        assert await database.write(settings) == ["wal", 2, 1, 3]
+        assert await database.write(settings) == ["wal", 2, 1, 4]
         await database.close()
 
     run(check())

@@ -394,8 +394,8 @@ def test_a_job_that_cannot_be_planned_fails_alone(server: Server, runner: asynci
         good = await server.submit(steps=6)
         request = server.model.read({"prompt": "x"}).to_json()
         impossible = {**request, "sampler": "no such sampler"}
-        bad = (await server.broker.submit("tiny", impossible, 20)).job_id
-        failed = await server.finish(bad)
+        (bad,) = await server.broker.submit("tiny", [impossible], 20)
+        failed = await server.finish(bad.job_id)
         assert failed.status is JobStatus.FAILED
         assert failed.error is not None
         assert "no such sampler" in failed.error.detail

@@ -132,9 +132,45 @@ class Queueing:
                 assert broker.counters().queued == 1
                 known = bodies[answers.index(job)]
             async with opened() as broker:
-                again = await broker.replay(known)
+                (again,) = await broker.replay(known)
                 assert again is not None
                 assert again.job_id == job.job_id
+
+        run(check())
+
+    def test_several_jobs_of_one_request_are_a_batch_in_its_order(self, opened: Opener) -> None:
+        async def check() -> None:
+            requests = [{"prompt": "x", "seed": n, "priority": "interactive"} for n in range(3)]
+            key = Idempotency.of("key", {"n": 3})
+            async with opened() as broker:
+                jobs = await broker.submit(MODEL, requests, 3, key)
+                assert [job.request for job in jobs] == requests
+                assert [job.queue_position for job in jobs] == [1, 2, 3]
+                assert len({job.batch_id for job in jobs}) == 1
+                assert jobs[0].batch_id is not None
+                assert (await submit(broker)).batch_id is None
+                await Hand(broker).lease()
+                ids = [job.job_id for job in jobs]
+                again = await broker.replay(key)
+                assert [job.job_id for job in again] == ids
+                assert again[0].status is JobStatus.PROCESSING
+            async with opened() as broker:
+                again = await broker.submit(MODEL, requests, 3, key)
+                assert [job.job_id for job in again] == ids
+                assert again[0].batch_id == jobs[0].batch_id
+                assert broker.counters().queued == 4
+
+        run(check())
+
+    def test_of_several_jobs_all_are_taken_or_none(self, opened: Opener) -> None:
+        async def check() -> None:
+            request = {"prompt": "x", "seed": 1, "priority": "interactive"}
+            async with opened(queue_limit=3) as broker:
+                await submit(broker)
+                with pytest.raises(QueueFull, match="takes 3 and these are 3; try later"):
+                    await broker.submit(MODEL, [request] * 3, 3)
+                assert broker.counters().queued == 1
+                assert len(await broker.submit(MODEL, [request] * 2, 3)) == 2
 
         run(check())
 
@@ -142,12 +178,12 @@ class Queueing:
         async def check() -> None:
             async with opened() as broker:
                 key = Idempotency.of("key", {"seed": 1})
-                assert await broker.replay(key) is None
+                assert list(await broker.replay(key)) == []
                 job = await submit(broker, idempotency=key)
                 worker = Hand(broker)
                 await worker.complete(*await worker.lease())
-                for again in (await broker.replay(key), await submit(broker, idempotency=key)):
-                    assert again is not None
+                (replayed,) = await broker.replay(key)
+                for again in (replayed, await submit(broker, idempotency=key)):
                     assert (again.job_id, again.status) == (job.job_id, JobStatus.COMPLETED)
                 with pytest.raises(IdempotencyConflict):
                     await broker.replay(Idempotency.of("key", {"seed": 2}))
