@@ -24,9 +24,9 @@ from benchmarks.tiny.zimage_models import qwen_tokenizer
 from engine_build.checkpoint.single_file.open import open_single_file
 from engine_build.checkpoint.sources import open_folder, read_json
 from engine_build.preset import read_preset
-from runtime.draw.exif import exif_block
 from runtime.draw.infotext import infotext
 from runtime.draw.recipe import EXTENSIONS, encode_picture, read_recipe
+from runtime.exif import exif_block
 from runtime.package.hashes import HASHES_NAME, KnownHashes
 from runtime.package.manifest import MANIFEST_NAME, read_manifest
 from runtime.package.pack import PACK_NAME, read_pack

@@ -6,7 +6,6 @@ where both do not fit, the picture gets as much of its recipe as does.
 """
 
 import json
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,21 +18,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from runtime.draw.decode import Pixels
-from runtime.draw.exif import CAPACITY, exif_block, exif_comment, exif_description
 from runtime.draw.infotext import Infotext
 from runtime.errors import RequestError
+from runtime.exif import CAPACITY, exif_block, exif_comment, exif_description
+from runtime.picture_texts import JSON_KEY, TEXT_KEY, UNREADABLE
 from runtime.plan.request import GenerateRequest, read_json
 
-JSON_KEY = "calotype"
-TEXT_KEY = "parameters"
-
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
-
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
-    *(AttributeError, AssertionError, struct.error, Image.DecompressionBombError, MemoryError),
-)
-"""All that Pillow raises for bytes that are no picture, or a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from warnings import catch_warnings
 import numpy as np
 from PIL import Image
 
-from runtime.draw.exif import exif_comment, exif_description
 from runtime.draw.infotext import model_of
 from runtime.draw.preview import thumbnail
-from runtime.draw.recipe import JSON_KEY, TEXT_KEY, UNREADABLE
+from runtime.picture_texts import UNREADABLE, read_texts
 from runtime.plan.request import read_json
 
 
@@ -34,14 +33,11 @@ def read_stored(path: Path) -> StoredPicture | None:
     The pixels are not decoded.
     """
     with path.open("rb") as content:
-        try:
-            # Pillow warns of fields that it makes nothing of, on several lines.
-            with catch_warnings(action="ignore"), Image.open(content) as image:
-                recipe = image.info.get(JSON_KEY) or exif_description(image)
-                text = image.info.get(TEXT_KEY) or exif_comment(image)
-                return StoredPicture(*image.size, model_of(str(text)), _request(recipe))
-        except UNREADABLE:
-            return None
+        texts = read_texts(content)
+    if texts is None:
+        return None
+    model, request = model_of(texts.parameters), _request(texts.recipe)
+    return StoredPicture(texts.width, texts.height, model, request)
 
 
 def stored_thumbnail(path: Path) -> bytes | None:
@@ -54,9 +50,9 @@ def stored_thumbnail(path: Path) -> bytes | None:
             return None
 
 
-def _request(recipe: object) -> Mapping[str, Any]:
+def _request(recipe: str) -> Mapping[str, Any]:
     try:
-        request = read_json(recipe if isinstance(recipe, str | bytes) else "")
+        request = read_json(recipe)
     except (ValueError, RecursionError):
         return {}
     return request if isinstance(request, dict) else {}

@@ -8,7 +8,7 @@ import piexif.helper
 import pytest
 from PIL import Image
 
-from runtime.draw.exif import exif_block, exif_comment, exif_description
+from runtime.exif import exif_block, exif_comment, exif_description
 
 DESCRIPTIONS = [None, b"", b"a", b"abc", b"odd", "größe".encode(), b"{}" * 9000]
 COMMENTS = [None, "", "a", "größe 猫 😀", "x" * 9000]
