@@ -7,15 +7,29 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api.a1111.desk import Desk
+from api.a1111.errors import PREFIXES, spell
 from api.access import Access
 from api.access_log import LogRequests
 from api.boundary import Boundary, HeadAsGet
+from api.dialect import ErrorDialect
 from api.errors import handle_errors
 from api.examples import examples_for
 from api.gate import Gate
 from api.metrics import CountAnswers
-from api.openapi import openapi, show_examples
-from api.routes import docs, generate, health, images, info, jobs, session, streams
+from api.openapi import BODY, TXT2IMG_BODY, TXT2IMG_OPTIONS, openapi, show_examples
+from api.routes import (
+    a1111,
+    a1111_lists,
+    docs,
+    generate,
+    health,
+    images,
+    info,
+    jobs,
+    session,
+    streams,
+)
 from api.services import Services
 from runtime.jobs.facts import EngineFacts
 from runtime.plan.order import for_several
@@ -31,9 +45,11 @@ Every `GET` answers `HEAD`. A body is declared as `application/json`. What chang
 refused to pages of other sites, unless `--allowed-origins` names them."""
 
 
-def create_app(services: Services, access: Access, *, access_log: bool = False) -> FastAPI:
+def create_app(
+    services: Services, access: Access, *, access_log: bool = False, a1111_api: bool = True
+) -> FastAPI:
     """The app over open services, which the caller closes; `access`: who may use it. With an
-    `access_log`, a line is logged for every request.
+    `access_log`, a line is logged for every request; `a1111_api`: AUTOMATIC1111's API is there.
     """
     app = FastAPI(
         title="Calotype",
@@ -47,20 +63,27 @@ def create_app(services: Services, access: Access, *, access_log: bool = False) 
     app.state.services = services
     for routes in (generate, jobs, streams, images, info, session, health, docs):
         app.include_router(routes.router)
+    if a1111_api:
+        _add_a1111(app, services)
     handle_errors(app)
     # The last one added is the first that a request meets.
     app.add_middleware(HeadAsGet)
     if services.keys is not None:
         app.add_middleware(Gate, keys=services.keys)
     app.add_middleware(Boundary, access=access, router=app.router)
+    if a1111_api:
+        app.add_middleware(ErrorDialect, prefixes=PREFIXES, spell=spell)
     app.add_middleware(CountAnswers, metrics=services.metrics)
     if access_log:
         app.add_middleware(LogRequests)
 
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        parameters = for_several(services.model.parameters(loras))
-        return openapi(app, parameters, keyed=services.keys is not None)
+        bodies = {BODY: for_several(services.model.parameters(loras))}
+        if a1111_api:
+            txt2img = app.state.a1111.txt2img
+            bodies |= {TXT2IMG_BODY: txt2img.schema, TXT2IMG_OPTIONS: txt2img.settings}
+        return openapi(app, bodies, keyed=services.keys is not None)
 
     def document() -> dict[str, Any]:
         # LoRA packs come and go while the server runs, and engines are replaced.
@@ -72,6 +95,12 @@ def create_app(services: Services, access: Access, *, access_log: bool = False) 
 
     app.openapi = document  # type: ignore[method-assign]
     return app
+
+
+def _add_a1111(app: FastAPI, services: Services) -> None:
+    app.state.a1111 = Desk.of(services.model)
+    app.include_router(a1111.router)
+    app.include_router(a1111_lists.router)
 
 
 def _check(

@@ -23,21 +23,21 @@ _JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
-async def read_body(request: Request) -> bytes:
-    """The body's bytes, up to MAX_BODY_BYTES.
+async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body's bytes, up to so many.
 
     Raises BodyNotDeclared, BodyTooLarge, BodyCutShort.
     """
     _check_declaration(request.headers)
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise BodyTooLarge(_too_large(declared))
+    if declared.isdecimal() and int(declared) > most:
+        raise BodyTooLarge(_too_large(declared, most))
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise BodyTooLarge(_too_large(f"{len(body)} or more"))
+            if len(body) > most:
+                raise BodyTooLarge(_too_large(f"{len(body)} or more", most))
     except ClientDisconnect as error:
         raise BodyCutShort(f"the body ended after {len(body)} bytes") from error
     return bytes(body)
@@ -79,5 +79,5 @@ def parse_body(body: bytes) -> object:
         raise NotJson("the body is nested too deeply to be a request") from error
 
 
-def _too_large(found: str) -> str:
-    return f"the body has {found} bytes; at most {MAX_BODY_BYTES} are taken"
+def _too_large(found: str, most: int) -> str:
+    return f"the body has {found} bytes; at most {most} are taken"

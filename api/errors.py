@@ -53,6 +53,10 @@ class NoKeys(CalotypeError):
     """The server takes no keys."""
 
 
+class PictureNotMade(CalotypeError):
+    """A picture that its caller waited for failed."""
+
+
 class NotReady(CalotypeError):
     """No worker has loaded the model yet."""
 
@@ -76,6 +80,7 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     DatabaseFault: HTTPStatus.SERVICE_UNAVAILABLE,
     DamagedDatabase: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    PictureNotMade: HTTPStatus.INTERNAL_SERVER_ERROR,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
     OverBound: HTTPStatus.TOO_MANY_REQUESTS,
 }

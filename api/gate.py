@@ -1,9 +1,11 @@
 """Gate of the app: with keys on, every request names its caller and has the right that it needs.
 
-Programs send `Authorization: Bearer KEY`. A browser cannot for pictures and streams: it gets a
-cookie for a key, signed and valid for SESSION_SECONDS, that holds no secret of the key.
+Programs send `Authorization: Bearer KEY`, and clients of AUTOMATIC1111's API, which know a user and
+a password, `Basic` with the key as the password. A browser cannot for pictures and streams: it gets
+a cookie for a key, signed and valid for SESSION_SECONDS, that holds no secret of the key.
 """
 
+import base64
 import hashlib
 import hmac
 import time
@@ -16,6 +18,7 @@ from fastapi import Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.a1111.errors import PREFIXES as A1111_PREFIXES
 from api.callers import KEY
 from api.errors import problem
 from api.keys import ApiKey, KeyFile, KeysError
@@ -28,6 +31,12 @@ _OPEN = ("/health", "/ready", "/docs", "/docs/", "/openapi.json", "/api/session"
 """Addresses that need no key; a name that ends in / stands for all below it."""
 _RIGHTS: Mapping[tuple[str, str], Right] = {
     ("POST", "/api/generate"): Right.GENERATE,
+    ("POST", "/sdapi/v1/txt2img"): Right.GENERATE,
+    ("POST", "/sdapi/v1/interrupt"): Right.GENERATE,
+    ("POST", "/sdapi/v1/skip"): Right.GENERATE,
+    # It takes what is so already, and changes nothing.
+    ("POST", "/sdapi/v1/options"): Right.READ,
+    ("POST", "/sdapi/v1/png-info"): Right.READ,
     ("DELETE", "/api/jobs/"): Right.GENERATE,
     ("DELETE", "/api/images/"): Right.ADMIN,
     ("GET", "/metrics"): Right.ADMIN,
@@ -71,7 +80,8 @@ class Gate:
         headers = Headers(scope=scope)
         if right is None or (scope["path"] == "/metrics" and _is_here(scope, headers)):
             return None
-        key = caller(self._keys, headers)
+        by_password = scope["path"].startswith(A1111_PREFIXES)
+        key = caller(self._keys, headers, by_password=by_password)
         if key is None:
             given = "authorization" in headers or COOKIE in headers.get("cookie", "")
             return unknown_caller(given=given)
@@ -97,12 +107,24 @@ def unknown_caller(*, given: bool) -> Response:
     return problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
-def caller(keys: KeyFile, headers: Headers) -> ApiKey | None:
-    """The key that a request names, in its header or by its cookie. Raises KeysError."""
+def caller(keys: KeyFile, headers: Headers, *, by_password: bool = False) -> ApiKey | None:
+    """The key that a request names, in its header or by its cookie; `by_password`: also as the
+    password of a user of any name (RFC 7617). Raises KeysError.
+    """
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return keys.find(token.strip())
+    if by_password and kind.lower() == "basic":
+        return keys.find(_password(token.strip()))
     return _of_session(keys, _cookie(headers.get("cookie", "")))
+
+
+def _password(token: str) -> str:
+    """The password in Basic credentials; empty for what is none."""
+    try:
+        return base64.b64decode(token, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def session_cookie(keys: KeyFile, key: ApiKey, *, secure: bool) -> str:

@@ -1,11 +1,14 @@
 """OpenAPI document: FastAPI's own, with the loaded model's limits and the types of events."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.a1111.answers import A1111Error
+from api.a1111.errors import PREFIXES
 from api.errors import problems
 from api.gate import COOKIE, right_for
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
@@ -13,6 +16,8 @@ from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
 BODY = "GenerateRequest"
 JOB_EVENTS = "JobEvent"
 GALLERY_EVENTS = "GalleryEvent"
+TXT2IMG_BODY = "Txt2ImgRequest"
+TXT2IMG_OPTIONS = "Txt2ImgSettings"
 
 _REFERENCE = "#/components/schemas/{model}"
 _VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")
@@ -23,9 +28,11 @@ def reference(schema: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=schema)}
 
 
-def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict[str, Any]:
-    """The document for an app; `parameters` is the JSON Schema of its model's requests. `keyed`:
-    callers need a key.
+def openapi(
+    app: FastAPI, bodies: Mapping[str, Mapping[str, Any]], *, keyed: bool
+) -> dict[str, Any]:
+    """The document for an app; `bodies` are the JSON Schemas of its model's requests, by their
+    names. `keyed`: callers need a key.
     """
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
@@ -33,7 +40,8 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict
     schemas = document["components"]["schemas"]
     _drop_fastapi_errors(document)
     _drop_texts_of_streams(document)
-    schemas[BODY] = {key: rule for key, rule in parameters.items() if key != "$schema"}
+    for name, body in bodies.items():
+        schemas[name] = {key: rule for key, rule in body.items() if key != "$schema"}
     schemas[Problem.__name__] = Problem.model_json_schema(ref_template=_REFERENCE)
     for name, adapter in ((JOB_EVENTS, JOB_EVENT), (GALLERY_EVENTS, GALLERY_EVENT)):
         schemas[name] = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
@@ -41,6 +49,7 @@ def openapi(app: FastAPI, parameters: Mapping[str, Any], *, keyed: bool) -> dict
         schemas.update(schema.pop("$defs", {}))
     if keyed:
         _state_keys(document)
+    _spell_errors(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -68,6 +77,19 @@ def _drop_texts_of_streams(document: dict[str, Any]) -> None:
         for operation in path.values():
             for answer in operation["responses"].values():
                 answer.get("content", {}).get("text/event-stream", {}).pop("schema", None)
+
+
+def _spell_errors(document: dict[str, Any]) -> None:
+    """Errors of AUTOMATIC1111's API have its own form (`api.dialect`)."""
+    content = {"application/json": {"schema": reference(A1111Error.__name__)}}
+    theirs = [path for path in document["paths"] if path.startswith(PREFIXES)]
+    for path in theirs:
+        for operation in document["paths"][path].values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= HTTPStatus.BAD_REQUEST:
+                    answer["content"] = content
+    if theirs:
+        document["components"]["schemas"][A1111Error.__name__] = A1111Error.model_json_schema()
 
 
 def _state_keys(document: dict[str, Any]) -> None:

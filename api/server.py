@@ -106,6 +106,7 @@ async def _serve(
             lambda: announce(url),
             broker.stop,
             access_log=settings.access_log,
+            a1111_api=settings.a1111_api,
         )
         async with preparation.beside(supervisor) if preparation else nullcontext():
             await _until_stopped(server, listener, supervisor)

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         description="take everybody, on an address that other machines reach, too: whoever reaches "
         "it may draw, look at every picture and delete it",
     )
+    a1111_api: bool = Field(
+        True,
+        description="AUTOMATIC1111's API at /sdapi/v1 (txt2img, progress, lists), for clients that "
+        "know it; false takes it away",
+    )
     compile: bool = Field(
         False,
         description="compile the target that is missing; meanwhile what auto takes serves",
@@ -294,8 +299,9 @@ class Settings(BaseSettings):
 
 
 def flag(name: str) -> str:
-    """A setting's flag."""
-    return "--" + name.replace("_", "-")
+    """A setting's flag; of what is on by default, the flag that turns it off."""
+    on = Settings.model_fields[name].default is True
+    return ("--no-" if on else "--") + name.replace("_", "-")
 
 
 def variable(name: str) -> str:

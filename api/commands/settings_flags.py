@@ -20,7 +20,7 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
                 flag(name),
                 dest=name,
                 action="store_const",
-                const="true",
+                const=str(not field.default).lower(),
                 default=argparse.SUPPRESS,
                 help=text,
             )

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from api.a1111.errors import PREFIXES
 from tests.api.paper import SNAPSHOT, paper_document, write_snapshot
 
 
@@ -17,12 +18,13 @@ def test_the_snapshot_is_written_as_it_is_read(tmp_path: Path) -> None:
     assert written.read_text() == SNAPSHOT.read_text()
 
 
-def test_every_error_is_documented_as_a_problem() -> None:
-    for path in paper_document()["paths"].values():
-        for operation in path.values():
+def test_every_error_is_documented_as_a_problem_or_in_its_dialect() -> None:
+    for path, operations in paper_document()["paths"].items():
+        form = "application/json" if path.startswith(PREFIXES) else "application/problem+json"
+        for operation in operations.values():
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
-                    assert list(answer["content"]) == ["application/problem+json"]
+                    assert list(answer["content"]) == [form]
 
 
 def test_every_reference_leads_somewhere() -> None:

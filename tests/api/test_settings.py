@@ -56,6 +56,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_REQUEST_SECONDS": "10.0",
         "CALOTYPE_KEYS": "True",
         "CALOTYPE_NO_KEYS": "False",
+        "CALOTYPE_A1111_API": "False",
         "CALOTYPE_VERIFY_FILES": "True",
         "CALOTYPE_MAX_BATCH": "2",
         "CALOTYPE_NO_CUDA_GRAPHS": "True",

@@ -27,9 +27,24 @@ SAMPLER_TITLES: Mapping[str, str] = {
     "tcd": "TCD",
 }
 
+SAMPLER_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "euler": ("k_euler",),
+    "euler_a": ("k_euler_a", "k_euler_ancestral"),
+    "ddim": ("ddim",),
+    "heun": ("k_heun",),
+    "lms": ("k_lms",),
+    "dpm++_2m": ("k_dpmpp_2m",),
+    "dpm++_2m_sde": ("k_dpmpp_2m_sde",),
+    "dpm++_sde": ("k_dpmpp_sde",),
+    "lcm": ("k_lcm",),
+    "tcd": (),
+}
+"""Other names that the web UI has for them."""
+
 _TYPE = "Schedule type"
 
-FLOW_SETTINGS: Mapping[str, str] = {_TYPE: "Simple"}
+FLOW_SCHEDULE = "Simple"
+FLOW_SETTINGS: Mapping[str, str] = {_TYPE: FLOW_SCHEDULE}
 """The schedule of models that flow, in Forge, which draws with them: even strides, shifted."""
 
 
@@ -47,6 +62,11 @@ def schedule_settings(
         return {_TYPE: "Karras", **_ends(timesteps, training_sigmas(options))}
     even = _evenly_spaced(options.num_train_timesteps, steps)
     return {_TYPE: min(even, key=lambda title: _distance(even[title], timesteps))}
+
+
+def schedule_title(sampler: str, schedule: str, steps: int, config: SchedulerConfig) -> str:
+    """The web UI's name of a schedule. Raises RequestError for steps that it does not have."""
+    return schedule_settings(sampler, schedule, steps, config)[_TYPE]
 
 
 def _timesteps(
