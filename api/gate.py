@@ -84,7 +84,7 @@ class Gate:
         key = caller(self._keys, headers, by_password=by_password)
         if key is None:
             given = "authorization" in headers or COOKIE in headers.get("cookie", "")
-            return unknown_caller(given=given)
+            return unknown_caller(given=given, by_password=by_password)
         if key.scope < right:
             return problem(
                 HTTPStatus.FORBIDDEN,
@@ -95,7 +95,7 @@ class Gate:
         return None
 
 
-def unknown_caller(*, given: bool) -> Response:
+def unknown_caller(*, given: bool, by_password: bool = False) -> Response:
     """The answer to a caller without a key, or with one that is `given` and none of ours."""
     detail = (
         "the key is none of this server's, or it was revoked, or the session is over"
@@ -104,6 +104,9 @@ def unknown_caller(*, given: bool) -> Response:
         "what `calotype keys create` printed"
     )
     challenge = 'Bearer error="invalid_token"' if given else "Bearer"
+    if by_password:
+        challenge = 'Basic realm="Calotype", charset="UTF-8"'
+        detail += "; as a password, it may have any user"
     return problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 

@@ -8,8 +8,6 @@ PREFIXES = ("/sdapi/", "/internal/")
 
 
 def spell(problem: Mapping[str, Any]) -> dict[str, str]:
-    """A problem (RFC 9457) in its words: clients show `detail`, some of them `errors`."""
-    faults = problem.get("errors", ())
-    listed = "; ".join(f"{fault['pointer'][1:]}: {fault['detail']}" for fault in faults)
+    """A problem (RFC 9457) in its words: clients show `detail`, and some of them `errors`."""
     detail = problem["detail"]
-    return {"error": problem["title"], "detail": detail, "body": "", "errors": listed or detail}
+    return {"error": problem["title"], "detail": detail, "body": "", "errors": detail}

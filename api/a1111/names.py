@@ -110,8 +110,8 @@ class Names:
         for sampler in self.facts.samplers:
             if name in names_of(sampler):
                 return sampler, ""
-            ending = name.removeprefix(f"{SAMPLER_TITLES[sampler]} ")
-            if ending in self.schedules:
+            beginning, _, ending = name.partition(f"{SAMPLER_TITLES[sampler]} ")
+            if not beginning and ending in self.schedules:
                 return sampler, ending
         known = ", ".join(self.samplers.values())
         raise RequestError("/sampler_name", f"{name!r} is no sampler of this model: {known}")

@@ -24,9 +24,8 @@ from api.events import closing
 from api.openapi import TXT2IMG_BODY, reference
 from api.routes.jobs import shown
 from api.services import Rooms, Services
-from api.submission import read_order, submit
 from runtime.errors import RequestError
-from runtime.jobs.protocol import JobEnded, JobStatus
+from runtime.jobs.protocol import JobEnded, JobStatus, Stopping
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
 
@@ -77,7 +76,7 @@ async def draw_txt2img(request: Request, rooms: Rooms, desk: OpenDesk) -> Pictur
     )
 
 
-@router.get("/progress")
+@router.get("/progress", responses=problems(422))
 async def get_progress(
     request: Request, desk: OpenDesk, skip_current_image: Annotated[bool, Query()] = False
 ) -> Progress:
@@ -142,10 +141,12 @@ async def _cancel(rooms: Services, job_ids: Sequence[str]) -> None:
 
 
 async def _finished(rooms: Services, job_ids: Sequence[str]) -> Sequence[Finished]:
-    """The jobs with their pictures. Raises PictureNotMade where one failed."""
+    """The jobs with their pictures. Raises PictureNotMade where one failed; Stopping."""
     finished = []
     for job_id in job_ids:
         job = await rooms.broker.job(job_id)
+        if not job.status.ended:
+            raise Stopping("the server is being stopped; the picture is drawn after its next start")
         if job.status is JobStatus.FAILED and job.error is not None:
             raise PictureNotMade(f"{job.error.title}: {job.error.detail}")
         warnings = (await shown(job, rooms)).warnings

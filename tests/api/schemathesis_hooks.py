@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import schemathesis
 
+from api.a1111.names import identifier
 from runtime.jobs.names import read_cursor
 
 KEY = "Idempotency-Key"
+SCHEDULES = {"automatic", "normal", "uniform", "ddim", "karras", "sgm_uniform"}
 
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -45,9 +47,11 @@ def _mean_one_thing(body: dict[str, Any]) -> None:
     for name in ("n_iter", "batch_size"):
         if _is_integer(body.get(name)) and 1 < body[name] <= 10:
             body[name] = 1
-    for name, second in {"sampler_name": "scheduler", "override_settings": "clip_skip"}.items():
-        if body.get(name) and body.get(second):
-            body[second] = None
+    if body.get("override_settings") and body.get("clip_skip"):
+        body["clip_skip"] = None
+    # Not every sampler has every schedule.
+    if identifier(str(body.get("scheduler"))) in SCHEDULES:
+        body["scheduler"] = None
     if _is_number(body.get("eta")) and 0 <= body["eta"] <= 1:
         body["eta"] = None
 

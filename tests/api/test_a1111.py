@@ -1,16 +1,23 @@
 """AUTOMATIC1111's API by a client that its users have, unmodified, against a real server."""
 
-from base64 import b64decode
+import json
+from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
+import httpx
 import pytest
 import webuiapi
 from PIL import Image
 
+from api.a1111.neutral import IGNORED, IGNORED_SETTINGS
+from runtime.plan.sampling.titles import SAMPLER_TITLES
+from tests.api.a1111_bodies import BODIES, REFUSED
 from tests.api.live import Api, LiveServer
+from tests.places import ROOT
 
+LONG: dict[str, Any] = {"width": 512, "height": 512, "steps": 100}
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "prompt": "a red apple"}
 
 
@@ -80,4 +87,116 @@ def test_the_progress_shows_a_picture_while_it_is_drawn(
     assert client.get_progress()["state"]["job_count"] == 0
 
 
-LONG: dict[str, Any] = {"width": 512, "height": 512, "steps": 100}
+def test_the_lists_are_of_the_loaded_model(client: webuiapi.WebUIApi, api: Api) -> None:
+    info = api.client.get("/api/info").json()
+    assert [model["model_name"] for model in client.get_sd_models()] == ["tiny"]
+    samplers = [sampler["name"] for sampler in client.get_samplers()]
+    assert [SAMPLER_TITLES[name] for name in info["samplers"]] == samplers
+    labels = {each["name"]: each["label"] for each in client.get_schedulers()}
+    assert labels["automatic"] == "Automatic"
+    assert (labels["karras"], labels["sgm_uniform"]) == ("Karras", "SGM Uniform")
+    assert client.get_upscalers()[0]["name"] == "None"
+    for empty in (client.get_loras(), client.get_sd_vae(), client.get_latent_upscale_modes()):
+        assert empty == []
+    assert client.get_scripts() == {"txt2img": [], "img2img": []}
+    assert client.get_memory()["ram"]["free"] > 0
+    assert api.client.get("/internal/ping").json() == {}
+
+
+def test_the_settings_are_the_servers_own(client: webuiapi.WebUIApi) -> None:
+    options = client.get_options()
+    title = options["sd_model_checkpoint"]
+    assert title == client.get_sd_models()[0]["title"]
+    assert client.util_set_model("tiny") is None
+    assert client.set_options({"sd_model_checkpoint": title, "sd_vae": "Automatic"}) == {}
+    refused = client.set_options({"sd_model_checkpoint": "sd_xl_base_1.0"})
+    assert "the server draws with one model, tiny" in refused["detail"]
+    assert "override_settings" in client.set_options({"CLIP_stop_at_last_layers": 3})["detail"]
+
+
+def test_png_info_reads_every_format(client: webuiapi.WebUIApi, api: Api) -> None:
+    for form in ("png", "webp", "jpeg"):
+        picture = api.draw(seed=9, output_format=form)
+        sent = {"image": b64encode(picture).decode()}
+        found = api.client.post("/sdapi/v1/png-info", json=sent).json()
+        assert found["info"].startswith("a red apple\nNegative prompt: ")
+        assert found["parameters"]["Prompt"] == "a red apple"
+        assert (found["parameters"]["Seed"], found["parameters"]["Size-1"]) == ("9", "64")
+        assert json.loads(found["items"]["calotype"])["seed"] == 9
+    drawn = client.txt2img(**SMALL, seed=9)
+    assert client.png_info(drawn.image).info == drawn.info["infotexts"][0]
+
+
+def test_the_recipe_in_a_picture_draws_it_again(client: webuiapi.WebUIApi, api: Api) -> None:
+    first = client.txt2img(
+        **SMALL, seed=5, sampler_name="DPM++ 2M SDE", scheduler="Karras", cfg_scale=4
+    )
+    told = client.png_info(first.image).parameters
+    again = client.txt2img(
+        prompt=told["Prompt"],
+        negative_prompt=told["Negative prompt"],
+        steps=int(told["Steps"]),
+        sampler_name=told["Sampler"],
+        scheduler=told["Schedule type"],
+        cfg_scale=float(told["CFG scale"]),
+        seed=int(told["Seed"]),
+        width=int(told["Size-1"]),
+        height=int(told["Size-2"]),
+    )
+    assert again.image.tobytes() == first.image.tobytes()
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_bodies_of_known_clients_are_drawn(api: Api, name: str) -> None:
+    answer = api.client.post("/sdapi/v1/txt2img", json=BODIES[name])
+    assert answer.status_code == 200, answer.text
+    with Image.open(BytesIO(b64decode(answer.json()["images"][0]))) as picture:
+        assert picture.size == (BODIES[name]["width"], BODIES[name]["height"])
+
+
+@pytest.mark.parametrize(("field", "value", "where", "words"), REFUSED)
+def test_what_would_change_the_picture_is_refused_by_name(
+    api: Api, field: str, value: object, where: str, words: str
+) -> None:
+    answer = api.client.post("/sdapi/v1/txt2img", json={**SMALL, field: value})
+    error = spelled(answer, 422)
+    assert f"{where}: " in error["errors"]
+    assert words in error["errors"]
+
+
+def test_what_changes_nothing_is_ignored_and_listed(api: Api) -> None:
+    body = {**SMALL, "seed": 4, **dict.fromkeys(IGNORED, 1)}
+    settings = dict.fromkeys(IGNORED_SETTINGS, 1)
+    answer = api.client.post("/sdapi/v1/txt2img", json={**body, "override_settings": settings})
+    plain = api.client.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 4})
+    assert answer.json()["images"] == plain.json()["images"]
+    listed = (ROOT / "docs" / "clients.md").read_text()
+    assert [name for name in (*IGNORED, *IGNORED_SETTINGS) if f"`{name}`" not in listed] == []
+
+
+def test_every_error_has_the_form_that_clients_read(api: Api) -> None:
+    client = api.client
+    assert "field" not in spelled(client.post("/sdapi/v1/txt2img", content=b"{"), 415)
+    declared = {"Content-Type": "application/json"}
+    spelled(client.post("/sdapi/v1/txt2img", content=b"{", headers=declared), 400)
+    spelled(client.post("/sdapi/v1/txt2img", content=b"x" * 2**21, headers=declared), 413)
+    assert "/sdapi/v1/img2img" in spelled(client.post("/sdapi/v1/img2img", json={}), 404)["detail"]
+    wrong = spelled(client.get("/sdapi/v1/txt2img"), 405)
+    assert "GET is not possible" in wrong["detail"]
+    foreign = {"Origin": "https://other.example"}
+    spelled(client.post("/sdapi/v1/interrupt", headers=foreign), 403)
+    for image in ("http://127.0.0.1/x.png", "!", b64encode(b"no picture").decode(), 5):
+        spelled(client.post("/sdapi/v1/png-info", json={"image": image}), 422)
+    head = client.head("/sdapi/v1/nothing")
+    assert (head.status_code, head.content) == (404, b"")
+
+
+def spelled(answer: httpx.Response, status: int) -> dict[str, str]:
+    """The error in an answer, in the form of AUTOMATIC1111's API."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    error: dict[str, str] = answer.json()
+    assert set(error) == {"error", "detail", "body", "errors"}
+    assert error["detail"]
+    assert error["errors"]
+    return error

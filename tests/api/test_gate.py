@@ -1,11 +1,14 @@
 """Who may do what with keys on, over a real server; and the cookie of a browser."""
 
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+import webuiapi
 from starlette.datastructures import Headers
 
 from api import gate
@@ -148,6 +151,49 @@ def test_an_idempotency_key_is_its_callers_own(keyed: LiveServer, callers: dict[
     assert (first.status_code, other.status_code) == (202, 202)
     assert first.json()["job_id"] != other.json()["job_id"]
     assert submit("generate").json()["job_id"] == first.json()["job_id"]
+
+
+def webui(keyed: LiveServer, key: str) -> webuiapi.WebUIApi:
+    """A client of AUTOMATIC1111's API, which knows a user and a password."""
+    url = f"{keyed.url}/sdapi/v1"
+    return webuiapi.WebUIApi(baseurl=url, username="anybody", password=key)
+
+
+def test_a_client_with_a_password_has_the_rights_of_its_key(
+    keyed: LiveServer, callers: dict[str, str]
+) -> None:
+    reader, painter = webui(keyed, callers["read"]), webui(keyed, callers["generate"])
+    assert reader.get_options()["sd_model_checkpoint"] == "tiny"
+    assert reader.set_options({"sd_model_checkpoint": "tiny"}) == {}
+    assert "this takes generate" in reader.interrupt()["detail"]
+    with pytest.raises(RuntimeError, match="this takes generate"):
+        reader.txt2img(**small())
+    assert painter.txt2img(**small()).image.size == (64, 64)
+    nobody = webui(keyed, "x").get_options()
+    assert set(nobody) == {"error", "detail", "body", "errors"}
+    client = keyed.api.client
+    for wrong in ("Basic", "Basic !", "Basic " + b64encode(callers["read"].encode()).decode()):
+        answer = client.get("/sdapi/v1/options", headers={"Authorization": wrong})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+    password = b64encode(f"me:{callers['read']}".encode()).decode()
+    elsewhere = client.get("/api/info", headers={"Authorization": f"Basic {password}"})
+    refused(elsewhere, 401)
+
+
+def test_a_client_sees_and_interrupts_what_its_own_key_draws(
+    keyed: LiveServer, callers: dict[str, str]
+) -> None:
+    mine, other = webui(keyed, callers["generate"]), webui(keyed, callers["admin"])
+    with ThreadPoolExecutor(1) as threads:
+        drawing = threads.submit(mine.txt2img, **small(steps=100, width=512, height=512))
+        keyed.api.wait_until(lambda: mine.get_progress()["progress"] > 0)
+        assert other.get_progress()["state"]["job_count"] == 0
+        assert other.interrupt() == {}
+        at = mine.get_progress()["progress"]
+        keyed.api.wait_until(lambda: mine.get_progress()["progress"] > at)
+        assert mine.skip() == {}
+        assert drawing.result(timeout=240).images == []
 
 
 def test_the_document_says_who_needs_a_key(keyed: LiveServer) -> None:
