@@ -24,6 +24,7 @@ from api.events import closing
 from api.openapi import TXT2IMG_BODY, reference
 from api.routes.jobs import shown
 from api.services import Rooms, Services
+from api.submission import read_order, submit
 from runtime.errors import RequestError
 from runtime.jobs.protocol import JobEnded, JobStatus, Stopping
 
