@@ -1,5 +1,6 @@
 """Facts of the machine that this process runs on."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -99,3 +100,14 @@ def processor(cpuinfo: Path = _CPUINFO) -> str:
         names = (value.strip() for key, _, value in lines if key.strip() == "model name")
         name = next(names, name)
     return f"{name}, {os.cpu_count()} cores"
+
+
+def give_free_memory_back() -> None:
+    """Give the system what the C library keeps of freed memory, where it is glibc.
+
+    Large blocks that are freed and taken again come from the heap before long (mallopt(3),
+    "dynamic mmap threshold"), and stay there behind small ones that live.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

@@ -26,6 +26,7 @@ from runtime.draw.preview import Previewer
 from runtime.draw.room import Room
 from runtime.draw.roomy import RoomyDecoder, RoomyDenoiser, evaluations_that_fit, usual_call
 from runtime.draw.schedule import Schedule
+from runtime.machine import give_free_memory_back
 from runtime.package.manifest import MatrixPreview
 from runtime.plan.call_room import CallRoom, call_room
 from runtime.plan.families.family import Conditioning
@@ -219,6 +220,7 @@ class Generator:
         the next call takes it anew, some percent longer. Raises BackendError.
         """
         self._denoiser.rest()
+        give_free_memory_back()
 
     def _forget_pictures(self) -> None:
         """Nobody asked for the pictures so far."""
