@@ -1,6 +1,6 @@
 """ASGI app with every route, the handlers of errors and the documentation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -12,11 +12,12 @@ from api.a1111.errors import PREFIXES, spell
 from api.access import Access
 from api.access_log import LogRequests
 from api.boundary import Boundary, HeadAsGet
-from api.dialect import ErrorDialect
+from api.error_dialect import ErrorDialect
 from api.errors import handle_errors
 from api.examples import examples_for
 from api.gate import Gate
 from api.metrics import CountAnswers
+from api.openai.errors import PREFIX, spelled
 from api.openapi import BODY, TXT2IMG_BODY, TXT2IMG_OPTIONS, openapi, show_examples
 from api.routes import (
     a1111,
@@ -27,6 +28,7 @@ from api.routes import (
     images,
     info,
     jobs,
+    openai,
     session,
     streams,
 )
@@ -45,11 +47,9 @@ Every `GET` answers `HEAD`. A body is declared as `application/json`. What chang
 refused to pages of other sites, unless `--allowed-origins` names them."""
 
 
-def create_app(
-    services: Services, access: Access, *, access_log: bool = False, a1111_api: bool = True
-) -> FastAPI:
+def create_app(services: Services, access: Access, *, access_log: bool = False) -> FastAPI:
     """The app over open services, which the caller closes; `access`: who may use it. With an
-    `access_log`, a line is logged for every request; `a1111_api`: AUTOMATIC1111's API is there.
+    `access_log`, a line is logged for every request.
     """
     app = FastAPI(
         title="Calotype",
@@ -61,26 +61,46 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
+    _add_routes(app, services)
+    handle_errors(app)
+    _add_middleware(app, services, access, access_log=access_log)
+    app.openapi = _documented(app, services)  # type: ignore[method-assign]
+    return app
+
+
+def _add_routes(app: FastAPI, services: Services) -> None:
     for routes in (generate, jobs, streams, images, info, session, health, docs):
         app.include_router(routes.router)
-    if a1111_api:
-        _add_a1111(app, services)
-    handle_errors(app)
+    if services.dialects.openai:
+        app.include_router(openai.router)
+    if services.dialects.a1111:
+        app.state.a1111 = Desk.of(services.model)
+        app.include_router(a1111.router)
+        app.include_router(a1111_lists.router)
+
+
+def _add_middleware(app: FastAPI, services: Services, access: Access, *, access_log: bool) -> None:
     # The last one added is the first that a request meets.
     app.add_middleware(HeadAsGet)
     if services.keys is not None:
         app.add_middleware(Gate, keys=services.keys)
     app.add_middleware(Boundary, access=access, router=app.router)
-    if a1111_api:
+    if services.dialects.openai:
+        app.add_middleware(ErrorDialect, prefixes=(PREFIX,), spell=spelled)
+    if services.dialects.a1111:
         app.add_middleware(ErrorDialect, prefixes=PREFIXES, spell=spell)
     app.add_middleware(CountAnswers, metrics=services.metrics)
     if access_log:
         app.add_middleware(LogRequests)
 
+
+def _documented(app: FastAPI, services: Services) -> Callable[[], dict[str, Any]]:
+    """The function that gives the OpenAPI document as it is now."""
+
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
         bodies = {BODY: for_several(services.model.parameters(loras))}
-        if a1111_api:
+        if services.dialects.a1111:
             txt2img = app.state.a1111.txt2img
             bodies |= {TXT2IMG_BODY: txt2img.schema, TXT2IMG_OPTIONS: txt2img.settings}
         return openapi(app, bodies, keyed=services.keys is not None)
@@ -93,14 +113,7 @@ def create_app(
         show_examples(document, examples_for(check))
         return document
 
-    app.openapi = document  # type: ignore[method-assign]
-    return app
-
-
-def _add_a1111(app: FastAPI, services: Services) -> None:
-    app.state.a1111 = Desk.of(services.model)
-    app.include_router(a1111.router)
-    app.include_router(a1111_lists.router)
+    return document
 
 
 def _check(

@@ -49,6 +49,10 @@ class BodyNotDeclared(CalotypeError):
     """A body whose headers do not say that plain JSON is in it."""
 
 
+class UnknownModel(RequestError):
+    """A request names a model that is not served."""
+
+
 class NoKeys(CalotypeError):
     """The server takes no keys."""
 
@@ -67,6 +71,7 @@ class StreamOver(Exception):
 
 _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     RequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnknownModel: HTTPStatus.NOT_FOUND,
     NotJson: HTTPStatus.BAD_REQUEST,
     BodyCutShort: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

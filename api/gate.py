@@ -37,6 +37,7 @@ _RIGHTS: Mapping[tuple[str, str], Right] = {
     # It takes what is so already, and changes nothing.
     ("POST", "/sdapi/v1/options"): Right.READ,
     ("POST", "/sdapi/v1/png-info"): Right.READ,
+    ("POST", "/v1/images/generations"): Right.GENERATE,
     ("DELETE", "/api/jobs/"): Right.GENERATE,
     ("DELETE", "/api/images/"): Right.ADMIN,
     ("GET", "/metrics"): Right.ADMIN,

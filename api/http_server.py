@@ -32,7 +32,6 @@ class HttpServer(uvicorn.Server):
         stopping: Callable[[], None],
         *,
         access_log: bool = False,
-        a1111_api: bool = True,
     ) -> None:
         """Nothing is opened yet. `opened` is called once the sockets are open, and `stopping`
         before the server waits for its clients.
@@ -40,7 +39,7 @@ class HttpServer(uvicorn.Server):
         refused = partial(services.metrics.refused, "connections")
         protocol = partial(HttpProtocol, limits=limits, refused=refused)
         config = uvicorn.Config(
-            create_app(services, access, access_log=access_log, a1111_api=a1111_api),
+            create_app(services, access, access_log=access_log),
             http=cast("type[asyncio.Protocol]", protocol),
             ws="none",
             lifespan="off",

@@ -11,9 +11,11 @@ from api.a1111.answers import A1111Error
 from api.a1111.errors import PREFIXES
 from api.errors import problems
 from api.gate import COOKIE, right_for
+from api.openai.translation import images_schema
 from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
 
 BODY = "GenerateRequest"
+IMAGES_BODY = "ImagesRequest"
 JOB_EVENTS = "JobEvent"
 GALLERY_EVENTS = "GalleryEvent"
 TXT2IMG_BODY = "Txt2ImgRequest"
@@ -42,6 +44,8 @@ def openapi(
     _drop_texts_of_streams(document)
     for name, body in bodies.items():
         schemas[name] = {key: rule for key, rule in body.items() if key != "$schema"}
+    if "/v1/images/generations" in document["paths"]:
+        schemas[IMAGES_BODY] = images_schema(bodies[BODY])
     schemas[Problem.__name__] = Problem.model_json_schema(ref_template=_REFERENCE)
     for name, adapter in ((JOB_EVENTS, JOB_EVENT), (GALLERY_EVENTS, GALLERY_EVENT)):
         schemas[name] = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
@@ -80,7 +84,7 @@ def _drop_texts_of_streams(document: dict[str, Any]) -> None:
 
 
 def _spell_errors(document: dict[str, Any]) -> None:
-    """Errors of AUTOMATIC1111's API have its own form (`api.dialect`)."""
+    """Errors of AUTOMATIC1111's API have its own form (`api.error_dialect`)."""
     content = {"application/json": {"schema": reference(A1111Error.__name__)}}
     theirs = [path for path in document["paths"] if path.startswith(PREFIXES)]
     for path in theirs:

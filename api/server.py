@@ -94,6 +94,7 @@ async def _serve(
             metrics=Metrics(),
             callers=Callers(settings.callers),
             keys=keys,
+            dialects=settings.dialects,
         )
         url = _url(settings.host, listener)
         limits = ConnectionLimits(
@@ -106,7 +107,6 @@ async def _serve(
             lambda: announce(url),
             broker.stop,
             access_log=settings.access_log,
-            a1111_api=settings.a1111_api,
         )
         async with preparation.beside(supervisor) if preparation else nullcontext():
             await _until_stopped(server, listener, supervisor)

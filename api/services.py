@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from api.callers import Callers
+from api.dialects import Dialects
 from api.keys import KeyFile
 from api.metrics import Metrics
 from runtime.jobs.facts import EngineFacts, WorkerFacts
@@ -58,6 +59,7 @@ class Services:
     callers: Callers
     keys: KeyFile | None = None
     """Keys of callers; None where nobody needs one."""
+    dialects: Dialects = Dialects()  # noqa: RUF009  frozen
 
 
 def services(request: Request) -> Services:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.access import Access, is_loopback, read_hosts, read_origins
 from api.bounds import CallerBounds
+from api.dialects import Dialects
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
@@ -219,6 +220,13 @@ class Settings(BaseSettings):
         "before, in seconds",
     )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+    openai_api: bool = Field(
+        True, description="answer OpenAI's Images API at /v1, which its clients call"
+    )
+    cancel_on_disconnect: bool = Field(
+        False,
+        description="cancel the jobs of a caller of OpenAI's API that hangs up before its answer",
+    )
     log_format: LogFormat = Field(
         _LOGGED.format,
         description=f"the form of log lines: {', '.join(FORMATS)}. console: for people; json: an "
@@ -245,6 +253,11 @@ class Settings(BaseSettings):
         return CallerBounds(
             self.pictures_per_minute, self.streams_per_caller, self.trust_forwarded_for
         )
+
+    @property
+    def dialects(self) -> Dialects:
+        """The APIs of other servers that are spoken."""
+        return Dialects(self.openai_api, self.a1111_api, self.cancel_on_disconnect)
 
     @property
     def takes_keys(self) -> bool:

@@ -45,22 +45,22 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
-def _place(of: Stream) -> Any:
+def place(of: Stream) -> Any:
     """Dependency on a caller's place for a stream, from before its first byte to its end."""
 
-    async def place(request: Request, rooms: Rooms) -> AsyncIterator[None]:
+    async def taken(request: Request, rooms: Rooms) -> AsyncIterator[None]:
         caller = rooms.callers.of(request.scope)
         with rooms.callers.streaming(caller), rooms.metrics.streaming(of):
             yield
 
-    return Depends(place)
+    return Depends(taken)
 
 
 @router.get(
     "/gallery",
     status_code=200,
     response_class=EventStream,
-    dependencies=[_place("gallery")],
+    dependencies=[place("gallery")],
     responses={
         **_stream(
             GALLERY_EVENTS, "A snapshot or what was missed, then every picture that comes or goes."
@@ -83,7 +83,7 @@ async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = N
     "/{job_id}",
     status_code=200,
     response_class=EventStream,
-    dependencies=[Depends(_open_stream), _place("job")],
+    dependencies=[Depends(_open_stream), place("job")],
     responses={
         **_stream(JOB_EVENTS, "A snapshot or what was missed, then live; the final event ends it."),
         204: {"description": "The last event that was seen was the final one."},

@@ -103,9 +103,13 @@ _EXPECTATIONS = {
 }
 
 
+def _named(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
 def _expectation(error: ValidationError) -> str:
     limit: Any = error.validator_value
-    shown = ", ".join(map(str, limit)) if isinstance(limit, list) else limit
+    shown = ", ".join(map(_named, limit)) if isinstance(limit, list) else limit
     rule = _EXPECTATIONS.get(str(error.validator))
     return rule.format(shown) if rule else f"does not fit: {error.message[:200]}"
 
@@ -119,7 +123,7 @@ def _hint(error: ValidationError, rule: Mapping[str, Any]) -> str:
         case "type":
             return _form(path, value, rule)
         case "enum" if isinstance(value, str):
-            return value_hint(field, value, limit)
+            return value_hint(field, value, [each for each in limit if isinstance(each, str)])
         case "minimum" | "maximum":
             return limit_hint(field, value)
         case "multipleOf":

@@ -112,7 +112,7 @@ def read_request(
 
     Raises RequestError with every fault in the body, or the first MAX_FAULTS of them.
     """
-    faults = list(islice(chain(schema_faults(body, schema), _text_faults(body)), MAX_FAULTS))
+    faults = list(islice(chain(schema_faults(body, schema), text_faults(body)), MAX_FAULTS))
     if not faults and isinstance(body, Mapping):
         faults += _meaning_faults(body)
     if faults or not isinstance(body, Mapping):
@@ -153,7 +153,7 @@ def _lora(choice: Mapping[str, Any], schema: Mapping[str, Any]) -> LoraChoice:
     return LoraChoice(choice["id"], float(complete["weight"]), float(complete["trigger_weight"]))
 
 
-def _text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Fault]:
+def text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Fault]:
     """Faults beyond JSON Schema: names that stand twice, text that is no valid Unicode, and numbers
     that are not finite.
     """
@@ -170,10 +170,10 @@ def _text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Faul
             yield Fault(pointer_to(path), "is not a finite number")
         case Mapping():
             for name, member in value.items():
-                yield from _text_faults(member, [*path, name])
+                yield from text_faults(member, [*path, name])
         case list():
             for index, member in enumerate(value):
-                yield from _text_faults(member, [*path, index])
+                yield from text_faults(member, [*path, index])
 
 
 def _meaning_faults(body: Mapping[str, Any]) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from typing import Any
 from api.access import Access
 from api.app import create_app
 from api.callers import Callers
+from api.dialects import Dialects
 from api.metrics import Metrics
 from api.services import Services
 from runtime.jobs.local import LocalBroker
@@ -35,9 +36,9 @@ class NoFiles:
         """Nothing is there."""
 
 
-def paper_document() -> dict[str, Any]:
+def paper_document(dialects: Dialects = Dialects()) -> dict[str, Any]:  # noqa: B008  frozen
     """The document. Nothing is opened for it: it follows from the model alone."""
-    return create_app(_services(), Access()).openapi()
+    return create_app(_services(dialects), Access()).openapi()
 
 
 def write_snapshot(path: Path = SNAPSHOT) -> None:
@@ -45,7 +46,7 @@ def write_snapshot(path: Path = SNAPSHOT) -> None:
     path.write_text(json.dumps(paper_document(), indent=2) + "\n")
 
 
-def _services() -> Services:
+def _services(dialects: Dialects) -> Services:
     family = family_named(MANIFEST.family)
     package = ModelPackage(Path("paper"), MANIFEST, digest="")
     model = Model(
@@ -58,7 +59,7 @@ def _services() -> Services:
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
     supervisor = Supervisor(broker, WorkerOptions(nowhere, model.name, nowhere, lease_seconds=1))
-    return Services(model, broker, supervisor, NoFiles(), Metrics(), Callers())
+    return Services(model, broker, supervisor, NoFiles(), Metrics(), Callers(), dialects=dialects)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ A request may be right by its schema and still be refused for how its fields go 
 minutes to draw. Such bodies are changed into near neighbours; every other one is sent as it is.
 """
 
+import re
 from typing import Any
 from uuid import uuid4
 
 import schemathesis
 
 from api.a1111.names import identifier
+from api.openai.translation import SIZE
 from runtime.jobs.names import read_cursor
 
 KEY = "Idempotency-Key"
@@ -31,6 +33,10 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
         _mean_one_thing(case.body)
     if case.operation.path == "/sdapi/v1/png-info" and isinstance(case.body, dict):
         _send_a_picture(case.body)
+    if case.operation.path == "/v1/images/generations" and isinstance(case.body, dict):
+        _agree_there(case.body)
+        _draw_quickly(case.body)
+        _agree(case.body)
     if case.operation.path != "/api/generate":
         return
     key = (case.headers or {}).get(KEY)
@@ -80,6 +86,16 @@ def _draw_quickly(body: dict[str, Any]) -> None:
         size = body.get(side)
         if _is_integer(size) and size % 32 == 0 and 128 < size <= 1024:
             body[side] = 64 + size % 96
+
+
+def _agree_there(body: dict[str, Any]) -> None:
+    """A model is the one that is served, a size one that it draws, and a stream holds pictures."""
+    if isinstance(body.get("model"), str):
+        body["model"] = "tiny"
+    if re.fullmatch(SIZE, str(body.get("size"))):
+        body["size"] = "64x64"
+    if body.get("stream") is True and body.get("response_format") == "url":
+        del body["response_format"]
 
 
 def _agree(body: dict[str, Any]) -> None:

@@ -82,6 +82,8 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_LOG_FORMAT": "json",
         "CALOTYPE_LOG_LEVEL": "warning",
         "CALOTYPE_ACCESS_LOG": "True",
+        "CALOTYPE_OPENAI_API": "False",
+        "CALOTYPE_CANCEL_ON_DISCONNECT": "True",
     }
     assert set(given) == {variable(name) for name in Settings.model_fields}
     for name, value in given.items():

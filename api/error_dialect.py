@@ -6,6 +6,7 @@ body, a route. A dialect writes it anew on its way out.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,11 +17,21 @@ from api.errors import MEDIA_TYPE
 Problem = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """A problem in a dialect's words, as JSON; with its status there."""
+
+    content: Mapping[str, Any]
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers of the answer."""
+
+
 class ErrorDialect:
     """Middleware that writes the problems under `prefixes` as `spell` has them."""
 
     def __init__(
-        self, app: ASGIApp, prefixes: tuple[str, ...], spell: Callable[[Problem], Problem]
+        self, app: ASGIApp, prefixes: tuple[str, ...], spell: Callable[[Problem], Spelled]
     ) -> None:
         self._app = app
         self._prefixes = prefixes
@@ -36,7 +47,7 @@ class ErrorDialect:
 class _Speller:
     """A `send` that keeps a problem back until it is whole, and sends it in other words."""
 
-    def __init__(self, send: Send, spell: Callable[[Problem], Problem]) -> None:
+    def __init__(self, send: Send, spell: Callable[[Problem], Spelled]) -> None:
         self._send = send
         self._spell = spell
         self._start: Message | None = None
@@ -57,9 +68,12 @@ class _Speller:
 
     async def _send_anew(self, start: Message) -> None:
         # The answer to a HEAD has no body.
-        body = json.dumps(self._spell(json.loads(self._body))).encode() if self._body else b""
+        unsaid = {"title": "", "status": start["status"], "detail": ""}
+        spelled = self._spell(json.loads(self._body) if self._body else unsaid)
+        body = json.dumps(spelled.content).encode() if self._body else b""
         headers = MutableHeaders(raw=list(start["headers"]))
+        headers.update(spelled.headers)
         headers["content-type"] = "application/json"
         headers["content-length"] = str(len(body))
-        await self._send({**start, "headers": headers.raw})
+        await self._send({**start, "status": spelled.status, "headers": headers.raw})
         await self._send({"type": "http.response.body", "body": body})

@@ -1,0 +1,1 @@
+"""OpenAI's Images API over the same requests, queue and events as `/api/generate`."""

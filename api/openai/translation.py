@@ -1,0 +1,123 @@
+"""Body of OpenAI's `images.generate` as a body of `/api/generate`, and what else it asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from api.errors import UnknownModel
+from runtime.errors import Fault, RequestError
+from runtime.plan.faults import schema_faults
+from runtime.plan.request import text_faults
+
+SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+_SIDES = ("width", "height")
+_OWN_ALONE = frozenset({*_SIDES, "preview_every", "output_format"})
+"""Fields of ours whose place another name has there."""
+_IGNORED: Mapping[str, Any] = {
+    "quality": {
+        "enum": ["auto", "standard", "hd", "low", "medium", "high", "xhigh", "max", None],
+        "description": "Ignored: `steps` says how much work a picture is.",
+    },
+    "style": {"enum": ["vivid", "natural", None], "description": "Ignored."},
+    "moderation": {"enum": ["low", "auto", None], "description": "Ignored: nothing is filtered."},
+    "user": {"type": ["string", "null"], "description": "Ignored."},
+    "safety_identifier": {"type": ["string", "null"], "description": "Ignored."},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRequest:
+    """A checked body: the same in our words, and how its pictures are to be answered."""
+
+    body: Mapping[str, Any]
+    as_url: bool
+    stream: bool
+    partial_images: int
+
+
+def images_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of the dialect's body, from that of ours with `n`."""
+    ours = parameters["properties"]
+    own = {name: rule for name, rule in ours.items() if name not in _OWN_ALONE}
+    return {
+        "title": "Images of OpenAI's API",
+        "type": "object",
+        "required": ["prompt"],
+        "additionalProperties": False,
+        "properties": {
+            **own,
+            "n": {**ours["n"], "type": ["integer", "null"]},
+            "model": {"type": ["string", "null"], "description": "The model that is served."},
+            "size": {
+                "type": ["string", "null"],
+                "pattern": SIZE,
+                "description": "WIDTHxHEIGHT in pixels; auto: the model's own.",
+            },
+            "response_format": {
+                "enum": ["b64_json", "url", None],
+                "description": "The pictures themselves, by default, or their addresses.",
+            },
+            "output_format": {
+                "enum": [*ours["output_format"]["enum"], None],
+                "description": "The pictures' file format; partial images are JPEGs.",
+            },
+            "output_compression": {
+                "enum": [100, None],
+                "description": "Files have one quality.",
+            },
+            "background": {"enum": ["opaque", "auto", None]},
+            "stream": {"type": ["boolean", "null"], "description": "Answer with events."},
+            "partial_images": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 3,
+                "description": "Pictures in the making that a stream shows; ignored elsewhere.",
+            },
+            **_IGNORED,
+        },
+    }
+
+
+def read_images(body: object, parameters: Mapping[str, Any], model: str) -> ImagesRequest:
+    """The request in a parsed body; `model`: the one that is served.
+
+    Raises RequestError with every fault, UnknownModel.
+    """
+    faults = list(chain(schema_faults(body, images_schema(parameters)), text_faults(body)))
+    if faults or not isinstance(body, Mapping):
+        raise RequestError.of(faults)
+    # Null is there what a field has that was left out; of ours it is the seed and others.
+    sent = {name: value for name, value in body.items() if value is not None}
+    check_model(sent.get("model", model), model)
+    stream, as_url = sent.get("stream", False), sent.get("response_format") == "url"
+    if stream and as_url:
+        raise RequestError("/response_format", "a stream holds the pictures themselves: b64_json")
+    taken = {*parameters["properties"]} - _OWN_ALONE | {"output_format"}
+    ours = {name: value for name, value in sent.items() if name in taken}
+    if (size := sent.get("size", "auto")) != "auto":
+        ours |= zip(_SIDES, map(int, size.split("x")), strict=True)
+    return ImagesRequest(
+        body={**ours, "preview_every": 0},
+        as_url=as_url,
+        stream=stream,
+        partial_images=int(sent.get("partial_images", 0)) if stream else 0,
+    )
+
+
+def check_model(wanted: str, model: str) -> None:
+    """Raises UnknownModel for a model that is not the one that is served."""
+    if wanted != model:
+        raise UnknownModel("/model", f"{wanted!r} is not served here; {model!r} is")
+
+
+def in_their_words(error: RequestError) -> RequestError:
+    """The same faults with the names that the dialect has for these fields."""
+    renamed = {f"/{side}": "/size" for side in _SIDES}
+    faults = [
+        Fault(renamed.get(fault.pointer, fault.pointer), f"{fault.pointer[1:]}: {fault.detail}")
+        if fault.pointer in renamed
+        else fault
+        for fault in error.faults
+    ]
+    return RequestError.of(faults)
