@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import json
+import socket
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from io import BytesIO
@@ -18,11 +20,13 @@ from PIL import Image
 from api.commands.settings_flags import add_settings_flags, settings_flags
 from api.keys import KeyFile, Scope
 from api.settings import flag, read_settings
-from tests.api.live import LiveServer, Options
+from tests.api.live import PATIENCE, LiveServer, Options
 from tests.api.paper import paper_document
 from tests.places import ENGINES
 
 PROMPT = "a red heart on a blue background"
+CANCELED = 'calotype_jobs_ended_total{status="canceled"}'
+SUBMITTED = "calotype_jobs_submitted_total"
 QUICK: dict[str, Any] = {"steps": 4}
 
 
@@ -223,6 +227,7 @@ def test_a_wrong_key_and_one_without_the_right_are_told_apart(
 def test_a_caller_that_hangs_up_takes_its_jobs_with_it_by_setting(
     live: LiveServer, client: OpenAI
 ) -> None:
+    before = counted(live, CANCELED)
     stream = client.images.generate(
         prompt=PROMPT,
         n=3,
@@ -234,11 +239,28 @@ def test_a_caller_that_hangs_up_takes_its_jobs_with_it_by_setting(
     next(iter(stream))
     stream.close()
 
-    def queue_is_empty() -> bool:
-        text = live.api.client.get("/metrics").text
-        return 'calotype_jobs_ended_total{status="canceled"} 3.0' in text
+    live.api.wait_until(lambda: counted(live, CANCELED) == before + 3)
 
-    live.api.wait_until(queue_is_empty)
+
+def test_so_does_one_that_waits_without_a_stream(live: LiveServer, keys: dict[str, str]) -> None:
+    canceled, submitted = counted(live, CANCELED), counted(live, SUBMITTED)
+    body = json.dumps({"prompt": PROMPT, "n": 3, "size": "160x160", "steps": 100}).encode()
+    head = (
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {keys['generate']}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    host, _, port = live.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(head.encode() + body)
+        live.api.wait_until(lambda: counted(live, SUBMITTED) == submitted + 3)
+    live.api.wait_until(lambda: counted(live, CANCELED) > canceled)
+
+
+def counted(live: LiveServer, metric: str) -> float:
+    """The value of a metric, 0 before it has one."""
+    lines = live.api.client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
 
 
 def test_an_address_that_is_none_is_told_in_its_form(live: LiveServer) -> None:
