@@ -11,10 +11,14 @@ import pytest
 import webuiapi
 from PIL import Image
 
+from api.a1111.errors import PREFIXES
 from api.a1111.neutral import IGNORED, IGNORED_SETTINGS
+from api.dialects import Dialects
+from api.settings import flag, read_settings
 from runtime.plan.sampling.titles import SAMPLER_TITLES
 from tests.api.a1111_bodies import BODIES, REFUSED
 from tests.api.live import Api, LiveServer
+from tests.api.paper import paper_document
 from tests.places import ROOT
 
 LONG: dict[str, Any] = {"width": 512, "height": 512, "steps": 100}
@@ -172,6 +176,13 @@ def test_what_changes_nothing_is_ignored_and_listed(api: Api) -> None:
     assert answer.json()["images"] == plain.json()["images"]
     listed = (ROOT / "docs" / "clients.md").read_text()
     assert [name for name in (*IGNORED, *IGNORED_SETTINGS) if f"`{name}`" not in listed] == []
+
+
+def test_the_api_can_be_taken_away() -> None:
+    document = paper_document(Dialects(a1111=False))
+    assert [path for path in document["paths"] if path.startswith(PREFIXES)] == []
+    assert read_settings({"a1111_api": "false"}).a1111_api is False
+    assert flag("a1111_api") == "--no-a1111-api"
 
 
 def test_every_error_has_the_form_that_clients_read(api: Api) -> None:
