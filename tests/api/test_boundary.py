@@ -32,7 +32,8 @@ def shared(tiny_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def finished(server: LiveServer) -> dict[str, str]:
     """The addresses of a finished job."""
     job = server.api.finish(server.api.submit())
-    return {"job_id": job["job_id"], "filename": job["image"]["filename"]}
+    image = job["image"]
+    return {"job_id": job["job_id"], "filename": image["filename"], "model": image["model"]}
 
 
 def addresses(api: Api, finished: dict[str, str]) -> list[str]:
