@@ -99,7 +99,8 @@ class Names:
         if not title:
             return ours, None
         titles = self.titles(ours, steps)
-        for each, name in titles.items():
+        # A name from a list holds for any number of steps, though it may be another one's nearest.
+        for each, name in (*titles.items(), *self.titles(ours, self.steps).items()):
             if identifier(each) == identifier(title):
                 return ours, name
         known = ", ".join((AUTOMATIC, *titles))

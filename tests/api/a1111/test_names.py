@@ -94,3 +94,11 @@ def test_a_model_that_flows_has_one_sampler_and_one_schedule(family: str) -> Non
     assert names.every_sampler == ("Euler", "k_euler", "Euler Simple")
     assert names.schedules == ("Simple",)
     assert names.read("Euler", "Simple", 4) == ("euler", "default")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("name", NAMES.every_sampler)
+def test_every_name_of_the_lists_holds_for_any_number_of_steps(name: str, steps: int) -> None:
+    """With few steps an evenly spaced schedule is nearest to another one of theirs."""
+    sampler, _ = NAMES.read(name, "", steps)
+    assert sampler in SAMPLERS
