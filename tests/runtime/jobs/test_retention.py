@@ -50,7 +50,7 @@ def test_ended_jobs_go_with_their_keys_and_those_with_a_picture_stay(tmp_path: P
             await broker.retain()
             with pytest.raises(JobNotFound):
                 await broker.job(old)
-            assert await broker.replay(Idempotency.of("one", {})) is None
+            assert not await broker.replay(Idempotency.of("one", {}))
             for job_id in (pictured, young):
                 assert (await broker.job(job_id)).status.ended
             assert (await broker.job(waiting.job_id)).status is JobStatus.QUEUED
