@@ -16,7 +16,7 @@ class Pictures(Schema):
 
 
 class State(Schema):
-    """Where the request that is being drawn stands."""
+    """State of the request that is being drawn."""
 
     skipped: bool = False
     interrupted: bool = False
