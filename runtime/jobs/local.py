@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
 from runtime.jobs.bounds import Retention
+from runtime.jobs.clock import Clock
 from runtime.jobs.data_folder import locked
 from runtime.jobs.database import Database
 from runtime.jobs.database_file import DATABASE, REMEDY, DamagedDatabase, DatabaseFault, is_empty
@@ -316,9 +317,13 @@ class LocalBroker:
 
     async def _retain(self) -> None:
         """Delete what is beyond the bounds of retention, all the time. Ends by being canceled."""
+        clock = Clock()
         while True:
             try:
-                await self.retain()
+                if moved := clock.moved():
+                    logger.warning("%s", moved)
+                else:
+                    await self.retain()
             except (NoRoom, DatabaseFault, OSError) as error:
                 logger.warning("old jobs and pictures stay for now: %s", error)
             await asyncio.sleep(RETAIN_SECONDS)
