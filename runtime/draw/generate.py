@@ -217,7 +217,7 @@ class Generator:
 
     def rest(self) -> None:
         """Give back the memory of the denoiser's calls, on the loop's thread and between pictures:
-        the next call takes it anew, some percent longer. Raises BackendError.
+        the next call takes it anew. Raises BackendError.
         """
         self._denoiser.rest()
         give_free_memory_back()
