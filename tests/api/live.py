@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -145,6 +145,27 @@ class Api:
         # Until it has begun it waits as others do: it has a place in the queue.
         self.wait_until(lambda: self.job(job_id)["status"] == "processing")
         return job_id
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The server's workers stand still: what is submitted meanwhile begins no step."""
+        workers = [worker["pid"] for worker in self.client.get("/health").json()["workers"]]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+
+    def draw_told(self, **body: object) -> tuple[str, list[Event]]:
+        """A small picture's job and all of its events: the stream is open before the first step."""
+        with ExitStack() as stack:
+            with self.held():
+                job_id = self.submit(**body)
+                events = stack.enter_context(self.follow(job_id))
+                first = next(events)
+            return job_id, [first, *events]
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""

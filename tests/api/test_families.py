@@ -68,8 +68,7 @@ def test_a_family_is_served(
     engines: Path = request.getfixturevalue(f"{family.package}_package")
     api = start(Options(engines, tmp_path / "data", family.package)).api
     body = {"width": 64, "height": 96, "steps": 2, "seed": 7, **family.fields}
-    job_id = api.submit(**body)
-    events = api.events(job_id)
+    job_id, events = api.draw_told(**body)
     assert {1, 2} <= {event.data.get("step") for event in events}
     for url in filter(None, (event.data.get("preview") for event in events)):
         assert Image.open(BytesIO(b64decode(url.partition(",")[2]))).size == (64, 96)

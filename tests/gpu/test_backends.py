@@ -149,8 +149,8 @@ def test_the_server_draws_with_it_and_says_so(demo: Compiled, tmp_path: Path) ->
         assert engine["note"].startswith(f"{demo.choice.note}; the engines take some ")
         assert engine["note"].endswith("(chosen by auto)")  # and no shortfall behind it
         assert server.api.draw(**SIZE)
-        job = server.api.submit(**SIZE)
-        previews = [event for event in server.api.events(job) if event.data.get("preview")]
+        _, events = server.api.draw_told(**SIZE)
+        previews = [event for event in events if event.data.get("preview")]
         assert previews
         page = server.api.client.get("/metrics").text
         assert 'calotype_device_memory_bytes{use="weights"' in page

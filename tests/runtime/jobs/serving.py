@@ -1,6 +1,8 @@
 """A broker with a real worker process on a tiny real model, for tests."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,9 +50,16 @@ class Server:
                 return
             assert not event.status.ended, event
 
-    async def events(self, job_id: str) -> list[JobEvent]:
-        """Every event from now on."""
-        return [event async for event in self.broker.follow(job_id)]
+    async def draw_told(self, **fields: Any) -> tuple[str, list[JobEvent]]:
+        """A picture's job and all of its events: it is followed before its first step."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            job_id = await self.submit(**fields)
+            following = self.broker.follow(job_id)
+            first = await anext(following)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+        return job_id, [first, *[event async for event in following]]
 
     def picture(self, job: Job) -> bytes:
         """A completed job's picture."""

@@ -218,10 +218,9 @@ def test_a_job_reports_every_step_with_its_preview_and_then_its_picture(
     server: Server, runner: asyncio.Runner
 ) -> None:
     async def check() -> None:
-        job_id = await server.submit(width=128, height=64, preview_every=2)
-        *steps, final = await server.events(job_id)
+        job_id, (*steps, final) = await server.draw_told(width=128, height=64, preview_every=2)
         steps = [event for event in steps if event.status is JobStatus.PROCESSING]
-        assert [event.step for event in steps][-3:] == [1, 2, 3]
+        assert [event.step for event in steps] == [0, 1, 2, 3]
         job = await server.broker.job(job_id)
         assert final.image == job.image
         assert job.image is not None
@@ -242,14 +241,14 @@ def test_previews_are_jpegs_of_the_pictures_shape_for_the_steps_that_were_asked_
     server: Server, runner: asyncio.Runner
 ) -> None:
     async def check() -> None:
-        job_id = await server.submit(steps=4, width=128, height=64, preview_every=3)
-        shown = [event.preview for event in await server.events(job_id) if event.preview]
+        _, events = await server.draw_told(steps=4, width=128, height=64, preview_every=3)
+        shown = [event.preview for event in events if event.preview]
         assert len(shown) <= 2
         for url in shown:
             with Image.open(BytesIO(_bytes(url))) as image:
                 assert (image.format, image.size) == ("JPEG", (128, 64))
-        none = await server.submit(preview_every=0)
-        assert not any(event.preview for event in await server.events(none))
+        _, events = await server.draw_told(preview_every=0)
+        assert not any(event.preview for event in events)
 
     runner.run(check())
 
