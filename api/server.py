@@ -1,9 +1,10 @@
-"""Server process: broker, supervisor and HTTP, opened in this order and closed in reverse."""
+"""Server process: broker, workers and HTTP, opened in this order and closed in reverse."""
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -13,10 +14,11 @@ from api.preparation import Preparation
 from api.settings import MEGABYTE, Settings
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
+from runtime.jobs.fleet import Fleet
 from runtime.jobs.local import LocalBroker
 from runtime.jobs.process import WorkerProcess
-from runtime.jobs.supervisor import Supervisor
 from runtime.plan.model import Model
+from runtime.wire.options import Place
 
 if TYPE_CHECKING:
     from api.http_server import HttpServer
@@ -31,15 +33,16 @@ def serve(
     model: Model,
     announce: Callable[[str], None],
     *,
+    places: Sequence[Place] = (Place(),),
     keys: KeyFile | None = None,
     preparation: Preparation | None = None,
     worker: WorkerProcess | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; `announce` is called with the address once open.
 
-    With `keys`, callers need one. With a `preparation`, the best backend that can run serves until
-    the wanted one is ready. `worker` is a process that was started ahead, which becomes the first
-    worker.
+    A worker draws at each of the `places`. With `keys`, callers need one. With a `preparation`, the
+    best backend that can run serves until the wanted one is ready. `worker` is a process that was
+    started ahead, which becomes the first worker.
 
     Raises CannotListen; WorkerFailed when nothing can be served; CalotypeError when the data
     directory cannot be used.
@@ -49,7 +52,14 @@ def serve(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         serving = _serve(
-            settings, model, listener, announce, keys=keys, preparation=preparation, worker=worker
+            settings,
+            model,
+            listener,
+            announce,
+            places=places,
+            keys=keys,
+            preparation=preparation,
+            worker=worker,
         )
         runner.run(serving)
 
@@ -60,6 +70,7 @@ async def _serve(
     listener: socket.socket,
     announce: Callable[[str], None],
     *,
+    places: Sequence[Place],
     keys: KeyFile | None,
     preparation: Preparation | None,
     worker: WorkerProcess | None,
@@ -76,7 +87,8 @@ async def _serve(
     options = settings.worker
     if preparation:
         options = options.drawn_by("auto")
-    async with broker, Supervisor(broker, options, worker) as supervisor:
+    placed = [replace(options, place=place) for place in places]
+    async with broker, Fleet(broker, placed, worker) as fleet:
         # FastAPI and uvicorn take a third of a second to import: the worker, which has its options
         # now, opens the model meanwhile.
         from api.callers import Callers
@@ -89,7 +101,7 @@ async def _serve(
         services = Services(
             model=model,
             broker=broker,
-            workers=supervisor,
+            workers=fleet,
             files=Gallery(settings.data),
             metrics=Metrics(),
             callers=Callers(settings.callers),
@@ -108,15 +120,13 @@ async def _serve(
             broker.stop,
             access_log=settings.access_log,
         )
-        async with preparation.beside(supervisor) if preparation else nullcontext():
-            await _until_stopped(server, listener, supervisor)
+        async with preparation.beside(fleet) if preparation else nullcontext():
+            await _until_stopped(server, listener, fleet)
 
 
-async def _until_stopped(
-    server: "HttpServer", listener: socket.socket, supervisor: Supervisor
-) -> None:
+async def _until_stopped(server: "HttpServer", listener: socket.socket, fleet: Fleet) -> None:
     """Answer until a signal comes, or until it is certain that no worker can start."""
-    failure = asyncio.create_task(supervisor.failure())
+    failure = asyncio.create_task(fleet.failure())
     failure.add_done_callback(lambda _: server.end())
     try:
         await server.serve([listener])

@@ -6,11 +6,11 @@
 from collections.abc import Callable
 
 from api.keys import KeyFile, KeysError
+from api.places import chosen_gpus, places
 from api.preparation import missing_target, unverified_target
 from api.server import serve
 from api.settings import Settings
 from runtime.backends.catalog import choose
-from runtime.backends.devices import find_devices
 from runtime.backends.opened_files import opened_files
 from runtime.files import read_ahead
 from runtime.jobs.process import WorkerProcess
@@ -26,8 +26,8 @@ def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[s
     """
     keys = keys_of(settings)
     model = open_model(settings.engines, settings.model, anew=settings.verify_files)
-    devices = find_devices()
-    preparation = None
+    devices, gpus = chosen_gpus(settings.gpu_wish)
+    choice = preparation = None
     if settings.compile:
         preparation = missing_target(settings, model.package, devices)
     if preparation is None:
@@ -36,7 +36,15 @@ def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[s
         # The worker opens them once it has imported its modules.
         choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
         read_ahead(opened_files(model.package, choice.target))
-    serve(settings, model, announce=announce, keys=keys, preparation=preparation, worker=worker)
+    serve(
+        settings,
+        model,
+        announce=announce,
+        places=places(gpus, settings.workers, choice),
+        keys=keys,
+        preparation=preparation,
+        worker=worker,
+    )
 
 
 def keys_of(settings: Settings) -> KeyFile | None:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.access import Access, is_loopback, read_hosts, read_origins
 from api.bounds import CallerBounds
 from api.dialects import Dialects
+from api.places import GpuWish, read_gpus
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
@@ -44,6 +45,7 @@ def _checked(read: Callable[[str], object]) -> AfterValidator:
 
 HostList = Annotated[str, _checked(read_hosts)] | None
 OriginList = Annotated[str, _checked(read_origins)] | None
+Gpus = Annotated[str, _checked(read_gpus)] | None
 Tile = Annotated[str, _checked(read_tile_wish)]
 
 
@@ -76,6 +78,17 @@ class Settings(BaseSettings):
         _DRAWN.cpu_precision,
         description="the precision of the denoiser's steps on the CPU: fp32, or bf16, which needs "
         "the openvino extra and is held to fp32 before it draws",
+    )
+    gpus: Gpus = Field(
+        None,
+        description="the GPUs to draw on, a worker on each: all, or numbers separated by commas, "
+        "such as 0,2, in CUDA's order (default: the first alone)",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="how many workers share the cores and the memory of a machine that draws on "
+        "its CPU",
     )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")
@@ -236,6 +249,11 @@ class Settings(BaseSettings):
         _LOGGED.level, description=f"the least level of log lines: {', '.join(LEVELS)}"
     )
     access_log: bool = Field(False, description="log a line for every request")
+
+    @property
+    def gpu_wish(self) -> GpuWish | None:
+        """The GPUs that were asked for; None for none."""
+        return read_gpus(self.gpus) if self.gpus else None
 
     @property
     def access(self) -> Access:

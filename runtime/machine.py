@@ -81,15 +81,33 @@ def usable_cores(topology: Path = _TOPOLOGY) -> list[int]:
     """The cores that this process may run on, each by the number of one of its processors: of those
     that share a core, the first.
     """
+    return [processors[0] for processors in _cores(topology)]
+
+
+def keep_to_share(number: int, of: int, topology: Path = _TOPOLOGY) -> None:
+    """Keep this process, and the threads that it starts from now on, to its share of the cores that
+    it may run on: part `number`, from 0, of `of`. Where there are fewer cores than parts, parts
+    have a core in common. No other system than Linux can be told so.
+    """
+    if sys.platform != "linux":
+        return
+    cores = _cores(topology)
+    mine = cores[len(cores) * number // of : len(cores) * (number + 1) // of]
+    chosen = mine or [cores[number % len(cores)]]
+    os.sched_setaffinity(0, [processor for core in chosen for processor in core])
+
+
+def _cores(topology: Path) -> list[list[int]]:
+    """The processors of each core that this process may run on."""
     processors = list(range(os.cpu_count() or 1))
     if sys.platform == "linux":
         processors = sorted(os.sched_getaffinity(0))
-    first: dict[str, int] = {}
+    cores: dict[str, list[int]] = {}
     for number in processors:
         siblings = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
         core = siblings.read_text() if siblings.is_file() else str(number)
-        first.setdefault(core, number)
-    return list(first.values())
+        cores.setdefault(core, []).append(number)
+    return list(cores.values())
 
 
 def processor(cpuinfo: Path = _CPUINFO) -> str:

@@ -23,6 +23,7 @@ NOT_RUN = {
     ".venv/bin/calotype serve --host 0.0.0.0": "opens the machine to its network",
     ".venv/bin/calotype serve --model mine": MINE,
     ".venv/bin/calotype serve --model mine --compile": MINE,
+    ".venv/bin/calotype serve --model mine --gpus all": MINE,
 }
 
 

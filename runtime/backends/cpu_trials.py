@@ -5,8 +5,10 @@ answers are from ONNX Runtime's in fp32 (`runtime.draw.cpu_trial`). The result i
 cache folder; a trial of another machine, package or version of a library does not count.
 """
 
+import fcntl
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,20 @@ def kept_trial(package: ModelPackage, ways: Sequence[Way]) -> CpuTrial | None:
     except (OSError, ValidationError):
         return None  # not there, or not ours: the trial is made anew
     return trial if trial.conditions == conditions(package, ways) else None
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until no other process of this machine makes a trial: two would slow each other, and
+    workers of one server might choose differently. Nothing is waited for where the cache folder
+    takes no file.
+    """
+    folder = cache_folder() / "cpu_trials"
+    with ExitStack() as stack:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context((folder / ".lock").open("a")), fcntl.LOCK_EX)
+        yield
 
 
 def keep_trial(package: ModelPackage, ways: Sequence[Way], trial: CpuTrial) -> None:

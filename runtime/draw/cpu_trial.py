@@ -13,7 +13,14 @@ from time import perf_counter
 import numpy as np
 
 from runtime.backends.catalog import awaiting_trial
-from runtime.backends.cpu_trials import CpuTrial, Outcome, Way, conditions, keep_trial
+from runtime.backends.cpu_trials import (
+    CpuTrial,
+    Outcome,
+    Way,
+    conditions,
+    keep_trial,
+    one_at_a_time,
+)
 from runtime.backends.devices import Devices
 from runtime.backends.host_denoiser import HostDenoiser
 from runtime.backends.low_rank import Weights
@@ -56,9 +63,15 @@ def try_cpu(
 
     `tell` is given sentences for people. Raises BackendError.
     """
-    ways = awaiting_trial(model.package, wish, devices, precision)
-    if not ways:
+    if not awaiting_trial(model.package, wish, devices, precision):
         return
+    with one_at_a_time():
+        # Another worker may have made it meanwhile.
+        if ways := awaiting_trial(model.package, wish, devices, precision):
+            _try(model, ways, tell)
+
+
+def _try(model: Model, ways: Sequence[Way], tell: Callable[[str], object]) -> None:
     tell(f"on trial, once for this machine and model: {', '.join(map(str, ways))}")
     trial = cpu_trial(model, ways)
     for name, outcome in trial.outcomes.items():

@@ -165,13 +165,17 @@ class Board:
         """Count attempts that ended with their worker."""
         self._counters.attempts_lost += attempts
 
+    @property
+    def queued(self) -> int:
+        """The number of jobs that wait."""
+        return len(self._queue)
+
     def counters(self) -> Counters:
         """Sums since the start, and the numbers of queued and processing jobs."""
-        queued = len(self._queue)
         return replace(
             self._counters,
-            queued=queued,
-            processing=len(self._live) - queued,
+            queued=self.queued,
+            processing=len(self._live) - self.queued,
             ended=dict(self._counters.ended),
         )
 

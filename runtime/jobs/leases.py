@@ -56,6 +56,8 @@ class Leases:
         self._board = board
         self._gallery = gallery
         self._max_attempts = max_attempts
+        self._free: dict[str, int] = {}
+        """The places that each worker had free when it asked last."""
 
     def attach(self, worker: Holder) -> None:
         """Enter a worker that has connected."""
@@ -63,7 +65,10 @@ class Leases:
 
     def detach(self, worker: Holder) -> None:
         """Tell a worker nothing any more; the caller must `release` the worker's jobs next."""
+        self._free.pop(worker.name, None)
         self._board.detach(worker)
+        # A job may have been left to this worker.
+        self._board.wake()
 
     def job_of(self, worker: Holder, job_id: str) -> Job:
         """A job that this worker has the lease of. Raises StaleLease."""
@@ -83,9 +88,13 @@ class Leases:
         if self._disk.fault:
             return 0
         held = self._board.held(worker.name)
+        self._free[worker.name] = count
         if any(job.attempt > 1 for job in held):
             return 0
-        most = count + sum(map(_is_batch, held))
+        if self._others_free(worker):
+            most = count = self._share(worker, len(held))
+        else:
+            most = count + sum(map(_is_batch, held))
         if most <= 0:
             return 0
 
@@ -97,7 +106,26 @@ class Leases:
             return [job_row(connection, stored.job.job_id) for stored in chosen]
 
         leased = await self._database.write(work, self._board.fold)
+        if worker.name in self._free:
+            self._free[worker.name] -= len(leased)
         return len(leased)
+
+    def _others_free(self, worker: Holder) -> bool:
+        return any(free > 0 for name, free in self._free.items() if name != worker.name)
+
+    def _share(self, worker: Holder, held: int) -> int:
+        """The number of waiting jobs that are this worker's where each goes to a free place of the
+        worker that holds the fewest: a burst is drawn by all workers, not by the first that asks.
+        """
+        free = {name: places for name, places in self._free.items() if places > 0}
+        holds = {name: len(self._board.held(name)) for name in free}
+        for _ in range(min(self._board.queued, sum(free.values()))):
+            least = min(free, key=lambda name: (holds[name], name != worker.name))
+            holds[least] += 1
+            free[least] -= 1
+            if not free[least]:
+                del free[least]
+        return holds.get(worker.name, held) - held
 
     def conditioned(self, hits: int, misses: int, seconds: float) -> None:
         """Count conditionings of prompts that a worker had kept, and those that it made."""

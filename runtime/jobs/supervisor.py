@@ -138,6 +138,14 @@ class Supervisor:
             if self._session is session:
                 self._signal(signal.SIGTERM)
 
+    async def wait_taken_over(self) -> None:
+        """Wait until the worker that `renew` has replaced is gone and another one serves. Raises
+        WorkerFailed where nothing does.
+        """
+        while isinstance(self._life.state, Renewing):
+            await self._entered.next_ring.wait()
+        await self.wait_ready()
+
     def _enter(self, life: Lifecycle) -> None:
         _log(self._life.state, life)
         self._life = life

@@ -41,6 +41,18 @@ class DrawOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The part of a machine that a worker has among the workers of its server."""
+
+    number: int = 0
+    """From 0."""
+    of: int = 1
+    """The number of workers. Those that draw on the CPU share its cores and the memory."""
+    gpu: str = ""
+    """The GPU as `CUDA_VISIBLE_DEVICES` names it; empty: as that variable has it for the server."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """The model that a worker serves, the folders that it uses, and how it draws."""
 
@@ -57,6 +69,7 @@ class WorkerOptions:
     load_seconds: float = LOAD_SECONDS
     """The same for the loading of a model, and for a stage of a kind that was not seen before."""
     logs: LogOptions = field(default_factory=LogOptions)
+    place: Place = field(default_factory=Place)
 
     def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
         """The same options with another backend."""

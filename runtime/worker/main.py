@@ -46,6 +46,7 @@ from runtime.wire.link import WorkerLink
 from runtime.wire.messages import Broken, LinkError, Ready, Trial
 from runtime.wire.options import WorkerOptions
 from runtime.worker.loop import Worker
+from runtime.worker.place import memory_share, take_place
 from runtime.worker.pulse import Pulse
 from runtime.worker.watch import Limits, Watch
 
@@ -120,6 +121,7 @@ class _Refused(CalotypeError):
 
 
 def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
+    take_place(options.place)
     watch = Watch(Limits(options.stall_seconds, options.load_seconds))
     pulse = Pulse(link, options.lease_seconds, watch, lambda: bool(trials.roles))
     try:
@@ -129,7 +131,8 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
     except (PackageError, BackendError) as error:
         raise _Refused(str(error)) from error
     gallery = Gallery(options.data)
-    gallery.remove_unfinished()
+    if options.place.of == 1:  # Others may be writing.
+        gallery.remove_unfinished()
     subject = (generator.model.package.digest, ready.backend, ready.target, ready.device)
     kept = KeptCosts(options.data / "step_times.json", " ".join(subject))
     generator.schedule.costs.learn(kept.read())
@@ -172,6 +175,8 @@ def _open(
     with watch.stage("trying what draws fastest on the CPU"):
         try_cpu(model, draw.backend, devices, draw.cpu_precision, logger.info)
     choice = choose(model.package, draw.backend, devices, draw.cpu_precision)
+    if choice.gpu is None:
+        draw = replace(draw, memory_bytes=memory_share(options.place, draw.memory_bytes))
     logger.info("%s", choice.note)
     read_ahead(opened_files(model.package, choice.target))
     with watch.stage("opening the backend"):

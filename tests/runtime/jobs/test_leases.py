@@ -23,3 +23,36 @@ def test_files_of_a_canceled_job_that_cannot_be_removed_end_no_session(tmp_path:
             assert list(gallery.names()) == []
 
     run(check())
+
+
+def test_a_burst_goes_to_all_workers_that_have_places(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            one, other, full = Hand(broker), Hand(broker), Hand(broker)
+            for hand, places in ((one, 4), (other, 4), (full, 0)):
+                assert await hand.lease(places) == []
+            jobs = [(await submit(broker)).job_id for _ in range(5)]
+            assert await one.lease(4) == jobs[:3]
+            assert await other.lease(4) == jobs[3:]
+            later = (await submit(broker)).job_id
+            # The other one holds fewer.
+            assert await one.lease(1) == []
+            assert await other.lease(2) == [later]
+
+    run(check())
+
+
+def test_jobs_that_were_left_to_a_worker_that_goes_are_anothers(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path) as broker:
+            one, other = Hand(broker), Hand(broker)
+            await one.lease(2)
+            await other.lease(2)
+            jobs = [(await submit(broker)).job_id for _ in range(2)]
+            assert await one.lease(2) == jobs[:1]
+            woken = one.woken
+            broker.leases.detach(other)
+            assert one.woken == woken + 1
+            assert await one.lease(1) == jobs[1:]
+
+    run(check())
