@@ -36,6 +36,11 @@ async def gallery_stream(
             yield b"".join(map(_gallery_frame, together))
 
 
+def batch_frame(event_id: str, job_id: str, event: JobEvent) -> bytes:
+    """An event of a batch: that of its job, with the job's id in it."""
+    return _framed(event_id, schemas.in_batch(job_id, job_event(event)))
+
+
 def closing(events: AsyncIterator[EventT]) -> "aclosing[AsyncGenerator[EventT, None]]":
     """A context that closes the iterator at its end, not when the garbage is collected."""
     return aclosing(cast("AsyncGenerator[EventT, None]", events))
@@ -75,5 +80,8 @@ def _gallery_frame(event: GalleryEvent) -> bytes:
 
 
 def _frame(event_id: str, data: schemas.JobEvent | schemas.GalleryEvent) -> bytes:
-    text = data.model_dump_json()
+    return _framed(event_id, data.model_dump_json())
+
+
+def _framed(event_id: str, text: str) -> bytes:
     return format_sse_event(data_str=text, id=event_id, retry=RETRY_MILLISECONDS)

@@ -17,6 +17,7 @@ from api.schemas import GALLERY_EVENT, JOB_EVENT, Problem
 BODY = "GenerateRequest"
 IMAGES_BODY = "ImagesRequest"
 JOB_EVENTS = "JobEvent"
+BATCH_EVENTS = "BatchEvent"
 GALLERY_EVENTS = "GalleryEvent"
 TXT2IMG_BODY = "Txt2ImgRequest"
 TXT2IMG_OPTIONS = "Txt2ImgSettings"
@@ -49,6 +50,12 @@ def openapi(
     schemas[Problem.__name__] = Problem.model_json_schema(ref_template=_REFERENCE)
     for name, adapter in ((JOB_EVENTS, JOB_EVENT), (GALLERY_EVENTS, GALLERY_EVENT)):
         schemas[name] = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
+    job_id = {
+        "type": "object",
+        "required": ["job_id"],
+        "properties": {"job_id": {"type": "string"}},
+    }
+    schemas[BATCH_EVENTS] = {"allOf": [job_id, reference(JOB_EVENTS)]}
     for schema in list(schemas.values()):
         schemas.update(schema.pop("$defs", {}))
     if keyed:

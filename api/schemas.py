@@ -3,6 +3,7 @@
 A type that stands for a type of the runtime is made from an instance of that by its `of`.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -116,13 +117,19 @@ class AcceptedBatch(Schema):
     """The jobs of one request for several pictures: all are on disk, and will be drawn."""
 
     batch_id: str
+    events_url: str = Field(description="The events of all these jobs as one stream.")
     jobs: list[Accepted] = Field(description="In the order of their seeds.")
 
     @classmethod
     def of(cls, jobs: Sequence[protocol.Job]) -> "AcceptedBatch":
         """The jobs of one batch as the API shows them."""
-        assert jobs[0].batch_id is not None
-        return cls(batch_id=jobs[0].batch_id, jobs=[Accepted.of(job) for job in jobs])
+        batch_id = jobs[0].batch_id
+        assert batch_id is not None
+        return cls(
+            batch_id=batch_id,
+            events_url=f"/api/sse/batch/{batch_id}",
+            jobs=[Accepted.of(job) for job in jobs],
+        )
 
 
 class Job(Schema):
@@ -219,6 +226,11 @@ class Canceled(Schema):
 JobEvent = Annotated[
     Queued | Processing | Completed | Failed | Canceled, Field(discriminator="status")
 ]
+
+
+def in_batch(job_id: str, event: JobEvent) -> str:
+    """The JSON of a job's event in the stream of its batch."""
+    return json.dumps({"job_id": job_id, **event.model_dump(mode="json")})
 
 
 class GallerySnapshot(Schema):

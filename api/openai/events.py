@@ -1,22 +1,19 @@
 """Stream of OpenAI's `images.generate`: partial images, then each picture as it is finished."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from fastapi.sse import format_sse_event
 
 from api.events import closing
+from api.merging import merged
 from api.openai.answers import CompletedImage, Look, PartialImage, Usage, encoded, picture_of
 from api.openai.errors import OpenAIErrorBody, openai_error
 from api.services import Services
 from runtime.errors import CalotypeError
 from runtime.jobs.protocol import Job, JobEvent, Stopping
 from runtime.plan.order import Order
-
-EventT = TypeVar("EventT")
 
 
 def with_previews(order: Order, partial_images: int) -> Order:
@@ -34,7 +31,7 @@ async def image_stream(
     """The events of an order's jobs, as they come; an error is the last event."""
     try:
         told = [_told(rooms, order, job.job_id, partial_images) for job in jobs]
-        async with closing(_merged(told)) as events:
+        async with closing(merged(told)) as events:
             async for event in events:
                 yield _frame(event.type, event)
     except CalotypeError as error:
@@ -74,25 +71,6 @@ async def _completed(rooms: Services, order: Order, event: JobEvent) -> Complete
         created_at=int(image.created_at.timestamp()),
         usage=Usage.of(order),
     )
-
-
-async def _merged(streams: Sequence[AsyncIterator[EventT]]) -> AsyncIterator[EventT]:
-    """The events of all streams, as they come."""
-    waiting = {asyncio.ensure_future(anext(stream)): stream for stream in streams}
-    try:
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                stream = waiting.pop(task)
-                try:
-                    yield await task
-                except StopAsyncIteration:
-                    continue
-                waiting[asyncio.ensure_future(anext(stream))] = stream
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _frame(name: str, data: PartialImage | CompletedImage | OpenAIErrorBody) -> bytes:

@@ -1,19 +1,21 @@
-"""`/api/sse/...`: a job's progress and the gallery, live.
+"""`/api/sse/...`: the progress of a job or of a batch, and the gallery, live.
 
 An error inside a stream would be answered as an empty 200: 404 and 204 are decided beforehand.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
 
+from api.batch_events import batch_stream, seen_every_final
 from api.errors import StreamOver, problems
 from api.event_stream import EventStream
 from api.events import gallery_stream, job_stream
 from api.metrics import Stream
-from api.openapi import GALLERY_EVENTS, JOB_EVENTS, reference
+from api.openapi import BATCH_EVENTS, GALLERY_EVENTS, JOB_EVENTS, reference
 from api.services import Rooms
+from runtime.jobs.protocol import Job
 
 router = APIRouter(prefix="/api/sse", tags=["streams"])
 
@@ -71,6 +73,38 @@ def place(of: Stream) -> Any:
 async def follow_gallery(rooms: Rooms, last_event_id: LastEventId = None) -> EventStream:
     """Follow the gallery."""
     return EventStream(gallery_stream(rooms.broker.follow_gallery(last_event_id)))
+
+
+async def _open_batch(
+    batch_id: str, rooms: Rooms, last_event_id: LastEventId = None
+) -> Sequence[Job]:
+    jobs = await rooms.broker.batch(batch_id)
+    if last_event_id is not None and await seen_every_final(rooms.broker, jobs, last_event_id):
+        raise StreamOver
+    return jobs
+
+
+@router.get(
+    "/batch/{batch_id}",
+    status_code=200,
+    response_class=EventStream,
+    dependencies=[place("job")],
+    responses={
+        **_stream(
+            BATCH_EVENTS,
+            "Of each job a snapshot or what was missed, then live; ends with the last job.",
+        ),
+        204: {"description": "The last event that was seen was the last job's final one."},
+        **problems(404, 429),
+    },
+)
+async def follow_batch(
+    jobs: Annotated[Sequence[Job], Depends(_open_batch)],
+    rooms: Rooms,
+    last_event_id: LastEventId = None,
+) -> EventStream:
+    """Follow the jobs of one request for several pictures."""
+    return EventStream(batch_stream(rooms.broker, jobs, last_event_id))
 
 
 async def _open_stream(job_id: str, rooms: Rooms, last_event_id: LastEventId = None) -> None:

@@ -45,6 +45,7 @@ from runtime.jobs.records import (
     insert_job,
     job_row,
     now,
+    rows_of_batch,
     set_cancel_requested,
     set_ended,
     unlisted,
@@ -184,6 +185,12 @@ class LocalBroker:
         stored = await self._database.read(lambda connection: job_row(connection, job_id))
         # Between a commit and its arrival here a row may be ahead of the board.
         return self._board.job(job_id) or stored.job
+
+    async def batch(self, batch_id: str) -> Sequence[Job]:
+        """The jobs of a batch as they are now, in their order. Raises JobNotFound."""
+        return self._as_now(
+            await self._database.read(lambda connection: rows_of_batch(connection, batch_id))
+        )
 
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to stop. Raises JobNotFound, JobEnded."""

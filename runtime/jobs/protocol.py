@@ -139,7 +139,7 @@ class JobEvent:
     """An event of a job. A slow listener gets every status, and may miss previews."""
 
     id: str
-    """Opaque; grows along a job's life. A client hands it back as Last-Event-ID."""
+    """Opaque, without a comma; grows along a job's life. A client sends it as Last-Event-ID."""
     status: JobStatus
     queue_position: int | None = None
     step: int | None = None
@@ -198,6 +198,12 @@ class Broker(Protocol):
 
     async def job(self, job_id: str) -> Job:
         """The job as it is now. Raises JobNotFound."""
+        ...
+
+    async def batch(self, batch_id: str) -> Sequence[Job]:
+        """The jobs of a batch as they are now, in the order of their submission, without those
+        that were deleted since. Raises JobNotFound where there is none.
+        """
         ...
 
     async def cancel(self, job_id: str) -> Job:

@@ -70,6 +70,15 @@ def batch_rows(connection: sqlite3.Connection, job_id: str) -> list[StoredJob]:
     return [_job(row) for row in connection.execute(f"{_JOBS} {where}", (job_id, job_id))]
 
 
+def rows_of_batch(connection: sqlite3.Connection, batch_id: str) -> list[StoredJob]:
+    """The jobs of this batch, in the order of their submission. Raises JobNotFound."""
+    where = "WHERE jobs.batch_id = ? ORDER BY jobs.sequence"
+    rows = [_job(row) for row in connection.execute(f"{_JOBS} {where}", (batch_id,))]
+    if not rows:
+        raise JobNotFound(f"there is no batch {batch_id!r}")
+    return rows
+
+
 def job_row(connection: sqlite3.Connection, job_id: str) -> StoredJob:
     """The job of this id. Raises JobNotFound."""
     row = connection.execute(f"{_JOBS} WHERE job_id = ?", (job_id,)).fetchone()

@@ -60,7 +60,8 @@ def test_several_pictures_are_jobs_whose_seeds_count_up(api: Api) -> None:
     answer = post(api, small(seed=2**32 - 2, n=3))
     assert answer.status_code == 202, answer.text
     batch = answer.json()
-    assert set(batch) == {"batch_id", "jobs"}
+    assert set(batch) == {"batch_id", "events_url", "jobs"}
+    assert batch["events_url"] == f"/api/sse/batch/{batch['batch_id']}"
     jobs = [api.finish(accepted["job_id"]) for accepted in batch["jobs"]]
     seeds = [2**32 - 2, 2**32 - 1, 0]
     assert [job["request"]["seed"] for job in jobs] == seeds

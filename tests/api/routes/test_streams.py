@@ -5,7 +5,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from tests.api.live import ENDED, Api
+from tests.api.live import ENDED, Api, refused
+from tests.api.sse import Event
 
 
 def test_a_stream_tells_every_step_with_its_preview_and_closes_after_the_final_event(
@@ -156,3 +157,63 @@ def preview_size(preview: str) -> tuple[int, int]:
         assert image.format == "JPEG"
         image.load()
         return image.size
+
+
+# The stream of a batch --------------------------------------------------------------------------
+
+
+def test_the_stream_of_a_batch_tells_every_step_of_each_job(narrow: Api) -> None:
+    blocker = narrow.occupy()
+    batch = narrow.submit_batch(n=3, steps=3, preview_every=0)
+    ids = [job["job_id"] for job in batch["jobs"]]
+    with narrow.follow(f"batch/{batch['batch_id']}") as events:
+        first = [next(events) for _ in ids]
+        assert [(each.data["job_id"], each.data["queue_position"]) for each in first] == [
+            (job_id, place) for place, job_id in enumerate(ids, 1)
+        ]
+        narrow.cancel(blocker)
+        told = [*first, *events]
+    assert len({event.id for event in told}) == len(told)
+    for job_id in ids:
+        own = [event.data for event in told if event.data["job_id"] == job_id]
+        assert [each["step"] for each in own if each["status"] == "processing"] == [0, 1, 2, 3]
+        assert own[-1]["image"] == narrow.job(job_id)["image"]
+        assert {event.status for event in told[: told.index(first[-1])]} == {"queued"}
+
+
+def test_a_stream_of_a_batch_that_breaks_off_anywhere_misses_no_status(narrow: Api) -> None:
+    blocker = narrow.occupy()
+    path = f"batch/{narrow.submit_batch(n=2, steps=3)['batch_id']}"
+    with narrow.follow(path) as events:
+        next(events)
+        narrow.cancel(blocker)
+        whole = [next(events), *events]
+    for index, event in enumerate(whole[:-1]):
+        rest = narrow.events(path, event.id)
+        assert sorted(map(_steps, rest)) == sorted(map(_steps, whole[index + 1 :]))
+    answer = narrow.client.get(f"/api/sse/{path}", headers={"Last-Event-ID": whole[-1].id})
+    assert (answer.status_code, answer.content) == (204, b"")
+    for strange in ("no id of ours", ",", "-,-"):
+        assert [each.status for each in narrow.events(path, strange)] == ["completed"] * 2
+
+
+def _steps(event: Event) -> tuple[str, str, int]:
+    return event.data["job_id"], event.status, event.data.get("step", 0)
+
+
+def test_a_canceled_job_ends_the_stream_of_its_batch_for_itself_alone(narrow: Api) -> None:
+    blocker = narrow.occupy()
+    batch = narrow.submit_batch(n=2)
+    canceled, drawn = (job["job_id"] for job in batch["jobs"])
+    with narrow.follow(f"batch/{batch['batch_id']}") as events:
+        narrow.cancel(canceled)
+        narrow.cancel(blocker)
+        last = {event.data["job_id"]: event.status for event in events}
+    assert last == {canceled: "canceled", drawn: "completed"}
+
+
+def test_the_stream_of_an_unknown_batch_is_a_404_before_any_event(api: Api) -> None:
+    job_id = api.submit()
+    for path in ("batch/0123456789abcdef", f"batch/{job_id}"):
+        problem = refused(api.client.get(f"/api/sse/{path}"), 404)
+        assert "there is no batch" in problem["detail"]

@@ -53,6 +53,8 @@ class Following:
                 ids = [event.id for event in seen]
                 assert len(set(ids)) == len(ids)
                 assert ids[:-1] == sorted(ids[:-1])
+                # A batch's events join them by commas.
+                assert not any("," in each for each in ids)
 
         run(check())
 

@@ -154,10 +154,14 @@ class Queueing:
                 again = await broker.replay(key)
                 assert [job.job_id for job in again] == ids
                 assert again[0].status is JobStatus.PROCESSING
+                assert await broker.batch(jobs[0].batch_id) == again
+                with pytest.raises(JobNotFound, match="no batch"):
+                    await broker.batch(ids[0])
             async with opened() as broker:
                 again = await broker.submit(MODEL, requests, 3, key)
                 assert [job.job_id for job in again] == ids
                 assert again[0].batch_id == jobs[0].batch_id
+                assert await broker.batch(again[0].batch_id or "") == again
                 assert broker.counters().queued == 4
 
         run(check())
