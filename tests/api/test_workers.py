@@ -12,7 +12,7 @@ from PIL import Image
 
 from api.cli import main
 from tests.api.conftest import Starter
-from tests.api.live import Api, Options
+from tests.api.live import Api, Options, small
 
 
 def workers_of(api: Api) -> list[dict[str, Any]]:
@@ -28,25 +28,21 @@ def workers_of(api: Api) -> list[dict[str, Any]]:
 def test_a_burst_is_shared_and_a_worker_that_is_lost_is_replaced_alone(
     start: Starter, tiny_package: Path, tmp_path: Path, api: Api
 ) -> None:
-    two = start(Options(tiny_package, tmp_path / "data", flags=("--workers", "2"))).api
+    flags = ("--workers", "2", "--max-batch", "1")
+    two = start(Options(tiny_package, tmp_path / "data", flags=flags)).api
     lost, kept = [worker["pid"] for worker in workers_of(two)]
     if len(os.sched_getaffinity(0)) > 1:
         assert not os.sched_getaffinity(lost) & os.sched_getaffinity(kept)
-    os.kill(lost, signal.SIGSTOP)
-    body = {"prompt": "a red apple", "width": 64, "height": 64, "steps": 2, "seed": 5, "n": 2}
-    jobs = [job["job_id"] for job in two.client.post("/api/generate", json=body).json()["jobs"]]
-    ended = two.wait_until(lambda: [job for job in jobs if two.job(job)["status"] == "completed"])
-    (waiting,) = set(jobs) - set(ended)
-    assert two.job(waiting)["status"] == "processing"
+    burst = small(steps=60, width=256, height=256, n=2)
+    jobs = [job["job_id"] for job in two.client.post("/api/generate", json=burst).json()["jobs"]]
+    two.wait_until(lambda: {two.job(job)["status"] for job in jobs} == {"processing"})
     os.kill(lost, signal.SIGKILL)
-    assert two.finish(waiting)["status"] == "completed"
+    assert [two.finish(job)["status"] for job in jobs] == ["completed", "completed"]
     first, second = workers_of(two)
     assert (first["restarts"], second["restarts"]) == (1, 0)
     assert (first["pid"] == lost, second["pid"]) == (False, kept)
-    alone = [api.draw(seed=seed) for seed in (5, 6)]
-    shared = [two.picture(two.job(job)) for job in jobs]
-    for one, other in zip(alone, shared, strict=True):
-        assert np.array_equal(*(np.asarray(Image.open(BytesIO(each))) for each in (one, other)))
+    alone, shared = (np.asarray(Image.open(BytesIO(each.draw(seed=5)))) for each in (api, two))
+    assert np.array_equal(alone, shared)
 
 
 @pytest.mark.parametrize("wish", ["all", "0,1"])
