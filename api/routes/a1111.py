@@ -23,6 +23,7 @@ from api.errors import PictureNotMade, problems
 from api.events import closing
 from api.openapi import TXT2IMG_BODY, reference
 from api.routes.jobs import shown
+from api.routes.streams import place
 from api.services import Rooms, Services
 from api.submission import read_order, submit
 from runtime.errors import RequestError
@@ -55,6 +56,8 @@ def _body(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 @router.post(
     "/txt2img",
+    # A request that waits for its pictures follows their jobs as a stream does.
+    dependencies=[place("job")],
     responses=problems(400, 403, 413, 415, 422, 429, 500, 503, 507),
     openapi_extra=_body(reference(TXT2IMG_BODY)),
 )

@@ -1,9 +1,11 @@
 """`POST /api/generate`: checks a request completely, then queues it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from api.body import read_json_body
 from api.callers import KEY
@@ -11,6 +13,7 @@ from api.errors import problems
 from api.openapi import BODY, reference
 from api.preferences import MAX_WAIT_SECONDS, preferred_wait
 from api.routes.jobs import shown
+from api.routes.streams import in_place
 from api.schemas import Accepted, AcceptedBatch, Job, job_url
 from api.services import Rooms
 from api.submission import ended, read_order, submit
@@ -44,8 +47,16 @@ Prefer = Annotated[
 ]
 
 
+async def _place(request: Request, rooms: Rooms, prefer: Prefer = None) -> AsyncIterator[None]:
+    """A place for a request that waits, which follows its job as a stream does."""
+    waits = preferred_wait(prefer) is not None
+    with in_place(rooms, request.scope, "job") if waits else nullcontext():
+        yield
+
+
 @router.post(
     "/api/generate",
+    dependencies=[Depends(_place)],
     status_code=202,
     response_model=Accepted | AcceptedBatch,
     response_description="The job is on disk and will be drawn; a batch where `n` is more than 1.",

@@ -3,10 +3,12 @@
 An error inside a stream would be answered as an empty 200: 404 and 204 are decided beforehand.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
+from starlette.types import Scope
 
 from api.batch_events import batch_stream, seen_every_final
 from api.errors import StreamOver, problems
@@ -14,7 +16,7 @@ from api.event_stream import EventStream
 from api.events import gallery_stream, job_stream
 from api.metrics import Stream
 from api.openapi import BATCH_EVENTS, GALLERY_EVENTS, JOB_EVENTS, reference
-from api.services import Rooms
+from api.services import Rooms, Services
 from runtime.jobs.protocol import Job
 
 router = APIRouter(prefix="/api/sse", tags=["streams"])
@@ -47,12 +49,18 @@ def _stream(events: str, description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
+@contextmanager
+def in_place(rooms: Services, scope: Scope, of: Stream) -> Iterator[None]:
+    """One of a caller's places for streams is taken within the block. Raises OverBound."""
+    with rooms.callers.streaming(rooms.callers.of(scope)), rooms.metrics.streaming(of):
+        yield
+
+
 def place(of: Stream) -> Any:
     """Dependency on a caller's place for a stream, from before its first byte to its end."""
 
     async def taken(request: Request, rooms: Rooms) -> AsyncIterator[None]:
-        caller = rooms.callers.of(request.scope)
-        with rooms.callers.streaming(caller), rooms.metrics.streaming(of):
+        with in_place(rooms, request.scope, of):
             yield
 
     return Depends(taken)
