@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests import libraries before any command of ours can say so: see runtime/telemetry.py.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse gpu-check format openapi wheel clean
+.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse clients gpu-check format openapi wheel clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -63,6 +63,15 @@ rehearse: .venv/test.stamp .venv/onnxruntime-gpu.stamp
 
 .venv/onnxruntime-gpu.stamp: Makefile constraints.txt | .venv/test.stamp
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/onnxruntime-gpu $(shell grep ^onnxruntime-gpu== constraints.txt)
+	touch $@
+
+# Programs over OpenAI's client that are too large for `make test`: 620 MB.
+clients: .venv/test.stamp .venv/clients.stamp
+	CLIENTS=$(CURDIR)/.venv/clients $(BIN)/pytest tests/api/test_large_clients.py
+
+.venv/clients.stamp: Makefile | .venv/test.stamp
+	$(BIN)/pip install --quiet --upgrade --target .venv/clients/litellm litellm==1.110.2
+	$(BIN)/pip install --quiet --upgrade --target .venv/clients/langchain langchain-community==0.4.2 openai==3.57.0
 	touch $@
 
 # On a machine with a GPU, and needing no network: installs nothing.

@@ -42,7 +42,7 @@ class Usage(BaseModel):
 
 
 class ImageData(BaseModel):
-    """One picture: itself, or its address."""
+    """One picture: itself, its address, or both."""
 
     b64_json: str | None = None
     url: str | None = None
@@ -127,9 +127,14 @@ async def encoded(rooms: Services, image: Image) -> str:
     return await asyncio.to_thread(read)
 
 
-async def image_data(rooms: Services, job: Job, base_url: str | None) -> ImageData:
-    """The picture of a job that has ended; its address below `base_url`, where there is one."""
+async def image_data(
+    rooms: Services, job: Job, base_url: str | None, *, with_content: bool
+) -> ImageData:
+    """The picture of a job that has ended: itself, and its address below `base_url`, where there is
+    one.
+    """
     image = picture_of(job.status, job.image, job.error)
-    if base_url is not None:
-        return ImageData(url=f"{base_url}/api/images/{image.filename}")
-    return ImageData(b64_json=await encoded(rooms, image))
+    return ImageData(
+        b64_json=await encoded(rooms, image) if with_content else None,
+        url=None if base_url is None else f"{base_url}/api/images/{image.filename}",
+    )

@@ -31,7 +31,8 @@ class ImagesRequest:
     """A checked body: the same in our words, and how its pictures are to be answered."""
 
     body: Mapping[str, Any]
-    as_url: bool
+    with_content: bool
+    with_url: bool
     stream: bool
     partial_images: int
 
@@ -56,7 +57,7 @@ def images_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
             },
             "response_format": {
                 "enum": ["b64_json", "url", None],
-                "description": "The pictures themselves, by default, or their addresses.",
+                "description": "The pictures themselves, or their addresses; both by default.",
             },
             "output_format": {
                 "enum": [*ours["output_format"]["enum"], None],
@@ -90,8 +91,8 @@ def read_images(body: object, parameters: Mapping[str, Any], model: str) -> Imag
     # Null is there what a field has that was left out; of ours it is the seed and others.
     sent = {name: value for name, value in body.items() if value is not None}
     check_model(sent.get("model", model), model)
-    stream, as_url = sent.get("stream", False), sent.get("response_format") == "url"
-    if stream and as_url:
+    stream, form = sent.get("stream", False), sent.get("response_format")
+    if stream and form == "url":
         raise RequestError("/response_format", "a stream holds the pictures themselves: b64_json")
     taken = {*parameters["properties"]} - _OWN_ALONE | {"output_format"}
     ours = {name: value for name, value in sent.items() if name in taken}
@@ -99,7 +100,9 @@ def read_images(body: object, parameters: Mapping[str, Any], model: str) -> Imag
         ours |= zip(_SIDES, map(int, size.split("x")), strict=True)
     return ImagesRequest(
         body={**ours, "preview_every": 0},
-        as_url=as_url,
+        # Of an answer that it did not choose, LangChain reads the address, others the picture.
+        with_content=form != "url",
+        with_url=form != "b64_json",
         stream=stream,
         partial_images=int(sent.get("partial_images", 0)) if stream else 0,
     )

@@ -59,11 +59,14 @@ async def create_images(request: Request, rooms: Rooms) -> Response:
     finished = asyncio.gather(*(ended(rooms.broker, job.job_id) for job in jobs))
     if rooms.dialects.cancel_on_disconnect:
         await _until_left(request, rooms, jobs, finished)
-    base_url = str(request.base_url).rstrip("/") if asked.as_url else None
+    base_url = str(request.base_url).rstrip("/") if asked.with_url else None
     answer = ImagesAnswer(
         **Look.of(order).model_dump(),
         created=int(jobs[0].created_at.timestamp()),
-        data=[await image_data(rooms, job, base_url) for job in await finished],
+        data=[
+            await image_data(rooms, job, base_url, with_content=asked.with_content)
+            for job in await finished
+        ],
         usage=Usage.of(order),
     )
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")

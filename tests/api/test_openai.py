@@ -105,11 +105,26 @@ def test_an_address_leads_to_the_picture(
     )
     assert answer.data is not None
     [data] = answer.data
+    assert data.b64_json is None
     assert data.url is not None
     assert data.url.startswith(live.url)
     got = httpx.get(data.url, headers={"Authorization": f"Bearer {keys['read']}"})
     with Image.open(BytesIO(got.content)) as image:
         assert (image.format, image.size) == ("WEBP", (128, 128))
+
+
+def test_both_are_sent_to_a_client_that_did_not_choose(
+    client: OpenAI, keys: dict[str, str]
+) -> None:
+    answer = client.images.generate(prompt=PROMPT, extra_body=QUICK)
+    assert answer.data is not None
+    [data] = answer.data
+    got = httpx.get(data.url or "", headers={"Authorization": f"Bearer {keys['read']}"})
+    assert base64.b64encode(got.content).decode() == data.b64_json
+    answer = client.images.generate(
+        prompt=PROMPT, response_format="b64_json", n=2, extra_body=QUICK
+    )
+    assert [(each.url, bool(each.b64_json)) for each in answer.data or ()] == [(None, True)] * 2
 
 
 def test_a_stream_shows_partial_images_then_each_picture(client: OpenAI) -> None:
