@@ -29,6 +29,7 @@ from api.routes import (
     info,
     jobs,
     openai,
+    page,
     session,
     streams,
 )
@@ -71,6 +72,8 @@ def create_app(services: Services, access: Access, *, access_log: bool = False) 
 def _add_routes(app: FastAPI, services: Services) -> None:
     for routes in (generate, jobs, streams, images, info, session, health, docs):
         app.include_router(routes.router)
+    if services.page:
+        app.include_router(page.router)
     if services.dialects.openai:
         app.include_router(openai.router)
     if services.dialects.a1111:

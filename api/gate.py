@@ -27,8 +27,8 @@ from api.keys import Scope as Right
 COOKIE = "calotype_session"
 SESSION_SECONDS = 30 * 24 * 3600
 
-_OPEN = ("/health", "/ready", "/docs", "/docs/", "/openapi.json", "/api/session")
-"""Addresses that need no key; a name that ends in / stands for all below it."""
+_OPEN = ("/health", "/ready", "/docs", "/docs/", "/page/", "/openapi.json", "/api/session")
+"""Addresses that need no key, as `/` does; one that ends in / stands for all below it."""
 _RIGHTS: Mapping[tuple[str, str], Right] = {
     ("POST", "/api/generate"): Right.GENERATE,
     ("POST", "/sdapi/v1/txt2img"): Right.GENERATE,
@@ -49,7 +49,7 @@ _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 def right_for(method: str, path: str) -> Right | None:
     """The right that a request takes; None for one that is open to everybody."""
-    if method == "OPTIONS" or any(_covers(place, path) for place in _OPEN):
+    if method == "OPTIONS" or path == "/" or any(_covers(place, path) for place in _OPEN):
         return None
     method = "GET" if method == "HEAD" else method
     for (each, place), right in _RIGHTS.items():

@@ -264,6 +264,9 @@ class ModelInfo(Schema):
     family: str
     source: str
     description: str
+    vocabulary: list[str] = Field(
+        description="The things that the model can draw; empty where nobody could list them."
+    )
 
 
 class LoraInfo(Schema):

@@ -107,6 +107,7 @@ async def _serve(
             callers=Callers(settings.callers),
             keys=keys,
             dialects=settings.dialects,
+            page=settings.page,
         )
         url = _url(settings.host, listener)
         limits = ConnectionLimits(

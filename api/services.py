@@ -60,6 +60,8 @@ class Services:
     keys: KeyFile | None = None
     """Keys of callers; None where nobody needs one."""
     dialects: Dialects = Dialects()  # noqa: RUF009  frozen
+    page: bool = True
+    """True where `/` is a page to draw by."""
 
 
 def services(request: Request) -> Services:

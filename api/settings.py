@@ -233,6 +233,7 @@ class Settings(BaseSettings):
         "before, in seconds",
     )
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it is failed")
+    page: bool = Field(True, description="serve a page to draw by at /")
     openai_api: bool = Field(
         True, description="answer OpenAI's Images API at /v1, which its clients call"
     )

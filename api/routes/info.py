@@ -23,6 +23,7 @@ async def get_info(rooms: Rooms) -> Info:
             family=manifest.family,
             source=manifest.source.reference,
             description=manifest.described,
+            vocabulary=list(manifest.vocabulary),
         ),
         parameters=for_several(rooms.model.parameters(loras)),
         samplers=list(rooms.model.family.facts(manifest).samplers),

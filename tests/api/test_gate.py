@@ -16,7 +16,7 @@ from api.gate import COOKIE, SESSION_SECONDS, caller, right_for, session_cookie
 from api.keys import KeyFile, Scope
 from tests.api.live import LiveServer, Options, refused, small
 
-OPEN = ("/health", "/ready", "/docs", "/docs/start.js", "/openapi.json")
+OPEN = ("/", "/page/start.js", "/health", "/ready", "/docs", "/docs/start.js", "/openapi.json")
 NOWHERE = "0" * 32
 
 

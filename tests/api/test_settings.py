@@ -84,6 +84,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_LOG_FORMAT": "json",
         "CALOTYPE_LOG_LEVEL": "warning",
         "CALOTYPE_ACCESS_LOG": "True",
+        "CALOTYPE_PAGE": "False",
         "CALOTYPE_OPENAI_API": "False",
         "CALOTYPE_CANCEL_ON_DISCONNECT": "True",
     }

@@ -13,7 +13,7 @@ def test_info_names_the_model_its_limits_and_its_engines(api: Api) -> None:
     assert set(info) == {"model", "parameters", "samplers", "loras", "engine", "version"}
     assert info["model"]["name"] == "tiny"
     assert info["model"]["family"] == "sdxl"
-    assert set(info["model"]) == {"name", "family", "source", "description"}
+    assert set(info["model"]) == {"name", "family", "source", "description", "vocabulary"}
     assert info["samplers"] == list(SAMPLERS)
     engine = info["engine"]
     facts = {"backend", "target", "device", "precision", "ready_since", "sizes", "note"}
@@ -56,7 +56,7 @@ def test_every_example_of_the_documentation_is_taken(api: Api) -> None:
 
 
 def test_what_is_not_there_is_a_problem(api: Api) -> None:
-    for path in ("/", "/api", "/api/generate/", "/api/nothing", "/api/images/"):
+    for path in ("/index.html", "/api", "/api/generate/", "/api/nothing", "/api/images/"):
         answer = api.client.get(path)
         assert answer.status_code == 404, path
         assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,125 @@
+// A job on the stage: its picture as it takes shape, how far it is, and what became of it.
+
+import { button, element, tell } from "./elements.js";
+import { ask, here } from "./server.js";
+import { follow } from "./stream.js";
+
+export class Card {
+  #picture = element("img", { alt: "" });
+  #frame = element("button", { type: "button", className: "frame", disabled: true }, this.#picture);
+  #prompt = element("p", { className: "prompt" });
+  #bar = element("progress", { max: 1, value: 0, ariaLabel: "Progress" });
+  #state = element("p", { className: "state", textContent: "Waiting" });
+  #notes = element("ul", { className: "notes" });
+  #cancel = button("Cancel", () => this.#askToCancel(), { className: "quiet" });
+  #stop;
+  #told = "";
+
+  // `ended` is called when the job is over; `opened` with the picture that is to be seen large.
+  constructor(id, { ended, opened }) {
+    this.id = id;
+    this.ended = false;
+    this.#frame.onclick = () => opened(this.image);
+    this.onended = ended;
+    const foot = element("div", { className: "foot" }, this.#state, this.#cancel);
+    const words = element("div", { className: "words" }, this.#prompt, this.#bar, foot, this.#notes);
+    this.element = element("li", { className: "card" }, this.#frame, words);
+  }
+
+  // Reads what the stream does not tell: the request and its warnings.
+  async read() {
+    try {
+      this.#show(await ask("GET", `api/jobs/${this.id}`));
+    } catch (problem) {
+      if (problem.status === 404) this.#end("gone", "This job is gone from the server.");
+    }
+  }
+
+  get isFollowed() {
+    return this.#stop !== undefined;
+  }
+
+  follow() {
+    this.#stop = follow(here(`/api/sse/${this.id}`), {
+      told: (event) => this.#tell(event),
+      refused: async () => {
+        await this.read();
+        return !this.ended;
+      },
+    });
+  }
+
+  #show(job) {
+    const { prompt, width, height } = job.request;
+    this.#prompt.textContent = prompt;
+    this.#picture.width = width;
+    this.#picture.height = height;
+    this.#picture.alt = `The picture of: ${prompt}`;
+    this.#notes.replaceChildren(...job.warnings.map((text) => element("li", { textContent: text })));
+    this.#tell(job);
+  }
+
+  #tell(event) {
+    if (this.ended) return;
+    if (event.status === "queued") this.#wait(event.queue_position);
+    if (event.status === "processing") this.#proceed(event);
+    if (event.status === "completed") this.#complete(event.image);
+    if (event.status === "failed") this.#end("failed", `${event.error.title}: ${event.error.detail}`);
+    if (event.status === "canceled") this.#end("canceled", "Canceled");
+  }
+
+  #wait(position) {
+    const others = position > 1 ? `Waiting: place ${position} in the queue` : "Waiting: next in the queue";
+    this.#say(position === null ? "Waiting" : others, "Waiting");
+  }
+
+  #proceed({ step, total_steps: total, preview }) {
+    this.#bar.max = total || 1;
+    this.#bar.value = step;
+    if (preview) this.#picture.src = preview;
+    this.#say(step ? `Step ${step} of ${total}` : "Starting", "Drawing");
+  }
+
+  #complete(image) {
+    if (!image) {
+      this.#end("gone", "The picture has been deleted.");
+      return;
+    }
+    this.image = image;
+    this.#picture.src = here(image.url);
+    this.#frame.disabled = false;
+    this.#frame.ariaLabel = `Open: ${image.prompt}`;
+    this.#end("completed", `Finished. Seed ${image.seed}`);
+  }
+
+  #end(kind, text) {
+    const focused = this.#cancel === document.activeElement;
+    this.ended = true;
+    this.#stop?.();
+    this.element.classList.add(kind);
+    this.#say(text, text);
+    this.#bar.remove();
+    this.#cancel.remove();
+    if (focused) this.#frame.focus();
+    this.onended(this);
+  }
+
+  async #askToCancel() {
+    this.#cancel.disabled = true;
+    try {
+      this.#tell(await ask("DELETE", `api/jobs/${this.id}`));
+      this.#cancel.textContent = "Canceling…";
+    } catch (problem) {
+      // 409: it ended meanwhile, which the stream tells.
+      if (problem.status !== 409) this.#state.textContent = problem.message;
+      this.#cancel.disabled = false;
+    }
+  }
+
+  // What is heard changes with the status alone, and not with every step.
+  #say(text, heard) {
+    this.#state.textContent = text;
+    if (this.#told !== heard) tell(heard);
+    this.#told = heard;
+  }
+}

@@ -1,0 +1,169 @@
+// The form of a request, made from the schema of the loaded model.
+
+import { button, element } from "./elements.js";
+import { Field, isOffered, titleOf } from "./fields.js";
+import { loraControl } from "./loras.js";
+
+const FIRST = ["width", "height", "steps", "cfg_scale", "sampler", "schedule", "seed", "n"];
+const DRAFT = "calotype.draft";
+const WIDE = matchMedia("(min-width: 48rem)");
+
+export class RequestForm {
+  #form;
+  #fields = new Map();
+  #fault = element("p", { className: "fault", role: "alert", hidden: true });
+
+  // `submitted` is called with a body that the schema lets pass.
+  constructor(form, submitted) {
+    this.#form = form;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.#check()) submitted(this.body);
+    });
+    form.addEventListener("keydown", submitOnEnter);
+    form.addEventListener("input", () => this.#keepDraft());
+  }
+
+  // Shows the fields of a model; what was typed before stays, as far as they take it.
+  show(info) {
+    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
+    this.#fields = fieldsOf(info);
+    const field = (name) => this.#fields.get(name)?.element ?? "";
+    const rest = [...this.#fields.keys()].filter((name) => !isPlaced(name));
+    this.#form.replaceChildren(
+      field("prompt"),
+      vocabulary(info.model.vocabulary ?? [], this.#fields.get("prompt").input),
+      field("negative_prompt"),
+      this.#actions(),
+      group("Settings", "settings", FIRST.map(field), WIDE.matches),
+      this.#fields.has("loras") ? group("LoRAs", "adapters", [field("loras")], true) : "",
+      rest.length ? group("More", "rest", rest.map(field), false) : "",
+    );
+    this.fill(draft);
+  }
+
+  // What differs from the model's defaults.
+  get body() {
+    const given = [...this.#fields.values()].filter((field) => !field.isDefault);
+    return Object.fromEntries(given.map((field) => [field.name, field.value]));
+  }
+
+  // Takes over a request; what it does not name gets its default. Returns the names of what it
+  // holds and this model does not take.
+  fill(request) {
+    for (const field of this.#fields.values()) {
+      if (field.name in request) field.value = request[field.name];
+      else field.reset();
+    }
+    this.#tell("");
+    this.#keepDraft();
+    return Object.keys(request).filter((name) => request[name] !== null && !this.#fields.has(name));
+  }
+
+  focus() {
+    this.#fields.get("prompt").input.focus();
+  }
+
+  // Shows each fault beside its field, and what belongs to none above the button.
+  tellProblem(problem) {
+    const others = problem.errors.filter(({ pointer, detail }) => {
+      const field = this.#fields.get(pointer.split("/")[1]);
+      field?.tellFault(detail);
+      return !field;
+    });
+    const told = problem.errors.length ? others.map(({ detail }) => detail).join(" ") : problem.message;
+    this.#tell(told);
+    this.#focusFault();
+  }
+
+  set busy(busy) {
+    this.#form.querySelector("button[type=submit]").disabled = busy;
+  }
+
+  #actions() {
+    const generate = element("button", { type: "submit", textContent: "Generate" });
+    const reset = button("Reset", () => this.fill({ prompt: this.#fields.get("prompt").value }), {
+      className: "quiet",
+      title: "The model's own settings; the prompt stays",
+    });
+    return element("div", { className: "actions" }, this.#fault, generate, reset);
+  }
+
+  #check() {
+    this.#tell("");
+    const fields = [...this.#fields.values()];
+    const wrong = fields.filter((field) => !field.check());
+    const prompt = this.#fields.get("prompt");
+    if (prompt.value.trim() === "") {
+      prompt.tellFault("Say what the picture shows.");
+      wrong.unshift(prompt);
+    }
+    this.#focusFault();
+    return wrong.length === 0;
+  }
+
+  #focusFault() {
+    const wrong = this.#form.querySelector("[aria-invalid=true]");
+    for (let place = wrong?.closest("details"); place; place = place.parentElement.closest("details")) {
+      place.open = true;
+    }
+    wrong?.focus();
+  }
+
+  #tell(text) {
+    this.#fault.textContent = text;
+    this.#fault.hidden = !text;
+  }
+
+  #keepDraft() {
+    sessionStorage.setItem(DRAFT, JSON.stringify(this.body));
+  }
+}
+
+function fieldsOf({ parameters, loras }) {
+  const fields = new Map();
+  for (const [name, rule] of Object.entries(parameters.properties)) {
+    if (!isOffered(rule)) continue;
+    const field = name === "loras" ? loraField(rule, loras) : Field.of(name, rule, !isPlaced(name));
+    if (field) fields.set(name, field);
+  }
+  return fields;
+}
+
+function loraField(rule, offers) {
+  if (!rule.items?.oneOf?.length) return undefined;
+  const control = loraControl(rule, offers);
+  const field = new Field("loras", rule, control);
+  field.element.append(...control.nodes, field.faultElement);
+  return field;
+}
+
+function isPlaced(name) {
+  return FIRST.includes(name) || ["prompt", "negative_prompt", "loras"].includes(name);
+}
+
+function group(title, name, children, open) {
+  const fields = element("div", { className: "fields" }, ...children);
+  return element("details", { open, className: name }, element("summary", {}, title), fields);
+}
+
+// The words that a small model knows: each is put into the prompt by a press.
+function vocabulary(words, prompt) {
+  if (!words.length) return "";
+  const add = (word) => {
+    const before = prompt.value.trimEnd();
+    prompt.value = before ? `${before} ${word}` : `a ${word}`;
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const buttons = words.map((word) => element("li", {}, button(word, () => add(word))));
+  const summary = element("summary", {}, `What this model can draw: ${words.length} things`);
+  return element("details", { className: "words" }, summary, element("ul", {}, ...buttons));
+}
+
+// Enter sends the request, also with Ctrl or Cmd; Shift+Enter begins a line.
+function submitOnEnter(event) {
+  const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing;
+  if (!sends || event.target.tagName !== "TEXTAREA") return;
+  event.preventDefault();
+  event.currentTarget.requestSubmit();
+}

@@ -1,0 +1,42 @@
+// Requests to the server. Its errors are problems (RFC 9457), each fault with its field.
+
+export class Problem extends Error {
+  constructor(status, detail, errors = []) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+// The server names its addresses from the root; below a proxy's prefix the page's own is the base.
+export function here(address) {
+  return address.replace(/^\//, "");
+}
+
+// The answer's JSON; null where it has none. Throws a Problem, of status 0 where nothing answers.
+// A missing key is also told to the whole page, by the event "keyneeded".
+export async function ask(method, address, { body, headers = {} } = {}) {
+  const request = { method, headers: { ...headers } };
+  if (body !== undefined) {
+    request.body = JSON.stringify(body);
+    request.headers["Content-Type"] = "application/json";
+  }
+  let answer;
+  try {
+    answer = await fetch(here(address), request);
+  } catch {
+    throw new Problem(0, "The server does not answer.");
+  }
+  if (!answer.ok) throw await problemIn(answer);
+  return answer.status === 204 ? null : answer.json();
+}
+
+async function problemIn(answer) {
+  if (answer.status === 401) document.dispatchEvent(new Event("keyneeded"));
+  try {
+    const { detail, errors } = await answer.json();
+    return new Problem(answer.status, detail, errors ?? []);
+  } catch {
+    return new Problem(answer.status, `The server answered ${answer.status}.`);
+  }
+}
