@@ -8,13 +8,13 @@ on several jobs is the last attempt of none.
 """
 
 import asyncio
-import base64
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 
 from runtime.gallery import Gallery
 from runtime.jobs.board import Board
+from runtime.jobs.board_side import BoardSide
 from runtime.jobs.database import Database
 from runtime.jobs.disk import Disk
 from runtime.jobs.protocol import Image, Job, JobError, JobStatus
@@ -32,14 +32,13 @@ from runtime.jobs.records import (
     unfinished_jobs,
 )
 from runtime.jobs.worker_side import Holder
-from runtime.wire.messages import Paced, TimedStage
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS_USED_UP = "The job's worker was lost"
 
 
-class Leases:
+class Leases(BoardSide):
     """Gives jobs to workers and takes their reports."""
 
     def __init__(
@@ -51,32 +50,11 @@ class Leases:
         max_attempts: int,
     ) -> None:
         """`max_attempts`: number of lost attempts after which a job fails."""
+        super().__init__(board)
         self._disk = disk
         self._database = database
-        self._board = board
         self._gallery = gallery
         self._max_attempts = max_attempts
-        self._free: dict[str, int] = {}
-        """The places that each worker had free when it asked last."""
-
-    def attach(self, worker: Holder) -> None:
-        """Enter a worker that has connected."""
-        self._board.attach(worker)
-
-    def detach(self, worker: Holder) -> None:
-        """Tell a worker nothing any more; the caller must `release` the worker's jobs next."""
-        self._free.pop(worker.name, None)
-        self._board.detach(worker)
-        # A job may have been left to this worker.
-        self._board.wake()
-
-    def job_of(self, worker: Holder, job_id: str) -> Job:
-        """A job that this worker has the lease of. Raises StaleLease."""
-        return self._board.held_job(worker.name, job_id)
-
-    def holds(self, worker: Holder) -> bool:
-        """True while a worker has the lease of a job."""
-        return bool(self._board.held(worker.name))
 
     async def lease(self, worker: Holder, count: int) -> int:
         """Lease up to `count` jobs and hand each to `worker.assign`; returns their number.
@@ -87,69 +65,19 @@ class Leases:
         """
         if self._disk.fault:
             return 0
-        held = self._board.held(worker.name)
-        self._free[worker.name] = count
-        if any(job.attempt > 1 for job in held):
-            return 0
-        if self._others_free(worker):
-            most = count = self._share(worker, len(held))
-        else:
-            most = count + sum(map(_is_batch, held))
-        if most <= 0:
+        share = self._share_of(worker, count)
+        if share.most <= 0:
             return 0
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            waiting = next_jobs(connection, most, max(0, count))
-            chosen = _together(_placed(waiting, count), alone=not held)
+            chosen = share.of(next_jobs(connection, share.most, share.batch))
             for stored in chosen:
                 set_leased(connection, stored.job.job_id, worker.name)
             return [job_row(connection, stored.job.job_id) for stored in chosen]
 
         leased = await self._database.write(work, self._board.fold)
-        if worker.name in self._free:
-            self._free[worker.name] -= len(leased)
+        self._leased(worker, len(leased))
         return len(leased)
-
-    def _others_free(self, worker: Holder) -> bool:
-        return any(free > 0 for name, free in self._free.items() if name != worker.name)
-
-    def _share(self, worker: Holder, held: int) -> int:
-        """The number of waiting jobs that are this worker's where each goes to a free place of the
-        worker that holds the fewest: a burst is drawn by all workers, not by the first that asks.
-        """
-        free = {name: places for name, places in self._free.items() if places > 0}
-        holds = {name: len(self._board.held(name)) for name in free}
-        for _ in range(min(self._board.queued, sum(free.values()))):
-            least = min(free, key=lambda name: (holds[name], name != worker.name))
-            holds[least] += 1
-            free[least] -= 1
-            if not free[least]:
-                del free[least]
-        return holds.get(worker.name, held) - held
-
-    def conditioned(self, hits: int, misses: int, seconds: float) -> None:
-        """Count conditionings of prompts that a worker had kept, and those that it made."""
-        self._board.conditioned(hits, misses, seconds)
-
-    def paced(self, pace: Paced) -> None:
-        """Count the times of a worker's loop."""
-        self._board.paced(pace)
-
-    def timed(self, stages: Mapping[TimedStage, Sequence[float]]) -> None:
-        """Count the seconds of a worker's stages."""
-        self._board.timed(stages)
-
-    def step(
-        self, worker: Holder, job_id: str, step: int, seconds: float, preview: bytes | None
-    ) -> None:
-        """A job has finished a step; `preview` is a JPEG. Raises StaleLease."""
-        # Encoded once for all listeners.
-        url = None if preview is None else _data_url(preview)
-        self._board.stepped(worker.name, job_id, step, seconds, url)
-
-    def at_risk(self, worker: Holder, job_id: str, *, begun: bool) -> None:
-        """A worker begins to work on a job, or rests from it. Raises StaleLease."""
-        self._board.at_risk(worker.name, job_id, begun=begun)
 
     async def complete(self, worker: Holder, picture: Image, warnings: Sequence[str] = ()) -> None:
         """List a picture whose files are on disk, and end its job. Raises StaleLease.
@@ -281,36 +209,9 @@ class Leases:
         await self._database.write(work, self._board.fold)
 
 
-def _placed(jobs: Sequence[StoredJob], count: int) -> Sequence[StoredJob]:
-    """Those of these jobs that have a place: one of `count`, which only batch jobs need."""
-    return [
-        stored for number, stored in enumerate(jobs) if number < count or not _is_batch(stored.job)
-    ]
-
-
-def _is_batch(job: Job) -> bool:
-    return job.priority == "batch"
-
-
-def _together(jobs: Sequence[StoredJob], *, alone: bool) -> Sequence[StoredJob]:
-    """The first of these jobs that one worker may have together.
-
-    A job that was lost before is leased to a worker that is `alone`, without other jobs, or waits.
-    """
-    before = [stored.job.attempt > 0 for stored in jobs]
-    if alone and before and before[0]:
-        return jobs[:1]
-    return jobs[: before.index(True)] if True in before else jobs
-
-
 def _other_model(job: Job, model: str) -> JobError:
     return JobError(
         "Another model is loaded",
         f"the job was queued for the model {job.model!r}; this server now serves {model!r}. "
         f"Submit it again to a server with --model {job.model}",
     )
-
-
-def _data_url(jpeg: bytes) -> str:
-    """The JPEG as a URL that a browser's `img` element takes."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
