@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,14 @@ from runtime.jobs.data_folder import locked
 from runtime.jobs.database import Database
 from runtime.jobs.database_file import DATABASE, REMEDY, DamagedDatabase, DatabaseFault, is_empty
 from runtime.jobs.disk import Disk, NoRoom
-from runtime.jobs.facts import Counters
 from runtime.jobs.keys import job_of_key, keep_key
 from runtime.jobs.leases import Leases
-from runtime.jobs.log import EventT, JobLog, Log, final_event
 from runtime.jobs.names import cursor_after, new_job_id, read_cursor
 from runtime.jobs.protocol import (
-    GalleryEvent,
     Idempotency,
     Image,
     Job,
     JobEnded,
-    JobEvent,
     JobStatus,
     Page,
     QueueFull,
@@ -51,6 +47,7 @@ from runtime.jobs.records import (
     unlisted,
 )
 from runtime.jobs.retention import retain
+from runtime.jobs.streams import BoardStreams
 
 ResultT = TypeVar("ResultT")
 
@@ -66,7 +63,7 @@ class _Submitted:
     new: bool
 
 
-class LocalBroker:
+class LocalBroker(BoardStreams):
     """A Broker over `DATA/calotype.sqlite3`. An async context manager: open it to use it."""
 
     leases: Leases
@@ -86,6 +83,7 @@ class LocalBroker:
         `disk_reserve_bytes`: no job is taken or drawn while less is free on the disk. `retention`:
         how long jobs and pictures stay.
         """
+        super().__init__(Board())
         self.lease_seconds = lease_seconds
         self._data = data
         self._model = model
@@ -93,8 +91,6 @@ class LocalBroker:
         self._max_attempts = max_attempts
         self._disk = Disk(data, disk_reserve_bytes)
         self._retention = retention
-        self._board = Board()
-        self._stopping = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -211,31 +207,6 @@ class LocalBroker:
         await self._database.write(work, self._board.fold)
         return await self.job(job_id)
 
-    async def follow(
-        self, job_id: str, last_event_id: str | None = None
-    ) -> AsyncIterator[JobEvent]:
-        """The job's events after `last_event_id`, else from the newest on. Raises JobNotFound."""
-        job = await self.job(job_id)
-        log = self._board.log(job_id)
-        if log is None:
-            final = final_event(job)
-            if last_event_id != final.id:
-                yield final
-            return
-        number = _resume_position(log, last_event_id)
-        with log.heard():
-            while (entry := await self._next(log, number)) is not None:
-                number, event = entry
-                if event.id != last_event_id:
-                    yield event
-                if event.status.ended:
-                    return
-
-    async def seen_final(self, job_id: str, last_event_id: str) -> bool:
-        """True where that event was the job's last. Raises JobNotFound."""
-        job = await self.job(job_id)
-        return job.status.ended and final_event(job).id == last_event_id
-
     async def images(self, limit: int, cursor: str | None) -> Page:
         """A page of the gallery. Raises ValueError for a text that is no cursor of a page."""
         before = None if cursor is None else read_cursor(cursor)
@@ -271,56 +242,13 @@ class LocalBroker:
             )
         )
 
-    async def follow_gallery(
-        self, last_event_id: str | None = None
-    ) -> AsyncIterator[Sequence[GalleryEvent]]:
-        """First a snapshot, or what came after `last_event_id`, then every picture that comes or
-        goes; what came together is told together.
-
-        A listener too slow for the log gets another snapshot in place of the events it missed.
-        """
-        log = self._board.gallery
-        known = None if last_event_id is None else log.number(last_event_id)
-        number = log.last if known is None else known
-        with log.heard():
-            if known is None:
-                yield [await self._gallery_snapshot(number)]
-            while await self._next(log, number) is not None:
-                if log.lost_after(number):
-                    number = log.last
-                    yield [await self._gallery_snapshot(number)]
-                    continue
-                entries = log.all_after(number)
-                number = entries[-1][0]
-                yield [event for _, event in entries]
-
     def fault(self) -> str:
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""
         return self._disk.fault
 
-    def stop(self) -> None:
-        """Take no job any more, and end every `follow` and `follow_gallery`."""
-        self._stopping = True
-        self._board.ring()
-
-    def counters(self) -> Counters:
-        """Counts since the start of the server, and the length of the queue now."""
-        return self._board.counters()
-
-    async def _next(self, log: Log[EventT], number: int) -> tuple[int, EventT] | None:
-        """The event after that of this number, once there is one; None when the streams end."""
-        while not self._stopping:
-            ring = log.bell.next_ring
-            entry = log.after(number)
-            if entry is not None:
-                return entry
-            await ring.wait()
-        return None
-
-    async def _gallery_snapshot(self, number: int) -> GalleryEvent:
+    async def _newest_picture(self) -> str | None:
         rows = await self._database.read(lambda connection: image_rows(connection, 1, None))
-        newest = rows[0][1].filename if rows else None
-        return GalleryEvent(self._board.gallery.id_of(number), newest=newest, snapshot=True)
+        return rows[0][1].filename if rows else None
 
     async def _retain(self) -> None:
         """Delete what is beyond the bounds of retention, all the time. Ends by being canceled."""
@@ -396,12 +324,3 @@ def _new_job(model: str, request: Mapping[str, Any], total_steps: int, batch_id:
         cancel_requested=False,
         batch_id=batch_id,
     )
-
-
-def _resume_position(log: JobLog, last_event_id: str | None) -> int:
-    """Number of the last event that a client has read.
-
-    A client that sent no id, or one of another log, is taken to have read all but the newest event.
-    """
-    known = None if last_event_id is None else log.number(last_event_id)
-    return log.last - 1 if known is None else known
