@@ -6,7 +6,7 @@ commit that changed the row, and tells the listeners and the workers.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -35,9 +35,14 @@ class _Live:
 class Board:
     """Unfinished jobs, the logs of all recent ones, and who holds what."""
 
-    def __init__(self) -> None:
-        """Empty."""
-        self.gallery = GalleryLog()
+    def __init__(
+        self,
+        new_log: Callable[[str], JobLog] = lambda _: JobLog(),
+        gallery: GalleryLog | None = None,
+    ) -> None:
+        """Empty. `new_log` makes the log of a job by its id; `gallery` is the gallery's, empty."""
+        self.gallery = gallery or GalleryLog()
+        self._new_log = new_log
         self._live: dict[str, _Live] = {}
         self._queue: list[tuple[tuple[int, bool], str]] = []
         self._ended: OrderedDict[str, JobLog] = OrderedDict()
@@ -165,6 +170,26 @@ class Board:
         """Count attempts that ended with their worker."""
         self._counters.attempts_lost += attempts
 
+    def waiting(self, count: int, batch: int) -> Sequence[StoredJob]:
+        """The next `count` jobs to lease, fewer where fewer wait, `batch` batch jobs at most."""
+        found: list[StoredJob] = []
+        for (_, of_batch), job_id in self._queue:
+            if len(found) >= count:
+                break
+            if not of_batch or batch > 0:
+                found.append(self._live[job_id].stored)
+                batch -= of_batch
+        return found
+
+    def stored(self, holder: str) -> Sequence[StoredJob]:
+        """The jobs whose leases this worker has, as they are stored."""
+        return [live.stored for live in self._live.values() if live.stored.holder == holder]
+
+    @property
+    def unfinished(self) -> Sequence[StoredJob]:
+        """Every unfinished job, as it is stored."""
+        return [live.stored for live in self._live.values()]
+
     @property
     def queued(self) -> int:
         """The number of jobs that wait."""
@@ -182,7 +207,7 @@ class Board:
     def _fold(self, stored: StoredJob) -> int:
         """Take one row over; returns the first place of the queue that it moved."""
         job = stored.job
-        live = self._live.get(job.job_id) or _Live(stored, JobLog())
+        live = self._live.get(job.job_id) or _Live(stored, self._new_log(job.job_id))
         place = self._leave_queue(live)
         held, live.stored = live.stored.holder, stored
         if job.status.ended:

@@ -17,7 +17,8 @@ from runtime.jobs.board import Board
 from runtime.jobs.board_side import BoardSide
 from runtime.jobs.database import Database
 from runtime.jobs.disk import Disk
-from runtime.jobs.protocol import Image, Job, JobError, JobStatus
+from runtime.jobs.endings import ATTEMPTS_USED_UP, other_model
+from runtime.jobs.protocol import Image, JobError, JobStatus
 from runtime.jobs.records import (
     StoredJob,
     held_jobs,
@@ -34,8 +35,6 @@ from runtime.jobs.records import (
 from runtime.jobs.worker_side import Holder
 
 logger = logging.getLogger(__name__)
-
-ATTEMPTS_USED_UP = "The job's worker was lost"
 
 
 class Leases(BoardSide):
@@ -156,7 +155,7 @@ class Leases(BoardSide):
             unfinished = unfinished_jobs(connection)
             foreign = [stored.job for stored in unfinished if stored.job.model != model]
             for job in foreign:
-                set_ended(connection, job.job_id, JobStatus.FAILED, 0, _other_model(job, model))
+                set_ended(connection, job.job_id, JobStatus.FAILED, 0, other_model(job, model))
             processing = [
                 stored
                 for stored in unfinished
@@ -207,11 +206,3 @@ class Leases(BoardSide):
             return [job_row(connection, job_id)]
 
         await self._database.write(work, self._board.fold)
-
-
-def _other_model(job: Job, model: str) -> JobError:
-    return JobError(
-        "Another model is loaded",
-        f"the job was queued for the model {job.model!r}; this server now serves {model!r}. "
-        f"Submit it again to a server with --model {job.model}",
-    )
