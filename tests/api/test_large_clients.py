@@ -14,7 +14,9 @@ import pytest
 from tests.api.live import LiveServer, Options, clean_environment
 from tests.places import ENGINES, ROOT
 
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
+PAGE = (ROOT / "docs" / "clients.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(PROXY,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 ADDRESS = "http://localhost:8000"
 
 LITELLM_ERRORS = """
@@ -31,6 +33,15 @@ for field, value in tried:
     except Exception as error:
         told[field] = type(error).__name__
 print(json.dumps(told))
+"""
+
+
+LITELLM_ROUTER = """
+import sys
+import litellm, yaml
+
+router = litellm.Router(model_list=yaml.safe_load(sys.argv[1])["model_list"], num_retries=0)
+print(len(router.image_generation(model="demo", prompt="a red heart").data[0].b64_json))
 """
 
 
@@ -77,6 +88,11 @@ def test_litellm_draws_by_the_lines_of_the_page(demo: LiveServer) -> None:
     newest = demo.api.client.get("/api/images", params={"limit": 2}).json()["images"]
     assert sorted(sizes) == sorted(4 * -(-each["size_bytes"] // 3) for each in newest)
     assert {each["seed"] for each in newest} == {42, 43}
+
+
+def test_the_router_of_litellms_proxy_takes_the_lines_of_the_page(demo: LiveServer) -> None:
+    """The proxy's own server is more to install; it hands its requests to this router."""
+    assert int(run("litellm", LITELLM_ROUTER, PROXY.replace(ADDRESS, demo.url))) > 1000
 
 
 def test_litellm_has_its_own_exceptions_for_our_errors(demo: LiveServer) -> None:
