@@ -6,8 +6,8 @@ asks one server for the same picture by `/api/generate` (wait for its end, then 
 `/v1/images/generations` and by `/sdapi/v1/txt2img`, whose answers hold the file in base64. Timed
 from the request to the file's bytes at the client; those must be the same of a request of our own
 and of the dialect. What a dialect adds is told turn by turn, and beside it what base64 and JSON
-take for that file by themselves. AUTOMATIC1111's clients ask for the progress at any time, so that its
-pictures are drawn with previews: it is held against a request of ours with them. Few steps are
+take for that file by themselves. AUTOMATIC1111's clients ask for the progress at any time, so that
+its pictures are drawn with previews: it is held against a request of ours with them. Few steps are
 drawn, so that the drawing hides little.
 """
 

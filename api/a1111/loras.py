@@ -7,7 +7,8 @@ from typing import Any
 
 from runtime.errors import RequestError
 
-_TAG = re.compile(r"\s*<(lora|lyco|hypernet):([^<>]+)>", re.IGNORECASE)
+# The lookbehind keeps a long run of spaces from being tried at each of its places.
+_TAG = re.compile(r"(?<!\s)\s*<(lora|lyco|hypernet):([^<>]+)>", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
 _FORM = "<lora:ID:WEIGHT>, such as <lora:ink:0.8>"
 

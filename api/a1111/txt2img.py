@@ -12,6 +12,7 @@ from runtime.package.manifest import Defaults
 from runtime.plan.families.family import Guidance
 from runtime.plan.model import Model
 from runtime.plan.order import MAX_PICTURES
+from runtime.plan.request import text_faults
 from runtime.plan.sampling.titles import SAMPLER_TITLES
 
 _ETA = {"ddim": 0.0, "euler_a": 1.0, "dpm++_2m_sde": 1.0, "dpm++_sde": 1.0}
@@ -52,7 +53,8 @@ class Txt2Img:
 
     def read(self, body: object) -> Wanted:
         """The meaning of a parsed body. Raises RequestError, with every fault of its fields."""
-        faults = body_faults(body, self.schema)
+        # The answer repeats the body, fields that are ignored included.
+        faults = [*body_faults(body, self.schema), *text_faults(body)]
         if faults or not isinstance(body, Mapping):
             raise RequestError.of(faults)
         given = {name: value for name, value in body.items() if value is not None}

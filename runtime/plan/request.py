@@ -170,6 +170,7 @@ def text_faults(value: object, path: Sequence[str | int] = ()) -> Iterator[Fault
             yield Fault(pointer_to(path), "is not a finite number")
         case Mapping():
             for name, member in value.items():
+                yield from text_faults(name, [*path, name])
                 yield from text_faults(member, [*path, name])
         case list():
             for index, member in enumerate(value):

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
 from api.access import Access
 from api.app import create_app
 from api.callers import Callers
@@ -38,7 +40,7 @@ class NoFiles:
 
 def paper_document(dialects: Dialects = Dialects()) -> dict[str, Any]:  # noqa: B008  frozen
     """The document. Nothing is opened for it: it follows from the model alone."""
-    return create_app(_services(dialects), Access()).openapi()
+    return paper_app(_paper_model(), dialects).openapi()
 
 
 def write_snapshot(path: Path = SNAPSHOT) -> None:
@@ -46,16 +48,23 @@ def write_snapshot(path: Path = SNAPSHOT) -> None:
     path.write_text(json.dumps(paper_document(), indent=2) + "\n")
 
 
-def _services(dialects: Dialects) -> Services:
-    family = family_named(MANIFEST.family)
+def paper_app(model: Model, dialects: Dialects = Dialects()) -> FastAPI:  # noqa: B008  frozen
+    """The app for a model without a worker: a request that is in order is told to come again."""
+    return create_app(_services(model, dialects), Access())
+
+
+def _paper_model() -> Model:
     package = ModelPackage(Path("paper"), MANIFEST, digest="")
-    model = Model(
+    return Model(
         package=package,
-        family=family,
+        family=family_named(MANIFEST.family),
         tokenizers={},
         shelf=LoraShelf(package),
         inversions=InversionShelf(package),
     )
+
+
+def _services(model: Model, dialects: Dialects) -> Services:
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
     supervisor = Supervisor(broker, WorkerOptions(nowhere, model.name, nowhere, lease_seconds=1))

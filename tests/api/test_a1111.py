@@ -178,6 +178,21 @@ def test_what_changes_nothing_is_ignored_and_listed(api: Api) -> None:
     assert [name for name in (*IGNORED, *IGNORED_SETTINGS) if f"`{name}`" not in listed] == []
 
 
+@pytest.mark.parametrize(
+    "value",
+    ['"\\ud800"', "1e999", "9" * 400, '{"a": ["\\udfff"]}', '{"\\ud800": 1}', "[" * 90 + "]" * 90],
+)
+def test_no_value_of_an_ignored_field_is_a_fault_of_ours(api: Api, value: str) -> None:
+    """The answer repeats the body."""
+    fields = "".join(f', "{name}": {value}' for name in IGNORED)
+    answer = api.client.post(
+        "/sdapi/v1/txt2img",
+        content=json.dumps(SMALL)[:-1] + fields + "}",
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code in {200, 400, 422}, answer.text
+
+
 def test_the_api_can_be_taken_away() -> None:
     document = paper_document(Dialects(a1111=False))
     assert [path for path in document["paths"] if path.startswith(PREFIXES)] == []
