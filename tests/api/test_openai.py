@@ -307,3 +307,23 @@ def test_a_switch_turns_the_dialect_off() -> None:
     document = paper_document(off.dialects)
     assert not [path for path in document["paths"] if path.startswith("/v1/")]
     assert "ImagesRequest" not in document["components"]["schemas"]
+
+
+def test_the_body_of_open_webui_is_drawn(live: LiveServer, keys: dict[str, str]) -> None:
+    """open-webui/open-webui, backend/open_webui/routers/images.py, `image_generations`: the engine
+    "openai" with IMAGES_OPENAI_API_PARAMS of an administrator. It fetches an address where the
+    answer has one, and not from this machine: it has to be told none.
+    """
+    sent = {
+        "model": "demo",
+        "prompt": PROMPT,
+        "n": 1,
+        "size": "128x128",
+        "response_format": "b64_json",
+        "steps": 4,
+    }
+    headers = {"Authorization": f"Bearer {keys['generate']}"}
+    answer = live.api.client.post("/v1/images/generations", json=sent, headers=headers)
+    [picture] = answer.json()["data"]
+    assert set(picture) == {"b64_json"}
+    assert opened(picture["b64_json"]).size == (128, 128)
