@@ -8,6 +8,7 @@ export class Card {
   #picture = element("img", { alt: "" });
   #frame = element("button", { type: "button", className: "frame", disabled: true }, this.#picture);
   #prompt = element("p", { className: "prompt" });
+  #facts = element("p", { className: "facts" });
   #bar = element("progress", { max: 1, value: 0, ariaLabel: "Progress" });
   #state = element("p", { className: "state", textContent: "Waiting" });
   #notes = element("ul", { className: "notes" });
@@ -22,8 +23,9 @@ export class Card {
     this.#frame.onclick = () => opened(this.image);
     this.onended = ended;
     const foot = element("div", { className: "foot" }, this.#state, this.#cancel);
-    const words = element("div", { className: "words" }, this.#prompt, this.#bar, foot, this.#notes);
-    this.element = element("li", { className: "card" }, this.#frame, words);
+    const words = [this.#prompt, this.#facts, this.#bar, foot, this.#notes];
+    const beside = element("div", { className: "words" }, ...words);
+    this.element = element("li", { className: "card" }, this.#frame, beside);
   }
 
   // Reads what the stream does not tell: the request and its warnings.
@@ -52,6 +54,7 @@ export class Card {
   #show(job) {
     const { prompt, width, height } = job.request;
     this.#prompt.textContent = prompt;
+    this.#facts.textContent = facts(job.request);
     this.#picture.width = width;
     this.#picture.height = height;
     this.#picture.alt = `The picture of: ${prompt}`;
@@ -88,11 +91,13 @@ export class Card {
     this.image = image;
     this.#picture.src = here(image.url);
     this.#frame.disabled = false;
-    this.#frame.ariaLabel = `Open: ${image.prompt}`;
-    this.#end("completed", `Finished. Seed ${image.seed}`);
+    const open = button("Open", this.#frame.onclick, { className: "quiet" });
+    this.#cancel.before(open);
+    this.#end("completed", "Finished", open);
   }
 
-  #end(kind, text) {
+  // `next` is what gets the focus if Cancel had it.
+  #end(kind, text, next) {
     const focused = this.#cancel === document.activeElement;
     this.ended = true;
     this.#stop?.();
@@ -100,19 +105,17 @@ export class Card {
     this.#say(text, text);
     this.#bar.remove();
     this.#cancel.remove();
-    if (focused) this.#frame.focus();
+    if (focused) (next ?? document.querySelector("#request textarea")).focus();
     this.onended(this);
   }
 
   async #askToCancel() {
-    this.#cancel.disabled = true;
     try {
       this.#tell(await ask("DELETE", `api/jobs/${this.id}`));
       this.#cancel.textContent = "Canceling…";
     } catch (problem) {
       // 409: it ended meanwhile, which the stream tells.
       if (problem.status !== 409) this.#state.textContent = problem.message;
-      this.#cancel.disabled = false;
     }
   }
 
@@ -122,4 +125,9 @@ export class Card {
     if (this.#told !== heard) tell(heard);
     this.#told = heard;
   }
+}
+
+function facts({ width, height, steps, sampler, seed, loras = [] }) {
+  const used = loras.map(({ id, weight }) => `${id} ${weight}`);
+  return [`${width} × ${height}`, `${steps} steps`, sampler, `seed ${seed}`, ...used].join(" · ");
 }

@@ -42,7 +42,8 @@ function tick(id) {
 }
 
 function text(id, rule) {
-  const input = element("textarea", { id, rows: 2, maxLength: rule.maxLength });
+  const placeholder = rule.description ?? "";
+  const input = element("textarea", { id, rows: 1, maxLength: rule.maxLength, placeholder });
   return {
     nodes: [input],
     inputs: [input],

@@ -36,7 +36,7 @@ export class RequestForm {
       field("negative_prompt"),
       this.#actions(),
       group("Settings", "settings", FIRST.map(field), WIDE.matches),
-      this.#fields.has("loras") ? group("LoRAs", "adapters", [field("loras")], true) : "",
+      this.#fields.has("loras") ? group("LoRAs", "adapters", [field("loras")], WIDE.matches) : "",
       rest.length ? group("More", "rest", rest.map(field), false) : "",
     );
     this.fill(draft);
@@ -152,7 +152,7 @@ function vocabulary(words, prompt) {
   if (!words.length) return "";
   const add = (word) => {
     const before = prompt.value.trimEnd();
-    prompt.value = before ? `${before} ${word}` : `a ${word}`;
+    prompt.value = before ? `${before} ${word}` : `${/^[aeiou]/.test(word) ? "an" : "a"} ${word}`;
     prompt.dispatchEvent(new Event("input", { bubbles: true }));
   };
   const buttons = words.map((word) => element("li", {}, button(word, () => add(word))));

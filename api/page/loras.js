@@ -62,7 +62,9 @@ class Row {
   #weight(name, rule) {
     const id = `lora-${this.id}-${name}`;
     const words = name.replaceAll("_", " ");
-    const control = controlOf(id, rule, `${this.title}, ${words}`);
+    const title = `${this.title}, ${words}`;
+    const control = controlOf(id, rule, title);
+    control.inputs[0].ariaLabel = title;
     control.write(rule.default);
     const label = element("label", { htmlFor: id, textContent: words });
     return { name, rule, control, nodes: [label, ...control.nodes] };

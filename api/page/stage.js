@@ -24,6 +24,7 @@ export class Stage {
     this.#cards = this.#cards.filter((each) => !each.ended);
     for (const id of ids) this.#add(id);
     this.#attend();
+    this.#cards.at(-ids.length).element.scrollIntoView({ block: "nearest" });
   }
 
   #add(id) {

@@ -6,6 +6,8 @@ import { ask, here } from "./server.js";
 
 export class Viewer {
   #dialog;
+  #content = element("div", { className: "content" });
+  #close = this.#way("×", "Close", () => this.#dialog.close());
   #gallery;
   #used;
   #rules = {};
@@ -17,6 +19,10 @@ export class Viewer {
   constructor(dialog, used) {
     this.#dialog = dialog;
     this.#used = used;
+    const newer = this.#way("‹", "Newer picture", () => this.#step(-1));
+    const older = this.#way("›", "Older picture", () => this.#step(1));
+    const ways = element("nav", { ariaLabel: "Pictures" }, newer, older, this.#close);
+    dialog.append(ways, this.#content);
     dialog.addEventListener("keydown", ({ key }) => {
       if (key === "ArrowLeft") this.#step(-1);
       if (key === "ArrowRight") this.#step(1);
@@ -72,28 +78,21 @@ export class Viewer {
     const { prompt, url, width, height, filename } = image;
     const large = element("img", { src: here(url), alt: prompt, width, height });
     const words = element("div", { className: "words" }, element("p", { className: "prompt" }, prompt));
-    if (request) {
-      if (request.negative_prompt) {
-        words.append(element("p", { className: "negative" }, `Not: ${request.negative_prompt}`));
-      }
-      words.append(recipe(image, request, this.#rules));
+    if (request?.negative_prompt) {
+      words.append(element("p", { className: "negative" }, `Not: ${request.negative_prompt}`));
     }
     const fault = element("p", { className: "fault", role: "alert", hidden: true });
     const use = button("Use these settings", () => this.#use(request), { disabled: !request });
     const download = element("a", { href: here(url), download: filename, className: "button" }, "Download");
     words.append(fault, element("div", { className: "actions" }, use, download, this.#deletion(image, fault)));
-    this.#dialog.replaceChildren(element("div", { className: "large" }, large), words, this.#ways());
+    if (request) words.append(recipe(image, request, this.#rules));
+    this.#content.replaceChildren(element("div", { className: "large" }, large), words);
+    // What had the focus may have been replaced.
+    if (this.#dialog.open && !this.#dialog.contains(document.activeElement)) this.#close.focus();
   }
 
-  #ways() {
-    const way = (text, title, act) => button(text, act, { className: "quiet", ariaLabel: title, title });
-    return element(
-      "nav",
-      { ariaLabel: "Pictures" },
-      way("‹", "Newer picture", () => this.#step(-1)),
-      way("›", "Older picture", () => this.#step(1)),
-      way("×", "Close", () => this.#dialog.close()),
-    );
+  #way(text, title, act) {
+    return button(text, act, { className: "quiet", ariaLabel: title, title });
   }
 
   #use(request) {

@@ -5,10 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.api.live import LiveServer, Options
-from tests.api.page.acts import ask_for, card, expect_finished, state, tiles
+from tests.api.page.acts import (
+    ask_for,
+    card,
+    expect_finished,
+    fault_of,
+    field,
+    state,
+    tiles,
+)
 from tests.api.page.conftest import Visitor
 from tests.places import ENGINES
 
@@ -42,7 +50,7 @@ def test_a_prompt_becomes_a_picture_that_is_seen_to_take_shape(
     image = site.api.client.get("/api/images").json()["images"][0]
     assert image["prompt"] == "a red heart on a blue background"
     assert site.api.job(image["job_id"])["request"]["steps"] == LONG
-    expect(state(drawn)).to_contain_text(str(image["seed"]))
+    expect(drawn).to_contain_text(f"seed {image['seed']}")
 
 
 def test_a_job_that_waits_shows_its_place_and_is_canceled(page: Page, site: LiveServer) -> None:
@@ -108,6 +116,80 @@ def test_several_pictures_of_one_request(page: Page, site: LiveServer) -> None:
     cards = page.locator("#stage .card")
     expect(cards).to_have_count(5)
     expect(cards.filter(has_text="Finished")).to_have_count(5)
-    seeds = [state(each).inner_text().split()[-1] for each in cards.all()]
-    assert sorted(seeds) == ["10", "11", "7", "8", "9"]
+    for seed, each in zip(range(7, 12), cards.all(), strict=True):
+        expect(each).to_contain_text(f"seed {seed}")
     expect(tiles(page)).to_have_count(before + 5)
+
+
+def test_a_lora_is_drawn_with_the_weight_of_its_slider(page: Page, site: LiveServer) -> None:
+    expect(page.get_by_text("Trigger words: drawing")).to_be_visible()
+    slider = page.get_by_label("Monochrome, weight, slider")
+    expect(slider).to_be_hidden()
+    page.get_by_role("checkbox", name="Monochrome").check()
+    assert (slider.get_attribute("min"), slider.get_attribute("max")) == ("-2", "2")
+    slider.fill("-0.5")
+    expect(field(page, "Monochrome, weight")).to_have_value("-0.5")
+    drawn = ask_for(page, "a fox on a purple background", Steps=2)
+    expect_finished(drawn)
+    image = site.api.client.get("/api/images").json()["images"][0]
+    loras = site.api.job(image["job_id"])["request"]["loras"]
+    assert loras == [{"id": "monochrome", "weight": -0.5, "trigger_weight": 0.5}]
+    expect(drawn).to_contain_text("monochrome -0.5")
+
+
+def test_wrong_input_is_refused_beside_its_field_and_nothing_is_lost(
+    page: Page, site: LiveServer
+) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.get_by_role("button", name="Generate").click()
+    expect(fault_of(page, "Prompt")).to_have_text("Say what the picture shows.")
+    expect(field(page, "Prompt")).to_be_focused()
+    ask_for(page, "a house", Steps=101, Width=100, Seed=-1)
+    for label in ("Steps", "Width", "Seed"):
+        expect(fault_of(page, label)).to_be_visible()
+        expect(field(page, label)).to_have_attribute("aria-invalid", "true")
+    expect(field(page, "Width")).to_be_focused()
+    assert "POST" not in sent
+    for label, value in (("Steps", 2), ("Width", 96), ("Seed", 3)):
+        field(page, label).fill(str(value))
+        expect(fault_of(page, label)).to_be_hidden()
+    field(page, "Seed").press("Enter")
+    expect_finished(card(page, "a house"))
+
+
+def test_what_the_server_refuses_stands_beside_its_field_too(page: Page, visitor: Visitor) -> None:
+    """The server may know better than the schema, as here after the bounds were taken away."""
+    visitor.expects("status of 422")
+    page.evaluate("document.querySelector('#field-steps').removeAttribute('max')")
+    ask_for(page, "a house", Steps=1000)
+    expect(fault_of(page, "Steps")).to_contain_text("100")
+    expect(field(page, "Steps")).to_be_focused()
+    expect(field(page, "Prompt")).to_have_value("a house")
+
+
+def test_a_prompt_beyond_the_models_words_is_warned_of(page: Page) -> None:
+    page.get_by_text("What this model can draw").click()
+    page.get_by_role("button", name="umbrella", exact=True).click()
+    expect(field(page, "Prompt")).to_have_value("an umbrella")
+    drawn = ask_for(page, "a cathedral", Steps=2)
+    expect(drawn).to_contain_text("names nothing that this model can draw")
+
+
+def test_a_request_whose_answer_was_lost_is_drawn_once(
+    page: Page, visitor: Visitor, site: LiveServer
+) -> None:
+    visitor.expects("net::ERR_")
+
+    def answered_too_late(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/api/generate", answered_too_late, times=1)
+    page.get_by_label("Prompt", exact=True).fill("a rocket, once")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_have_text("The server does not answer.")
+    page.get_by_role("button", name="Generate").click()
+    expect_finished(card(page, "a rocket, once"))
+    images = site.api.client.get("/api/images").json()["images"]
+    assert [image["prompt"] for image in images].count("a rocket, once") == 1

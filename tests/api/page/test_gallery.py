@@ -1,0 +1,126 @@
+"""The page's gallery: what others draw, and what can be done with a picture."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.api.live import LiveServer
+from tests.api.page.acts import field, tiles
+from tests.api.page.conftest import Visitor
+
+SETTINGS = {
+    "prompt": "a pumpkin on a blue background",
+    "negative_prompt": "a star",
+    "width": 96,
+    "height": 128,
+    "steps": 3,
+    "seed": 77,
+    "sampler": "heun",
+    "cfg_scale": 5.5,
+    "clip_skip": 1,
+    "guidance_interval": [0.1, 0.9],
+    "loras": [{"id": "monochrome", "weight": 0.25}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty(site: LiveServer) -> Iterator[None]:
+    """Each test begins without pictures."""
+    yield
+    client = site.api.client
+    for image in client.get("/api/images?limit=200").json()["images"]:
+        client.delete(image["url"])
+
+
+def draw(site: LiveServer, **body: object) -> str:
+    """Another client's picture; its file name."""
+    job = site.api.finish(site.api.submit(steps=1, **body))
+    filename: str = job["image"]["filename"]
+    return filename
+
+
+def shown(page: Page) -> list[str]:
+    """The prompts of the pictures in the gallery, newest first."""
+    return [tile.get_attribute("alt") or "" for tile in page.locator("#gallery img").all()]
+
+
+def test_pictures_of_other_clients_come_and_go_by_themselves(page: Page, site: LiveServer) -> None:
+    expect(page.get_by_text("No pictures yet.")).to_be_visible()
+    first = draw(site, prompt="a cat")
+    expect(tiles(page)).to_have_count(1)
+    expect(page.get_by_text("No pictures yet.")).to_be_hidden()
+    draw(site, prompt="a dog")
+    expect(tiles(page)).to_have_count(2)
+    assert shown(page) == ["a dog", "a cat"]
+    site.api.client.delete(f"/api/images/{first}")
+    expect(tiles(page)).to_have_count(1)
+    assert shown(page) == ["a dog"]
+
+
+def test_more_comes_on_scrolling(visitor: Visitor, site: LiveServer) -> None:
+    jobs = [site.api.submit(prompt=f"a star {n}", steps=1) for n in range(65)]
+    for job in jobs:
+        site.api.finish(job)
+    page = visitor.open(site.url, height=400)
+    expect(tiles(page)).to_have_count(60)
+    expect(page.get_by_role("button", name="Show more")).to_be_attached()
+    tiles(page).last.scroll_into_view_if_needed()
+    expect(tiles(page)).to_have_count(65)
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    assert len(set(shown(page))) == 65
+
+
+def test_a_pictures_settings_are_used_again(page: Page, site: LiveServer) -> None:
+    job = site.api.finish(site.api.submit(**SETTINGS))
+    tiles(page).first.click()
+    viewer = page.get_by_role("dialog")
+    for text in ("96 × 128", "77", "heun", "5.5", "0.1 to 0.9", "monochrome, weight 0.25"):
+        expect(viewer.get_by_text(text, exact=True)).to_be_visible()
+    viewer.get_by_role("button", name="Use these settings").click()
+    expect(viewer).to_be_hidden()
+    expect(field(page, "Prompt")).to_be_focused()
+    field(page, "Prompt").press("Enter")
+    expect(tiles(page)).to_have_count(2)
+    images = site.api.client.get("/api/images").json()["images"]
+    assert site.api.job(images[0]["job_id"])["request"] == job["request"]
+    first, second = (site.api.client.get(image["url"]).content for image in images)
+    assert first == second
+
+
+def test_a_picture_is_downloaded_and_deleted_when_asked_twice(page: Page, site: LiveServer) -> None:
+    names = [draw(site, prompt=f"a {thing}") for thing in ("bee", "crab")]
+    expect(tiles(page)).to_have_count(2)
+    tiles(page).first.click()
+    viewer = page.get_by_role("dialog")
+    with page.expect_download() as download:
+        viewer.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == names[1]
+    picture = site.api.client.get(f"/api/images/{names[1]}").content
+    assert download.value.path().read_bytes() == picture
+    viewer.get_by_role("button", name="Delete").click()
+    assert site.api.client.get(f"/api/images/{names[1]}").status_code == 200
+    viewer.get_by_role("button", name="Really delete?").click()
+    expect(viewer.get_by_text("a bee")).to_be_visible()
+    expect(tiles(page)).to_have_count(1)
+    assert site.api.client.get(f"/api/images/{names[1]}").status_code == 404
+
+
+def test_a_picture_whose_job_is_gone_still_has_a_recipe(
+    page: Page, visitor: Visitor, site: LiveServer
+) -> None:
+    draw(site, prompt="a whale", seed=5)
+    visitor.expects("status of 404")
+    page.route("**/api/jobs/*", lambda route: route.fulfill(status=404, json={}))
+    tiles(page).first.click()
+    expect(page.get_by_role("dialog").get_by_text("64 × 64")).to_be_visible()
+    page.get_by_role("button", name="Use these settings").click()
+    expect(field(page, "Seed")).to_have_value("5")
+
+
+def test_a_prompt_is_text_and_never_html(page: Page, site: LiveServer) -> None:
+    hostile = "<img src=x onerror=alert(1)><b>bold</b>"
+    draw(site, prompt=hostile)
+    tiles(page).first.click()
+    expect(page.get_by_role("dialog").get_by_text(hostile)).to_be_visible()
+    expect(page.locator("b")).to_have_count(0)
