@@ -42,7 +42,7 @@ function tick(id) {
 }
 
 function text(id, rule) {
-  const placeholder = rule.description ?? "";
+  const [placeholder] = (rule.description ?? "").match(/^[^.]*\.?/);
   const input = element("textarea", { id, rows: 1, maxLength: rule.maxLength, placeholder });
   return {
     nodes: [input],

@@ -28,6 +28,7 @@ export class Field {
     this.element = element("div", { className: "field" });
     this.element.dataset.name = name;
     for (const input of control.inputs) {
+      input.setAttribute("aria-describedby", this.#fault.id);
       input.addEventListener("input", () => this.tellFault(""));
       input.addEventListener("change", () => this.check());
     }
@@ -45,7 +46,7 @@ export class Field {
     field.element.append(label, ...control.nodes);
     if (explained && rule.description) {
       const hint = element("p", { id: `${id}-hint`, className: "hint", textContent: rule.description });
-      control.inputs[0].setAttribute("aria-describedby", hint.id);
+      control.inputs[0].setAttribute("aria-describedby", `${hint.id} ${field.#fault.id}`);
       field.element.append(hint);
     }
     field.element.append(field.#fault);
@@ -87,10 +88,6 @@ export class Field {
   tellFault(text) {
     this.#fault.textContent = text;
     this.#fault.hidden = !text;
-    for (const input of this.#control.inputs) {
-      input.ariaInvalid = text ? "true" : null;
-      if (text) input.setAttribute("aria-errormessage", this.#fault.id);
-      else input.removeAttribute("aria-errormessage");
-    }
+    for (const input of this.#control.inputs) input.ariaInvalid = text ? "true" : null;
   }
 }
