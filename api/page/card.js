@@ -2,7 +2,6 @@
 
 import { button, element, tell } from "./elements.js";
 import { ask, here } from "./server.js";
-import { follow } from "./stream.js";
 
 export class Card {
   #picture = element("img", { alt: "" });
@@ -13,8 +12,7 @@ export class Card {
   #state = element("p", { className: "state", textContent: "Waiting" });
   #notes = element("ul", { className: "notes" });
   #cancel = button("Cancel", () => this.#askToCancel(), { className: "quiet" });
-  #stop;
-  #told = "";
+  #heard = "";
 
   // `ended` is called when the job is over; `opened` with the picture that is to be seen large.
   constructor(id, { ended, opened }) {
@@ -37,32 +35,18 @@ export class Card {
     }
   }
 
-  get isFollowed() {
-    return this.#stop !== undefined;
-  }
-
-  follow() {
-    this.#stop = follow(here(`/api/sse/${this.id}`), {
-      told: (event) => this.#tell(event),
-      refused: async () => {
-        await this.read();
-        return !this.ended;
-      },
-    });
-  }
-
   #show(job) {
     const { prompt, width, height } = job.request;
     this.#prompt.textContent = prompt;
     this.#facts.textContent = facts(job.request);
-    this.#picture.width = width;
-    this.#picture.height = height;
+    this.#picture.style.aspectRatio = `${width} / ${height}`;
     this.#picture.alt = `The picture of: ${prompt}`;
     this.#notes.replaceChildren(...job.warnings.map((text) => element("li", { textContent: text })));
-    this.#tell(job);
+    this.tell(job);
   }
 
-  #tell(event) {
+  // Takes over an event of the job's stream, or the job itself.
+  tell(event) {
     if (this.ended) return;
     if (event.status === "queued") this.#wait(event.queue_position);
     if (event.status === "processing") this.#proceed(event);
@@ -100,18 +84,17 @@ export class Card {
   #end(kind, text, next) {
     const focused = this.#cancel === document.activeElement;
     this.ended = true;
-    this.#stop?.();
     this.element.classList.add(kind);
     this.#say(text, text);
     this.#bar.remove();
     this.#cancel.remove();
     if (focused) (next ?? document.querySelector("#request textarea")).focus();
-    this.onended(this);
+    this.onended();
   }
 
   async #askToCancel() {
     try {
-      this.#tell(await ask("DELETE", `api/jobs/${this.id}`));
+      this.tell(await ask("DELETE", `api/jobs/${this.id}`));
       this.#cancel.textContent = "Canceling…";
     } catch (problem) {
       // 409: it ended meanwhile, which the stream tells.
@@ -122,8 +105,8 @@ export class Card {
   // What is heard changes with the status alone, and not with every step.
   #say(text, heard) {
     this.#state.textContent = text;
-    if (this.#told !== heard) tell(heard);
-    this.#told = heard;
+    if (this.#heard !== heard) tell(heard);
+    this.#heard = heard;
   }
 }
 

@@ -1,42 +1,81 @@
-// The jobs that this page submitted. Those that have not ended are remembered over a reload.
+// What this page asked for. What has not ended is remembered over a reload.
 
 import { Card } from "./card.js";
+import { here } from "./server.js";
+import { follow } from "./stream.js";
 
-const JOBS = "calotype.jobs";
-// A browser has six connections to a server: one is the gallery's, the rest for pictures.
+const ORDERS = "calotype.orders";
+// A browser has six connections to a server: one is the gallery's, some are for pictures.
 const MOST_STREAMS = 3;
 
 export class Stage {
   #list;
-  #cards = [];
   #opened;
+  #orders = [];
 
   constructor(list, opened) {
     this.#list = list;
     this.#opened = opened;
-    for (const id of JSON.parse(sessionStorage.getItem(JOBS) ?? "[]")) this.#add(id);
+    for (const order of JSON.parse(sessionStorage.getItem(ORDERS) ?? "[]")) this.#add(order);
     this.#attend();
   }
 
-  // Shows new jobs in the place of those that have ended.
-  show(ids) {
-    for (const card of this.#cards.filter((each) => each.ended)) card.element.remove();
-    this.#cards = this.#cards.filter((each) => !each.ended);
-    for (const id of ids) this.#add(id);
+  // Shows an order, `{address, ids}`: its stream and its jobs. Those that have ended make room.
+  show(order) {
+    for (const each of this.#orders.filter(({ ended }) => ended)) each.remove();
+    this.#orders = this.#orders.filter(({ ended }) => !ended);
+    this.#add(order);
     this.#attend();
-    this.#cards.at(-ids.length).element.scrollIntoView({ block: "nearest" });
+    this.#orders.at(-1).cards[0].element.scrollIntoView({ block: "nearest" });
   }
 
-  #add(id) {
-    const card = new Card(id, { ended: () => this.#attend(), opened: this.#opened });
-    this.#cards.push(card);
-    this.#list.append(card.element);
-    card.read();
+  #add({ address, ids }) {
+    const order = new Order(address);
+    order.cards = ids.map((id) => new Card(id, { ended: () => this.#attend(), opened: this.#opened }));
+    this.#orders.push(order);
+    for (const card of order.cards) {
+      this.#list.append(card.element);
+      card.read();
+    }
   }
 
   #attend() {
-    const open = this.#cards.filter((card) => !card.ended);
-    sessionStorage.setItem(JOBS, JSON.stringify(open.map((card) => card.id)));
-    for (const card of open.slice(0, MOST_STREAMS)) if (!card.isFollowed) card.follow();
+    const open = this.#orders.filter(({ ended }) => !ended);
+    const kept = open.map(({ address, cards }) => ({ address, ids: cards.map(({ id }) => id) }));
+    sessionStorage.setItem(ORDERS, JSON.stringify(kept));
+    for (const order of this.#orders) if (order.ended) order.leave();
+    for (const order of open.slice(0, MOST_STREAMS)) order.follow();
+  }
+}
+
+class Order {
+  #stop;
+
+  constructor(address) {
+    this.address = address;
+    this.cards = [];
+  }
+
+  get ended() {
+    return this.cards.every((card) => card.ended);
+  }
+
+  // The events of a batch name their job, those of a job do not.
+  follow() {
+    this.#stop ??= follow(here(this.address), {
+      told: ({ job_id: id, ...event }) => this.cards.find((card) => card.id === (id ?? card.id)).tell(event),
+      refused: async () => {
+        await Promise.all(this.cards.map((card) => card.read()));
+        return !this.ended;
+      },
+    });
+  }
+
+  leave() {
+    this.#stop?.();
+  }
+
+  remove() {
+    for (const card of this.cards) card.element.remove();
   }
 }

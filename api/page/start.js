@@ -29,6 +29,7 @@ function start() {
   let shown = "";
   let order = {};
   learn();
+  document.addEventListener("visibilitychange", () => document.hidden || learn());
 
   // The server may have come back with another model, or with other LoRAs.
   async function learn() {
@@ -60,7 +61,8 @@ function start() {
       const headers = { "Idempotency-Key": order.key };
       const accepted = await ask("POST", "api/generate", { body, headers });
       order = {};
-      stage.show((accepted.jobs ?? [accepted]).map((job) => job.job_id));
+      const ids = (accepted.jobs ?? [accepted]).map((job) => job.job_id);
+      stage.show({ address: accepted.events_url, ids });
     } catch (problem) {
       form.tellProblem(problem);
     } finally {

@@ -21,7 +21,7 @@ export class Viewer {
     this.#used = used;
     const newer = this.#way("‹", "Newer picture", () => this.#step(-1));
     const older = this.#way("›", "Older picture", () => this.#step(1));
-    const ways = element("nav", { ariaLabel: "Pictures" }, newer, older, this.#close);
+    const ways = element("nav", { ariaLabel: "Other pictures" }, newer, older, this.#close);
     dialog.append(ways, this.#content);
     dialog.addEventListener("keydown", ({ key }) => {
       if (key === "ArrowLeft") this.#step(-1);

@@ -16,7 +16,7 @@ from tests.api.live import LiveServer, Options
 from tests.places import ENGINES
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-MILLISECONDS = 15_000
+MILLISECONDS = 60_000
 """Patience with the page: what it waits for takes far less on an idle machine."""
 
 
