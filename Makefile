@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests import libraries before any command of ours can say so: see runtime/telemetry.py.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse clients gpu-check format openapi wheel clean
+.PHONY: serve test test-long fuzz soak check lint types imports unit rehearse clients gpu-check format openapi screenshots wheel clean
 
 serve: .venv/serve.stamp
 	$(BIN)/calotype serve $(if $(PORT),--port $(PORT))
@@ -85,6 +85,10 @@ format: .venv/test.stamp
 # The HTTP contract as a snapshot, so that a change of it is seen in review.
 openapi: .venv/test.stamp
 	$(BIN)/python -m tests.api.paper
+
+# The README's picture of the page, in the browser that this machine has.
+screenshots: .venv/test.stamp
+	SCREENSHOTS=docs/images $(BIN)/pytest tests/api/page/test_looks.py -k readme
 
 # For machines without a checkout: docs/install.md. A build packs what an older one left in build/.
 wheel: .venv/bin/python
