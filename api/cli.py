@@ -14,6 +14,7 @@ COMMANDS = {
     "generate": "draw one picture on this machine",
     "info": "what a model takes",
     "serve": "serve a model over HTTP",
+    "worker": "draw for a cluster of servers",
     "keys": "make, list and revoke API keys",
     "gallery": "rebuild the list of pictures from their files",
     "config": "the settings that serve would use, and where each came from",

@@ -24,6 +24,7 @@ from runtime.jobs.protocol import (
     JobNotFound,
     QueueFull,
     Stopping,
+    Unavailable,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -87,6 +88,7 @@ _STATUSES: Mapping[type[CalotypeError], HTTPStatus] = {
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     PictureNotMade: HTTPStatus.INTERNAL_SERVER_ERROR,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     OverBound: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
@@ -97,6 +99,7 @@ _REFUSALS: Mapping[type[CalotypeError], Refusal] = {
     DatabaseFault: "database",
     DamagedDatabase: "database",
     Stopping: "stopping",
+    Unavailable: "database",
     OverBound: "over_bound",
 }
 

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
+from api.gpu_wish import GpuWish
 from runtime.backends.catalog import Choice
 from runtime.backends.devices import Devices, find_devices
 from runtime.errors import CalotypeError
@@ -11,22 +11,9 @@ from runtime.wire.options import Place
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-GpuWish = Literal["all"] | tuple[int, ...]
-"""Numbers of GPUs, in CUDA's order."""
-
 
 class PlacesError(CalotypeError):
     """Workers that this machine has no place for."""
-
-
-def read_gpus(text: str) -> GpuWish:
-    """The GPUs of a setting: `all`, or numbers separated by commas. Raises ValueError."""
-    if text == "all":
-        return "all"
-    numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError("expected all, or different numbers such as 0,2")
-    return tuple(numbers)
 
 
 def chosen_gpus(wish: GpuWish | None) -> tuple[Devices, tuple[str, ...]]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from api.brokers import broker_of
 from api.keys import KeyFile
 from api.preparation import Preparation
-from api.settings import MEGABYTE, Settings
+from api.settings import Settings
 from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.fleet import Fleet
-from runtime.jobs.local import LocalBroker
 from runtime.jobs.process import WorkerProcess
 from runtime.plan.model import Model
 from runtime.wire.options import Place
@@ -75,15 +75,7 @@ async def _serve(
     preparation: Preparation | None,
     worker: WorkerProcess | None,
 ) -> None:
-    broker = LocalBroker(
-        settings.data,
-        model.name,
-        queue_limit=settings.queue_limit,
-        lease_seconds=settings.lease_seconds,
-        max_attempts=settings.max_attempts,
-        disk_reserve_bytes=settings.disk_reserve_mb * MEGABYTE,
-        retention=settings.retention,
-    )
+    broker = broker_of(settings, model.name)
     options = settings.worker
     if preparation:
         options = options.drawn_by("auto")

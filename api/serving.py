@@ -1,23 +1,22 @@
-"""Serving of a model: what draws it, what is prepared for it meanwhile, and the server over it.
+"""Serving of a model over HTTP, or to a cluster.
 
-`calotype serve` imports this module once the worker's process has been started.
+`calotype serve` and `calotype worker` import this once the worker's process has been started.
 """
 
 from collections.abc import Callable
 
+from api.drawn import drawn_by
 from api.keys import KeyFile, KeysError
-from api.places import chosen_gpus, places
-from api.preparation import missing_target, unverified_target
+from api.places import PlacesError
 from api.server import serve
 from api.settings import Settings
-from runtime.backends.catalog import choose
-from runtime.backends.opened_files import opened_files
-from runtime.files import read_ahead
+from api.working import draw_for_cluster
 from runtime.jobs.process import WorkerProcess
-from runtime.plan.model import open_model
 
 
-def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[str], None]) -> None:
+def serve_model(
+    settings: Settings, worker: WorkerProcess | None, announce: Callable[[str], None]
+) -> None:
     """Serve the settings' model until told to stop, at first by `worker`, a process that waits for
     its options. `announce` is called with the address.
 
@@ -25,26 +24,31 @@ def serve_model(settings: Settings, worker: WorkerProcess, announce: Callable[[s
     opened.
     """
     keys = keys_of(settings)
-    model = open_model(settings.engines, settings.model, anew=settings.verify_files)
-    devices, gpus = chosen_gpus(settings.gpu_wish)
-    choice = preparation = None
-    if settings.compile:
-        preparation = missing_target(settings, model.package, devices)
-    if preparation is None:
-        preparation = unverified_target(settings, model.package, devices)
-    if preparation is None:
-        # The worker opens them once it has imported its modules.
-        choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
-        read_ahead(opened_files(model.package, choice.target))
+    drawn = drawn_by(settings)
     serve(
         settings,
-        model,
+        drawn.model,
         announce=announce,
-        places=places(gpus, settings.workers, choice),
+        places=drawn.places,
         keys=keys,
-        preparation=preparation,
+        preparation=drawn.preparation,
         worker=worker,
     )
+
+
+def work(settings: Settings, worker: WorkerProcess, announce: Callable[[str], None]) -> None:
+    """Draw the cluster's jobs for the settings' model until told to stop, at first by `worker`.
+    `announce` is called with words for people once the cluster is reached. Raises CalotypeError.
+    """
+    if settings.broker is None:
+        raise PlacesError(
+            "a worker draws what a cluster keeps: give its addresses by --broker, such as "
+            "nats://127.0.0.1:4222; one machine alone needs no more than calotype serve"
+        )
+    if not settings.workers:
+        raise PlacesError("--workers 0: a worker that draws nothing; expected 1 or more")
+    drawn = drawn_by(settings)
+    draw_for_cluster(settings, drawn, worker, announce)
 
 
 def keys_of(settings: Settings) -> KeyFile | None:

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.access import Access, is_loopback, read_hosts, read_origins
 from api.bounds import CallerBounds
 from api.dialects import Dialects
-from api.places import GpuWish, read_gpus
+from api.gpu_wish import GpuWish, read_gpus
 from runtime.backends.placing import TEXT_WISHES, TextWish
 from runtime.backends.wishes import WISHES, BackendWish, CpuPrecision
 from runtime.errors import CalotypeError
@@ -45,6 +45,8 @@ def _checked(read: Callable[[str], object]) -> AfterValidator:
 
 HostList = Annotated[str, _checked(read_hosts)] | None
 OriginList = Annotated[str, _checked(read_origins)] | None
+Cluster = Annotated[str, Field(pattern=r"^nats://[^\s,]+(,nats://[^\s,]+)*$")] | None
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Gpus = Annotated[str, _checked(read_gpus)] | None
 Tile = Annotated[str, _checked(read_tile_wish)]
 
@@ -70,6 +72,22 @@ class Settings(BaseSettings):
         description="the directory of model packages; demo, where it has none, is Calotype's own",
     )
     data: Path = Field(Path("data"), description="where jobs and pictures are kept")
+    broker: Cluster = Field(
+        None,
+        description="a cluster that keeps the jobs in the place of the data folder, such as "
+        "nats://one:4222,nats://two:4222; pictures are in the data folder still, which all servers "
+        "and workers share",
+    )
+    broker_stream: StreamName = Field(
+        "calotype", description="the cluster's stream of jobs; another one keeps others"
+    )
+    broker_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="on how many servers of the cluster the stream is kept: 3 outlive the loss of "
+        "one",
+    )
     backend: BackendWish = Field(
         _DRAWN.backend,
         description=f"what draws: {', '.join(WISHES)}; auto takes the best that can run",
@@ -86,9 +104,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         1,
-        ge=1,
+        ge=0,
         description="how many workers share the cores and the memory of a machine that draws on "
-        "its CPU",
+        "its CPU; 0, with --broker: the cluster's workers draw",
     )
     host: Name = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 picks a free one")

@@ -25,7 +25,7 @@ from tests.tiny.kept_packages import KeptPackages
 from tests.tiny.kept_traces import KeptTraces
 from tests.tiny.lora_packs import demo_with_loras
 
-pytest_plugins = ("tests.inputs",)
+pytest_plugins = ("tests.inputs", "tests.nats_server")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

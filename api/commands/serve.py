@@ -3,7 +3,7 @@
 import argparse
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from api.commands.settings_flags import add_settings_flags, settings_flags
 from api.settings import read_settings
@@ -29,14 +29,15 @@ def run(arguments: argparse.Namespace) -> None:
     # The server and its worker each import for half a second. So the worker's process is started
     # before the server's imports, and does nothing but import until it is given its options: after
     # all that can be refused.
-    with WorkerProcess() as worker, logging_to_stderr(settings.logs, "server"), _logged_end():
+    worker_process = WorkerProcess() if settings.workers else nullcontext()
+    with worker_process as worker, logging_to_stderr(settings.logs, "server"), logged_end():
         from api.serving import serve_model
 
         serve_model(settings, worker, _announce)
 
 
 @contextmanager
-def _logged_end() -> Iterator[None]:
+def logged_end() -> Iterator[None]:
     """An end that nobody foresaw becomes a log line in the place of a traceback."""
     try:
         yield

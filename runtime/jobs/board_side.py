@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.jobs.board import Board
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Job
 from runtime.jobs.records import StoredJob
 from runtime.jobs.worker_side import Holder
@@ -58,6 +59,9 @@ class BoardSide:
         self._board.detach(worker)
         # A job may have been left to this worker.
         self._board.wake()
+
+    def draws_with(self, engine: EngineFacts) -> None:
+        """A worker of this server draws with this engine now: nobody else has to know."""
 
     def job_of(self, worker: Holder, job_id: str) -> Job:
         """A job that this worker has the lease of. Raises StaleLease."""

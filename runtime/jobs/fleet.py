@@ -25,13 +25,15 @@ class Fleet:
         options: Sequence[WorkerOptions],
         first: WorkerProcess | None = None,
     ) -> None:
-        """A worker for each of the options. `broker` must be open as long as the fleet is; `first`
-        is a process that was started ahead, for the first worker.
+        """A worker for each of the options; without any, those of other servers draw. `broker`
+        must be open as long as the fleet is; `first` is a process that was started ahead, for the
+        first worker.
         """
-        ahead = [first, *[None] * (len(options) - 1)]
+        ahead = [first, *[None] * len(options)][: len(options)]
         self._supervisors = [
             Supervisor(broker, each, process) for each, process in zip(options, ahead, strict=True)
         ]
+        self._broker = broker
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -59,16 +61,23 @@ class Fleet:
 
     @property
     def engine(self) -> EngineFacts | None:
-        """The engine of the first worker that has one; None until a worker was ready."""
-        return next((each.engine for each in self._supervisors if each.engine), None)
+        """The engine of the first worker that has one, else of another server's; None until a
+        worker was ready.
+        """
+        own = next((each.engine for each in self._supervisors if each.engine), None)
+        return own or self._broker.engine_elsewhere
 
     @property
     def ready(self) -> bool:
-        """True while any worker serves."""
+        """True while any worker serves, or another server's does where there are none."""
+        if not self._supervisors:
+            return self._broker.engine_elsewhere is not None
         return any(each.ready for each in self._supervisors)
 
     async def wait_ready(self) -> None:
         """Wait until a worker serves. Raises WorkerFailed where no worker ever will."""
+        if self.ready:
+            return None
         tasks = [asyncio.create_task(each.wait_ready()) for each in self._supervisors]
         try:
             for ended in asyncio.as_completed(tasks):
@@ -83,6 +92,8 @@ class Fleet:
 
     async def failure(self) -> WorkerFailed:
         """Wait until it is certain that no worker will ever be ready; returns a reason."""
+        if not self._supervisors:
+            await asyncio.Event().wait()
         return (await asyncio.gather(*(each.failure() for each in self._supervisors)))[0]
 
     def tell(self, sentence: str) -> None:

@@ -18,6 +18,7 @@ from runtime.jobs.data_folder import locked
 from runtime.jobs.database import Database
 from runtime.jobs.database_file import DATABASE, REMEDY, DamagedDatabase, DatabaseFault, is_empty
 from runtime.jobs.disk import Disk, NoRoom
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.keys import job_of_key, keep_key
 from runtime.jobs.leases import Leases
 from runtime.jobs.names import cursor_after, new_job_id, read_cursor
@@ -241,6 +242,11 @@ class LocalBroker(BoardStreams):
                 lambda _: self._board.picture_deleted(filename),
             )
         )
+
+    @property
+    def engine_elsewhere(self) -> EngineFacts | None:
+        """None: there are no other servers."""
+        return None
 
     def fault(self) -> str:
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""

@@ -43,6 +43,10 @@ class Stopping(CalotypeError):
     """The server is being stopped, and takes no job any more."""
 
 
+class Unavailable(CalotypeError):
+    """Jobs that are kept on other machines cannot be reached; the caller may try again."""
+
+
 class JobNotFound(CalotypeError):
     """There is no job of that id."""
 

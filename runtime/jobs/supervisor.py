@@ -218,6 +218,8 @@ class Supervisor:
 
     def _hear(self, message: News) -> None:
         event = _ready(message) if isinstance(message, Ready) else message
+        if isinstance(event, WorkerReady):
+            self._broker.leases.draws_with(event.engine)
         self._enter(self._life.after(event))
 
     def _failure(self) -> WorkerFailed:

@@ -10,9 +10,11 @@ given up can change nothing any more.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from runtime.errors import CalotypeError
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Broker, Image, Job, JobError
 from runtime.wire.messages import Paced, TimedStage
 
@@ -57,6 +59,10 @@ class WorkerSide(Protocol):
 
     def detach(self, worker: Holder) -> None:
         """Tell a worker nothing any more; the caller must `release` the worker's jobs next."""
+        ...
+
+    def draws_with(self, engine: EngineFacts) -> None:
+        """A worker of this server draws with this engine now; other servers learn it."""
         ...
 
     def job_of(self, worker: Holder, job_id: str) -> Job:
@@ -140,6 +146,28 @@ class WorkedBroker(Broker, Protocol):
         ...
 
     @property
+    def engine_elsewhere(self) -> EngineFacts | None:
+        """The engine of another server's workers; None where none is known."""
+        ...
+
+    @property
     def leases(self) -> WorkerSide:
         """The side towards workers."""
+        ...
+
+
+class OpenedBroker(WorkedBroker, Protocol):
+    """One that is opened by entering it."""
+
+    async def __aenter__(self) -> Self:
+        """Open it. Raises CalotypeError."""
+        ...
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
         ...

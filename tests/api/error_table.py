@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a cause is answered with, by dialect."""
+    """The answer to a cause, by dialect."""
 
     cause: str
     ours: int

@@ -128,7 +128,7 @@ def test_any_picture(output_format: str, inputs: Inputs) -> None:
 
 
 async def info_of(post: Post, image: str) -> httpx.Response:
-    """What png-info says of a picture in base64."""
+    """The text that png-info finds in a picture in base64."""
     answer = await post("/sdapi/v1/png-info", json.dumps({"image": image}).encode())
     assert answer.status_code in (200, 422), answer.text
     return answer

@@ -60,7 +60,7 @@ def folder(name: str) -> Path:
 
 
 def run(client: str, script: str, *arguments: str) -> str:
-    """What a script prints by a client's own packages."""
+    """The lines that a script prints by a client's own packages."""
     ended = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         env={

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from api import places as module
-from api.places import GpuWish, PlacesError, chosen_gpus, places, read_gpus
+from api.gpu_wish import GpuWish, read_gpus
+from api.places import PlacesError, chosen_gpus, places
 from runtime.backends.catalog import Choice
 from runtime.backends.devices import Devices, Gpu
 from runtime.wire.options import Place

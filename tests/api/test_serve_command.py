@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api import serving
+from api import drawn, serving
 from api.cli import main
 from api.keys import KeyFile, Scope
 from runtime.jobs.process import WorkerProcess
@@ -37,7 +37,7 @@ def test_files_are_read_ahead_before_the_server_starts(monkeypatch: pytest.Monke
     def read_ahead(paths: Sequence[Path]) -> None:
         done.extend(path.name for path in paths[:2])
 
-    monkeypatch.setattr(serving, "read_ahead", read_ahead)
+    monkeypatch.setattr(drawn, "read_ahead", read_ahead)
     monkeypatch.setattr(serving, "serve", lambda *_, **__: done.append("served"))
     assert main(["serve", "--engines", str(ENGINES), "--backend", "onnxruntime-cpu"]) == 0
     assert done == ["denoiser.onnx", "denoiser.safetensors", "served"]

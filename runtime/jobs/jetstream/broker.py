@@ -13,6 +13,7 @@ from typing import Any, Self
 from runtime.gallery import Gallery
 from runtime.jobs.disk import NoRoom
 from runtime.jobs.endings import other_model
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.jetstream.jobs import Jobs
 from runtime.jobs.jetstream.journal import ClusterFault, Journal, Outrun
 from runtime.jobs.jetstream.leases import JetStreamLeases
@@ -90,10 +91,15 @@ class JetStreamBroker(BoardStreams):
             self._gallery = Gallery(self._data)
             self._jobs = Jobs(self._journal, self._memory, self._server)
             steps = Steps(self._journal, self._board, self._server)
-            self.leases = JetStreamLeases(
-                self._jobs, self._memory, steps, self._gallery, self._max_attempts
-            )
             self._members = Members(self._journal, self._server, self._model, self.lease_seconds)
+            self.leases = JetStreamLeases(
+                self._jobs,
+                self._board,
+                steps,
+                self._members,
+                self._gallery,
+                max_attempts=self._max_attempts,
+            )
             for task in (await steps.open(), await self._members.open()):
                 stack.callback(task.cancel)
             await self._end_unserved()
@@ -176,6 +182,11 @@ class JetStreamBroker(BoardStreams):
                 "images and thumbs, then delete it again"
             ) from error
         await self._jobs.change(image.job_id, without_picture)
+
+    @property
+    def engine_elsewhere(self) -> EngineFacts | None:
+        """The engine of another server's workers for the same model; None where none is known."""
+        return self._members.engine
 
     def fault(self) -> str:
         """The reason why no job is taken or drawn now, with the remedy; empty for none."""

@@ -18,8 +18,8 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from runtime.errors import CalotypeError
 from runtime.jobs.log import Bell
+from runtime.jobs.protocol import Unavailable
 
 ResultT = TypeVar("ResultT")
 
@@ -38,7 +38,7 @@ _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 logger = logging.getLogger(__name__)
 
 
-class ClusterFault(CalotypeError):
+class ClusterFault(Unavailable):
     """The cluster cannot be reached, or answers nothing."""
 
 

@@ -10,9 +10,11 @@ import logging
 from collections.abc import Sequence, Set
 
 from runtime.gallery import Gallery
+from runtime.jobs.board import Board
 from runtime.jobs.board_side import BoardSide
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.jetstream.jobs import Jobs
-from runtime.jobs.jetstream.memory import Memory
+from runtime.jobs.jetstream.members import Members
 from runtime.jobs.jetstream.steps import Steps
 from runtime.jobs.jetstream.transitions import (
     NotQueued,
@@ -32,15 +34,27 @@ class JetStreamLeases(BoardSide):
     """Gives jobs to workers and takes their reports."""
 
     def __init__(
-        self, jobs: Jobs, memory: Memory, steps: Steps, gallery: Gallery, max_attempts: int
+        self,
+        jobs: Jobs,
+        board: Board,
+        steps: Steps,
+        members: Members,
+        gallery: Gallery,
+        *,
+        max_attempts: int,
     ) -> None:
         """`max_attempts`: number of lost attempts after which a job fails."""
-        super().__init__(memory.board)
+        super().__init__(board)
         self._jobs = jobs
         self._steps = steps
+        self._members = members
         self._gallery = gallery
         self._max_attempts = max_attempts
         self._choosing = asyncio.Lock()
+
+    def draws_with(self, engine: EngineFacts) -> None:
+        """A worker of this server draws with this engine now; other servers learn it."""
+        self._members.draws_with(engine)
 
     async def lease(self, worker: Holder, count: int) -> int:
         """Lease up to `count` jobs and hand each to `worker.assign`; returns their number.

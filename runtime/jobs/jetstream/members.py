@@ -1,16 +1,39 @@
 """The servers of a cluster that live: each says all the time that it does, and what it serves."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from time import monotonic
 
+from pydantic import TypeAdapter
+
+from runtime.jobs.facts import EngineFacts
 from runtime.jobs.jetstream.journal import Journal
 
 ALIVE, HELLO = "alive", "hello"
 HELLO_SECONDS = 0.3
 """Time in which all that live have answered a server that begins."""
 _SERVER = "Server"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server's model."""
+
+    model: str
+    engine: EngineFacts | None
+    """Of its workers; None where it has none that is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A server, as it was heard last."""
+
+    at: float
+    served: Served
+
+
+_SERVED = TypeAdapter(Served)
 
 
 class Members:
@@ -20,10 +43,9 @@ class Members:
         """`seconds` of silence after which a server counts as gone."""
         self._journal = journal
         self._server = server
-        self._model = model
+        self._served = Served(model, None)
         self._seconds = seconds
-        self._heard: dict[str, float] = {}
-        self._models: dict[str, str] = {}
+        self._heard: dict[str, Heard] = {}
         self._began = monotonic()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -37,18 +59,34 @@ class Members:
         await asyncio.sleep(HELLO_SECONDS)
         return asyncio.create_task(self._say_so())
 
+    def draws_with(self, engine: EngineFacts) -> None:
+        """A worker of this server draws with this engine now."""
+        self._served = Served(self._served.model, engine)
+        self._answer_soon()
+
     @property
     def models(self) -> Set[str]:
         """The models that are served now."""
-        return {self._model, *(self._models[name] for name in self._heard if self._lives(name))}
+        return {self._served.model, *(heard.served.model for heard in self._living())}
+
+    @property
+    def engine(self) -> EngineFacts | None:
+        """The engine of another server that draws the same model; None where none is known."""
+        engines = (
+            heard.served.engine
+            for heard in self._living()
+            if heard.served.model == self._served.model
+        )
+        return next(filter(None, engines), None)
 
     def gone(self, server: str) -> bool:
         """True for a server that was silent for too long."""
-        return server != self._server and not self._lives(server)
-
-    def _lives(self, server: str) -> bool:
         # One that was never heard of has as long as this server listens.
-        return monotonic() - self._heard.get(server, self._began) < self._seconds
+        last = self._heard[server].at if server in self._heard else self._began
+        return server != self._server and monotonic() - last >= self._seconds
+
+    def _living(self) -> list[Heard]:
+        return [heard for server, heard in self._heard.items() if not self.gone(server)]
 
     async def _say_so(self) -> None:
         while True:
@@ -56,15 +94,17 @@ class Members:
             await asyncio.sleep(self._seconds / 4)
 
     async def _answer(self) -> None:
-        content = json.dumps({"model": self._model}).encode()
-        await self._journal.tell(ALIVE, content, {_SERVER: self._server})
+        await self._journal.tell(ALIVE, _SERVED.dump_json(self._served), {_SERVER: self._server})
+
+    def _answer_soon(self) -> None:
+        task = asyncio.create_task(self._answer())
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     def _alive(self, _: str, content: bytes, headers: Mapping[str, str]) -> None:
-        self._heard[headers[_SERVER]] = monotonic()
-        self._models[headers[_SERVER]] = json.loads(content)["model"]
+        if headers[_SERVER] != self._server:
+            self._heard[headers[_SERVER]] = Heard(monotonic(), _SERVED.validate_json(content))
 
     def _hello(self, _: str, _content: bytes, headers: Mapping[str, str]) -> None:
         if headers[_SERVER] != self._server:
-            task = asyncio.create_task(self._answer())
-            self._answers.add(task)
-            task.add_done_callback(self._answers.discard)
+            self._answer_soon()

@@ -1,5 +1,5 @@
-"""What a server keeps of the stream: unfinished jobs on its board, the gallery's pictures, and of
-all other jobs where they are.
+"""A server's memory of the stream: unfinished jobs on its board, the gallery's pictures, and of all
+other jobs the place.
 """
 
 from bisect import bisect_left, insort

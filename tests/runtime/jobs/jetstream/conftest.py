@@ -1,20 +1,8 @@
-"""Real NATS servers, for the tests of the cluster's broker."""
+"""The stream and the folder that the servers of a test share."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.runtime.jobs.jetstream.nats_server import NatsServer, installed
-
-
-@pytest.fixture(scope="session")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One server with JetStream, for all tests: each takes a stream of its own."""
-    if not installed():
-        pytest.skip("nats-server is not installed: apt-get install nats-server")
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from runtime.gallery import Gallery
 from runtime.jobs.jetstream.broker import JetStreamBroker
+from tests.nats_server import NatsServer
 from tests.runtime.jobs.conformance.opener import Opener
 from tests.runtime.jobs.conformance.suite import BrokerConformance
-from tests.runtime.jobs.jetstream.nats_server import NatsServer
 from tests.runtime.jobs.support import MODEL
 
 

@@ -13,8 +13,8 @@ import pytest
 from runtime.jobs.jetstream.broker import JetStreamBroker
 from runtime.jobs.jetstream.journal import ClusterFault
 from runtime.jobs.protocol import Idempotency, IdempotencyConflict, Job, JobStatus
+from tests.nats_server import NatsServer, free_port
 from tests.places import ROOT
-from tests.runtime.jobs.jetstream.nats_server import NatsServer, free_port
 from tests.runtime.jobs.support import MODEL, Hand, gallery_events, read, read_all, run, submit
 
 Open = Callable[..., JetStreamBroker]

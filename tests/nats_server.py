@@ -4,9 +4,12 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
 
 PROGRAM = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
@@ -65,3 +68,12 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One server with JetStream, for all tests: each takes a stream of its own."""
+    if not installed():
+        pytest.skip("nats-server is not installed: apt-get install nats-server")
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
