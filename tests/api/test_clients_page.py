@@ -17,6 +17,8 @@ LARGE = ("from litellm", "from langchain")
 OURS = [each for each in SNIPPETS if not each.startswith(LARGE)]
 CURL = re.findall(r"^    (curl .*\\\n.*)$", PAGE, re.MULTILINE)
 
+ANSWERS = ('"images":["', '"url":"http://', "event: image_generation.completed")
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
@@ -50,10 +52,7 @@ def test_python_draws_by_the_lines_of_the_page(
     ]
 
 
-@pytest.mark.parametrize(
-    ("command", "answer"),
-    zip(CURL, ('"images":["', '"url":"http://', "event: image_generation.completed"), strict=True),
-)
+@pytest.mark.parametrize(("command", "answer"), [*zip(CURL, ANSWERS, strict=True)])
 def test_curl_draws_by_the_lines_of_the_page(demo: LiveServer, command: str, answer: str) -> None:
     command = command.replace("localhost:8000", demo.url)
     ended = subprocess.run(
