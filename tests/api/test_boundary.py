@@ -30,10 +30,17 @@ def shared(tiny_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def finished(server: LiveServer) -> dict[str, str]:
-    """The addresses of a finished job."""
-    job = server.api.finish(server.api.submit())
+    """The addresses of a batch that has ended, and of a job of it."""
+    batch = server.api.submit_batch(n=2)
+    server.api.events(f"batch/{batch['batch_id']}")
+    job = server.api.job(batch["jobs"][0]["job_id"])
     image = job["image"]
-    return {"job_id": job["job_id"], "filename": image["filename"], "model": image["model"]}
+    return {
+        "batch_id": batch["batch_id"],
+        "job_id": job["job_id"],
+        "filename": image["filename"],
+        "model": image["model"],
+    }
 
 
 def addresses(api: Api, finished: dict[str, str]) -> list[str]:
