@@ -1,4 +1,5 @@
-// Streams of events that outlive the server's restart.
+// Streams of events that outlive the server's restart, and rest while the page is hidden: a browser
+// has six connections to a server, which all of its tabs share.
 
 const RETRY_MILLISECONDS = 2000;
 
@@ -11,20 +12,31 @@ export function follow(address, { told, lost = () => {}, found = () => {}, refus
   let ended = false;
 
   function open() {
+    rest();
+    if (ended || document.hidden) return;
     source = new EventSource(address);
     source.onopen = found;
     source.onmessage = ({ data }) => told(JSON.parse(data));
-    source.onerror = async () => {
-      lost();
-      if (source.readyState !== EventSource.CLOSED) return;
-      if ((await refused()) && !ended) timer = setTimeout(open, RETRY_MILLISECONDS);
-    };
+    source.onerror = fail;
   }
 
+  async function fail({ target }) {
+    lost();
+    if (target.readyState !== EventSource.CLOSED) return;
+    const again = await refused();
+    if (again && target === source) timer = setTimeout(open, RETRY_MILLISECONDS);
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    source?.close();
+  }
+
+  document.addEventListener("visibilitychange", open);
   open();
   return () => {
     ended = true;
-    clearTimeout(timer);
-    source.close();
+    document.removeEventListener("visibilitychange", open);
+    rest();
   };
 }

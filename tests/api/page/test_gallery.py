@@ -124,3 +124,34 @@ def test_a_prompt_is_text_and_never_html(page: Page, site: LiveServer) -> None:
     tiles(page).first.click()
     expect(page.get_by_role("dialog").get_by_text(hostile)).to_be_visible()
     expect(page.locator("b")).to_have_count(0)
+
+
+def test_a_hidden_page_holds_no_connection_and_catches_up_when_it_is_seen(
+    page: Page, site: LiveServer
+) -> None:
+    first = draw(site, prompt="a lion")
+    expect(tiles(page)).to_have_count(1)
+    look(page, hidden=True)
+    site.api.wait_until(lambda: is_followed(site, 0))
+    site.api.client.delete(f"/api/images/{first}")
+    draw(site, prompt="a monkey")
+    look(page, hidden=False)
+    expect(page.locator("#gallery img")).to_have_attribute("alt", "a monkey")
+    assert is_followed(site, 1)
+
+
+def look(page: Page, *, hidden: bool) -> None:
+    """Turn to another tab, or back."""
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def is_followed(site: LiveServer, times: int) -> bool:
+    """True while so many follow the gallery."""
+    line = f'calotype_streams_open{{stream="gallery"}} {float(times)}\n'
+    return line in site.api.client.get("/metrics").text
