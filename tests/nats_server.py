@@ -4,10 +4,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import pytest
 
@@ -22,10 +25,12 @@ def installed() -> bool:
 class NatsServer:
     """One server. A context manager: it listens, and is gone at the end."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, flags: tuple[str, ...] = ()) -> None:
+        """`flags` are given beside its folder and its port."""
         self._port = free_port()
         self.url = f"nats://127.0.0.1:{self._port}"
+        self._command = [PROGRAM, "-js", "-a", "127.0.0.1", "-p", str(self._port)]
+        self._command += ["-sd", str(folder), *flags]
 
     def __enter__(self) -> Self:
         self.start()
@@ -41,26 +46,54 @@ class NatsServer:
 
     def start(self) -> None:
         """Start the process on the folder as it is, and wait until it listens."""
-        command = [PROGRAM, "-js", "-a", "127.0.0.1", "-p", str(self._port)]
-        self.process = subprocess.Popen(
-            [*command, "-sd", str(self._folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        lines = []
-        for line in self.process.stderr:
-            lines.append(line)
-            if "Server is ready" in line:
-                return
-        raise AssertionError("".join(lines))
+        # A pipe that nobody reads would hold the process up.
+        with tempfile.TemporaryFile("w+") as log:
+            self.process = subprocess.Popen(self._command, stderr=log)
+            while "Server is ready" not in (said := _whole(log)):
+                assert self.process.poll() is None, said
+                time.sleep(0.01)
 
     def stop(self, number: signal.Signals) -> None:
         """End the process."""
         self.process.send_signal(number)
         self.process.wait()
-        if self.process.stderr:
-            self.process.stderr.close()
+
+
+class NatsCluster:
+    """Three servers that keep everything three times. A context manager, too."""
+
+    def __init__(self, folder: Path) -> None:
+        routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
+        self.servers = [
+            NatsServer(
+                folder / str(number),
+                (
+                    *("--name", f"n{number}", "--cluster_name", "three", "--cluster", route),
+                    *("--routes", ",".join(routes)),
+                ),
+            )
+            for number, route in enumerate(routes)
+        ]
+        self.url = ",".join(server.url for server in self.servers)
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        for server in self.servers:
+            self._stack.enter_context(server)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+def _whole(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()
 
 
 def free_port() -> int:
@@ -77,3 +110,12 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         pytest.skip("nats-server is not installed: apt-get install nats-server")
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    """A cluster of three, for all tests."""
+    if not installed():
+        pytest.skip("nats-server is not installed: apt-get install nats-server")
+    with NatsCluster(tmp_path_factory.mktemp("nats_cluster")) as cluster:
+        yield cluster

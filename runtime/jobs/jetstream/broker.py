@@ -15,14 +15,13 @@ from runtime.jobs.disk import NoRoom
 from runtime.jobs.endings import other_model
 from runtime.jobs.facts import EngineFacts
 from runtime.jobs.jetstream.jobs import Jobs
-from runtime.jobs.jetstream.journal import ClusterFault, Journal, Outrun
+from runtime.jobs.jetstream.journal import ClusterFault, Journal
 from runtime.jobs.jetstream.leases import JetStreamLeases
 from runtime.jobs.jetstream.members import Members
 from runtime.jobs.jetstream.memory import JOBS, KEYS, Memory
 from runtime.jobs.jetstream.records import KEY, SUBMISSION, Asked, KeyRecord, Submission
 from runtime.jobs.jetstream.steps import Steps
 from runtime.jobs.jetstream.transitions import canceled, failed, without_picture
-from runtime.jobs.keys import KEY_LIFETIME
 from runtime.jobs.names import new_job_id
 from runtime.jobs.protocol import (
     Idempotency,
@@ -144,8 +143,10 @@ class JetStreamBroker(BoardStreams):
 
     async def replay(self, idempotency: Idempotency) -> Sequence[Job]:
         """The jobs that a key stands for, as they are now. Raises IdempotencyConflict."""
-        found, _ = await self._key(idempotency)
-        return await self._jobs_of(found.job_ids) if found else []
+        subject = _subject(idempotency)
+        await self._journal.caught_up(await self._journal.newest(subject))
+        known = self._key(idempotency)
+        return await self._jobs_of(known.job_ids) if known and self._there(known) else []
 
     async def job(self, job_id: str) -> Job:
         """The job as it is now. Raises JobNotFound, ClusterFault."""
@@ -216,13 +217,10 @@ class JetStreamBroker(BoardStreams):
         self._memory.expect(name)
         self._coming += count
         try:
-            number = await self._journal.write(JOBS + name, SUBMISSION.dump_json(submission), 0)
-            await self._journal.caught_up(number)
-        except Outrun:  # By itself, or by the same server's first try with this key.
-            newest = await self._journal.read(JOBS + name)
-            await self._journal.caught_up(newest.sequence if newest else 0)
+            number = await self._journal.write(JOBS + name, SUBMISSION.dump_json(submission))
         finally:
             self._coming -= count
+        await self._journal.caught_up(number)
         return await self._jobs_of(ids)
 
     async def _submit_once(
@@ -237,41 +235,35 @@ class JetStreamBroker(BoardStreams):
         A server that is lost between the two leaves a key of jobs that nobody has submitted: they
         are submitted when the key comes again.
         """
-        while True:
-            known, number = await self._key(idempotency)
-            if known is None:
-                self._refuse_when_full(len(requests))
-                known = KeyRecord(
-                    fingerprint=idempotency.fingerprint,
-                    submission=secrets.token_hex(16),
-                    job_ids=tuple(new_job_id() for _ in requests),
-                    created_at=now(),
-                )
-                try:
-                    content = KEY.dump_json(known)
-                    await self._journal.write(_subject(idempotency), content, number)
-                except Outrun:
-                    continue
-            if newest := await self._journal.read(JOBS + known.submission):
-                await self._journal.caught_up(newest.sequence)
-                return await self._jobs_of(known.job_ids)
-            return await self._submit(known.submission, model, requests, total_steps, known.job_ids)
+        subject = _subject(idempotency)
+        await self._journal.caught_up(await self._journal.newest(subject))
+        known = self._key(idempotency)
+        if known is None:
+            self._refuse_when_full(len(requests))
+            record = KeyRecord(
+                fingerprint=idempotency.fingerprint,
+                submission=secrets.token_hex(16),
+                job_ids=tuple(new_job_id() for _ in requests),
+                created_at=now(),
+            )
+            await self._journal.caught_up(await self._journal.write(subject, KEY.dump_json(record)))
+            known = self._key(idempotency) or record
+        if self._there(known):
+            return await self._jobs_of(known.job_ids)
+        return await self._submit(known.submission, model, requests, total_steps, known.job_ids)
 
-    async def _key(self, idempotency: Idempotency) -> tuple[KeyRecord | None, int]:
-        """The record of a key, None for a new or an expired one, and the number of its newest
-        message. Raises IdempotencyConflict.
-        """
-        entry = await self._journal.read(_subject(idempotency))
-        if entry is None:
-            return None, 0
-        known = KEY.validate_json(entry.content)
-        if known.created_at < now() - KEY_LIFETIME:
-            return None, entry.sequence
-        if known.fingerprint != idempotency.fingerprint:
+    def _key(self, idempotency: Idempotency) -> KeyRecord | None:
+        """The jobs of a key; None for a new one. Raises IdempotencyConflict."""
+        known = self._memory.key(_subject(idempotency).removeprefix(KEYS))
+        if known and known.fingerprint != idempotency.fingerprint:
             raise IdempotencyConflict(
                 "this idempotency key was used with another body; take a new key for a new request"
             )
-        return known, entry.sequence
+        return known
+
+    def _there(self, known: KeyRecord) -> bool:
+        """True once the jobs of a key have been submitted."""
+        return self._memory.known(known.job_ids[0]) is not None
 
     async def _jobs_of(self, job_ids: Sequence[str]) -> Sequence[Job]:
         return [await self._jobs.job(job_id) for job_id in job_ids]

@@ -2,8 +2,8 @@
 
 import secrets
 
-from runtime.jobs.jetstream.journal import Journal, Outrun
-from runtime.jobs.jetstream.memory import JOBS, STANDINGS, Known, Memory, stored_job
+from runtime.jobs.jetstream.journal import Journal
+from runtime.jobs.jetstream.memory import STANDINGS, Known, Memory, stored_job
 from runtime.jobs.jetstream.records import STANDING, Standing
 from runtime.jobs.jetstream.transitions import Transition
 from runtime.jobs.protocol import Job, JobNotFound
@@ -33,41 +33,28 @@ class Jobs:
         """
         known = self._known(job_id)
         token = secrets.token_hex(8)
-        while True:
-            standing = known.standing
-            changed = transition(await self._stored(known))
-            if changed is None:
-                return None
-            server = self._server if changed.holder else None
-            content = Standing.of(changed.job, changed.holder, server, token)
-            try:
-                number = await self._journal.write(
-                    STANDINGS + job_id, STANDING.dump_json(content), standing
+        with self._memory.awaited(token) as counted:
+            while True:
+                base = known.standing
+                changed = transition(await self._stored(known))
+                if changed is None:
+                    return None
+                server = self._server if changed.holder else None
+                standing = Standing.of(
+                    changed.job, base, holder=changed.holder, server=server, token=token
                 )
-            except Outrun:
-                await self._heard_of_another(job_id, standing)
-                if known.written == token:  # It was this one, and its answer was lost.
+                subject, content = STANDINGS + job_id, STANDING.dump_json(standing)
+                await self._journal.caught_up(await self._journal.write(subject, content))
+                if counted():
                     return changed
-                continue
-            await self._journal.caught_up(number)
-            return changed
-
-    async def _heard_of_another(self, job_id: str, standing: int) -> None:
-        newest = await self._journal.read(STANDINGS + job_id)
-        if newest and newest.sequence > standing:
-            await self._journal.caught_up(newest.sequence)
 
     async def _stored(self, known: Known) -> StoredJob:
+        """The job as this server has heard of it; one that has ended is read from the stream."""
         if known.stored is not None:
             return known.stored
-        submission = await self._journal.read(JOBS + known.submission)
-        if submission is None:
-            raise JobNotFound("the job has been deleted")
-        job_id = stored_job(known, submission.content, None).job.job_id
-        standing = await self._journal.read(STANDINGS + job_id)
-        if standing:
-            await self._journal.caught_up(standing.sequence)
-        return stored_job(known, submission.content, standing.content if standing else None)
+        submission = await self._journal.content(known.submission)
+        standing = await self._journal.content(known.standing)
+        return stored_job(known, submission, standing)
 
     def _known(self, job_id: str) -> Known:
         known = self._memory.known(job_id)

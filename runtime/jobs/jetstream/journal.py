@@ -1,4 +1,4 @@
-"""The stream of a cluster: messages are written to it under a condition, and read in its order.
+"""The stream of a cluster: messages are written to its end, and read in its order.
 
 All of NATS is known here alone; its errors are `ClusterFault` elsewhere.
 """
@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from runtime.jobs.log import Bell
 from runtime.jobs.protocol import Unavailable
@@ -31,19 +31,12 @@ CONNECT_SECONDS = 5.0
 """Seconds for which a cluster is looked for at the start."""
 HEARTBEAT_SECONDS = 1.0
 """A stream of which nothing is heard for two of these is read again from where it was."""
-_WRONG_LAST_SEQUENCE = 10071
-"""JetStream's code for a condition that does not hold."""
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 logger = logging.getLogger(__name__)
 
 
 class ClusterFault(Unavailable):
     """The cluster cannot be reached, or answers nothing."""
-
-
-class Outrun(Exception):
-    """Another message of this subject was written meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,7 @@ Listener = Callable[[Entry], None]
 
 
 class Journal:
-    """One stream that keeps the newest message of each subject, and plain messages beside it."""
+    """One stream, and plain messages beside it."""
 
     def __init__(self, client: Client, name: str, listener: Listener) -> None:
         """`listener` is called with every message of the stream, in the stream's order."""
@@ -93,31 +86,38 @@ class Journal:
             return ""
         return "no NATS server can be reached; it is tried all the time"
 
-    async def write(self, subject: str, content: bytes, expected: int) -> int:
-        """Write a message where the newest one of this subject has the number `expected`, 0 for
-        none; returns its number. Raises Outrun, ClusterFault.
+    async def write(self, subject: str, content: bytes) -> int:
+        """Write a message; returns its number. Raises ClusterFault.
 
-        A write of which no answer came is tried again: `Outrun` may then be by itself.
+        One of which no answer came is written again, and may be there twice. Conditions are left to
+        the readers: those of NATS do not hold in a cluster while writes are under way, and may let
+        its servers fall apart (nats-server's issues 4320, 5644, 8469).
         """
 
         async def publish() -> int:
-            headers = {_EXPECTED: str(expected)}
-            ack = await self._stream.publish(self._subject(subject), content, headers=headers)
-            return ack.seq
+            return (await self._stream.publish(self._subject(subject), content)).seq
 
         return await self._translated(publish, subject)
 
-    async def read(self, subject: str) -> Entry | None:
-        """The newest message of a subject; None for none. Raises ClusterFault."""
+    async def newest(self, subject: str) -> int:
+        """The number of the newest message of a subject; 0 for none. Raises ClusterFault."""
 
-        async def get() -> Entry | None:
+        async def get() -> int:
             try:
                 message = await self._stream.get_last_msg(self._name, self._subject(subject))
             except NotFoundError:
-                return None
-            return Entry(message.seq or 0, subject, message.data or b"")
+                return 0
+            return message.seq or 0
 
         return await self._translated(get, subject)
+
+    async def content(self, sequence: int) -> bytes:
+        """The content of the message of this number. Raises ClusterFault."""
+
+        async def get() -> bytes:
+            return (await self._stream.get_msg(self._name, sequence)).data or b""
+
+        return await self._translated(get, f"message {sequence}")
 
     async def caught_up(self, sequence: int) -> None:
         """Wait until the message of this number has been read."""
@@ -151,7 +151,6 @@ class Journal:
         config = StreamConfig(
             name=self._name,
             subjects=[f"{self._subject('>')}"],
-            max_msgs_per_subject=1,
             discard=DiscardPolicy.OLD,
             num_replicas=replicas,
         )
@@ -195,10 +194,6 @@ class Journal:
         while True:
             try:
                 return await call()
-            except APIError as error:
-                if error.err_code == _WRONG_LAST_SEQUENCE:
-                    raise Outrun from error
-                found: Exception = error
             except (NatsError, TimeoutError, OSError) as error:
                 found = error
             if asyncio.get_running_loop().time() > deadline:

@@ -3,17 +3,27 @@ other jobs the place.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2s
 
 from runtime.jobs.board import Board
 from runtime.jobs.jetstream.journal import Entry
 from runtime.jobs.jetstream.logs import SharedGalleryLog, SharedJobLog
-from runtime.jobs.jetstream.records import STANDING, SUBMISSION, Submission
+from runtime.jobs.jetstream.records import (
+    KEY,
+    STANDING,
+    SUBMISSION,
+    KeyRecord,
+    Standing,
+    Submission,
+)
+from runtime.jobs.keys import KEY_LIFETIME
 from runtime.jobs.names import cursor_after, read_cursor
 from runtime.jobs.protocol import Image, ImageNotFound, Page
-from runtime.jobs.records import StoredJob
+from runtime.jobs.records import StoredJob, now
 
 JOBS, STANDINGS, KEYS = "jobs.", "standing.", "keys."
 """The stream's subjects, each followed by a name: of a submission, a job, a hashed key."""
@@ -23,18 +33,18 @@ JOBS, STANDINGS, KEYS = "jobs.", "standing.", "keys."
 class Known:
     """A job, as far as this server keeps it."""
 
-    submission: str
+    submission: int
+    """The number of the message that it came with."""
     index: int
-    """The place among the jobs of the submission."""
+    """The place among the jobs of that message."""
     sequence: int
     """The place in the order of arrival."""
     revision: int
-    """The number of the newest message about the job."""
+    """The number of the newest message that counts."""
     standing: int = 0
-    """The number of the newest message that says how the job stands; 0 for none yet."""
+    """The number of that message where it is a standing; 0 for none yet."""
     server: str | None = None
     """The server that the holder of the lease is connected to."""
-    written: str = ""
     stored: StoredJob | None = None
     """None once the job has ended: the stream has it."""
     picture: str | None = None
@@ -56,6 +66,8 @@ class Memory:
         self._images: dict[str, Image] = {}
         self._order: list[tuple[int, str]] = []
         self._ours: set[str] = set()
+        self._keys: dict[str, KeyRecord] = {}
+        self._outcomes: dict[str, bool | None] = {}
 
     def take(self, entry: Entry) -> None:
         """Take a message over. Raises ValueError for one that is not ours."""
@@ -64,6 +76,8 @@ class Memory:
             self._submitted(entry)
         elif entry.subject.startswith(STANDINGS):
             self._changed(entry)
+        elif entry.subject.startswith(KEYS):
+            self._kept(entry)
 
     def begin(self) -> None:
         """The stream was read to its end: put what is unfinished on the board."""
@@ -75,6 +89,22 @@ class Memory:
     def expect(self, submission: str) -> None:
         """A submission of this server is about to come: it is counted."""
         self._ours.add(submission)
+
+    @contextmanager
+    def awaited(self, token: str) -> Iterator[Callable[[], bool | None]]:
+        """Listen for the standing with this token; the function tells whether it counted, None
+        where it has not come.
+        """
+        self._outcomes[token] = None
+        try:
+            yield lambda: self._outcomes[token]
+        finally:
+            del self._outcomes[token]
+
+    def key(self, hashed: str) -> KeyRecord | None:
+        """The jobs that a key stands for; None for a new key, and for one that has expired."""
+        known = self._keys.get(hashed)
+        return None if known is None or _expired(known, now()) else known
 
     def known(self, job_id: str) -> Known | None:
         """A job; None for one that never was."""
@@ -114,36 +144,49 @@ class Memory:
     def _submitted(self, entry: Entry) -> None:
         submission = SUBMISSION.validate_json(entry.content)
         name = entry.subject.removeprefix(JOBS)
+        if submission.jobs[0].job_id in self._known:
+            return  # It was written twice.
         ours = name in self._ours
         self._ours.discard(name)
         for index in range(len(submission.jobs)):
-            self._add(name, submission, index, entry.sequence, counted=ours)
+            self._add(submission, index, entry.sequence, counted=ours)
         if submission.batch_id:
             ids = tuple(asked.job_id for asked in submission.jobs)
             self._batches[submission.batch_id] = ids
 
-    def _add(
-        self, name: str, submission: Submission, index: int, sequence: int, *, counted: bool
-    ) -> None:
+    def _add(self, submission: Submission, index: int, number: int, *, counted: bool) -> None:
         self._arrived += 1
         stored = StoredJob(self._arrived, None, submission.job(index))
-        known = Known(name, index, self._arrived, sequence, stored=stored)
-        self._known[stored.job.job_id] = known
+        self._known[stored.job.job_id] = Known(number, index, self._arrived, number, stored=stored)
         if counted:
             self.board.submitted(stored)
         elif self._whole:
             self.board.fold([stored])
 
+    def _kept(self, entry: Entry) -> None:
+        hashed = entry.subject.removeprefix(KEYS)
+        record = KEY.validate_json(entry.content)
+        known = self._keys.get(hashed)
+        if known is None or _expired(known, record.created_at):
+            self._keys[hashed] = record
+
     def _changed(self, entry: Entry) -> None:
-        job_id = entry.subject.removeprefix(STANDINGS)
-        known = self._known[job_id]
+        known = self._known[entry.subject.removeprefix(STANDINGS)]
         standing = STANDING.validate_json(entry.content)
-        known.revision = known.standing = entry.sequence
-        known.server, known.written = standing.server, standing.written
+        counts = standing.base == known.standing
+        if self._outcomes.get(standing.token, True) is None:
+            self._outcomes[standing.token] = counts
+        if counts:
+            known.revision = known.standing = entry.sequence
+            self._stand(known, standing)
+
+    def _stand(self, known: Known, standing: Standing) -> None:
+        known.server = standing.server
         self._list(known, standing.image)
         if known.stored is None:
             return
-        stored = replace(known.stored, holder=standing.holder, job=standing.on(known.stored.job))
+        job = standing.on(known.stored.job)
+        stored = replace(known.stored, holder=standing.holder, job=job)
         known.stored = None if standing.status.ended else stored
         if self._whole:
             self.board.fold([stored])
@@ -165,11 +208,9 @@ class Memory:
         return SharedJobLog(lambda: self._known[job_id].revision)
 
 
-def stored_job(known: Known, submission: bytes, standing: bytes | None) -> StoredJob:
-    """An ended job from its messages. Raises ValueError."""
+def stored_job(known: Known, submission: bytes, standing: bytes) -> StoredJob:
+    """A job from its two messages. Raises ValueError."""
     job = SUBMISSION.validate_json(submission).job(known.index)
-    if standing is None:
-        return StoredJob(known.sequence, None, job)
     found = STANDING.validate_json(standing)
     return StoredJob(known.sequence, found.holder, found.on(job))
 
@@ -178,3 +219,7 @@ def _place(image: Image) -> int:
     """The place in the gallery's order, by time; what came in one microsecond, by name."""
     mark = int.from_bytes(blake2s(image.filename.encode(), digest_size=2).digest()) % 1024
     return int(image.created_at.timestamp() * 1e6) * 1024 + mark
+
+
+def _expired(record: KeyRecord, time: datetime) -> bool:
+    return record.created_at < time - KEY_LIFETIME

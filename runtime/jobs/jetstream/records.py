@@ -53,8 +53,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a job stands: all of it that changes. A new one takes the place of the one before."""
+    """How a job stands: all of it that changes. A new one takes the place of the one before.
 
+    It counts only where it was made from the one that counts now. Readers decide that, who all read
+    in one order.
+    """
+
+    base: int
+    """The number of the message of the standing that this was made from; 0 for none."""
     status: JobStatus
     holder: str | None
     """The worker that has the job's lease."""
@@ -68,14 +74,16 @@ class Standing:
     error: JobError | None
     cancel_requested: bool
     warnings: tuple[str, ...]
-    written: str
-    """A token of the one write that this is from: it tells whether a write of which no answer came
-    has taken effect."""
+    token: str
+    """Known to the writer alone, who so hears what became of a write."""
 
     @classmethod
-    def of(cls, job: Job, holder: str | None, server: str | None, written: str) -> "Standing":
+    def of(
+        cls, job: Job, base: int, *, holder: str | None, server: str | None, token: str
+    ) -> "Standing":
         """The standing of a job."""
         return cls(
+            base=base,
             status=job.status,
             holder=holder,
             server=server,
@@ -87,7 +95,7 @@ class Standing:
             error=job.error,
             cancel_requested=job.cancel_requested,
             warnings=job.warnings,
-            written=written,
+            token=token,
         )
 
     def on(self, job: Job) -> Job:
@@ -108,7 +116,9 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """The jobs that an idempotency key stands for."""
+    """The jobs that an idempotency key stands for: of several such messages the first, as long as
+    it lives.
+    """
 
     fingerprint: str
     submission: str

@@ -13,11 +13,15 @@ import pytest
 from runtime.jobs.jetstream.broker import JetStreamBroker
 from runtime.jobs.jetstream.journal import ClusterFault
 from runtime.jobs.protocol import Idempotency, IdempotencyConflict, Job, JobStatus
-from tests.nats_server import NatsServer, free_port
+from tests.api.live import PATIENCE
+from tests.nats_server import NatsCluster, NatsServer, free_port
 from tests.places import ROOT
 from tests.runtime.jobs.support import MODEL, Hand, gallery_events, read, read_all, run, submit
 
 Open = Callable[..., JetStreamBroker]
+
+MOST = 40
+"""Jobs, while NATS servers are killed."""
 
 LEASE = """
 import asyncio, sys
@@ -195,6 +199,61 @@ def test_what_was_answered_outlives_a_nats_server_that_is_killed(
 
     with NatsServer(tmp_path / "own") as server:
         run(check(server))
+
+
+async def kill_all(cluster: NatsCluster, taken: list[str]) -> None:
+    """Kill each of its servers in turn, once some more jobs were taken, and start it again."""
+    for number, server in enumerate(cluster.servers):
+        while len(taken) < MOST * number // len(cluster.servers):
+            await asyncio.sleep(0.01)
+        server.stop(signal.SIGKILL)
+        await asyncio.to_thread(server.start)
+
+
+def test_nothing_is_lost_while_each_nats_server_is_killed_in_turn(
+    stream: str, pictures: Path, tmp_path: Path
+) -> None:
+    taken: list[str] = []
+    done: list[str] = []
+
+    async def submit_all(broker: JetStreamBroker) -> None:
+        for _ in range(MOST // 2):
+            job = await submit(broker)
+            taken.append(job.job_id)
+
+    async def draw_all(broker: JetStreamBroker) -> None:
+        worker = Hand(broker)
+        while len(done) < MOST:
+            leased = await worker.lease(4)
+            done.extend([(await worker.complete(job_id)).job_id for job_id in leased])
+            await asyncio.sleep(0.01)
+
+    async def check(cluster: NatsCluster) -> None:
+        one, other = (
+            JetStreamBroker(
+                cluster.url,
+                pictures,
+                MODEL,
+                queue_limit=100,
+                lease_seconds=30,
+                max_attempts=3,
+                name=stream,
+                replicas=3,
+            )
+            for _ in range(2)
+        )
+        async with one, other:
+            acts = [act(broker) for act in (submit_all, draw_all) for broker in (one, other)]
+            await asyncio.gather(kill_all(cluster, taken), *acts)
+            assert sorted(done) == sorted(taken)
+            for broker in (one, other):
+                # What the other one has done may have yet to come.
+                while len(images := (await broker.images(100, None)).images) < len(taken):
+                    await asyncio.sleep(0.01)
+                assert sorted(image.job_id for image in images) == sorted(taken)
+
+    with NatsCluster(tmp_path / "own") as cluster:
+        asyncio.run(asyncio.wait_for(check(cluster), PATIENCE))
 
 
 def test_a_cluster_that_is_not_there_is_said(opened: Open) -> None:
