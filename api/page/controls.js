@@ -27,7 +27,7 @@ function choice(id, rule) {
     nodes: [input],
     inputs: [input],
     read: () => input.value,
-    write: (value) => (input.value = value),
+    write: (value) => (input.value = rule.enum.includes(value) ? value : rule.default),
   };
 }
 

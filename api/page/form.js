@@ -11,11 +11,15 @@ const WIDE = matchMedia("(min-width: 48rem)");
 export class RequestForm {
   #form;
   #fields = new Map();
+  #model;
+  #left = {};
   #fault = element("p", { className: "fault", role: "alert", hidden: true });
 
-  // `submitted` is called with a body that the schema lets pass.
-  constructor(form, submitted) {
+  // `submitted` is called with a body that the schema lets pass, `chosen` with the name of another
+  // model of the server.
+  constructor(form, { submitted, chosen }) {
     this.#form = form;
+    this.chosen = chosen;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.#check()) submitted(this.body);
@@ -26,11 +30,16 @@ export class RequestForm {
 
   // Shows the fields of a model; what was typed before stays, as far as they take it.
   show(info) {
+    const models = info.models ?? [info.model.name];
     const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
+    // It was typed for another model that is still served: nothing was taken away.
+    if (models.includes(draft.model)) delete draft.model;
     this.#fields = fieldsOf(info);
+    this.#model = info.model.name;
     const field = (name) => this.#fields.get(name)?.element ?? "";
     const rest = [...this.#fields.keys()].filter((name) => !isPlaced(name));
     this.#form.replaceChildren(
+      this.#choice(models),
       field("prompt"),
       vocabulary(info.model.vocabulary ?? [], this.#fields.get("prompt").input),
       field("negative_prompt"),
@@ -42,22 +51,30 @@ export class RequestForm {
     this.fill(draft);
   }
 
-  // What differs from the model's defaults.
+  // What differs from the model's defaults, and the model where there are several.
   get body() {
     const given = [...this.#fields.values()].filter((field) => !field.isDefault);
-    return Object.fromEntries(given.map((field) => [field.name, field.value]));
+    const values = Object.fromEntries(given.map((field) => [field.name, field.value]));
+    return this.#form.querySelector("#field-model") ? { ...values, model: this.#model } : values;
   }
 
-  // Takes over a request; what it does not name gets its default. Returns the names of what it
-  // holds and this model does not take.
-  fill(request) {
+  // Takes over a request; what it does not name gets its default. What this model does not take is
+  // said, and kept for the model that does.
+  fill({ model, ...request }) {
     for (const field of this.#fields.values()) {
       if (field.name in request) field.value = request[field.name];
       else field.reset();
     }
-    this.#tell("");
+    const left = Object.entries(request).filter(([name, value]) => !this.#holds(name, value));
+    this.#left = Object.fromEntries(left);
+    const words = left.map(([name]) => titleOf(name));
+    if (model && model !== this.#model) words.push(`the model ${model}`);
+    this.#tell(words.length ? `Not taken here, and left out: ${words.join(", ")}.` : "");
     this.#keepDraft();
-    return Object.keys(request).filter((name) => request[name] !== null && !this.#fields.has(name));
+  }
+
+  #holds(name, value) {
+    return value === null || same(this.#fields.get(name)?.value, value);
   }
 
   focus() {
@@ -78,6 +95,16 @@ export class RequestForm {
 
   set busy(busy) {
     this.#form.querySelector("button[type=submit]").disabled = busy;
+  }
+
+  #choice(names) {
+    if (names.length < 2) return "";
+    const options = names.map((name) => element("option", { value: name, textContent: name }));
+    const select = element("select", { id: "field-model" }, ...options);
+    select.value = this.#model;
+    select.addEventListener("change", () => this.chosen(select.value));
+    const label = element("label", { htmlFor: select.id, textContent: "Model" });
+    return element("div", { className: "field" }, label, select);
   }
 
   #actions() {
@@ -116,8 +143,14 @@ export class RequestForm {
   }
 
   #keepDraft() {
-    sessionStorage.setItem(DRAFT, JSON.stringify(this.body));
+    sessionStorage.setItem(DRAFT, JSON.stringify({ ...this.#left, ...this.body }));
   }
+}
+
+// True for equal values; of lists, in whatever order.
+function same(one, other) {
+  const [a, b] = [one, other].map((value) => (Array.isArray(value) ? value.map((each) => JSON.stringify(each)).sort() : value));
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function fieldsOf({ parameters, loras }) {

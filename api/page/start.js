@@ -9,12 +9,13 @@ import { Stage } from "./stage.js";
 import { Viewer } from "./viewer.js";
 
 const LOADING_MILLISECONDS = 1000;
+const MODEL = "calotype.model";
 
 const place = (id) => document.getElementById(id);
 
 function start() {
   watchSession(place("key"), place("sign-out"));
-  const form = new RequestForm(place("request"), submit);
+  const form = new RequestForm(place("request"), { submitted: submit, chosen: choose });
   const viewer = new Viewer(place("viewer"), use);
   const stage = new Stage(place("stage"), (image) => viewer.open(image));
   const connection = new Connection(place("connection"), learn);
@@ -35,21 +36,31 @@ function start() {
   async function learn() {
     let info;
     try {
-      info = await ask("GET", "api/info");
+      info = await describe();
     } catch (problem) {
       place("model").textContent = problem.message;
       return;
     }
-    const { model, engine, parameters, loras } = info;
-    const loading = engine.backend === null;
-    place("model").textContent = loading ? `${model.name} is being loaded…` : `${model.name} on ${engine.device}`;
+    name(info);
+    const described = JSON.stringify([info.model, info.models, info.parameters, info.loras]);
+    if (described === shown) return;
+    shown = described;
+    viewer.rules = info.parameters.properties;
+    form.show(info);
+  }
+
+  function name({ model, models, engine }) {
+    // One of several is loaded when a picture wants it.
+    const loading = engine.backend === null && !(models?.length > 1);
+    const where = engine.device ? ` on ${engine.device}` : "";
+    place("model").textContent = model.name + (loading ? " is being loaded…" : where);
     place("model").title = engine.note;
     if (loading) setTimeout(learn, LOADING_MILLISECONDS);
-    const form_is = JSON.stringify([parameters, loras]);
-    if (form_is === shown) return;
-    shown = form_is;
-    viewer.rules = parameters.properties;
-    form.show(info);
+  }
+
+  async function choose(model) {
+    sessionStorage.setItem(MODEL, model);
+    await learn();
   }
 
   // The same body sent again keeps its key: a request whose answer was lost makes no second picture.
@@ -70,9 +81,23 @@ function start() {
     }
   }
 
-  function use(request) {
+  async function use(request) {
+    if (request.model) await choose(request.model);
     form.fill(request);
     form.focus();
+  }
+}
+
+// The model that was chosen in this tab, or the server's first where it is served no more.
+async function describe() {
+  const model = sessionStorage.getItem(MODEL);
+  if (!model) return ask("GET", "api/info");
+  try {
+    return await ask("GET", `api/info?model=${encodeURIComponent(model)}`);
+  } catch (problem) {
+    if (problem.status !== 422) throw problem;
+    sessionStorage.removeItem(MODEL);
+    return describe();
   }
 }
 

@@ -88,6 +88,19 @@ def test_a_pictures_settings_are_used_again(page: Page, site: LiveServer) -> Non
     assert first == second
 
 
+def test_settings_that_this_model_does_not_take_are_named(page: Page, site: LiveServer) -> None:
+    job = site.api.finish(site.api.submit(**SETTINGS))
+    job["request"] |= {"loras": [{"id": "ink", "weight": 1}], "sampler": "unknown", "shift": 3}
+    page.route("**/api/jobs/*", lambda route: route.fulfill(json=job))
+    tiles(page).first.click()
+    page.get_by_role("button", name="Use these settings").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "Not taken here, and left out: LoRAs, Sampler, Shift."
+    )
+    expect(field(page, "Seed")).to_have_value("77")
+    expect(page.get_by_label("Sampler")).to_have_value("euler_a")
+
+
 def test_a_picture_is_downloaded_and_deleted_when_asked_twice(page: Page, site: LiveServer) -> None:
     names = [draw(site, prompt=f"a {thing}") for thing in ("bee", "crab")]
     expect(tiles(page)).to_have_count(2)
