@@ -34,6 +34,9 @@ export class RequestForm {
     const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
     // It was typed for another model that is still served: nothing was taken away.
     if (models.includes(draft.model)) delete draft.model;
+    const begun = this.#form.querySelector("#field-prompt");
+    const typing = begun === document.activeElement;
+    if (begun.value) draft.prompt = begun.value;
     this.#fields = fieldsOf(info);
     this.#model = info.model.name;
     const field = (name) => this.#fields.get(name)?.element ?? "";
@@ -49,6 +52,7 @@ export class RequestForm {
       rest.length ? group("More", "rest", rest.map(field), false) : "",
     );
     this.fill(draft);
+    if (typing) this.focus();
   }
 
   // What differs from the model's defaults, and the model where there are several.

@@ -5,17 +5,16 @@ at the end of each module.
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from benchmarks.browser import NAMES, browsing, find_browser
 from tests.api.live import LiveServer, Options
 from tests.places import ENGINES
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 MILLISECONDS = 60_000
 """Patience with the page: what it waits for takes far less on an idle machine."""
 
@@ -23,15 +22,12 @@ MILLISECONDS = 60_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium that the machine has."""
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    found = find_browser()
     if found is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(CHROMIUM)}")
+        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)}")
     expect.set_options(timeout=MILLISECONDS)
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox does not run as root, which containers do.
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with browsing(found) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,22 @@ def test_a_reload_in_the_middle_goes_on_with_the_job_and_the_words(
     expect(page.locator("#stage .card")).to_have_count(0)
 
 
+def test_words_that_were_typed_before_the_model_was_known_stay(page: Page) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/info", hold)
+    page.reload()
+    field(page, "Prompt").fill("typed at once")
+    expect(page.get_by_role("button", name="Generate")).to_be_disabled()
+    held[0].continue_()
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+    expect(field(page, "Prompt")).to_have_value("typed at once")
+    expect(field(page, "Prompt")).to_be_focused()
+
+
 def test_a_restart_of_the_server_in_the_middle_is_told_and_the_job_goes_on(
     visitor: Visitor, tmp_path: Path
 ) -> None:
