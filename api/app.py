@@ -35,7 +35,6 @@ from api.routes import (
 )
 from api.services import Services
 from runtime.jobs.facts import EngineFacts
-from runtime.plan.order import for_several
 from runtime.plan.parameters import LoraOffer
 from runtime.plan.request import read_request
 
@@ -77,7 +76,7 @@ def _add_routes(app: FastAPI, services: Services) -> None:
     if services.dialects.openai:
         app.include_router(openai.router)
     if services.dialects.a1111:
-        app.state.a1111 = Desk.of(services.model)
+        app.state.a1111 = Desk.of(services.models)
         app.include_router(a1111.router)
         app.include_router(a1111_lists.router)
 
@@ -102,9 +101,9 @@ def _documented(app: FastAPI, services: Services) -> Callable[[], dict[str, Any]
 
     @lru_cache(maxsize=1)
     def document_with(loras: tuple[LoraOffer, ...]) -> dict[str, Any]:
-        bodies = {BODY: for_several(services.model.parameters(loras))}
+        bodies = {BODY: services.models.parameters(services.model, loras)}
         if services.dialects.a1111:
-            txt2img = app.state.a1111.txt2img
+            txt2img = app.state.a1111.default.txt2img
             bodies |= {TXT2IMG_BODY: txt2img.schema, TXT2IMG_OPTIONS: txt2img.settings}
         return openapi(app, bodies, keyed=services.keys is not None)
 

@@ -1,5 +1,7 @@
 """The broker that settings ask for: that of one machine, or of a cluster."""
 
+from collections.abc import Sequence
+
 from api.settings import MEGABYTE, Settings
 from runtime.errors import CalotypeError
 from runtime.jobs.local import LocalBroker
@@ -10,8 +12,13 @@ class NoClient(CalotypeError):
     """The library that speaks with the cluster is not installed."""
 
 
-def broker_of(settings: Settings, model: str) -> OpenedBroker:
-    """The broker for a server of this model, not opened yet. Raises NoClient."""
+class OneModel(CalotypeError):
+    """Several models were asked for where one alone is served."""
+
+
+def broker_of(settings: Settings, models: Sequence[str]) -> OpenedBroker:
+    """The broker for a server of these models, not opened yet. Raises NoClient, OneModel."""
+    model, *others = models
     if settings.broker is None:
         return LocalBroker(
             settings.data,
@@ -21,6 +28,12 @@ def broker_of(settings: Settings, model: str) -> OpenedBroker:
             max_attempts=settings.max_attempts,
             disk_reserve_bytes=settings.disk_reserve_mb * MEGABYTE,
             retention=settings.retention,
+            others=others,
+        )
+    if others:
+        raise OneModel(
+            f"--model {settings.model}: a cluster's servers and workers serve one model; give one, "
+            "and run those of another under another --broker-stream"
         )
     try:
         from runtime.jobs.jetstream.broker import JetStreamBroker

@@ -1,4 +1,4 @@
-"""A model, and the workers that draw it on this machine, by the settings."""
+"""The models, and the workers that draw them on this machine, by the settings."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ from api.settings import Settings
 from runtime.backends.catalog import choose
 from runtime.backends.opened_files import opened_files
 from runtime.files import read_ahead
-from runtime.plan.model import Model, open_model
+from runtime.plan.model import open_model
+from runtime.plan.models import Models
 from runtime.wire.options import Place
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A model, and the workers that draw it."""
+    """The models, and the workers that draw them."""
 
-    model: Model
+    models: Models
     places: tuple[Place, ...]
     """One for each worker; none where a cluster's workers draw."""
     preparation: Preparation | None
@@ -24,15 +25,21 @@ class Drawn:
 
 
 def drawn_by(settings: Settings) -> Drawn:
-    """The settings' model, and what draws it on this machine; its files are read ahead.
+    """The settings' models, and what draws them on this machine; the first's files are read ahead.
 
     Raises CalotypeError for a model, a backend or workers that cannot be had.
     """
-    model = open_model(settings.engines, settings.model, anew=settings.verify_files)
+    models = Models.of(
+        *(
+            open_model(settings.engines, name, anew=settings.verify_files)
+            for name in settings.models
+        )
+    )
+    model = models.default
     if not settings.workers:
         if settings.broker is None:
             raise PlacesError("--workers 0: nobody would draw; give --broker, whose workers do")
-        return Drawn(model, (), None)
+        return Drawn(models, (), None)
     devices, gpus = chosen_gpus(settings.gpu_wish)
     choice = preparation = None
     if settings.compile:
@@ -43,4 +50,6 @@ def drawn_by(settings: Settings) -> Drawn:
         # The worker opens them once it has imported its modules.
         choice = choose(model.package, settings.backend, devices, settings.cpu_precision)
         read_ahead(opened_files(model.package, choice.target))
-    return Drawn(model, places(gpus, settings.workers, choice), preparation)
+    for other in (each for each in models if each is not model):
+        choose(other.package, settings.backend, devices, settings.cpu_precision)
+    return Drawn(models, places(gpus, settings.workers, choice), preparation)

@@ -117,3 +117,28 @@ def worker_figures(workers: tuple[WorkerFacts, ...]) -> Iterator[Metric]:
         for use, size in worker.device_memory.items():
             memory.add_metric([str(number), use], size)
     yield memory
+    yield from _model_figures(workers)
+
+
+def _model_figures(workers: tuple[WorkerFacts, ...]) -> Iterator[Metric]:
+    """Figures of the models that workers load and give up."""
+    loads = CounterMetricFamily(
+        "calotype_model_loads",
+        "Models loaded for jobs, beside the first of each worker at its start.",
+        labels=["model"],
+    )
+    seconds = CounterMetricFamily(
+        "calotype_model_load_seconds",
+        "Time that these took, with the giving up of others.",
+        labels=["model"],
+    )
+    for name in dict.fromkeys(name for worker in workers for name in worker.loads):
+        made = [worker.loads[name] for worker in workers if name in worker.loads]
+        loads.add_metric([name], sum(each.count for each in made))
+        seconds.add_metric([name], sum(each.seconds for each in made))
+    yield loads
+    yield seconds
+    evictions = sum(worker.evictions for worker in workers)
+    yield CounterMetricFamily(
+        "calotype_model_evictions", "Models given up for others' memory.", value=evictions
+    )

@@ -136,6 +136,7 @@ class Job(Schema):
     """A job as it is now; what does not apply is null."""
 
     job_id: str
+    model: str
     status: JobStatus
     step: int
     total_steps: int
@@ -162,6 +163,7 @@ class Job(Schema):
         """The job as the API shows it, with warnings about its request."""
         return cls(
             job_id=job.job_id,
+            model=job.model,
             status=job.status,
             step=job.step,
             total_steps=job.total_steps,
@@ -258,7 +260,7 @@ GalleryEvent = Annotated[GallerySnapshot | ImageAdded | ImageDeleted, Field(disc
 
 
 class ModelInfo(Schema):
-    """The loaded model."""
+    """The model that is described."""
 
     name: str
     family: str
@@ -351,6 +353,10 @@ class Info(Schema):
     """What this server draws with, and what a request may say."""
 
     model: ModelInfo
+    models: list[str] = Field(
+        description="The models that a request may name in `model`; the first draws those that "
+        "name none. `?model=` describes another."
+    )
     parameters: dict[str, Any] = Field(description="JSON Schema of the body of /api/generate.")
     samplers: list[str]
     loras: list[LoraInfo]
@@ -365,6 +371,7 @@ class WorkerInfo(Schema):
     state: WorkerState
     device: str | None
     restarts: int
+    models: list[str] = Field(description="The models that it has loaded, the last used first.")
 
 
 class Health(Schema):

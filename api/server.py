@@ -17,7 +17,7 @@ from runtime.errors import CalotypeError
 from runtime.gallery import Gallery
 from runtime.jobs.fleet import Fleet
 from runtime.jobs.process import WorkerProcess
-from runtime.plan.model import Model
+from runtime.plan.models import Models
 from runtime.wire.options import Place
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class CannotListen(CalotypeError):
 
 def serve(
     settings: Settings,
-    model: Model,
+    models: Models,
     announce: Callable[[str], None],
     *,
     places: Sequence[Place] = (Place(),),
@@ -53,7 +53,7 @@ def serve(
     ):
         serving = _serve(
             settings,
-            model,
+            models,
             listener,
             announce,
             places=places,
@@ -66,7 +66,7 @@ def serve(
 
 async def _serve(
     settings: Settings,
-    model: Model,
+    models: Models,
     listener: socket.socket,
     announce: Callable[[str], None],
     *,
@@ -75,7 +75,7 @@ async def _serve(
     preparation: Preparation | None,
     worker: WorkerProcess | None,
 ) -> None:
-    broker = broker_of(settings, model.name)
+    broker = broker_of(settings, models.names)
     options = settings.worker
     if preparation:
         options = options.drawn_by("auto")
@@ -91,7 +91,7 @@ async def _serve(
         from api.services import Services
 
         services = Services(
-            model=model,
+            models=models,
             broker=broker,
             workers=fleet,
             files=Gallery(settings.data),

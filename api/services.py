@@ -14,10 +14,11 @@ from api.metrics import Metrics
 from runtime.jobs.facts import EngineFacts, WorkerFacts
 from runtime.jobs.protocol import Broker
 from runtime.plan.model import Model
+from runtime.plan.models import Models
 
 
 class Workers(Protocol):
-    """The supervisor, as the API reads it."""
+    """The workers, as the API reads them."""
 
     @property
     def workers(self) -> Sequence[WorkerFacts]:
@@ -26,7 +27,11 @@ class Workers(Protocol):
 
     @property
     def engine(self) -> EngineFacts | None:
-        """The engine that draws the pictures; None until a worker was ready."""
+        """The engine of the default model; None until a worker was ready."""
+        ...
+
+    def engine_of(self, model: str) -> EngineFacts | None:
+        """The engine of a model; None until a worker has loaded it."""
         ...
 
     @property
@@ -51,7 +56,7 @@ class PictureFiles(Protocol):
 class Services:
     """The rooms behind the API."""
 
-    model: Model
+    models: Models
     broker: Broker
     workers: Workers
     files: PictureFiles
@@ -62,6 +67,11 @@ class Services:
     dialects: Dialects = Dialects()  # noqa: RUF009  frozen
     page: bool = True
     """True where `/` is a page to draw by."""
+
+    @property
+    def model(self) -> Model:
+        """The default model."""
+        return self.models.default
 
 
 def services(request: Request) -> Services:

@@ -17,7 +17,7 @@ from runtime.jobs.process import WorkerProcess
 def serve_model(
     settings: Settings, worker: WorkerProcess | None, announce: Callable[[str], None]
 ) -> None:
-    """Serve the settings' model until told to stop, at first by `worker`, a process that waits for
+    """Serve the settings' models until told to stop, at first by `worker`, a process that waits for
     its options. `announce` is called with the address.
 
     Raises CalotypeError; a model or a backend that is not there is refused before the port is
@@ -27,7 +27,7 @@ def serve_model(
     drawn = drawn_by(settings)
     serve(
         settings,
-        drawn.model,
+        drawn.models,
         announce=announce,
         places=drawn.places,
         keys=keys,

@@ -35,6 +35,16 @@ _LOGGED = LogOptions()
 Name = Annotated[str, Field(min_length=1)]
 
 
+def read_models(text: str) -> tuple[str, ...]:
+    """The names of models in a setting, separated by commas. Raises ValueError."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ValueError(f"{text!r} names no model, or has a comma too many")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{text!r} names a model twice")
+    return names
+
+
 def _checked(read: Callable[[str], object]) -> AfterValidator:
     def check(text: str) -> str:
         read(text)
@@ -43,6 +53,7 @@ def _checked(read: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+ModelList = Annotated[str, _checked(read_models)]
 HostList = Annotated[str, _checked(read_hosts)] | None
 OriginList = Annotated[str, _checked(read_origins)] | None
 Cluster = Annotated[str, Field(pattern=r"^nats://[^\s,]+(,nats://[^\s,]+)*$")] | None
@@ -66,7 +77,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    model: Name = Field("demo", description="the package's name")
+    model: ModelList = Field(
+        "demo",
+        description="the package's name; several, separated by commas, are served by one server, "
+        "and the first draws the requests that name none",
+    )
     engines: Path = Field(
         Path("engines"),
         description="the directory of model packages; demo, where it has none, is Calotype's own",
@@ -189,6 +204,13 @@ class Settings(BaseSettings):
         description="the most memory that drawing takes beside the model, in MB "
         "(default: four fifths of what is available at the start)",
     )
+    model_memory_mb: int | None = Field(
+        None,
+        ge=1,
+        description="the most memory that several models take together, with the drawing of usual "
+        "pictures, in MB: with less free than another takes, the least recently used goes "
+        "(default: what is free beside the first; on a CPU four fifths of it)",
+    )
     text_encoders: TextWish = Field(
         _DRAWN.text_encoders,
         description=f"where text encoders are: {', '.join(TEXT_WISHES)}. keep: open beside the "
@@ -270,6 +292,11 @@ class Settings(BaseSettings):
     access_log: bool = Field(False, description="log a line for every request")
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models that are served, the default first."""
+        return read_models(self.model)
+
+    @property
     def gpu_wish(self) -> GpuWish | None:
         """The GPUs that were asked for; None for none."""
         return read_gpus(self.gpus) if self.gpus else None
@@ -338,13 +365,15 @@ class Settings(BaseSettings):
         """The worker's share of the settings."""
         return WorkerOptions(
             self.engines,
-            self.model,
+            self.models[0],
             self.data,
             self.lease_seconds,
             self.draw,
             self.stall_seconds,
             self.load_seconds,
             self.logs,
+            others=self.models[1:],
+            model_bytes=self.model_memory_mb and self.model_memory_mb * MEGABYTE,
         )
 
 

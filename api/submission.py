@@ -8,7 +8,6 @@ from starlette.types import Scope
 from api.errors import NotReady
 from api.events import closing
 from api.services import Services
-from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Broker, Idempotency, Job
 from runtime.plan.order import Order
 
@@ -18,8 +17,11 @@ async def read_order(rooms: Services, body: object) -> Order:
 
     Raises RequestError; NotReady before the first worker is ready.
     """
-    order = await asyncio.to_thread(rooms.model.order_of, body)
-    _engine(rooms).served.check(order.plan)
+    order = await asyncio.to_thread(rooms.models.order_of, body)
+    _check_ready(rooms)
+    # Of a model that no worker has loaded yet, its worker refuses what the engines do not take.
+    if engine := rooms.workers.engine_of(order.model):
+        engine.served.check(order.plan)
     return order
 
 
@@ -32,7 +34,7 @@ async def submit(
     """
     requests = [request.to_json() for request in order.requests]
     with rooms.callers.asking(rooms.callers.of(scope), pictures=len(requests)):
-        return await rooms.broker.submit(rooms.model.name, requests, order.plan.steps, key)
+        return await rooms.broker.submit(order.model, requests, order.plan.steps, key)
 
 
 async def ended(broker: Broker, job_id: str) -> Job:
@@ -44,15 +46,13 @@ async def ended(broker: Broker, job_id: str) -> Job:
     return await broker.job(job_id)
 
 
-def _engine(rooms: Services) -> EngineFacts:
-    """The engine that draws. Raises NotReady before the first worker is ready.
+def _check_ready(rooms: Services) -> None:
+    """Raises NotReady before the first worker is ready.
 
     While a worker is being replaced, requests are checked against the last worker's engine and
     queued; the next worker fails the jobs that its own engine does not take.
     """
-    engine = rooms.workers.engine
-    if engine is None:
+    if rooms.workers.engine is None:
         reasons = [worker.error for worker in rooms.workers.workers if worker.error]
         reason = f" ({reasons[0]})" if reasons else ""
         raise NotReady(f"the model {rooms.model.name} is still being loaded{reason}")
-    return engine

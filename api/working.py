@@ -33,12 +33,12 @@ async def _draw(
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    name, preparation = drawn.model.name, drawn.preparation
+    preparation = drawn.preparation
     options = settings.worker.drawn_by("auto") if preparation else settings.worker
     placed = [replace(options, place=place) for place in drawn.places]
-    broker = broker_of(settings, name)
+    broker = broker_of(settings, drawn.models.names)
     async with broker, Fleet(broker, placed, worker) as fleet:
-        announce(f"Drawing {name} for {settings.broker}")
+        announce(f"Drawing {drawn.models.default.name} for {settings.broker}")
         async with preparation.beside(fleet) if preparation else nullcontext():
             failing = asyncio.create_task(fleet.failure())
             stopping = asyncio.create_task(stopped.wait())

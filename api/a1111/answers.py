@@ -40,7 +40,7 @@ class Progress(Schema):
 
 
 class SdModel(Schema):
-    """The loaded model."""
+    """A model that is served."""
 
     title: str
     model_name: str

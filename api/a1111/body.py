@@ -3,10 +3,10 @@
 It takes the limits of `/api/generate` over, so that a body that it takes is one there too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from api.a1111.checkpoint import Checkpoint
+from api.a1111.checkpoint import CHECKPOINT, Checkpoint, checkpoint_rule
 from api.a1111.names import AUTOMATIC, Names
 from api.a1111.neutral import neutral_fields, neutral_settings
 from runtime.errors import Fault
@@ -16,14 +16,13 @@ from runtime.plan.model import Model
 from runtime.plan.order import MAX_PICTURES
 
 LAST_LAYERS = "CLIP_stop_at_last_layers"
-CHECKPOINT = "sd_model_checkpoint"
 PENULTIMATE = 2
 """SDXL was trained on the last layer but one: there 1 and 2 give it, and here it is 0."""
 
 
-def body_schema(model: Model, names: Names) -> dict[str, Any]:
-    """The schema."""
-    return _schema(model.parameters(()), names, Checkpoint.of(model), model.facts.guidance)
+def body_schema(model: Model, names: Names, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """The schema for a model, where a request may name any of the `checkpoints`."""
+    return _schema(model.parameters(()), names, checkpoints, model.facts.guidance)
 
 
 def body_faults(body: object, schema: Mapping[str, Any]) -> list[Fault]:
@@ -54,7 +53,10 @@ def _unknown(
 
 
 def _schema(
-    parameters: Mapping[str, Any], names: Names, checkpoint: Checkpoint, guidance: Guidance
+    parameters: Mapping[str, Any],
+    names: Names,
+    checkpoints: Sequence[Checkpoint],
+    guidance: Guidance,
 ) -> dict[str, Any]:
     ours: Mapping[str, Any] = parameters["properties"]
     pictures = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_PICTURES}
@@ -82,10 +84,7 @@ def _schema(
                 "type": ["object", "null"],
                 "additionalProperties": False,
                 "properties": {
-                    CHECKPOINT: {
-                        "enum": [*checkpoint.names, "", None],
-                        "x-refusal": f"the server draws with one model, {checkpoint.title}",
-                    },
+                    CHECKPOINT: checkpoint_rule(checkpoints),
                     LAST_LAYERS: _layers_rule(ours["clip_skip"]),
                     **neutral_settings(),
                 },

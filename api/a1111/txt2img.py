@@ -1,10 +1,11 @@
 """Body of AUTOMATIC1111's txt2img: its meaning as a request of ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from api.a1111.body import LAST_LAYERS, PENULTIMATE, body_faults, body_schema
+from api.a1111.checkpoint import Checkpoint
 from api.a1111.loras import take_loras
 from api.a1111.names import Names
 from runtime.errors import Fault, RequestError
@@ -45,10 +46,10 @@ class Txt2Img:
     schema: Mapping[str, Any]
 
     @classmethod
-    def of(cls, model: Model) -> "Txt2Img":
-        """The body for a model."""
+    def of(cls, model: Model, checkpoints: Sequence[Checkpoint] = ()) -> "Txt2Img":
+        """The body for a model, which may name any of the `checkpoints`; for none, the model's."""
         names = Names.of(model)
-        schema = body_schema(model, names)
+        schema = body_schema(model, names, checkpoints or [Checkpoint.of(model)])
         return cls(names, model.facts.guidance, model.manifest.defaults, schema)
 
     def read(self, body: object) -> Wanted:

@@ -8,6 +8,8 @@ from typing import Any
 from api.errors import UnknownModel
 from runtime.errors import Fault, RequestError
 from runtime.plan.faults import schema_faults
+from runtime.plan.model import Model
+from runtime.plan.models import Models
 from runtime.plan.request import text_faults
 
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
@@ -49,7 +51,7 @@ def images_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {
             **own,
             "n": {**ours["n"], "type": ["integer", "null"]},
-            "model": {"type": ["string", "null"], "description": "The model that is served."},
+            "model": {"type": ["string", "null"], "description": "A model that is served."},
             "size": {
                 "type": ["string", "null"],
                 "pattern": SIZE,
@@ -80,17 +82,16 @@ def images_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_images(body: object, parameters: Mapping[str, Any], model: str) -> ImagesRequest:
-    """The request in a parsed body; `model`: the one that is served.
+def read_images(body: object, parameters: Mapping[str, Any]) -> ImagesRequest:
+    """The request in a parsed body, by the parameters of the model that it names.
 
-    Raises RequestError with every fault, UnknownModel.
+    Raises RequestError with every fault.
     """
     faults = list(chain(schema_faults(body, images_schema(parameters)), text_faults(body)))
     if faults or not isinstance(body, Mapping):
         raise RequestError.of(faults)
     # Null is there what a field has that was left out; of ours it is the seed and others.
     sent = {name: value for name, value in body.items() if value is not None}
-    check_model(sent.get("model", model), model)
     stream, form = sent.get("stream", False), sent.get("response_format")
     if stream and form == "url":
         raise RequestError("/response_format", "a stream holds the pictures themselves: b64_json")
@@ -108,10 +109,18 @@ def read_images(body: object, parameters: Mapping[str, Any], model: str) -> Imag
     )
 
 
-def check_model(wanted: str, model: str) -> None:
-    """Raises UnknownModel for a model that is not the one that is served."""
-    if wanted != model:
-        raise UnknownModel("/model", f"{wanted!r} is not served here; {model!r} is")
+def model_of(body: object, models: Models) -> Model:
+    """The model that a parsed body names, or the default. Raises UnknownModel."""
+    name = body.get("model") if isinstance(body, Mapping) else None
+    return named_model(name, models) if isinstance(name, str) else models.default
+
+
+def named_model(name: str, models: Models) -> Model:
+    """The model of this name. Raises UnknownModel."""
+    try:
+        return models.named(name)
+    except RequestError as error:
+        raise UnknownModel.of(error.faults) from error
 
 
 def in_their_words(error: RequestError) -> RequestError:

@@ -64,19 +64,20 @@ def _body(schema: Mapping[str, Any]) -> dict[str, Any]:
 async def draw_txt2img(request: Request, rooms: Rooms, desk: OpenDesk) -> Pictures:
     """Draw pictures and answer with them. Those that were interrupted are left out."""
     body = await read_json_body(request)
-    wanted = await asyncio.to_thread(desk.txt2img.read, body)
+    window = desk.window_of(owner(request), body)
+    wanted = await asyncio.to_thread(window.txt2img.read, body)
     try:
-        order = await read_order(rooms, wanted.order)
+        order = await read_order(rooms, {**wanted.order, "model": window.checkpoint.name})
     except RequestError as error:
         raise as_theirs(error) from error
     jobs = await submit(rooms, request.scope, order)
-    with desk.drawings.drawing(_owner(request), [job.job_id for job in jobs]) as drawing:
+    with desk.drawings.drawing(owner(request), [job.job_id for job in jobs]) as drawing:
         await asyncio.gather(*(_follow(rooms, drawing, job.job_id) for job in jobs))
     finished = await _finished(rooms, [job.job_id for job in jobs])
     return Pictures(
         images=[each.content for each in finished if each.content] if wanted.send_images else [],
         parameters=body if isinstance(body, dict) else {},
-        info=json.dumps(info(finished, desk.checkpoint)),
+        info=json.dumps(info(finished, window.checkpoint)),
     )
 
 
@@ -85,14 +86,14 @@ async def get_progress(
     request: Request, desk: OpenDesk, skip_current_image: Annotated[bool, Query()] = False
 ) -> Progress:
     """The progress of the caller's oldest request, and a picture of what it shows by now."""
-    drawings = desk.drawings.of(_owner(request))
+    drawings = desk.drawings.of(owner(request))
     return drawings[0].progress(with_image=not skip_current_image) if drawings else Progress()
 
 
 @router.post("/interrupt", responses=problems(403))
 async def interrupt(request: Request, rooms: Rooms, desk: OpenDesk) -> Nothing:
     """Cancel all that the caller has asked for by txt2img; without keys, all that anybody has."""
-    for drawing in desk.drawings.of(_owner(request)):
+    for drawing in desk.drawings.of(owner(request)):
         drawing.interrupted = True
         await _cancel(rooms, drawing.unfinished)
     return Nothing()
@@ -101,7 +102,7 @@ async def interrupt(request: Request, rooms: Rooms, desk: OpenDesk) -> Nothing:
 @router.post("/skip", responses=problems(403))
 async def skip(request: Request, rooms: Rooms, desk: OpenDesk) -> Nothing:
     """Cancel the pictures of the caller's requests that are being drawn; others follow."""
-    for drawing in desk.drawings.of(_owner(request)):
+    for drawing in desk.drawings.of(owner(request)):
         await _cancel(rooms, drawing.processing)
     return Nothing()
 
@@ -125,7 +126,7 @@ def _png_info(sent: bytes) -> PngInfo:
     return read_picture(image)
 
 
-def _owner(request: Request) -> str:
+def owner(request: Request) -> str:
     """The caller of whom a request tells, and whose it ends: a key, or everybody without keys."""
     return request.scope[KEY].id if KEY in request.scope else ""
 

@@ -21,7 +21,7 @@ from api.a1111.names import AUTOMATIC, identifier, names_of
 from api.body import read_json_body
 from api.errors import problems
 from api.openapi import TXT2IMG_OPTIONS, reference
-from api.routes.a1111 import OpenDesk
+from api.routes.a1111 import OpenDesk, owner
 from api.services import Rooms
 from runtime.machine import available_bytes
 
@@ -29,11 +29,10 @@ router = APIRouter(tags=["a1111"])
 
 
 @router.get("/sdapi/v1/options")
-async def get_options(desk: OpenDesk) -> Options:
-    """The loaded model, and the settings by which it draws."""
-    return Options(
-        sd_model_checkpoint=desk.checkpoint.title, sd_checkpoint_hash=desk.checkpoint.sha256
-    )
+async def get_options(request: Request, desk: OpenDesk) -> Options:
+    """The caller's model, and the settings by which it draws."""
+    checkpoint = desk.window(owner(request)).checkpoint
+    return Options(sd_model_checkpoint=checkpoint.title, sd_checkpoint_hash=checkpoint.sha256)
 
 
 @router.post(
@@ -47,15 +46,15 @@ async def get_options(desk: OpenDesk) -> Options:
     },
 )
 async def set_options(request: Request, desk: OpenDesk) -> Nothing:
-    """Settings that are so already, such as the loaded model; any other is refused."""
-    desk.txt2img.check_settings(await read_json_body(request))
+    """The model of the caller's requests; without keys, of everybody's. Of other settings those
+    are taken that are so already."""
+    desk.set(owner(request), await read_json_body(request))
     return Nothing()
 
 
 @router.get("/sdapi/v1/sd-models")
 async def list_sd_models(desk: OpenDesk) -> list[SdModel]:
-    """The loaded model."""
-    model = desk.checkpoint
+    """The models that are served, the default first."""
     return [
         SdModel(
             title=model.title,
@@ -64,27 +63,30 @@ async def list_sd_models(desk: OpenDesk) -> list[SdModel]:
             sha256=model.sha256,
             filename=model.name,
         )
+        for model in desk.checkpoints
     ]
 
 
 @router.get("/sdapi/v1/samplers")
-async def list_samplers(desk: OpenDesk) -> list[Sampler]:
-    """The model's samplers."""
-    named = [names_of(sampler) for sampler in desk.txt2img.names.samplers]
+async def list_samplers(request: Request, desk: OpenDesk) -> list[Sampler]:
+    """The samplers of the caller's model."""
+    names = desk.window(owner(request)).txt2img.names
+    named = [names_of(sampler) for sampler in names.samplers]
     return [Sampler(name=title, aliases=list(aliases), options={}) for title, *aliases in named]
 
 
 @router.get("/sdapi/v1/schedulers")
-async def list_schedulers(desk: OpenDesk) -> list[Scheduler]:
-    """The model's schedules; Automatic is its own."""
-    titles = (AUTOMATIC, *desk.txt2img.names.schedules)
+async def list_schedulers(request: Request, desk: OpenDesk) -> list[Scheduler]:
+    """The schedules of the caller's model; Automatic is its own."""
+    titles = (AUTOMATIC, *desk.window(owner(request)).txt2img.names.schedules)
     return [Scheduler(name=identifier(title), label=title) for title in titles]
 
 
 @router.get("/sdapi/v1/loras")
-async def list_loras(rooms: Rooms) -> list[Lora]:
-    """The model's LoRAs, by the names that stand in a prompt."""
-    offers = await asyncio.to_thread(rooms.model.loras)
+async def list_loras(request: Request, rooms: Rooms, desk: OpenDesk) -> list[Lora]:
+    """The LoRAs of the caller's model, by the names that stand in a prompt."""
+    model = rooms.models.named(desk.window(owner(request)).checkpoint.name)
+    offers = await asyncio.to_thread(model.loras)
     return [
         Lora(name=each.id, alias=each.name, path=each.id, metadata={"triggers": each.triggers})
         for each in offers

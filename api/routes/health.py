@@ -15,7 +15,11 @@ async def get_health(rooms: Rooms) -> Health:
     """The API lives; how its workers are."""
     workers = [
         WorkerInfo(
-            pid=worker.pid, state=worker.state, device=worker.device, restarts=worker.restarts
+            pid=worker.pid,
+            state=worker.state,
+            device=worker.device,
+            restarts=worker.restarts,
+            models=list(worker.models),
         )
         for worker in rooms.workers.workers
     ]

@@ -2,21 +2,28 @@
 
 import asyncio
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
+from api.errors import problems
 from api.schemas import EngineInfo, Info, LoraInfo, ModelInfo
 from api.services import Rooms
-from runtime.plan.order import for_several
 
 router = APIRouter(prefix="/api", tags=["server"])
 
 
-@router.get("/info")
-async def get_info(rooms: Rooms) -> Info:
-    """The loaded model, the JSON Schema of its requests, its LoRAs, its engines."""
-    manifest = rooms.model.package.manifest
-    loras = await asyncio.to_thread(rooms.model.loras)
+NamedModel = Annotated[
+    str | None, Query(alias="model", description="The model to describe; the default if left out.")
+]
+
+
+@router.get("/info", responses=problems(422))
+async def get_info(rooms: Rooms, name: NamedModel = None) -> Info:
+    """A model, the JSON Schema of its requests, its LoRAs, its engines; and all that are served."""
+    model = rooms.model if name is None else rooms.models.named(name)
+    manifest = model.manifest
+    loras = await asyncio.to_thread(model.loras)
     return Info(
         model=ModelInfo(
             name=manifest.name,
@@ -25,9 +32,10 @@ async def get_info(rooms: Rooms) -> Info:
             description=manifest.described,
             vocabulary=list(manifest.vocabulary),
         ),
-        parameters=for_several(rooms.model.parameters(loras)),
-        samplers=list(rooms.model.family.facts(manifest).samplers),
+        models=list(rooms.models.names),
+        parameters=rooms.models.parameters(model, loras),
+        samplers=list(model.facts.samplers),
         loras=[LoraInfo.of(offer) for offer in loras],
-        engine=EngineInfo.of(rooms.workers.engine),
+        engine=EngineInfo.of(rooms.workers.engine_of(model.name)),
         version=version("calotype"),
     )

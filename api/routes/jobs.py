@@ -14,7 +14,9 @@ router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 async def shown(job: protocol.Job, rooms: Services) -> Job:
     """A job as the API shows it."""
-    return Job.of(job, await asyncio.to_thread(rooms.model.warnings, job.request))
+    # A job may be of a model that was served before the server's last start.
+    model = rooms.models.by_name.get(job.model, rooms.model)
+    return Job.of(job, await asyncio.to_thread(model.warnings, job.request))
 
 
 @router.get("/{job_id}", responses=problems(404))

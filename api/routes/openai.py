@@ -19,7 +19,13 @@ from api.openai.answers import (
 )
 from api.openai.errors import openai_errors
 from api.openai.events import image_stream, with_previews
-from api.openai.translation import ImagesRequest, check_model, in_their_words, read_images
+from api.openai.translation import (
+    ImagesRequest,
+    in_their_words,
+    model_of,
+    named_model,
+    read_images,
+)
 from api.openapi import IMAGES_BODY, reference
 from api.routes.streams import place
 from api.services import Rooms, Services
@@ -75,23 +81,23 @@ async def create_images(request: Request, rooms: Rooms) -> Response:
 @router.get("/models", responses=openai_errors(401, 403))
 async def list_models(rooms: Rooms) -> ServedModels:
     """The models that a request may name."""
-    return ServedModels(data=[ServedModel(id=rooms.model.name)])
+    return ServedModels(data=[ServedModel(id=name) for name in rooms.models.names])
 
 
 @router.get("/models/{model}", responses=openai_errors(401, 403, 404))
 async def get_model(model: str, rooms: Rooms) -> ServedModel:
     """A model that a request may name."""
-    check_model(model, rooms.model.name)
-    return ServedModel(id=model)
+    return ServedModel(id=named_model(model, rooms.models).name)
 
 
 async def _read(rooms: Services, body: object) -> tuple[ImagesRequest, Order]:
     """A body, checked completely. Raises RequestError, UnknownModel, NotReady."""
 
     def parameters() -> Mapping[str, Any]:
-        return for_several(rooms.model.parameters(rooms.model.loras()))
+        return for_several(model.parameters(model.loras()))
 
-    asked = read_images(body, await asyncio.to_thread(parameters), rooms.model.name)
+    model = model_of(body, rooms.models)
+    asked = read_images(body, await asyncio.to_thread(parameters))
     try:
         return asked, await read_order(rooms, asked.body)
     except RequestError as error:

@@ -95,6 +95,11 @@ class HostDenoiser:
         del self._states[slot]
         self._conditioned, self._called = {}, []
 
+    def close(self) -> None:
+        """Give all memory back."""
+        self._states.clear()
+        self._engine.close()
+
     def _answer(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         states = [self._states[row.slot] for row in rows]
         return self._engine.run({**_inputs(rows, states), **self._conditioning(rows)})

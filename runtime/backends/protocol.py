@@ -119,6 +119,10 @@ class Denoiser(Protocol):
         """Forget a sample."""
         ...
 
+    def close(self) -> None:
+        """As `Engine.close`."""
+        ...
+
 
 class Backend(Protocol):
     """A way to run a model package on this machine."""

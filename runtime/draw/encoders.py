@@ -60,9 +60,13 @@ class TextEncoders:
     def rest(self) -> None:
         """Put the encoders aside, where they are not kept: their memory is given back."""
         if self._aside:
-            engines, self._engines, self._switches = self._engines, {}, []
-            for engine in engines.values():
-                engine.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the memory of all encoders back."""
+        engines, self._engines, self._switches = self._engines, {}, []
+        for engine in engines.values():
+            engine.close()
 
     def warm_up(self) -> None:
         """Run the encoders that are kept at each extent that their texts are filled up to, so that

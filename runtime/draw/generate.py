@@ -66,6 +66,7 @@ class Generator:
         self.model = model
         self.backend = backend
         denoiser, decoder = backend.open_denoiser(), backend.open("vae_decoder")
+        self._closers = [denoiser.close, decoder.close]
         self.pace = Pace()
         self._noise = ThreadPoolExecutor(1, "noise")
         self._cold: list[Prepared] = []
@@ -222,6 +223,16 @@ class Generator:
         self._denoiser.rest()
         give_free_memory_back()
 
+    def close(self) -> None:
+        """Give the memory of all engines back, once nothing is drawn with them any more. Raises
+        DeviceError.
+        """
+        self._noise.shutdown()
+        self._encoders.close()
+        for close in self._closers:
+            close()
+        give_free_memory_back()
+
     def _forget_pictures(self) -> None:
         """Nobody asked for the pictures so far."""
         self.schedule.restart()
@@ -268,7 +279,9 @@ class Generator:
         preview = self.model.package.manifest.preview
         if isinstance(preview, MatrixPreview):
             return MatrixDecoder(preview)
-        return NetworkDecoder(self.backend.open("preview_decoder"))
+        engine = self.backend.open("preview_decoder")
+        self._closers.append(engine.close)
+        return NetworkDecoder(engine)
 
 
 def _schedule(

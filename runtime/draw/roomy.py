@@ -63,6 +63,10 @@ class RoomyDenoiser:
                 raise
             self._again(rows, wanted, str(error))
 
+    def close(self) -> None:
+        """As the denoiser's own."""
+        self._denoiser.close()
+
     @property
     def keeps(self) -> bool:
         """True where calls were made since the last `rest`, whose memory may be kept."""

@@ -1,6 +1,6 @@
 """Facts about the workers and counts of the jobs, for health pages and metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +21,18 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Loads:
+    """The loads of a model, since the start of the server."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def after(self, seconds: float) -> "Loads":
+        """With one more, which took so long."""
+        return Loads(self.count + 1, self.seconds + seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFacts:
     """A worker as `/health` shows it."""
 
@@ -32,6 +44,12 @@ class WorkerFacts:
     """One line: the reason why the last process ended; None once the next one is ready."""
     device_memory: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the worker's device by their use, as in its last heartbeat; empty for a CPU."""
+    models: Sequence[str] = ()
+    """The models that it has loaded, the last used first."""
+    loads: Mapping[str, Loads] = field(default_factory=dict)
+    """By model, its loads beside the one at each start of the worker."""
+    evictions: int = 0
+    """Models that were given up for the memory of others."""
 
 
 @dataclass(frozen=True, slots=True)

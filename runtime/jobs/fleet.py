@@ -67,6 +67,13 @@ class Fleet:
         own = next((each.engine for each in self._supervisors if each.engine), None)
         return own or self._broker.engine_elsewhere
 
+    def engine_of(self, model: str) -> EngineFacts | None:
+        """The engine of a model, of the first worker that has loaded it, else of another server's;
+        None for none.
+        """
+        found = (each.engine_of(model) for each in self._supervisors)
+        return next(filter(None, found), None) or self._broker.engine_elsewhere
+
     @property
     def ready(self) -> bool:
         """True while any worker serves, or another server's does where there are none."""

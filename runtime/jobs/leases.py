@@ -144,22 +144,22 @@ class Leases(BoardSide):
 
         await self._database.write(work, apply)
 
-    async def recover(self, model: str) -> None:
+    async def recover(self, models: Sequence[str]) -> None:
         """Take over the unfinished jobs of the server process before this process.
 
-        Attempts that the earlier server had begun are counted as lost. Jobs for another model
-        fail, since no worker of this server can make them.
+        Attempts that the earlier server had begun are counted as lost. Jobs for other than these
+        models fail, since no worker of this server can make them.
         """
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
             unfinished = unfinished_jobs(connection)
-            foreign = [stored.job for stored in unfinished if stored.job.model != model]
+            foreign = [stored.job for stored in unfinished if stored.job.model not in models]
             for job in foreign:
-                set_ended(connection, job.job_id, JobStatus.FAILED, 0, other_model(job, model))
+                set_ended(connection, job.job_id, JobStatus.FAILED, 0, other_model(job, models))
             processing = [
                 stored
                 for stored in unfinished
-                if stored.job.model == model and stored.job.status is JobStatus.PROCESSING
+                if stored.job.model in models and stored.job.status is JobStatus.PROCESSING
             ]
             at_risk = {stored.job.job_id for stored in processing}
             self._give_up(connection, processing, "the server was stopped", at_risk)

@@ -22,16 +22,16 @@ supervisor or of the worker, or a wish of the caller. `TABLE` says what leads wh
     Stopped     ends what still runs any loss             Stopped
     all         as above             Stop                 Stopped
 
-`Spawned`, `Heartbeat`, `Trial` and `Broken` leave the state and change only its `Run`, the facts
-about the process.
+`Spawned`, `Heartbeat`, `Trial`, `Shelved` and `Broken` leave the state and change only its `Run`,
+the facts about the process; `ModelLoaded` leaves both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.backends.wishes import WISHES
-from runtime.jobs.facts import EngineFacts, WorkerFacts, WorkerState
+from runtime.jobs.facts import EngineFacts, Loads, WorkerFacts, WorkerState
 from runtime.jobs.states import (
     CannotStart,
     Event,
@@ -41,6 +41,7 @@ from runtime.jobs.states import (
     Loss,
     Lost,
     LostToGraph,
+    ModelLoaded,
     PauseOver,
     Pausing,
     Renew,
@@ -57,7 +58,7 @@ from runtime.jobs.states import (
     TakingOver,
     WorkerReady,
 )
-from runtime.wire.messages import Broken, Heartbeat, Trial
+from runtime.wire.messages import Broken, Heartbeat, Shelved, Trial
 
 LONGEST_PAUSE = 30.0
 
@@ -125,7 +126,11 @@ def _end(stopped: Stopped, _: Loss) -> State:
 
 Rule = Callable[[Any, Any], State]
 
-_ALIVE: Mapping[type[Event], Rule] = {Heartbeat: _hear, Trial: _hear, Broken: _hear, Stop: _stop}
+_ALIVE: Mapping[type[Event], Rule] = {
+    **dict.fromkeys((Heartbeat, Trial, Broken, Shelved), _hear),
+    ModelLoaded: _stay,
+    Stop: _stop,
+}
 _STARTED: Mapping[type[Event], Rule] = {**_ALIVE, Spawned: _spawn, WorkerReady: _serve}
 _LOSSES = (Lost, LostToGraph, CannotStart)
 
@@ -169,6 +174,10 @@ class Lifecycle:
     """Shortfalls of that engine, as its worker named them last."""
     told: str = ""
     """Another sentence for the engine's note."""
+    others: Mapping[str, EngineFacts] = field(default_factory=dict)
+    """The engines of the other models, as they were loaded last."""
+    loads: Mapping[str, Loads] = field(default_factory=dict)
+    evictions: int = 0
 
     @property
     def ready(self) -> bool:
@@ -180,7 +189,15 @@ class Lifecycle:
         """The worker as `/health` and `/metrics` show it."""
         run = self.state.run
         return WorkerFacts(
-            run.pid, self.state.shown, run.device, self.restarts, self.error, run.device_memory
+            run.pid,
+            self.state.shown,
+            run.device,
+            self.restarts,
+            self.error,
+            run.device_memory,
+            run.models,
+            self.loads,
+            self.evictions,
         )
 
     @property
@@ -209,6 +226,15 @@ class Lifecycle:
         match event:
             case WorkerReady(engine, shortfalls) if life.ready:
                 return replace(life, error=None, last_engine=engine, shortfalls=shortfalls)
+            case ModelLoaded(model, engine, seconds):
+                loads = self.loads.get(model, Loads()).after(seconds)
+                return replace(
+                    life,
+                    others={**self.others, model: engine},
+                    loads={**self.loads, model: loads},
+                )
+            case Shelved(evicted=evicted):
+                return replace(life, evictions=self.evictions + evicted)
             case Heartbeat(shortfalls=shortfalls) if life.ready:
                 return replace(life, shortfalls=shortfalls)
         return life

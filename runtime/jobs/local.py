@@ -79,15 +79,16 @@ class LocalBroker(BoardStreams):
         max_attempts: int,
         disk_reserve_bytes: int = 0,
         retention: Retention = Retention(),  # noqa: B008  frozen
+        others: Sequence[str] = (),
     ) -> None:
-        """`model`: name of the served model; queued jobs for another model fail.
+        """`model` and `others`: names of the served models; queued jobs for another model fail.
         `disk_reserve_bytes`: no job is taken or drawn while less is free on the disk. `retention`:
         how long jobs and pictures stay.
         """
         super().__init__(Board())
         self.lease_seconds = lease_seconds
         self._data = data
-        self._model = model
+        self._models = (model, *others)
         self._queue_limit = queue_limit
         self._max_attempts = max_attempts
         self._disk = Disk(data, disk_reserve_bytes)
@@ -105,7 +106,7 @@ class LocalBroker(BoardStreams):
             self.leases = Leases(
                 self._database, self._board, self._gallery, self._disk, self._max_attempts
             )
-            await self._with_ballast(lambda: self.leases.recover(self._model))
+            await self._with_ballast(lambda: self.leases.recover(self._models))
             await self._database.read(self._tidy)
             looking = asyncio.create_task(self._disk.watch(self._board.wake))
             stack.callback(looking.cancel)

@@ -26,11 +26,13 @@ from runtime.wire.messages import (
     Heartbeat,
     Leaving,
     LinkError,
+    Loaded,
     Message,
     Order,
     Paced,
     Ready,
     Risk,
+    Shelved,
     Stepped,
     Timed,
     Trial,
@@ -43,7 +45,7 @@ ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
 
-News = Ready | Broken | Heartbeat | Trial
+News = Ready | Loaded | Shelved | Broken | Heartbeat | Trial
 """Messages of a worker about itself that the session passes to the listener of `run`."""
 
 
@@ -62,6 +64,8 @@ class WorkerSession:
         self._lease_seconds = lease_seconds
         self._load_seconds = load_seconds
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self.shelf = Shelved()
+        """The worker's models, as it named them last."""
         self.leaving = False
         """True once the worker stops as it was asked to: its jobs were handed back, not lost."""
         self._ready = False
@@ -75,7 +79,7 @@ class WorkerSession:
 
     def assign(self, job: Job) -> None:
         """The job has been leased to this worker."""
-        self._orders.put_nowait(Assignment(job.job_id, job.request, age(job)))
+        self._orders.put_nowait(Assignment(job.job_id, job.request, age(job), job.model))
 
     def cancel(self, job_id: str) -> None:
         """The job is to stop."""
@@ -122,8 +126,11 @@ class WorkerSession:
             except TimeoutError:
                 raise LinkError(f"it said nothing for {silence:g} s") from None
             if isinstance(message, News):
-                if not isinstance(message, Heartbeat | Trial):
+                if isinstance(message, Ready | Broken):
                     self._ready = isinstance(message, Ready)
+                if isinstance(message, Shelved):
+                    self.shelf = message
+                    self.wake()
                 listener(message)
                 continue
             try:

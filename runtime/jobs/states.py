@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from runtime.backends.wishes import BackendWish
 from runtime.jobs.facts import EngineFacts, WorkerState
-from runtime.wire.messages import Broken, Heartbeat, Trial
+from runtime.wire.messages import Broken, Heartbeat, Shelved, Trial
 
 FIRST_PAUSE = 0.5
 
@@ -25,6 +25,15 @@ class WorkerReady:
     engine: EngineFacts
     shortfalls: Sequence[str]
     """Shortfalls of the engine, such as a role that runs without its CUDA graph, in sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """The worker has loaded another model, in so many seconds."""
+
+    model: str
+    engine: EngineFacts
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,9 @@ class Stop:
     """The server stops."""
 
 
-Heard = Heartbeat | Trial | Broken
+Heard = Heartbeat | Trial | Broken | Shelved
 Loss = Lost | LostToGraph | CannotStart
-Event = Spawned | WorkerReady | Heard | Loss | PauseOver | Renew | Stop
+Event = Spawned | WorkerReady | ModelLoaded | Heard | Loss | PauseOver | Renew | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,8 @@ class Run:
     """Bytes of the device by what they are used for, as in the last heartbeat."""
     trials: tuple[str, ...] = ()
     """Roles whose new CUDA graphs are being launched for the first time."""
+    models: Sequence[str] = ()
+    """The models that the worker has loaded, the last used first."""
     broken: Broken | None = None
     """The worker's own account of why it has to exit."""
 
@@ -97,6 +108,8 @@ class Run:
                 return replace(self, trials=self.trials[:index] + self.trials[index + 1 :])
             case Trial(role):
                 return replace(self, trials=(*self.trials, role))
+            case Shelved(loaded):
+                return replace(self, models=loaded)
             case Broken():
                 return replace(self, broken=news)
 

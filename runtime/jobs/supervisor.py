@@ -20,8 +20,10 @@ from runtime.jobs.log import Bell
 from runtime.jobs.process import NotStarted, WorkerProcess
 from runtime.jobs.session import News, WorkerSession
 from runtime.jobs.states import (
+    Event,
     Failed,
     FirstStart,
+    ModelLoaded,
     PauseOver,
     Pausing,
     Renew,
@@ -38,7 +40,7 @@ from runtime.jobs.states import (
 )
 from runtime.jobs.worker_side import WorkedBroker
 from runtime.plan.served import Served
-from runtime.wire.messages import Ready
+from runtime.wire.messages import Loaded, Ready
 from runtime.wire.options import WorkerOptions
 from runtime.wire.server_link import ServerLink, send_options
 
@@ -99,8 +101,12 @@ class Supervisor:
 
     @property
     def engine(self) -> EngineFacts | None:
-        """The engine that draws the pictures; None until a worker was ready."""
+        """The engine of the first model; None until a worker was ready."""
         return self._life.engine
+
+    def engine_of(self, model: str) -> EngineFacts | None:
+        """The engine of a model; None until the worker has loaded it."""
+        return self.engine if model == self._options.model else self._life.others.get(model)
 
     @property
     def ready(self) -> bool:
@@ -217,7 +223,7 @@ class Supervisor:
             await asyncio.wait_for(self._reach(Stopped), seconds)
 
     def _hear(self, message: News) -> None:
-        event = _ready(message) if isinstance(message, Ready) else message
+        event = _event(message)
         if isinstance(event, WorkerReady):
             self._broker.leases.draws_with(event.engine)
         self._enter(self._life.after(event))
@@ -230,8 +236,18 @@ class Supervisor:
             self._process.signal(number)
 
 
-def _ready(message: Ready) -> WorkerReady:
-    engine = EngineFacts(
+def _event(message: News) -> Event:
+    match message:
+        case Ready():
+            return WorkerReady(_engine(message), message.shortfalls)
+        case Loaded(model, seconds, ready):
+            return ModelLoaded(model, _engine(Ready(**ready)), seconds)
+        case heard:
+            return heard
+
+
+def _engine(message: Ready) -> EngineFacts:
+    return EngineFacts(
         backend=message.backend,
         target=message.target,
         device=message.device,
@@ -240,7 +256,6 @@ def _ready(message: Ready) -> WorkerReady:
         note=message.note,
         served=Served.from_json(message.served),
     )
-    return WorkerReady(engine, message.shortfalls)
 
 
 def _log(before: State, life: Lifecycle) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from runtime.errors import CalotypeError
 from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Broker, Image, Job, JobError
-from runtime.wire.messages import Paced, TimedStage
+from runtime.wire.messages import Paced, Shelved, TimedStage
 
 PASSING = 64
 """The most interactive jobs that are leased before an earlier batch job."""
@@ -35,6 +35,11 @@ class Holder(Protocol):
     @property
     def name(self) -> str:
         """The name under which leases are held; a new connection has a new name."""
+        ...
+
+    @property
+    def shelf(self) -> Shelved:
+        """The models that the worker holds; empty where it serves one alone."""
         ...
 
     def assign(self, job: Job) -> None:

@@ -26,6 +26,7 @@ _FIELDS: Mapping[str, str] = {
     "clip_skip": "clipstopatlastlayers",
     "guidance_rescale": "cfgrescale cfgrescalephi rescalecfg",
     "n": "niter batchsize batchcount numimages numimagesperprompt numoutputs samples",
+    "model": "sdmodelcheckpoint checkpoint ckptname modelname sdmodel",
     "output_format": "format imageformat filetype samplesformat",
     "id": "name lora loraname model modelname file filename path",
     "weight": "strength scale multiplier modelstrength strengthmodel unetweight",
@@ -41,9 +42,6 @@ _ELSEWHERE: Mapping[str, str] = {
         "image initimage initimages inputimage mask maskimage denoisingstrength denoise"
     ),
     "a picture is drawn in one pass": "enablehr hrscale hrupscaler hrsecondpasssteps hrresizex",
-    "the server draws with one model, which /api/info names": (
-        "sdmodelcheckpoint checkpoint ckptname overridesettings sdmodel"
-    ),
     "a seed gives one picture": "subseed subseedstrength variationseed",
     "the answer names the address of the picture": "responseformat sendimages saveimages",
 }

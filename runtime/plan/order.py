@@ -17,6 +17,11 @@ class Order:
     plan: Plan
     requests: Sequence[GenerateRequest]
 
+    @property
+    def model(self) -> str:
+        """The name of the model that draws it."""
+        return self.plan.request.model
+
     @classmethod
     def of(cls, plan: Plan, count: int) -> "Order":
         """`count` pictures, the first of which has this plan; the seeds of the others count up."""

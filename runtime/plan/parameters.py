@@ -109,6 +109,12 @@ def parameters_schema(
                 "default": "interactive",
                 "description": "Batch jobs wait for interactive ones.",
             },
+            "model": {
+                "type": "string",
+                "enum": [manifest.name],
+                "default": manifest.name,
+                "description": "The model that draws.",
+            },
         },
     }
 

@@ -57,6 +57,7 @@ class GenerateRequest:
     output_format: OutputFormat
     preview_every: int
     priority: Priority
+    model: str
 
     def to_json(self) -> dict[str, Any]:
         """The complete body that reproduces this request."""
@@ -137,6 +138,7 @@ def read_request(
         output_format=complete["output_format"],
         preview_every=int(complete["preview_every"]),
         priority=complete["priority"],
+        model=complete["model"],
     )
 
 

@@ -43,6 +43,29 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """Worker: another model is loaded and warmed up."""
+
+    model: str
+    seconds: float
+    """The time that this took, with the giving up of others."""
+    ready: Mapping[str, Any]
+    """The facts that `Ready` has of the first model, by the names of its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """Worker: the models that it holds; where it may load others, and whenever that changes."""
+
+    loaded: Sequence[str] = field(default_factory=list)
+    """The last used first."""
+    beside: Sequence[str] = field(default_factory=list)
+    """Those that it has memory to load with none given up."""
+    evicted: int = 0
+    """How many were given up since the last such message."""
+
+
+@dataclass(frozen=True, slots=True)
 class Vacant:
     """Worker: `count` more jobs may be assigned to this worker."""
 
@@ -202,6 +225,8 @@ class Assignment:
     request: Mapping[str, Any]
     waited: float = field(default=0.0, compare=False)
     """Seconds from the job's submission."""
+    model: str = ""
+    """The model that draws it; empty for the worker's first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +238,8 @@ class Cancel:
 
 Report = (
     Ready
+    | Loaded
+    | Shelved
     | Vacant
     | Conditioned
     | Paced
@@ -234,6 +261,7 @@ Message = Report | Order
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
+        *(Loaded, Shelved),
         *(Ready, Vacant, Conditioned, Paced, Timed, Risk, Stepped, Completed, Failed, Canceled),
         *(Unsaved, Leaving, Heartbeat, Trial, Broken, Configure, Assignment, Cancel),
     )

@@ -54,11 +54,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """The model that a worker serves, the folders that it uses, and how it draws."""
+    """The models that a worker serves, the folders that it uses, and how it draws."""
 
     engines: Path
     """The folder of model packages."""
     model: str
+    """The first model, which the worker loads at its start."""
     data: Path
     """The folder of jobs and pictures."""
     lease_seconds: float
@@ -70,6 +71,10 @@ class WorkerOptions:
     """The same for the loading of a model, and for a stage of a kind that was not seen before."""
     logs: LogOptions = field(default_factory=LogOptions)
     place: Place = field(default_factory=Place)
+    others: tuple[str, ...] = ()
+    """The other models, which the worker loads when it has a job for them."""
+    model_bytes: int | None = None
+    """The most memory that models take together; None: by what is available at the start."""
 
     def drawn_by(self, backend: BackendWish) -> "WorkerOptions":
         """The same options with another backend."""

@@ -12,7 +12,6 @@ from functools import partial
 
 from runtime.backends.protocol import Reading
 from runtime.draw.decode import Pixels
-from runtime.draw.generate import Generator
 from runtime.draw.infotext import Infotext, infotext
 from runtime.draw.preview import thumbnail
 from runtime.draw.recipe import EXTENSIONS, encode_picture
@@ -46,7 +45,6 @@ class Finishing:
 
     def __init__(
         self,
-        generator: Generator,
         gallery: Gallery,
         watch: Watch,
         begun: Callable[[Task], None],
@@ -55,7 +53,6 @@ class Finishing:
         """`begun` is called when a picture's turn to be decoded has come, `ended` at its end; both
         in threads of this object.
         """
-        self._generator = generator
         self._gallery = gallery
         self._watch = watch
         self._begun = begun
@@ -86,7 +83,7 @@ class Finishing:
         with self._watch.stage("decoding", task.job_id, task.pixels):
             finished = latents()
             check_finite(finished)
-            return self._generator.decode(finished)
+            return task.generator.decode(finished)
 
     def _finish(self, task: Task, plan: Plan, pixels: Future[Pixels]) -> None:
         try:
@@ -99,7 +96,7 @@ class Finishing:
             self._ended(task, done)
 
     def _picture(self, task: Task, plan: Plan, decoded: Future[Pixels]) -> Completed | Canceled:
-        request, model = plan.request, self._generator.model
+        request, model = plan.request, task.generator.model
         text = infotext(plan, model.manifest, model.facts)
         filename = picture_name(task.job_id, EXTENSIONS[request.output_format])
         pixels = decoded.result()
@@ -123,7 +120,7 @@ class Finishing:
             self._remove(filename, small)
             return Canceled(task.job_id)
         height, width = pixels.shape[:2]
-        said = (self._generator.tiled(request), picture.warning, blackness(pixels))
+        said = (task.generator.tiled(request), picture.warning, blackness(pixels))
         warnings = list(filter(None, said))
         size = len(picture.content)
         return Completed(task.job_id, filename, width, height, size, warnings)

@@ -7,6 +7,10 @@ text encoders, draws noise and computes the weights of LoRAs. `reports.py` has t
 reports and make previews, `finishing.py` those that decode finished latents and write the picture
 files.
 
+Of several models (`shelf.py`) those are loaded that jobs want and the memory holds. A job of
+another waits while the loader's thread gives models up that no job wants, the least recently used
+first, and loads its own; the loop goes on meanwhile. `turns.py` says whose call is next.
+
 The server is told of a free place a little before a picture's last step, so that the next picture
 is ready by then. No more pictures than there are places are asked for ahead of the decoder: where
 it falls behind, a place is free only when the decoder begins with the picture that had the place.
@@ -26,12 +30,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from runtime.backends.protocol import Reading
 from runtime.draw.denoise import Prepared, Sample, StepEvent
 from runtime.draw.generate import Generator
-from runtime.draw.kept_costs import KeptCosts
+from runtime.draw.pace import Pace
 from runtime.errors import DeviceError, PictureError, RequestError, in_one_line
 from runtime.gallery import Gallery
 from runtime.plan.plan import Plan
@@ -54,9 +59,21 @@ from runtime.wire.messages import (
     Vacant,
 )
 from runtime.worker.finishing import Finishing
+from runtime.worker.loading import (
+    Freed,
+    Loading,
+    LoadingError,
+    News,
+    NotOpened,
+    Surveyed,
+    WasOpened,
+)
+from runtime.worker.opening import Opened, Opener
 from runtime.worker.pulse import EXIT_SERVER_GONE
 from runtime.worker.reports import Reports, Wish
+from runtime.worker.shelf import Shelf
 from runtime.worker.task import Task
+from runtime.worker.turns import Turns, claim_of
 from runtime.worker.watch import Watch
 
 LEAD_SECONDS = 1.0
@@ -104,26 +121,35 @@ class Refused:
     error: Exception
 
 
-Notice = Message | Readied | Refused | Lost | Stop
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """In the inbox: the model of a task was not loaded when the task came."""
+
+    task: Task
+
+
+Notice = Message | Readied | Refused | Lost | Stop | Wanted | News
 """The entries of the inbox, which the loop's thread reads between two turns."""
 
 
 class Worker:
-    """Runs a generator over the jobs that come through a link."""
+    """Draws the jobs that come through a link."""
 
     def __init__(
         self,
-        generator: Generator,
+        first: Opened,
+        opener: Opener,
         gallery: Gallery,
         link: WorkerLink,
-        kept: KeptCosts,
         watch: Watch,
     ) -> None:
-        """Nothing is received yet. `kept` takes the times of steps, `watch` the threads' stages."""
+        """Nothing is received yet. `first` is the model that is loaded, `opener` loads others;
+        `watch` takes the threads' stages.
+        """
         self._watch = watch
-        self._kept = kept
         self._keeper = ThreadPoolExecutor(1, "keeper")
-        self._generator = generator
+        self._first = first.name
+        self._places = first.generator.places
         self._gallery = gallery
         self._link = link
         self._assigned: queue.PriorityQueue[tuple[bool, int, Task]] = queue.PriorityQueue()
@@ -132,41 +158,72 @@ class Worker:
         self._ready: list[Readied] = []
         self._running: dict[Sample, Task] = {}
         self._drawn: list[tuple[Task, Plan, Reading]] = []
-        self._lookups = generator.conditioner.lookups
+        self._numbers = count()
         self._stopping = False
-        self._ahead = threading.Semaphore(generator.places)
+        self._ahead = threading.Semaphore(self._places)
         self._reports = Reports(link, self._preview)
-        self._finishing = Finishing(generator, gallery, watch, self._free, self._finished)
+        self._finishing = Finishing(gallery, watch, self._free, self._finished)
+        self._shelf = Shelf(first)
+        self._loading = Loading(self._shelf, opener, self._inbox.put, self._reports.say)
+        self._order = Turns()
 
     def run(self) -> None:
-        """Make jobs, as many at once as the generator has places, until `stop`.
+        """Make jobs, as many at once as the first model has places, until `stop`.
 
         Raises what a shared call raises, DeviceError of any thread, and LinkError.
         """
         # Nobody waits for these at the end: one of them may be in a text encoder.
         threading.Thread(target=self._receive, name="receiver", daemon=True).start()
         threading.Thread(target=self._make_ready, name="admission", daemon=True).start()
-        self._link.send(Vacant(self._generator.places))
+        self._link.send(Vacant(self._places))
+        self._loading.begin()
         while self._take_orders(wait=True):
-            for events in self._watched(self._generator.turns(self._arrivals)):
+            for events in self._turns():
                 for event in events:
                     self._stepped(event)
                 if not self._take_orders(wait=False):
                     break
-            if news := self._generator.schedule.costs.news():
-                self._keeper.submit(self._kept.write, news)
+            for opened in self._shelf.loaded:
+                if news := opened.generator.schedule.costs.news():
+                    self._keeper.submit(opened.kept.write, news)
         self._leave()
 
-    def _watched(self, turns: Iterator[Sequence[StepEvent]]) -> Iterator[Sequence[StepEvent]]:
-        """The turns, each a stage: with a change of LoRAs, and with new pictures' admission."""
-        while True:
-            tasks = (*self._running.values(), *(ready.task for ready in self._ready))
-            largest = max((task.pixels for task in tasks), default=0)
-            with self._watch.stage("a step", pixels=largest):
-                events = next(turns, None)
-            if events is None:
-                return
-            yield events
+    def _turns(self) -> Iterator[Sequence[StepEvent]]:
+        """The turns of all models, until there is no picture in any."""
+        while (opened := self._next_model()) is not None:
+            yield self._turn(opened)
+
+    def _next_model(self) -> Opened | None:
+        """The model whose turn it is; None where none has pictures."""
+        wanted = {ready.task.model for ready in self._ready}
+        active = [
+            each for each in self._shelf.loaded if each.turns is not None or each.name in wanted
+        ]
+        if len(active) < 2:
+            return active[0] if active else None
+        claims = [claim_of(self._tasks_of(each)) for each in active]
+        # One without pictures only has to leave its loop.
+        return active[self._order.next(claims)]
+
+    def _tasks_of(self, opened: Opened) -> list[Task]:
+        """The tasks of a model whose pictures are being drawn, or are ready for that."""
+        tasks = (*self._running.values(), *(ready.task for ready in self._ready))
+        return [task for task in tasks if task.model == opened.name]
+
+    def _turn(self, opened: Opened) -> Sequence[StepEvent]:
+        """One turn of a model, as a stage: with a change of LoRAs, and new pictures' admission."""
+        if opened.turns is None:
+            opened.turns = opened.generator.turns(partial(self._arrivals, opened))
+        tasks = self._tasks_of(opened)
+        largest = max((task.pixels for task in tasks), default=0)
+        with self._watch.stage("a step", pixels=largest):
+            began = time.perf_counter()
+            events = next(opened.turns, None)
+            self._order.called(claim_of(tasks), time.perf_counter() - began)
+        if events is None:
+            opened.turns = None
+            return ()
+        return events
 
     def stop(self) -> None:
         """Begin nothing more and let `run` return soon. May be called from a signal handler."""
@@ -174,16 +231,24 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            for number in count():
+            while True:
                 match self._link.receive():
-                    case Assignment(job_id, request, waited):
-                        self._tasks[job_id] = task = Task(job_id, request, waited)
-                        self._assigned.put((not task.urgent, number, task))
+                    case Assignment(job_id, request, waited, model):
+                        task = Task(job_id, request, waited, model or self._first)
+                        self._tasks[job_id] = task
+                        if self._shelf.hold(task.model):
+                            self._admit(task)
+                        else:
+                            self._inbox.put(Wanted(task))
                     case message:
                         self._inbox.put(message)
         except LinkError:
             # Nobody is left to report to, and whoever comes next starts a worker of its own.
             os._exit(EXIT_SERVER_GONE)
+
+    def _admit(self, task: Task) -> None:
+        """Hand a task whose model is loaded to the admission thread."""
+        self._assigned.put((not task.urgent, next(self._numbers), task))
 
     def _take_orders(self, *, wait: bool) -> bool:
         """Act on all notices in the inbox; with `wait`, first wait for a notice if there is none.
@@ -200,20 +265,24 @@ class Worker:
         """Wait for the next notice. Where there is nothing else to do, warm LoRAs up, and later
         give memory back.
         """
-        while self._generator.cold:
+        while cold := [each for each in self._generators if each.cold]:
             with suppress(queue.Empty):
                 return self._inbox.get(timeout=IDLE_SECONDS)
             # A job whose prompts are being encoded is none that waits for nothing.
             if not self._tasks:
                 with self._watch.stage("warming up LoRAs"):
-                    self._generator.warm_up_loras()
-        while self._generator.keeps_memory:
+                    cold[0].warm_up_loras()
+        while keeping := [each for each in self._generators if each.keeps_memory]:
             with suppress(queue.Empty):
                 return self._inbox.get(timeout=REST_SECONDS)
             if not self._tasks:
                 with self._watch.stage("giving memory back"):
-                    self._generator.rest()
+                    keeping[0].rest()
         return self._inbox.get()
+
+    @property
+    def _generators(self) -> Sequence[Generator]:
+        return [opened.generator for opened in self._shelf.loaded]
 
     def _take(self, notice: Notice) -> None:
         match notice:
@@ -223,12 +292,30 @@ class Worker:
                 self._ready.append(notice)
             case Refused(task, error):
                 self._refuse(task, error)
+            case Wanted(task):
+                # It may have been loaded meanwhile.
+                if self._shelf.find(task.model):
+                    self._admit(task)
+                else:
+                    self._loading.want(task)
+            case Surveyed() | WasOpened() | NotOpened() | Freed():
+                self._hear(notice)
             case Stop():
                 self._stopping = True
             case Lost(error):
                 raise error
             case message:
                 raise LinkError(f"{type(message).__name__} is nothing that a server says")
+
+    def _hear(self, news: News) -> None:
+        """Go on after news of the loader's."""
+        if isinstance(news, NotOpened) and not isinstance(news.error, LoadingError):
+            raise news.error
+        for task in self._loading.hear(news):
+            if isinstance(news, NotOpened):
+                self._refuse(task, news.error)
+            else:
+                self._admit(task)
 
     def _cancel(self, job_id: str) -> None:
         task = self._tasks.get(job_id)
@@ -248,15 +335,19 @@ class Worker:
         """The admission thread: prepare the pictures of tasks, interactive ones first."""
         while True:
             *_, task = self._assigned.get()
-            if not (task.canceled or self._stopping):
-                self._prepare(task)
+            # A task that was canceled holds its model no more, which may have gone.
+            opened = self._shelf.hold(task.model)
+            if opened and not (task.canceled or self._stopping):
+                self._prepare(task, opened)
+            self._release(task)
 
-    def _prepare(self, task: Task) -> None:
+    def _prepare(self, task: Task, opened: Opened) -> None:
         self._link.send(Risk(task.job_id, over=False))
+        task.generator = generator = opened.generator
         try:
-            model = self._generator.model
+            model = generator.model
             with self._watch.stage("encoding the prompts", task.job_id, task.pixels):
-                picture = self._generator.prepare(model.plan(model.read(task.request)))
+                picture = generator.prepare(model.plan(model.read(task.request)))
             self._link.send(Risk(task.job_id, over=True))
         except DeviceError as error:
             self._inbox.put(Lost(error))
@@ -264,30 +355,31 @@ class Worker:
             self._inbox.put(Refused(task, error))
         else:
             picture.arrived = task.arrived
-            self._report_lookups()
+            self._report_lookups(opened)
             self._inbox.put(Readied(task, picture))
 
-    def _report_lookups(self) -> None:
-        before, self._lookups = self._lookups, self._generator.conditioner.lookups
-        made = self._lookups.since(before)
+    def _report_lookups(self, opened: Opened) -> None:
+        before, opened.lookups = opened.lookups, opened.generator.conditioner.lookups
+        made = opened.lookups.since(before)
         self._reports.say(Conditioned(made.hits, made.misses, made.seconds))
 
-    def _arrivals(self, free: int) -> Sequence[Sample]:
-        """Hand pictures that are ready to the denoiser, as many as there are places free; an
-        interactive one also takes the place of one of batch priority, which waits beside it.
+    def _arrivals(self, opened: Opened, free: int) -> Sequence[Sample]:
+        """Hand a model's pictures that are ready to its denoiser, as many as there are places free;
+        an interactive one also takes the place of one of batch priority, which waits beside it.
         """
         admitted: list[Sample] = []
-        while (ready := self._next_ready(free - len(admitted))) is not None:
+        generator = opened.generator
+        while (ready := self._next_ready(opened, free - len(admitted))) is not None:
             task = ready.task
             self._link.send(Risk(task.job_id, over=False))
             try:
-                task.sample = sample = self._generator.admit(ready.picture)
+                task.sample = sample = generator.admit(ready.picture)
             except DeviceError:
                 raise
             except Exception as error:
                 self._refuse(task, error)
                 continue
-            self._generator.pace.wanted(task.assigned_at)
+            generator.pace.wanted(task.assigned_at)
             task.last_step_at = time.perf_counter()
             self._running[sample] = task
             admitted.append(sample)
@@ -295,14 +387,16 @@ class Worker:
         self._finish_drawn()
         return admitted
 
-    def _next_ready(self, free: int) -> Readied | None:
-        """Take the first picture that is ready and has a place; None for none."""
+    def _next_ready(self, opened: Opened, free: int) -> Readied | None:
+        """Take the first picture of a model that is ready and has a place; None for none."""
         self._ready = [ready for ready in self._ready if not ready.task.canceled]
-        found = min(self._ready, key=lambda ready: not ready.task.urgent, default=None)
+        own = [ready for ready in self._ready if ready.task.model == opened.name]
+        found = min(own, key=lambda ready: not ready.task.urgent, default=None)
         if found is None:
             return None
         if found.task.urgent:
-            free += sum(not task.urgent for task in self._running.values())
+            running = [task for task in self._running.values() if task.model == opened.name]
+            free += sum(not task.urgent for task in running)
         if free <= 0:
             return None
         self._ready.remove(found)
@@ -321,22 +415,22 @@ class Worker:
 
     def _stepped(self, event: StepEvent) -> None:
         task, sample = self._running[event.sample], event.sample
+        generator = task.generator
         now = time.perf_counter()
         seconds, task.last_step_at = now - task.last_step_at, now
         wish = None
         if sample.plan.wants_preview(event.step):
-            wish = Wish(task, self._generator.reading_predicted(sample))
+            wish = Wish(task, generator.reading_predicted(sample))
         self._reports.stepped(Stepped(task.job_id, event.step, seconds), wish)
         if (event.total_steps - event.step) * seconds <= LEAD_SECONDS:
             self._ask_ahead(task)
         if event.finished:
             del self._running[sample]
-            self._report_pace()
+            self._report_pace(generator.pace)
             task.drawn = True
-            self._drawn.append((task, sample.plan, self._generator.reading(sample)))
+            self._drawn.append((task, sample.plan, generator.reading(sample)))
 
-    def _report_pace(self) -> None:
-        pace = self._generator.pace
+    def _report_pace(self, pace: Pace) -> None:
         self._reports.say(
             Paced(
                 pace.calls,
@@ -366,11 +460,20 @@ class Worker:
 
     def _preview(self, wish: Wish) -> bytes:
         task = wish.task
+        # Its job may have ended since, and its model may have gone.
+        opened = self._shelf.hold(task.model)
+        try:
+            return self._shown(wish, opened.generator) if opened else b""
+        finally:
+            self._release(task)
+
+    def _shown(self, wish: Wish, generator: Generator) -> bytes:
+        task = wish.task
         size = (task.request["width"], task.request["height"])
         try:
             with self._watch.stage("a preview", task.job_id, task.pixels):
                 latents = wish.predicted()
-                return b"" if task.canceled else self._generator.previewer.jpeg(latents, *size)
+                return b"" if task.canceled else generator.previewer.jpeg(latents, *size)
         except DeviceError as error:
             self._inbox.put(Lost(error))
             return b""
@@ -399,13 +502,22 @@ class Worker:
         about = {"job_id": task.job_id}
         logger.warning("the job failed: %s", error, exc_info=not known, extra=about)
         title = "The request cannot be served" if refused else "The picture could not be made"
+        if isinstance(error, LoadingError):
+            title = "The model could not be loaded"
         detail = in_one_line(error) or type(error).__name__
         self._end(task, Failed(task.job_id, title, detail))
 
     def _end(self, task: Task, last: Message) -> None:
         self._tasks.pop(task.job_id, None)
+        self._release(task)
         self._reports.say(Timed(self._watch.ended()))
         self._reports.ended(task.job_id, last)
+
+    def _release(self, task: Task) -> None:
+        """Take back a hold on the task's model; another may be waiting for its memory."""
+        self._shelf.release(task.model)
+        if self._loading.waits:
+            self._inbox.put(Freed())
 
     def _leave(self) -> None:
         """Finish the picture that is being written; the server takes all other jobs back."""

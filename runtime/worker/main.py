@@ -13,20 +13,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from runtime.backends.catalog import choose, open_backend
-from runtime.backends.devices import find_devices
-from runtime.backends.opened_files import opened_files
-from runtime.backends.protocol import Backend, OnDevice
-from runtime.draw.costs import Costs
-from runtime.draw.cpu_trial import try_cpu
-from runtime.draw.decode_room import decode_room
-from runtime.draw.generate import Generator
-from runtime.draw.kept_costs import KeptCosts, compiled_times
 from runtime.errors import (
     BackendError,
     CalotypeError,
@@ -35,18 +26,15 @@ from runtime.errors import (
     PackageError,
     in_one_line,
 )
-from runtime.files import read_ahead
 from runtime.gallery import Gallery
 from runtime.logs import logging_to_stderr
-from runtime.plan.call_room import call_room
-from runtime.plan.model import Model, open_model
-from runtime.plan.served import Served, served_by
 from runtime.telemetry import disable_telemetry
 from runtime.wire.link import WorkerLink
-from runtime.wire.messages import Broken, LinkError, Ready, Trial
+from runtime.wire.messages import Broken, LinkError, Trial
 from runtime.wire.options import WorkerOptions
 from runtime.worker.loop import Worker
-from runtime.worker.place import memory_share, take_place
+from runtime.worker.opening import Opener
+from runtime.worker.place import take_place
 from runtime.worker.pulse import Pulse
 from runtime.worker.watch import Limits, Watch
 
@@ -124,8 +112,9 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
     take_place(options.place)
     watch = Watch(Limits(options.stall_seconds, options.load_seconds))
     pulse = Pulse(link, options.lease_seconds, watch, lambda: bool(trials.roles))
+    opener = Opener(options, pulse, trials, watch)
     try:
-        ready, generator = _open(options, pulse, trials, watch)
+        first = opener.open(options.model)
     except DeviceError:
         raise
     except (PackageError, BackendError) as error:
@@ -133,16 +122,13 @@ def _work(options: WorkerOptions, link: WorkerLink, trials: "_Trials") -> None:
     gallery = Gallery(options.data)
     if options.place.of == 1:  # Others may be writing.
         gallery.remove_unfinished()
-    subject = (generator.model.package.digest, ready.backend, ready.target, ready.device)
-    kept = KeptCosts(options.data / "step_times.json", " ".join(subject))
-    generator.schedule.costs.learn(kept.read())
-    worker = Worker(generator, gallery, link, kept, watch)
+    worker = Worker(first, opener, gallery, link, watch)
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
         worker.stop()
 
     signal.signal(signal.SIGTERM, terminate)
-    link.send(ready)
+    link.send(first.ready)
     worker.run()
 
 
@@ -163,70 +149,6 @@ class _Trials:
         """The graph was launched, and the process survived."""
         self.link.send(Trial(role, over=True))
         self.roles.remove(role)
-
-
-def _open(
-    options: WorkerOptions, pulse: Pulse, trials: _Trials, watch: Watch
-) -> tuple[Ready, Generator]:
-    """Load the model onto its device and warm it up; returns the report and the generator."""
-    with watch.stage("reading the package"):
-        model = open_model(options.engines, options.model)
-    draw, devices = options.draw, find_devices()
-    with watch.stage("trying what draws fastest on the CPU"):
-        try_cpu(model, draw.backend, devices, draw.cpu_precision, logger.info)
-    choice = choose(model.package, draw.backend, devices, draw.cpu_precision)
-    if choice.gpu is None:
-        draw = replace(draw, memory_bytes=memory_share(options.place, draw.memory_bytes))
-    logger.info("%s", choice.note)
-    read_ahead(opened_files(model.package, choice.target))
-    with watch.stage("opening the backend"):
-        backend = open_backend(
-            model.package, choice, captures=draw.captures, text_encoders=draw.text_encoders
-        )
-    if isinstance(backend, OnDevice):
-        pulse.device = backend
-        backend.watch_trials(trials)
-    served = _without_loras(served_by(choice.target, model.package.manifest), model, backend)
-    costs = Costs(compiled_times(choice.target))
-    room = decode_room(choice.target, model.package.manifest)
-    needs = call_room(choice.target, model.package.manifest)
-    with watch.stage("opening the networks"):
-        generator = Generator(model, backend, draw, served, costs, room=room, needs=needs)
-    with watch.stage("warming up"):
-        generator.warm_up()
-    notes = (choice.note, backend.placing.note, _told(generator), *generator.tilings)
-    ready = Ready(
-        backend=choice.backend,
-        target=choice.target_name,
-        device=choice.device,
-        precision=choice.precision,
-        note="; ".join(filter(None, notes)),
-        served=generator.served.to_json(),
-        shortfalls=list(backend.shortfalls) if isinstance(backend, OnDevice) else [],
-    )
-    return ready, generator
-
-
-def _told(generator: Generator) -> str:
-    """The measured cost of text encoders that are not kept, in words; empty where they are kept."""
-    text = generator.conditioner.lookups
-    if generator.backend.placing.place == "keep" or not text.misses:
-        return ""
-    return f"while warming up, a new prompt took {text.seconds / text.misses:.2f} s"
-
-
-def _without_loras(served: Served, model: Model, backend: Backend) -> Served:
-    """The same limits, LoRAs refused where the backend cannot draw those that the model has.
-
-    A model without LoRAs gets with its first one all that drawing with LoRAs takes.
-    """
-    if not model.loras():
-        return served
-    try:
-        backend.check_loras()
-    except PackageError as error:
-        return replace(served, fixed_weights=f"{error}, and start the server again")
-    return served
 
 
 def leave(code: int) -> NoReturn:

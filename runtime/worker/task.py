@@ -5,13 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtime.draw.denoise import Sample
+from runtime.draw.generate import Generator
 
 
 class Task:
     """A job that this worker was assigned, until its last report."""
 
-    def __init__(self, job_id: str, request: Mapping[str, Any], waited: float) -> None:
-        """`request` is the complete body of the request, as JSON; `waited`: its age in seconds."""
+    generator: Generator
+    """Draws it; not there before its model is loaded."""
+
+    def __init__(
+        self, job_id: str, request: Mapping[str, Any], waited: float, model: str = ""
+    ) -> None:
+        """`request` is the complete body of the request, as JSON; `waited`: its age in seconds.
+        `model` draws it; empty for the worker's first.
+        """
+        self.model = model
         self.job_id = job_id
         self.request = request
         self.pixels: int = request["width"] * request["height"]

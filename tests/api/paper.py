@@ -21,6 +21,7 @@ from runtime.package.manifest import ModelPackage
 from runtime.package.shelf import InversionShelf, LoraShelf
 from runtime.plan.families import family_named
 from runtime.plan.model import Model
+from runtime.plan.models import Models
 from runtime.wire.options import WorkerOptions
 from tests.places import ROOT
 from tests.tiny.manifests import MANIFEST
@@ -68,7 +69,9 @@ def _services(model: Model, dialects: Dialects) -> Services:
     nowhere = Path("nowhere")
     broker = LocalBroker(nowhere, model.name, queue_limit=1, lease_seconds=1, max_attempts=1)
     supervisor = Supervisor(broker, WorkerOptions(nowhere, model.name, nowhere, lease_seconds=1))
-    return Services(model, broker, supervisor, NoFiles(), Metrics(), Callers(), dialects=dialects)
+    return Services(
+        Models.of(model), broker, supervisor, NoFiles(), Metrics(), Callers(), dialects=dialects
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from runtime.package.manifest import load_package
 from runtime.package.pack import LoraPack
 from runtime.package.shelf import LoraShelf
 from runtime.plan.model import open_model
+from runtime.plan.models import Models
 from runtime.plan.served import BatchLimits, Served
 from tests.places import ROOT
 from tests.runtime.jobs.support import open_broker
@@ -47,6 +48,9 @@ class ReadyWorkers:
     workers: Sequence[WorkerFacts] = (WorkerFacts(1, WorkerState.READY, "cpu", 0, None),)
     ready: bool = True
 
+    def engine_of(self, _model: str) -> EngineFacts:
+        return self.engine
+
 
 ENGINE = EngineFacts(
     backend="onnxruntime-cpu",
@@ -64,7 +68,9 @@ async def client_of(shelf: LoraShelf, data: Path) -> AsyncIterator[httpx.AsyncCl
     """The app over the demo model with this shelf; its jobs wait."""
     model = replace(open_model(ROOT / "engines", "demo"), shelf=shelf)
     async with open_broker(data, model.name) as broker:
-        rooms = Services(model, broker, ReadyWorkers(ENGINE), Gallery(data), Metrics(), Callers())
+        rooms = Services(
+            Models.of(model), broker, ReadyWorkers(ENGINE), Gallery(data), Metrics(), Callers()
+        )
         transport = httpx.ASGITransport(create_app(rooms, Access()))
         async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:
             yield client

@@ -20,6 +20,7 @@ from api.services import Services
 from runtime.backends.catalog import Choice
 from runtime.jobs.protocol import JobStatus
 from runtime.package.target import Target
+from runtime.plan.models import Models
 from tests.api.live import refused, small
 from tests.fakes.worker import FATAL, NO_GRAPH, SPOILT_BY, servable, stand_in
 from tests.places import ROOT
@@ -47,7 +48,12 @@ def target(engines: Path) -> Target:
 async def spoken_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """The app in front of it, without a port."""
     rooms = Services(
-        server.model, server.broker, server.supervisor, server.gallery, Metrics(), Callers()
+        Models.of(server.model),
+        server.broker,
+        server.supervisor,
+        server.gallery,
+        Metrics(),
+        Callers(),
     )
     transport = httpx.ASGITransport(create_app(rooms, Access()))
     async with httpx.AsyncClient(transport=transport, base_url="http://calotype") as client:

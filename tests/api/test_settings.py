@@ -68,6 +68,7 @@ def test_every_setting_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatc
         "CALOTYPE_LORA_MEMORY_MB": "64",
         "CALOTYPE_PROMPT_MEMORY_MB": "32",
         "CALOTYPE_DRAW_MEMORY_MB": "2000",
+        "CALOTYPE_MODEL_MEMORY_MB": "9000",
         "CALOTYPE_TEXT_ENCODERS": "aside",
         "CALOTYPE_VAE_TILE": "512",
         "CALOTYPE_DISK_RESERVE_MB": "64",

@@ -154,6 +154,17 @@ class DeviceDenoiser:
         call.condition()
         self._conditioned[call] = called
 
+    def close(self) -> None:
+        """Give the device's memory back; waits for the device. Raises DeviceError."""
+        for slot in [*self._states]:
+            self.release(slot)
+        self._stream.synchronize()
+        while self._free:
+            for memory in self._free.popitem()[1]:
+                self._cuda.free(memory)
+        self._uploads.close()
+        self._engine.close()
+
     def _put_back(self, call: DeviceCall, states: Sequence[_State]) -> None:
         for index, state in enumerate(states):
             for name, made in (*_NEXT.items(), (PREDICTED, PREDICTED)):

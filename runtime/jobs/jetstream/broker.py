@@ -280,7 +280,7 @@ class JetStreamBroker(BoardStreams):
         """Fail the jobs that wait for a model which no server serves any more."""
         for stored in self._board.unfinished:
             if stored.job.model not in self._members.models:
-                error = other_model(stored.job, self._model)
+                error = other_model(stored.job, [self._model])
                 await self._jobs.change(stored.job.job_id, failed(error))
 
     async def _watch(self) -> None:

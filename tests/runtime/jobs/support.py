@@ -12,6 +12,7 @@ from runtime.jobs.local import LocalBroker
 from runtime.jobs.protocol import Broker, GalleryEvent, Idempotency, Image, Job, JobEvent
 from runtime.jobs.session import picture_of
 from runtime.jobs.worker_side import WorkedBroker
+from runtime.wire.messages import Shelved
 
 MODEL = "paper"
 STEPS = 3
@@ -74,6 +75,7 @@ class Hand:
         self.assigned: list[str] = []
         self.canceled: list[str] = []
         self.woken = 0
+        self.shelf = Shelved()
         self._broker = broker
         broker.leases.attach(self)
 

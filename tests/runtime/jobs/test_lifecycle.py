@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtime.jobs.facts import EngineFacts, WorkerState
+from runtime.jobs.facts import EngineFacts, Loads, WorkerState
 from runtime.jobs.lifecycle import LONGEST_PAUSE, TABLE, Lifecycle, following
 from runtime.jobs.states import (
     FIRST_PAUSE,
@@ -15,6 +15,7 @@ from runtime.jobs.states import (
     FirstStart,
     Lost,
     LostToGraph,
+    ModelLoaded,
     PauseOver,
     Pausing,
     Renew,
@@ -31,7 +32,7 @@ from runtime.jobs.states import (
     WorkerReady,
 )
 from runtime.plan.served import BatchLimits, Served
-from runtime.wire.messages import Broken, Heartbeat, Trial
+from runtime.wire.messages import Broken, Heartbeat, Shelved, Trial
 
 CPU = Setup("onnxruntime-cpu", why_no_graphs="the CPU's reason")
 GPU = Setup("tensorrt-rtx")
@@ -64,6 +65,8 @@ EVENTS: dict[str, Event] = {
     "Heartbeat": Heartbeat({"weights": 1}, ["another shortfall"]),
     "Trial": Trial("denoiser", over=False),
     "Broken": Broken("no memory", lasting=False),
+    "Shelved": Shelved(["first", "other"], evicted=2),
+    "ModelLoaded": ModelLoaded("other", ENGINE, 1.5),
     "Lost": Lost("killed"),
     "LostToGraph": LostToGraph("killed"),
     "CannotStart": CannotStart("damaged"),
@@ -78,6 +81,8 @@ WorkerReady  serve    serve    serve    -        -       -      -     stop
 Heartbeat    first    over     again    serve    renew   -      -     stop
 Trial        first    over     again    serve    renew   -      -     stop
 Broken       first    over     again    serve    renew   -      -     stop
+Shelved      first    over     again    serve    renew   -      -     stop
+ModelLoaded  first    over     again    serve    renew   -      -     stop
 Lost         p/first  again    p/again  p/again  over    -      -     stop
 LostToGraph  p/first  p/over   p/again  p/again  over    -      -     stop
 CannotStart  fail     again    p/again  p/again  over    -      -     stop
@@ -242,3 +247,15 @@ def test_health_shows_the_state(names: list[str], shown: WorkerState) -> None:
         life = Lifecycle(STATES[name])
         assert life.worker.state is shown
         assert life.ready is (shown is WorkerState.READY)
+
+
+def test_the_models_of_a_worker_go_with_it_and_the_sums_of_their_loads_stay() -> None:
+    life = Lifecycle(STATES["serve"], last_engine=ENGINE)
+    other = replace(ENGINE, target="another")
+    for event in (ModelLoaded("other", other, 1.5), EVENTS["Shelved"], EVENTS["ModelLoaded"]):
+        life = life.after(event)
+    assert life.worker.models == ["first", "other"]
+    assert life.others == {"other": ENGINE}
+    lost = life.lost("killed").worker
+    assert (lost.models, lost.evictions) == ((), 2)
+    assert lost.loads == {"other": Loads(2, 3.0)}

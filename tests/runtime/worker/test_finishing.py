@@ -37,14 +37,16 @@ class Finished:
         generator = cast(
             Generator, SimpleNamespace(model=MODEL, decode=decode, tiled=lambda _: tiled)
         )
+        self.generator = generator
         self.finishing = Finishing(
-            generator, self.gallery, WATCH, self.begun.put, lambda _, end: self.ended.put(end)
+            self.gallery, WATCH, self.begun.put, lambda _, end: self.ended.put(end)
         )
 
     def begin(self, number: int = 0, priority: str = "interactive") -> Task:
         """Finish another picture."""
         request = {"width": 64, "height": 64, "priority": priority}
         task = Task(f"{number:032x}", request, 0.0)
+        task.generator = self.generator
         self.finishing.begin(task, PLAN, lambda: LATENTS)
         return task
 

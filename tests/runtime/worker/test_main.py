@@ -21,6 +21,8 @@ from runtime.wire.messages import Broken, Configure, Trial, encode
 from runtime.wire.options import DrawOptions, WorkerOptions
 from runtime.wire.server_link import send_options
 from runtime.worker import main as entry
+from runtime.worker import opening
+from runtime.worker.opening import Opener
 from runtime.worker.watch import Limits, Watch
 from tests.places import ENGINES
 
@@ -70,7 +72,8 @@ def test_text_encoders_that_are_not_kept_are_told_with_their_cost(
     draw = DrawOptions(backend="onnxruntime-cpu", text_encoders=place)
     options = WorkerOptions(ENGINES, "demo", tmp_path, 30, draw)
     nobody: Any = None
-    ready, generator = entry._open(options, nobody, nobody, Watch(Limits(60, 60)))
+    opened = Opener(options, nobody, nobody, Watch(Limits(60, 60))).open("demo")
+    ready, generator = opened.ready, opened.generator
     told = "text encoders are put aside, and each new prompt waits until they are opened again"
     assert (told in ready.note) == (place == "aside")
     text = generator.conditioner.lookups
@@ -83,7 +86,7 @@ def limits(engines: Path) -> Served:
     model = open_model(engines, "demo")
     choice = choose(model.package, "onnxruntime-cpu", Devices((), "no GPU"))
     backend = open_backend(model.package, choice)
-    return entry._without_loras(served_by(None, model.package.manifest), model, backend)
+    return opening._without_loras(served_by(None, model.package.manifest), model, backend)
 
 
 def test_an_end_that_nobody_foresaw_is_one_record_of_the_log(
