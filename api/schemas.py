@@ -371,7 +371,7 @@ class WorkerInfo(Schema):
     state: WorkerState
     device: str | None
     restarts: int
-    models: list[str] = Field(description="The models that it has loaded, the last used first.")
+    models: list[str] = Field(description="The models that it has loaded.")
 
 
 class Health(Schema):

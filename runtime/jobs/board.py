@@ -6,11 +6,12 @@ commit that changed the row, and tells the listeners and the workers.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
 from runtime.jobs import job_lines
+from runtime.jobs.affinity import Waiting
 from runtime.jobs.facts import Counters
 from runtime.jobs.log import GalleryLog, JobLog
 from runtime.jobs.protocol import GalleryEvent, Job, JobStatus
@@ -189,6 +190,12 @@ class Board:
     def unfinished(self) -> Sequence[StoredJob]:
         """Every unfinished job, as it is stored."""
         return [live.stored for live in self._live.values()]
+
+    def queue(self) -> Iterator[Waiting]:
+        """The jobs that wait, as the choice of models sees them."""
+        for _, job_id in self._queue:
+            job = self._live[job_id].stored.job
+            yield Waiting(job.model, job.priority != "batch", age(job))
 
     @property
     def queued(self) -> int:

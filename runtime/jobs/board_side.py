@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from runtime.jobs.affinity import next_models
 from runtime.jobs.board import Board
 from runtime.jobs.facts import EngineFacts
 from runtime.jobs.protocol import Job
@@ -108,6 +109,13 @@ class BoardSide:
         else:
             most = count + sum(map(is_batch, held))
         return Share(most, max(0, count), alone=not held)
+
+    def _models(self, worker: Holder) -> Sequence[str] | None:
+        """The models whose jobs this worker may have; None for any."""
+        if not worker.shelf.loaded and not worker.shelf.beside:
+            return None
+        held = {job.model for job in self._board.held(worker.name)}
+        return sorted(next_models(self._board.queue(), worker.shelf, held))
 
     def _leased(self, worker: Holder, count: int) -> None:
         """So many of a worker's places are free no more."""

@@ -45,7 +45,7 @@ class WorkerFacts:
     device_memory: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the worker's device by their use, as in its last heartbeat; empty for a CPU."""
     models: Sequence[str] = ()
-    """The models that it has loaded, the last used first."""
+    """The models that it has loaded."""
     loads: Mapping[str, Loads] = field(default_factory=dict)
     """By model, its loads beside the one at each start of the worker."""
     evictions: int = 0

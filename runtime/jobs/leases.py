@@ -60,6 +60,7 @@ class Leases(BoardSide):
 
         Batch jobs may fill all places, and yield them: an interactive job is leased beyond `count`
         where a batch job has a place. `count` is then less than 0 until so many jobs have ended.
+        Of several models, `affinity.py` says whose jobs the worker may have.
         None is leased while the disk has no room for its picture.
         """
         if self._disk.fault:
@@ -67,9 +68,10 @@ class Leases(BoardSide):
         share = self._share_of(worker, count)
         if share.most <= 0:
             return 0
+        models = self._models(worker)
 
         def work(connection: sqlite3.Connection) -> list[StoredJob]:
-            chosen = share.of(next_jobs(connection, share.most, share.batch))
+            chosen = share.of(next_jobs(connection, share.most, share.batch, models))
             for stored in chosen:
                 set_leased(connection, stored.job.job_id, worker.name)
             return [job_row(connection, stored.job.job_id) for stored in chosen]

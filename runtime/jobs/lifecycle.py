@@ -195,7 +195,7 @@ class Lifecycle:
             self.restarts,
             self.error,
             run.device_memory,
-            run.models,
+            run.models or (),
             self.loads,
             self.evictions,
         )

@@ -114,14 +114,21 @@ def leased_job(connection: sqlite3.Connection, holder: str, job_id: str) -> Job:
     return _job(row).job
 
 
-def next_jobs(connection: sqlite3.Connection, count: int, batch: int) -> list[StoredJob]:
-    """The next `count` jobs to lease, fewer where fewer wait, `batch` batch jobs at most."""
+def next_jobs(
+    connection: sqlite3.Connection, count: int, batch: int, models: Sequence[str] | None = None
+) -> list[StoredJob]:
+    """The next `count` jobs to lease, fewer where fewer wait, `batch` batch jobs at most; of these
+    models alone, or of any for None.
+    """
+    of = "" if models is None else f" AND jobs.model IN ({', '.join('?' * len(models))})"
+    queued = f"WHERE jobs.status = 'queued'{of}"
     query = (
-        f"SELECT * FROM ({_JOBS} WHERE jobs.status = 'queued' AND jobs.priority != 'batch'"
+        f"SELECT * FROM ({_JOBS} {queued} AND jobs.priority != 'batch'"
         f" ORDER BY jobs.sequence LIMIT ?) UNION ALL SELECT * FROM ({_JOBS}"
-        " WHERE jobs.status = 'queued' AND jobs.priority = 'batch' ORDER BY jobs.sequence LIMIT ?)"
+        f" {queued} AND jobs.priority = 'batch' ORDER BY jobs.sequence LIMIT ?)"
     )
-    rows = connection.execute(query, (count, min(count, batch)))
+    named = models or ()
+    rows = connection.execute(query, (*named, count, *named, min(count, batch)))
     return sorted((_job(row) for row in rows), key=lambda stored: stored.rank)[:count]
 
 

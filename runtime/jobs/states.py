@@ -90,8 +90,8 @@ class Run:
     """Bytes of the device by what they are used for, as in the last heartbeat."""
     trials: tuple[str, ...] = ()
     """Roles whose new CUDA graphs are being launched for the first time."""
-    models: Sequence[str] = ()
-    """The models that the worker has loaded, the last used first."""
+    models: Sequence[str] | None = None
+    """The models that the worker has loaded, once it has named them."""
     broken: Broken | None = None
     """The worker's own account of why it has to exit."""
 

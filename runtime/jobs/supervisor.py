@@ -97,7 +97,10 @@ class Supervisor:
     @property
     def workers(self) -> Sequence[WorkerFacts]:
         """Every worker, as it is now."""
-        return (self._life.worker,)
+        facts = self._life.worker
+        if self.ready and self._life.state.run.models is None:
+            facts = replace(facts, models=(self._options.model,))
+        return (facts,)
 
     @property
     def engine(self) -> EngineFacts | None:

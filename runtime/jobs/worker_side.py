@@ -84,7 +84,7 @@ class WorkerSide(Protocol):
         Interactive jobs go first, PASSING of them before an earlier batch job. Batch jobs may fill
         all places, and yield them: an interactive job is leased beyond `count` where a batch job
         has a place. `count` is then less than 0 until so many jobs have ended. A job that was lost
-        before is leased alone.
+        before is leased alone. Jobs are of the models that `affinity.next_models` names.
         """
         ...
 

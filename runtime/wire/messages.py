@@ -63,6 +63,8 @@ class Shelved:
     """Those that it has memory to load with none given up."""
     evicted: int = 0
     """How many were given up since the last such message."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """By model, the time of its last loading; without those that were not loaded yet."""
 
 
 @dataclass(frozen=True, slots=True)

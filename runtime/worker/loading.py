@@ -72,6 +72,7 @@ class Loading:
         self._say = say
         self._waiting: dict[str, list[Task]] = {}
         self._under_way = False
+        self._seconds: dict[str, float] = {}
         self._loader = ThreadPoolExecutor(1, "loader")
 
     def begin(self) -> None:
@@ -101,6 +102,7 @@ class Loading:
             case WasOpened(opened, seconds):
                 self._under_way = False
                 self._shelf.put(opened)
+                self._seconds[opened.name] = seconds
                 self._say(Loaded(opened.name, seconds, asdict(opened.ready)))
                 self._say_shelved()
                 freed = self._waiting.pop(opened.name, ())
@@ -156,4 +158,5 @@ class Loading:
 
     def _say_shelved(self) -> None:
         loaded = [opened.name for opened in self._shelf.loaded]
-        self._say(Shelved(loaded, list(self._shelf.beside), self._shelf.evictions()))
+        beside, evicted = list(self._shelf.beside), self._shelf.evictions()
+        self._say(Shelved(loaded, beside, evicted, dict(self._seconds)))

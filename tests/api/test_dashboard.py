@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics
-from runtime.jobs.facts import Counters, WorkerFacts, WorkerState
+from runtime.jobs.facts import Counters, Loads, WorkerFacts, WorkerState
 from tests.api.live import Api
 from tests.places import ROOT
 
@@ -72,8 +72,17 @@ def faults(query: Query, shown: Shown) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gpu_page() -> str:
-    """A page with the memory of a GPU, which the servers of tests have none of."""
-    facts = WorkerFacts(1, WorkerState.READY, "Imagined GPU", 0, None, {"weights": 1})
+    """A page with the memory of a GPU, which the servers of tests have none of, and a model that
+    was loaded for a job."""
+    facts = WorkerFacts(
+        1,
+        WorkerState.READY,
+        "Imagined GPU",
+        0,
+        None,
+        {"weights": 1},
+        loads={"other": Loads(1, 2.0)},
+    )
     return Metrics().page(Counters(), (facts,)).decode()
 
 

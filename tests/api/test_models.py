@@ -179,3 +179,42 @@ def test_a_restart_under_other_models_fails_the_jobs_of_those_that_went(
         assert "'tiny_flux'; this server now serves 'tiny'" in job["error"]["detail"]
         server.api.cancel_all()
         assert server.api.job(kept)["status"] in {"queued", "processing", "completed"}
+
+
+def test_openai_lists_the_models_and_draws_by_the_one_that_is_named(three: Api) -> None:
+    listed = three.client.get("/v1/models").json()["data"]
+    assert [each["id"] for each in listed] == ["tiny_zimage", "tiny", "tiny_flux"]
+    assert three.client.get("/v1/models/tiny").json()["id"] == "tiny"
+    body = {"prompt": "a cat", "size": "64x64", "steps": 1, "response_format": "url"}
+    answer = three.client.post("/v1/images/generations", json={**body, "model": "tiny_flux"})
+    assert answer.status_code == 200, answer.text
+    assert three.client.get("/api/images").json()["images"][0]["model"] == "tiny_flux"
+    answer = three.client.post("/v1/images/generations", json={**body, "model": "dall-e-3"})
+    assert answer.status_code == 404
+    assert "'tiny_zimage', 'tiny', 'tiny_flux' are" in answer.json()["error"]["message"]
+
+
+def test_the_web_uis_api_lists_the_models_and_keeps_the_one_that_is_chosen(three: Api) -> None:
+    names = [each["model_name"] for each in three.client.get("/sdapi/v1/sd-models").json()]
+    assert names == ["tiny_zimage", "tiny", "tiny_flux"]
+
+    def drawn_by(**body: object) -> str:
+        small = {"prompt": "x", "width": 64, "height": 64, "steps": 1, "send_images": False}
+        answer = three.client.post("/sdapi/v1/txt2img", json={**small, **body})
+        assert answer.status_code == 200, answer.text
+        model: str = three.client.get("/api/images").json()["images"][0]["model"]
+        return model
+
+    options = "/sdapi/v1/options"
+    assert drawn_by() == "tiny_zimage"
+    assert three.client.post(options, json={"sd_model_checkpoint": "tiny"}).status_code == 200
+    try:
+        assert three.client.get(options).json()["sd_model_checkpoint"].startswith("tiny")
+        assert drawn_by(sampler_name="DPM++ 2M Karras") == "tiny"
+        assert drawn_by(override_settings={"sd_model_checkpoint": "tiny_flux"}) == "tiny_flux"
+        assert drawn_by() == "tiny"
+        answer = three.client.post(options, json={"sd_model_checkpoint": "none"})
+        assert answer.status_code == 422
+        assert "is not served here; these are: tiny_zimage" in answer.json()["detail"]
+    finally:
+        three.client.post(options, json={"sd_model_checkpoint": "tiny_zimage"})

@@ -9,7 +9,8 @@ def test_health_names_the_worker(api: Api) -> None:
     health = api.client.get("/health").json()
     assert health["status"] == "ok"
     [worker] = health["workers"]
-    assert set(worker) == {"pid", "state", "device", "restarts"}
+    assert set(worker) == {"pid", "state", "device", "restarts", "models"}
+    assert worker["models"] == ["tiny"]
     assert isinstance(worker["pid"], int)
     assert worker["state"] == "ready"
 

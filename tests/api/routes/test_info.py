@@ -10,7 +10,8 @@ from tests.api.live import Api
 
 def test_info_names_the_model_its_limits_and_its_engines(api: Api) -> None:
     info = api.client.get("/api/info").json()
-    assert set(info) == {"model", "parameters", "samplers", "loras", "engine", "version"}
+    assert set(info) == {"model", "models", "parameters", "samplers", "loras", "engine", "version"}
+    assert info["models"] == ["tiny"]
     assert info["model"]["name"] == "tiny"
     assert info["model"]["family"] == "sdxl"
     assert set(info["model"]) == {"name", "family", "source", "description", "vocabulary"}

@@ -10,6 +10,7 @@ def test_a_job_is_described_whole(api: Api) -> None:
     assert isinstance(seed, int)
     assert job == {
         "job_id": job_id,
+        "model": "tiny",
         "status": "completed",
         "step": 3,
         "total_steps": 3,
@@ -37,6 +38,7 @@ def test_a_job_is_described_whole(api: Api) -> None:
             "output_format": "png",
             "preview_every": 1,
             "priority": "interactive",
+            "model": "tiny",
         },
         "image": job["image"],
         "error": None,

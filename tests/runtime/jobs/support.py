@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ def open_broker(
     *,
     disk_reserve_bytes: int = 0,
     retention: Retention = Retention(),  # noqa: B008  frozen
+    others: Sequence[str] = (),
 ) -> LocalBroker:
     """A broker with a server's usual settings."""
     return LocalBroker(
@@ -49,6 +50,7 @@ def open_broker(
         max_attempts=max_attempts,
         disk_reserve_bytes=disk_reserve_bytes,
         retention=retention,
+        others=others,
     )
 
 

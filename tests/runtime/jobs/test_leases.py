@@ -2,7 +2,8 @@ from pathlib import Path
 
 from runtime.gallery import Gallery
 from runtime.jobs.protocol import JobStatus
-from tests.runtime.jobs.support import Hand, open_broker, run, submit
+from runtime.wire.messages import Shelved
+from tests.runtime.jobs.support import MODEL, Hand, open_broker, run, submit
 
 
 def test_files_of_a_canceled_job_that_cannot_be_removed_end_no_session(tmp_path: Path) -> None:
@@ -38,6 +39,28 @@ def test_a_burst_goes_to_all_workers_that_have_places(tmp_path: Path) -> None:
             # The other one holds fewer.
             assert await one.lease(1) == []
             assert await other.lease(2) == [later]
+
+    run(check())
+
+
+def test_a_worker_gets_jobs_of_what_it_has_loaded_until_another_models_is_due(
+    tmp_path: Path,
+) -> None:
+    async def check() -> None:
+        async with open_broker(tmp_path, others=["far"]) as broker:
+            worker = Hand(broker)
+            worker.shelf = Shelved([MODEL], [], 0, {"far": 60.0})
+            far = (await submit(broker, model="far")).job_id
+            near = [(await submit(broker)).job_id for _ in range(2)]
+            assert await worker.lease(8) == near
+            later = (await submit(broker)).job_id
+            assert await worker.lease(6) == [later]
+            # With nothing else to draw, the worker is given the job that has to wait for its model.
+            assert await worker.lease(5) == [far]
+            last = (await submit(broker)).job_id
+            assert await worker.lease(4) == []
+            worker.shelf = Shelved([MODEL, "far"])
+            assert await worker.lease(4) == [last]
 
     run(check())
 
