@@ -325,10 +325,10 @@ class EngineInfo(Schema):
     note: str
 
     @classmethod
-    def of(cls, engine: facts.EngineFacts | None) -> "EngineInfo":
-        """The engines as the API shows them."""
+    def of(cls, engine: facts.EngineFacts | None, *, default: bool = True) -> "EngineInfo":
+        """The engines of the default model, or of another, as the API shows them."""
         if engine is None:
-            note = "the model is being loaded"
+            note = "the model is " + ("being loaded" if default else "loaded when a job names it")
             return cls(
                 backend=None,
                 target=None,

@@ -177,7 +177,8 @@ class Settings(BaseSettings):
     )
     compile: bool = Field(
         False,
-        description="compile the target that is missing; meanwhile what auto takes serves",
+        description="compile the target that is missing, of several models the first one's; "
+        "meanwhile what auto takes serves",
     )
     verify_files: bool = Field(
         False, description="read and hash every file anew, also those whose hash is known"

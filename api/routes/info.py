@@ -36,6 +36,6 @@ async def get_info(rooms: Rooms, name: NamedModel = None) -> Info:
         parameters=rooms.models.parameters(model, loras),
         samplers=list(model.facts.samplers),
         loras=[LoraInfo.of(offer) for offer in loras],
-        engine=EngineInfo.of(rooms.workers.engine_of(model.name)),
+        engine=EngineInfo.of(rooms.workers.engine_of(model.name), default=model is rooms.model),
         version=version("calotype"),
     )

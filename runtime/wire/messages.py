@@ -44,7 +44,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Worker: another model is loaded and warmed up."""
+    """Worker: another model is loaded."""
 
     model: str
     seconds: float

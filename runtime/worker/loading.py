@@ -146,7 +146,7 @@ class Loading:
         try:
             while given_up:
                 given_up.pop().generator.close()
-            opened = self._opener.open(model)
+            opened = self._opener.open(model, awaited=True)
         except DeviceError as error:
             self._tell(NotOpened(model, error))
         except Exception as error:

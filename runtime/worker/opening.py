@@ -60,8 +60,12 @@ class Opener:
     trials: TrialListener
     watch: Watch
 
-    def open(self, name: str) -> Opened:
-        """Load a model onto its device and warm it up. Raises PackageError, BackendError."""
+    def open(self, name: str, *, awaited: bool = False) -> Opened:
+        """Load a model onto its device and warm it up. A job that has `awaited` the model is its
+        first picture on a CPU, where warming up would take longer than it saves.
+
+        Raises PackageError, BackendError.
+        """
         # Each model's loading is a kind of its own: none says how long another's may take.
         of = "" if name == self.options.model else f" of {name}"
         with self.watch.stage(f"reading the package{of}"):
@@ -81,7 +85,11 @@ class Opener:
         if isinstance(backend, OnDevice):
             self.pulse.device = backend
             backend.watch_trials(self.trials)
-        generator = self._generator(model, backend, draw, choice, of)
+        with self.watch.stage(f"opening the networks{of}"):
+            generator = _generator(model, backend, draw, choice)
+        if isinstance(backend, OnDevice) or not awaited:
+            with self.watch.stage(f"warming up{of}"):
+                generator.warm_up()
         ready = _ready(generator, choice)
         kept = self._kept(generator, ready)
         generator.schedule.costs.learn(kept.read())
@@ -117,22 +125,17 @@ class Opener:
         draw = self.options.draw
         return choose(package, draw.backend, devices, draw.cpu_precision)
 
-    def _generator(
-        self, model: Model, backend: Backend, draw: DrawOptions, choice: Choice, of: str
-    ) -> Generator:
-        served = _without_loras(served_by(choice.target, model.manifest), model, backend)
-        costs = Costs(compiled_times(choice.target))
-        room = decode_room(choice.target, model.manifest)
-        needs = call_room(choice.target, model.manifest)
-        with self.watch.stage(f"opening the networks{of}"):
-            generator = Generator(model, backend, draw, served, costs, room=room, needs=needs)
-        with self.watch.stage(f"warming up{of}"):
-            generator.warm_up()
-        return generator
-
     def _kept(self, generator: Generator, ready: Ready) -> KeptCosts:
         subject = (generator.model.package.digest, ready.backend, ready.target, ready.device)
         return KeptCosts(self.options.data / "step_times.json", " ".join(subject))
+
+
+def _generator(model: Model, backend: Backend, draw: DrawOptions, choice: Choice) -> Generator:
+    served = _without_loras(served_by(choice.target, model.manifest), model, backend)
+    costs = Costs(compiled_times(choice.target))
+    room = decode_room(choice.target, model.manifest)
+    needs = call_room(choice.target, model.manifest)
+    return Generator(model, backend, draw, served, costs, room=room, needs=needs)
 
 
 def _ready(generator: Generator, choice: Choice) -> Ready:
