@@ -32,8 +32,8 @@ def broker_of(settings: Settings, models: Sequence[str]) -> OpenedBroker:
         )
     if others:
         raise OneModel(
-            f"--model {settings.model}: a cluster's servers and workers serve one model; give one, "
-            "and run those of another under another --broker-stream"
+            f"--model {settings.model}: each of a cluster's servers and workers serves one model; "
+            "give one, and start others beside it for another"
         )
     try:
         from runtime.jobs.jetstream.broker import JetStreamBroker

@@ -171,14 +171,17 @@ class Board:
         """Count attempts that ended with their worker."""
         self._counters.attempts_lost += attempts
 
-    def waiting(self, count: int, batch: int) -> Sequence[StoredJob]:
-        """The next `count` jobs to lease, fewer where fewer wait, `batch` batch jobs at most."""
+    def waiting(self, count: int, batch: int, model: str) -> Sequence[StoredJob]:
+        """The next `count` jobs of a model to lease, fewer where fewer wait, `batch` batch jobs at
+        most.
+        """
         found: list[StoredJob] = []
         for (_, of_batch), job_id in self._queue:
             if len(found) >= count:
                 break
-            if not of_batch or batch > 0:
-                found.append(self._live[job_id].stored)
+            stored = self._live[job_id].stored
+            if stored.job.model == model and (not of_batch or batch > 0):
+                found.append(stored)
                 batch -= of_batch
         return found
 

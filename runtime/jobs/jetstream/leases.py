@@ -66,7 +66,7 @@ class JetStreamLeases(BoardSide):
         async with self._choosing:
             while True:
                 share = self._share_of(worker, count - leased)
-                chosen = share.of(self._board.waiting(share.most, share.batch))
+                chosen = share.of(self._board.waiting(share.most, share.batch, self._members.model))
                 taken = [await self._take(worker, stored) for stored in chosen]
                 self._leased(worker, sum(taken))
                 leased += sum(taken)

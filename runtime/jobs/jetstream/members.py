@@ -65,6 +65,11 @@ class Members:
         self._answer_soon()
 
     @property
+    def model(self) -> str:
+        """This server's model."""
+        return self._served.model
+
+    @property
     def models(self) -> Set[str]:
         """The models that are served now."""
         return {self._served.model, *(heard.served.model for heard in self._living())}

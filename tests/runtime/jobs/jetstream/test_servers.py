@@ -174,8 +174,12 @@ def test_a_job_of_a_model_that_another_server_serves_waits(opened: Open) -> None
     async def check() -> None:
         async with opened() as one:
             job = await submit(one)
-            async with opened(model="bronze"):
+            async with opened(model="bronze") as other:
+                assert await Hand(other).lease() == []
+                mine = await submit(other, model="bronze")
+                assert await Hand(other).lease(2) == [mine.job_id]
                 assert (await one.job(job.job_id)).status is JobStatus.QUEUED
+                assert await Hand(one).lease(2) == [job.job_id]
 
     run(check())
 
