@@ -26,13 +26,15 @@ export class Card {
     this.element = element("li", { className: "card" }, this.#frame, beside);
   }
 
-  // Reads what the stream does not tell: the request and its warnings.
+  // Reads what the stream does not tell: the request and its warnings. False without a key.
   async read() {
     try {
       this.#show(await ask("GET", `api/jobs/${this.id}`));
-    } catch (problem) {
-      if (problem.status === 404) this.#end("gone", "This job is gone from the server.");
+    } catch ({ status }) {
+      if (status === 404) this.#end("gone", "This job is gone from the server.");
+      return status !== 401;
     }
+    return true;
   }
 
   #show(job) {
@@ -56,8 +58,8 @@ export class Card {
   }
 
   #wait(position) {
-    const others = position > 1 ? `Waiting: place ${position} in the queue` : "Waiting: next in the queue";
-    this.#say(position === null ? "Waiting" : others, "Waiting");
+    const place = position === 1 ? "next" : `place ${position}`;
+    this.#say(position === null ? "Waiting" : `Waiting: ${place} in the queue`, "Waiting");
   }
 
   #proceed({ step, total_steps: total, preview }) {

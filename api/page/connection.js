@@ -13,11 +13,11 @@ export class Connection {
     this.returned = returned;
   }
 
-  lost(reason = "The server does not answer.") {
+  lost(sentence = "The server does not answer. Trying again…") {
     clearTimeout(this.#timer);
     this.#away = true;
     this.#line.className = "away";
-    this.#line.textContent = `${reason} Trying again…`;
+    this.#line.textContent = sentence;
   }
 
   found() {

@@ -12,7 +12,8 @@ export function titleOf(name) {
 
 // False for what the model refuses, and for what has one value alone.
 export function isOffered(rule) {
-  return !("x-refusal" in rule) && rule.enum?.length !== 1 && !(rule.minimum === rule.maximum && "minimum" in rule);
+  const single = rule.enum?.length === 1 || ("minimum" in rule && rule.minimum === rule.maximum);
+  return !("x-refusal" in rule) && !single;
 }
 
 export class Field {

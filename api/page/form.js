@@ -153,8 +153,9 @@ export class RequestForm {
 
 // True for equal values; of lists, in whatever order.
 function same(one, other) {
-  const [a, b] = [one, other].map((value) => (Array.isArray(value) ? value.map((each) => JSON.stringify(each)).sort() : value));
-  return JSON.stringify(a) === JSON.stringify(b);
+  const sorted = (value) => value.map((each) => JSON.stringify(each)).sort();
+  const text = (value) => JSON.stringify(Array.isArray(value) ? sorted(value) : value);
+  return text(one) === text(other);
 }
 
 function fieldsOf({ parameters, loras }) {

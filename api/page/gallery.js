@@ -49,11 +49,19 @@ export class Gallery {
       },
       lost: () => connection.lost(),
       found: () => connection.found(),
-      refused: async () => {
-        await ask("GET", "api/images?limit=1").catch(({ message }) => connection.lost(message));
-        return true;
-      },
+      refused: () => this.#mayTryAgain(connection),
     });
+  }
+
+  // A caller without a key is refused until there is one, and the page is loaded anew.
+  async #mayTryAgain(connection) {
+    try {
+      await ask("GET", "api/images?limit=1");
+      return true;
+    } catch ({ status, message }) {
+      connection.lost(message);
+      return status !== 401;
+    }
   }
 
   // Takes over the newest page: what was missed while the stream was away comes and goes.
@@ -118,7 +126,8 @@ export class Gallery {
     const time = timeOf(image);
     const last = this.#list.lastElementChild;
     if (!last || timeOf(this.#tiles.get(last.dataset.filename).image) >= time) return null;
-    return [...this.#list.children].find((tile) => timeOf(this.#tiles.get(tile.dataset.filename).image) < time);
+    const imageOf = (tile) => this.#tiles.get(tile.dataset.filename).image;
+    return [...this.#list.children].find((tile) => timeOf(imageOf(tile)) < time);
   }
 
   #remove(filename) {

@@ -38,8 +38,11 @@ class Row {
     if (this.title !== this.id) label.append(" ", element("code", {}, this.id));
     this.sliders = element("div", { className: "weights" });
     for (const each of this.#weights) this.sliders.append(...each.nodes);
-    const triggers = offer?.triggers ? [element("p", { className: "hint" }, `Trigger words: ${offer.triggers}`)] : [];
-    this.element = element("div", { className: "lora" }, this.tick, label, ...triggers, this.sliders);
+    const parts = [this.tick, label];
+    if (offer?.triggers) {
+      parts.push(element("p", { className: "hint" }, `Trigger words: ${offer.triggers}`));
+    }
+    this.element = element("div", { className: "lora" }, ...parts, this.sliders);
     this.#show();
   }
 
@@ -77,7 +80,8 @@ class Row {
 }
 
 function finder(rows) {
-  const input = element("input", { type: "search", placeholder: "Find a LoRA", ariaLabel: "Find a LoRA" });
+  const title = "Find a LoRA";
+  const input = element("input", { type: "search", placeholder: title, ariaLabel: title });
   input.addEventListener("input", () => {
     const sought = input.value.toLowerCase();
     for (const row of rows) {

@@ -17,7 +17,14 @@ export function watchSession(dialog, out) {
 }
 
 function show(dialog) {
-  const input = element("input", { id: "field-key", type: "password", autocomplete: "current-password", required: true });
+  const input = element("input", {
+    id: "field-key",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+  });
+  const send = element("button", { type: "submit" }, "Sign in");
+  const leave = button("Not now", () => dialog.close(), { className: "quiet" });
   const fault = element("p", { className: "fault", role: "alert", hidden: true });
   const form = element(
     "form",
@@ -27,7 +34,7 @@ function show(dialog) {
     element("label", { htmlFor: input.id }, "Key"),
     input,
     fault,
-    element("div", { className: "actions" }, element("button", { type: "submit" }, "Sign in"), button("Not now", () => dialog.close(), { className: "quiet" })),
+    element("div", { className: "actions" }, send, leave),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

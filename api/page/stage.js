@@ -62,11 +62,12 @@ class Order {
 
   // The events of a batch name their job, those of a job do not.
   follow() {
+    const cardOf = (id) => this.cards.find((card) => card.id === (id ?? card.id));
     this.#stop ??= follow(here(this.address), {
-      told: ({ job_id: id, ...event }) => this.cards.find((card) => card.id === (id ?? card.id)).tell(event),
+      told: ({ job_id: id, ...event }) => cardOf(id).tell(event),
       refused: async () => {
-        await Promise.all(this.cards.map((card) => card.read()));
-        return !this.ended;
+        const read = await Promise.all(this.cards.map((card) => card.read()));
+        return read.every(Boolean) && !this.ended;
       },
     });
   }

@@ -102,7 +102,8 @@ async function describe() {
 }
 
 function randomKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  return bytes.map((each) => each.toString(16).padStart(2, "0")).join("");
 }
 
 start();

@@ -83,8 +83,9 @@ export class Viewer {
     }
     const fault = element("p", { className: "fault", role: "alert", hidden: true });
     const use = button("Use these settings", () => this.#use(request), { disabled: !request });
-    const download = element("a", { href: here(url), download: filename, className: "button" }, "Download");
-    words.append(fault, element("div", { className: "actions" }, use, download, this.#deletion(image, fault)));
+    const link = { href: here(url), download: filename, className: "button" };
+    const acts = [use, element("a", link, "Download"), this.#deletion(image, fault)];
+    words.append(fault, element("div", { className: "actions" }, ...acts));
     if (request) words.append(recipe(image, request, this.#rules));
     this.#content.replaceChildren(element("div", { className: "large" }, large), words);
     // What had the focus may have been replaced.

@@ -15,7 +15,7 @@ from benchmarks.browser import NAMES, browsing, find_browser
 from tests.api.live import LiveServer, Options
 from tests.places import ENGINES
 
-MILLISECONDS = 60_000
+MILLISECONDS = 20_000
 """Patience with the page: what it waits for takes far less on an idle machine."""
 
 

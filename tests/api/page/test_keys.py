@@ -80,3 +80,18 @@ def test_a_revoked_key_is_asked_for_again_and_the_words_stay(
             page.get_by_role("button", name="Generate").click()
             expect(key).to_be_focused()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a purple octopus")
+
+
+def test_whoever_has_no_key_is_asked_once(refused_page: Page) -> None:
+    page = refused_page
+    followed: list[str] = []
+    page.on("request", lambda request: followed.append(request.url))
+    page.clock.install()
+    page.reload()
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    page.clock.fast_forward(60_000)
+    page.evaluate("fetch('/health').then(answer => answer.json())")
+    assert len([url for url in followed if url.endswith("/api/sse/gallery")]) == 1
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#connection")).to_contain_text("takes a key")
