@@ -2,9 +2,10 @@
 
 A worker loads a model when it has a job for it, and may have to give up another for that. So jobs
 of models that it has, or has room for, go before those of a *far* model, until the job of a far one
-has waited SHARE times what it takes to load the model and the one that goes: no more than a
-(SHARE + 1)th of the time goes into switching while all models have jobs. Then the worker gets jobs
-of that model alone: what it holds is drawn, the model is loaded, and the others become far.
+has waited SHARE times what it takes to load the model and the one that goes. Only the wait since
+the last loading counts: where all models have more jobs than can be drawn, a SHAREth of the time at
+most goes into switching. Then the worker gets jobs of that model alone: what it holds is drawn, the
+model is loaded, and the others become far.
 
 A job of batch priority lets interactive jobs pass for as much longer as everywhere else. Where no
 job waits that could be drawn without a loading, none waits for one.
@@ -33,9 +34,11 @@ class Waiting:
     """Since its submission."""
 
 
-def next_models(queue: Iterable[Waiting], shelf: Shelved, held: Collection[str]) -> Collection[str]:
+def next_models(
+    queue: Iterable[Waiting], shelf: Shelved, held: Collection[str], settled: float
+) -> Collection[str]:
     """The models of the jobs that a worker with this shelf may be given; `held`: those of the jobs
-    that it has.
+    that it has; `settled`: seconds since its models have changed.
     """
     near = {*shelf.loaded, *shelf.beside}
     pending = {*held} - {*shelf.loaded}
@@ -50,7 +53,7 @@ def next_models(queue: Iterable[Waiting], shelf: Shelved, held: Collection[str])
         for job in far
         if not waiting_near
         or (job.urgent and not urgent_near)
-        or job.seconds >= patience(job, shelf, urgent_near=urgent_near)
+        or min(job.seconds, settled) >= patience(job, shelf, urgent_near=urgent_near)
     ]
     if not due:
         return near

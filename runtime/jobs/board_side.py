@@ -115,7 +115,7 @@ class BoardSide:
         if not worker.shelf.loaded and not worker.shelf.beside:
             return None
         held = {job.model for job in self._board.held(worker.name)}
-        return sorted(next_models(self._board.queue(), worker.shelf, held))
+        return sorted(next_models(self._board.queue(), worker.shelf, held, worker.settled))
 
     def _leased(self, worker: Holder, count: int) -> None:
         """So many of a worker's places are free no more."""

@@ -8,6 +8,7 @@ worker's leases.
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -66,6 +67,7 @@ class WorkerSession:
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self.shelf = Shelved()
         """The worker's models, as it named them last."""
+        self._shelved_at = time.monotonic()
         self.leaving = False
         """True once the worker stops as it was asked to: its jobs were handed back, not lost."""
         self._ready = False
@@ -84,6 +86,11 @@ class WorkerSession:
     def cancel(self, job_id: str) -> None:
         """The job is to stop."""
         self._orders.put_nowait(Cancel(job_id))
+
+    @property
+    def settled(self) -> float:
+        """Seconds since the worker's models have changed."""
+        return time.monotonic() - self._shelved_at
 
     def wake(self) -> None:
         """There may be jobs to lease."""
@@ -129,14 +136,19 @@ class WorkerSession:
                 if isinstance(message, Ready | Broken):
                     self._ready = isinstance(message, Ready)
                 if isinstance(message, Shelved):
-                    self.shelf = message
-                    self.wake()
+                    self._shelve(message)
                 listener(message)
                 continue
             try:
                 await self._take(message)
             except StaleLease as error:
                 logger.warning("refused %s: %s", type(message).__name__, error)
+
+    def _shelve(self, shelf: Shelved) -> None:
+        if {*shelf.loaded} != {*self.shelf.loaded}:
+            self._shelved_at = time.monotonic()
+        self.shelf = shelf
+        self.wake()
 
     async def _take(self, message: Message) -> None:
         match message:

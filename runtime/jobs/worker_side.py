@@ -42,6 +42,11 @@ class Holder(Protocol):
         """The models that the worker holds; empty where it serves one alone."""
         ...
 
+    @property
+    def settled(self) -> float:
+        """Seconds since these models have changed."""
+        ...
+
     def assign(self, job: Job) -> None:
         """The job has been leased to this worker."""
         ...

@@ -78,6 +78,7 @@ class Hand:
         self.canceled: list[str] = []
         self.woken = 0
         self.shelf = Shelved()
+        self.settled = 1e9
         self._broker = broker
         broker.leases.attach(self)
 
