@@ -121,8 +121,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _body(arguments: argparse.Namespace) -> object:
-    """The request's body, its format that of the picture's ending. Raises RequestError."""
+    """The request's body, its model that of the flag, its format that of the picture's ending.
+    Raises RequestError.
+    """
     body, path = body_from_flags(arguments), arguments.output
+    if isinstance(body, dict):
+        body["model"] = arguments.model
     if not path.suffix or not isinstance(body, dict):
         return body
     wanted = _FORMATS.get(path.suffix.lower())

@@ -4,7 +4,7 @@ import { element } from "./elements.js";
 import { titleOf } from "./fields.js";
 
 const ALWAYS = new Set(["steps", "cfg_scale", "sampler", "schedule", "seed"]);
-const TOLD_APART = new Set(["prompt", "negative_prompt", "width", "height", "loras"]);
+const TOLD_APART = new Set(["prompt", "negative_prompt", "width", "height", "loras", "model"]);
 
 // `request`: the job's complete one; `rules`: the schema's, whose defaults are left out.
 export function recipe(image, request, rules) {

@@ -140,12 +140,14 @@ def test_what_is_text_in_a_prompt_is_told(
 
 def test_flags_override_a_request_file(tiny_package: Path, tmp_path: Path) -> None:
     request = tmp_path / "request.json"
-    request.write_text(json.dumps({"prompt": "two cats", "steps": 3, "seed": 1}))
+    recipe = {"prompt": "two cats", "steps": 3, "seed": 1, "model": "another"}
+    request.write_text(json.dumps(recipe))
     picture = tmp_path / "picture.png"
     flags = ["--request", str(request), "--steps", "2", "--width", "64", "--height", "64"]
     assert run(tiny_package, picture, *flags) == 0
     body: Any = read_recipe(picture)
     assert (body["prompt"], body["steps"], body["seed"]) == ("two cats", 2, 1)
+    assert body["model"] == "tiny"
 
 
 def test_a_picture_is_written_through_a_link_and_over_a_file(

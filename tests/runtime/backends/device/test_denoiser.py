@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.protocol import OnDevice
 from runtime.draw.denoise import Sample
 from runtime.draw.generate import Generator
 from runtime.plan.model import Model, open_model
@@ -72,3 +73,13 @@ def test_conditioning_is_gathered_once_while_the_same_samples_share_a_call(
     before = stream.enqueued
     next(turns(generator, other))
     assert stream.enqueued - before > second
+
+
+def test_a_model_that_is_given_up_leaves_nothing_on_the_device(generator: Generator) -> None:
+    assert isinstance(generator.backend, OnDevice)
+    drawing = turns(generator, started(generator, 4))
+    next(drawing)
+    generator.close()
+    whole = {"free", "total"}
+    used = {use: n for use, n in generator.backend.device_memory().items() if use not in whole}
+    assert {use: n for use, n in used.items() if n} == {}
