@@ -18,7 +18,7 @@ from runtime.wire.messages import (
 )
 from tests.runtime.jobs.conformance.opener import Opener
 from tests.runtime.jobs.peer import READY, connected, until
-from tests.runtime.jobs.support import read_all, run, shown, submit
+from tests.runtime.jobs.support import MODEL, read_all, run, shown, submit
 
 
 class Working:
@@ -30,7 +30,7 @@ class Working:
                 job = await submit(broker, steps=2)
                 peer.say(READY, Vacant(1))
                 order = await peer.hear()
-                assert order == Assignment(job.job_id, job.request)
+                assert order == Assignment(job.job_id, job.request, model=MODEL)
                 events = asyncio.ensure_future(read_all(broker.follow(job.job_id)))
                 peer.say(
                     Stepped(job.job_id, 1, 0.1, b"jpeg"), Heartbeat(), Stepped(job.job_id, 2, 0.1)
@@ -80,7 +80,7 @@ class Working:
                 peer.say(READY, Vacant(4))
                 for _ in range(2):
                     job = await submit(broker)
-                    assert await peer.hear() == Assignment(job.job_id, job.request)
+                    assert await peer.hear() == Assignment(job.job_id, job.request, model=MODEL)
 
         run(check())
 
