@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import api.serving
+import api.drawn
 from api.cli import main
 from api.preparation import Preparation, missing_target
 from api.settings import Settings
@@ -42,7 +42,7 @@ def _missing(settings: Settings, package: ModelPackage, devices: Devices) -> Pre
 
 if __name__ == "__main__":
     imagine()
-    api.serving.missing_target = _missing
+    api.drawn.missing_target = _missing
     with tempfile.TemporaryDirectory() as folder:
         sys.executable = str(stand_in(Path(folder)))
         os._exit(main())
