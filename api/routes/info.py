@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.errors import problems
+from api.errors import UnknownModel, problems
 from api.schemas import EngineInfo, Info, LoraInfo, ModelInfo
 from api.services import Rooms
+from runtime.errors import RequestError
 
 router = APIRouter(prefix="/api", tags=["server"])
 
@@ -18,10 +19,13 @@ NamedModel = Annotated[
 ]
 
 
-@router.get("/info", responses=problems(422))
+@router.get("/info", responses=problems(404, 422))
 async def get_info(rooms: Rooms, name: NamedModel = None) -> Info:
     """A model, the JSON Schema of its requests, its LoRAs, its engines; and all that are served."""
-    model = rooms.model if name is None else rooms.models.named(name)
+    try:
+        model = rooms.model if name is None else rooms.models.named(name)
+    except RequestError as error:
+        raise UnknownModel.of(error.faults) from error
     manifest = model.manifest
     loras = await asyncio.to_thread(model.loras)
     return Info(

@@ -69,7 +69,7 @@ def test_a_jobs_life_is_in_lines_of_its_id(talkative: LiveServer) -> None:
     stages = {line["event"] for line in about if line["pid"] == pid}
     assert stages >= {"encoding the prompts has ended", "decoding has ended"}
     [said] = [line for line in log if line["event"].startswith("ONNX Runtime on the CPU")]
-    assert (said["pid"], said["level"], said["logger"]) == (pid, "info", "runtime.worker.main")
+    assert (said["pid"], said["level"], said["logger"]) == (pid, "info", "runtime.worker.opening")
 
 
 def test_a_request_is_logged_by_its_route(talkative: LiveServer) -> None:

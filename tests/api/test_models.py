@@ -79,7 +79,7 @@ def test_info_describes_each_model_and_names_all(three: Api) -> None:
     assert (other["model"]["name"], other["model"]["family"]) == ("tiny_flux", "flux")
     assert other["parameters"]["properties"]["model"]["enum"] == ["tiny_flux"]
     assert "model" in other["parameters"]["required"]
-    problem = refused(three.client.get("/api/info", params={"model": "none"}), 422)
+    problem = refused(three.client.get("/api/info", params={"model": "none"}), 404)
     listed = "'none' is not served here; 'tiny_zimage', 'tiny', 'tiny_flux' are"
     assert problem["errors"] == [{"pointer": "/model", "detail": listed}]
 
