@@ -14,9 +14,10 @@ from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 
+from anyio import CancelScope
 from fastapi import Response
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.a1111.errors import PREFIXES as A1111_PREFIXES
 from api.callers import KEY
@@ -74,7 +75,23 @@ class Gate:
             answer = self._refusal(scope)
         except KeysError as error:
             answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-        await (answer or self._app)(scope, receive, send)
+        if answer is None and KEY in scope:
+            await self._while_valid(scope[KEY], scope, receive, send)
+        else:
+            await (answer or self._app)(scope, receive, send)
+
+    async def _while_valid(self, key: ApiKey, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on. A stream ends before what it would tell after its key is revoked."""
+        with CancelScope() as answering:
+
+            async def checked(message: Message) -> None:
+                if message.get("more_body") and self._keys.by_id(key.id) is None:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    answering.cancel()
+                else:
+                    await send(message)
+
+            await self._app(scope, receive, checked)
 
     def _refusal(self, scope: Scope) -> Response | None:
         right = right_for(scope["method"], scope["path"])

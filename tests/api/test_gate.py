@@ -141,6 +141,23 @@ def test_a_revoked_key_and_its_session_end_at_once(keyed: LiveServer, keys: KeyF
         refused(browser.get("/api/info", headers=bearer(key)), 401)
 
 
+def test_a_revoked_keys_streams_end_before_they_tell_more(
+    keyed: LiveServer, keys: KeyFile, callers: dict[str, str]
+) -> None:
+    key = keys.create("listener", Scope.READ)
+    with (
+        httpx.Client(base_url=keyed.url, headers=bearer(key), timeout=60) as listener,
+        listener.stream("GET", "/api/sse/gallery") as stream,
+    ):
+        lines = stream.iter_lines()
+        assert "snapshot" in next(line for line in lines if line.startswith("data:"))
+        keys.revoke("listener")
+        painter = {**bearer(callers["generate"]), "Prefer": "wait=60"}
+        drawn = keyed.api.client.post("/api/generate", json=small(steps=1), headers=painter)
+        assert drawn.json()["status"] == "completed"
+        assert next((line for line in lines if line.startswith("data:")), None) is None
+
+
 def test_an_idempotency_key_is_its_callers_own(keyed: LiveServer, callers: dict[str, str]) -> None:
     def submit(scope: str, **body: object) -> httpx.Response:
         headers = {**bearer(callers[scope]), "Idempotency-Key": "one"}
