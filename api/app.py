@@ -83,7 +83,6 @@ def _add_routes(app: FastAPI, services: Services) -> None:
 
 def _add_middleware(app: FastAPI, services: Services, access: Access, *, access_log: bool) -> None:
     # The last one added is the first that a request meets.
-    app.add_middleware(HeadAsGet)
     if services.keys is not None:
         app.add_middleware(Gate, keys=services.keys)
     app.add_middleware(Boundary, access=access, router=app.router)
@@ -91,6 +90,8 @@ def _add_middleware(app: FastAPI, services: Services, access: Access, *, access_
         app.add_middleware(ErrorDialect, prefixes=(PREFIX,), spell=spelled)
     if services.dialects.a1111:
         app.add_middleware(ErrorDialect, prefixes=PREFIXES, spell=spell)
+    # Around the dialects, which read the body of what they write anew.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(CountAnswers, metrics=services.metrics)
     if access_log:
         app.add_middleware(LogRequests)

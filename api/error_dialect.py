@@ -67,10 +67,8 @@ class _Speller:
                 await self._send_anew(self._start)
 
     async def _send_anew(self, start: Message) -> None:
-        # The answer to a HEAD has no body.
-        unsaid = {"title": "", "status": start["status"], "detail": ""}
-        spelled = self._spell(json.loads(self._body) if self._body else unsaid)
-        body = json.dumps(spelled.content).encode() if self._body else b""
+        spelled = self._spell(json.loads(self._body))
+        body = json.dumps(spelled.content).encode()
         headers = MutableHeaders(raw=list(start["headers"]))
         headers.update(spelled.headers)
         headers["content-type"] = "application/json"

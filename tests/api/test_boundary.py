@@ -48,6 +48,7 @@ def addresses(api: Api, finished: dict[str, str]) -> list[str]:
     paths = api.client.get("/openapi.json").json()["paths"]
     documented = [path for path, operations in paths.items() if "get" in operations]
     beside = ["/openapi.json", "/docs", "/docs/start.js", "/nowhere", "/api/sse/no-such-job"]
+    beside += ["/v1/nowhere", "/sdapi/v1/nowhere"]
     return [path.format_map(finished) for path in documented] + beside
 
 
