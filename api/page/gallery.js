@@ -48,7 +48,10 @@ export class Gallery {
         if (event.event === "deleted") this.#remove(event.filename);
       },
       lost: () => connection.lost(),
-      found: () => connection.found(),
+      found: () => {
+        connection.found();
+        this.#watch();
+      },
       refused: () => this.#mayTryAgain(connection),
     });
   }
@@ -64,19 +67,29 @@ export class Gallery {
     }
   }
 
-  // Takes over the newest page: what was missed while the stream was away comes and goes.
+  // Takes over the newest page, and those down to the oldest tile: what was missed while the stream
+  // was away comes and goes, however much it is.
   async #catchUp() {
-    const page = await this.#read("");
-    if (!page) return;
-    const there = new Set(page.images.map((image) => image.filename));
-    const oldest = page.next_cursor ? timeOf(page.images.at(-1)) : -Infinity;
-    for (const { image } of [...this.#tiles.values()]) {
-      if (timeOf(image) >= oldest && !there.has(image.filename)) this.#remove(image.filename);
+    const before = [...this.#tiles.values()].map(({ image }) => image);
+    const end = Math.min(...before.map(timeOf));
+    const there = new Set();
+    let reached = Infinity;
+    let cursor = null;
+    do {
+      const page = await this.#read(cursor ? `&cursor=${encodeURIComponent(cursor)}` : "");
+      if (!page) return;
+      cursor = page.next_cursor;
+      for (const image of page.images) {
+        there.add(image.filename);
+        this.#add(image);
+        reached = timeOf(image);
+      }
+    } while (cursor && reached > end);
+    for (const image of before) {
+      const passed = !cursor || timeOf(image) >= reached;
+      if (passed && !there.has(image.filename)) this.#remove(image.filename);
     }
-    const first = this.#tiles.size === 0;
-    for (const image of page.images) this.#add(image);
-    if (first) this.#continueAt(page.next_cursor);
-    this.#showEmpty();
+    this.#continueAt(cursor);
   }
 
   async #loadMore() {
@@ -85,14 +98,22 @@ export class Gallery {
     this.#cursor = null;
     const page = await this.#read(`&cursor=${encodeURIComponent(cursor)}`);
     for (const image of page?.images ?? []) this.#add(image);
-    this.#continueAt(page ? page.next_cursor : cursor);
+    if (page) this.#continueAt(page.next_cursor);
+    // A watched button would be pressed again at once: it waits for a hand, or for the stream.
+    else this.#cursor = cursor;
   }
 
   #continueAt(cursor) {
     this.#cursor = cursor;
     this.#more.hidden = !cursor;
+    this.#watch();
+    this.#showEmpty();
+  }
+
+  // Begun anew, it also tells of a button that has been in sight all the while.
+  #watch() {
     this.#watcher.disconnect();
-    if (cursor) this.#watcher.observe(this.#more);
+    if (this.#cursor) this.#watcher.observe(this.#more);
   }
 
   // A page; undefined where there is none now: the stream tells why.
@@ -140,7 +161,7 @@ export class Gallery {
   }
 
   #showEmpty() {
-    this.#empty.hidden = this.#tiles.size > 0;
+    this.#empty.hidden = this.#tiles.size > 0 || this.#cursor !== null;
   }
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.api.live import LiveServer
 from tests.api.page.acts import field, tiles
@@ -22,6 +22,11 @@ SETTINGS = {
     "guidance_interval": [0.1, 0.9],
     "loras": [{"id": "monochrome", "weight": 0.25}],
 }
+
+FRAMES = """async count => {
+    for (let left = count; left > 0; left--) await new Promise(requestAnimationFrame);
+}"""
+"""Waits for so many frames of the page."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +64,7 @@ def test_pictures_of_other_clients_come_and_go_by_themselves(page: Page, site: L
 
 
 def test_more_comes_on_scrolling(visitor: Visitor, site: LiveServer) -> None:
-    jobs = [site.api.submit(prompt=f"a star {n}", steps=1) for n in range(65)]
-    for job in jobs:
-        site.api.finish(job)
+    draw_many(site, 65, "a star")
     page = visitor.open(site.url, height=400)
     expect(tiles(page)).to_have_count(60)
     expect(page.get_by_role("button", name="Show more")).to_be_attached()
@@ -151,6 +154,67 @@ def test_a_hidden_page_holds_no_connection_and_catches_up_when_it_is_seen(
     look(page, hidden=False)
     expect(page.locator("#gallery img")).to_have_attribute("alt", "a monkey")
     assert is_followed(site, 1)
+
+
+def draw_many(site: LiveServer, count: int, prompt: str) -> None:
+    """Pictures of another client."""
+    jobs = [site.api.submit(prompt=f"{prompt} {n}", steps=1) for n in range(count)]
+    for job in jobs:
+        site.api.finish(job)
+
+
+def test_more_pictures_than_a_page_are_caught_up_with(page: Page, site: LiveServer) -> None:
+    first = draw(site, prompt="a lion")
+    expect(tiles(page)).to_have_count(1)
+    look(page, hidden=True)
+    site.api.wait_until(lambda: is_followed(site, 0))
+    draw_many(site, 62, "a monkey")
+    site.api.client.delete(f"/api/images/{first}")
+    look(page, hidden=False)
+    expect(page.locator("#gallery img[alt='a monkey 61']")).to_be_attached()
+    expect(page.locator("#gallery img[alt='a lion']")).to_have_count(0)
+    tiles(page).last.scroll_into_view_if_needed()
+    expect(tiles(page)).to_have_count(62)
+    assert sorted(shown(page)) == sorted(f"a monkey {n}" for n in range(62))
+
+
+def test_pictures_whose_files_were_taken_away_hide_no_others(page: Page, site: LiveServer) -> None:
+    draw(site, prompt="a lion")
+    listed = site.api.client.get("/api/images").json()["images"]
+    gone = {"images": [], "next_cursor": "x"}
+    answers = {"": gone, "x": {"images": listed, "next_cursor": None}}
+    page.route(
+        "**/api/images?*",
+        lambda route: route.fulfill(json=answers[route.request.url.partition("cursor=")[2]]),
+    )
+    page.reload()
+    expect(page.locator("#gallery img")).to_have_attribute("alt", "a lion")
+    expect(page.get_by_text("No pictures yet.")).to_be_hidden()
+
+
+def test_a_page_that_cannot_be_had_is_not_asked_for_again_and_again(
+    visitor: Visitor, site: LiveServer
+) -> None:
+    draw_many(site, 62, "a star")
+    visitor.expects("Failed to load resource")
+    page = visitor.open(site.url, height=400)
+    expect(tiles(page)).to_have_count(60)
+    asked: list[str] = []
+
+    def fail(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503, json={})
+
+    page.route("**/api/images?*cursor=*", fail)
+    more = page.get_by_role("button", name="Show more")
+    with page.expect_response("**/api/images?*cursor=*"):
+        more.scroll_into_view_if_needed()
+    # Frames in which a button that is watched would be pressed.
+    page.evaluate(FRAMES, 20)
+    assert len(asked) == 1
+    page.unroute("**/api/images?*cursor=*")
+    more.click()
+    expect(tiles(page)).to_have_count(62)
 
 
 def look(page: Page, *, hidden: bool) -> None:
