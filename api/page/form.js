@@ -198,10 +198,11 @@ function vocabulary(words, prompt) {
   return element("details", { className: "words" }, summary, element("ul", {}, ...buttons));
 }
 
-// Enter sends the request, also with Ctrl or Cmd; Shift+Enter begins a line.
+// Enter sends the request, also with Ctrl or Cmd, and once however long it is held; Shift+Enter begins
+// a line.
 function submitOnEnter(event) {
   const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing;
   if (!sends || event.target.tagName !== "TEXTAREA") return;
   event.preventDefault();
-  event.currentTarget.requestSubmit();
+  if (!event.repeat) event.currentTarget.requestSubmit();
 }

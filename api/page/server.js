@@ -28,15 +28,21 @@ export async function ask(method, address, { body, headers = {} } = {}) {
     throw new Problem(0, "The server does not answer.");
   }
   if (!answer.ok) throw await problemIn(answer);
-  return answer.status === 204 ? null : answer.json();
+  try {
+    return answer.status === 204 ? null : await answer.json();
+  } catch {
+    // The connection broke within it, or it is the page of a proxy that asks to sign in.
+    throw new Problem(0, "The server's answer could not be read. Try again.");
+  }
 }
 
 async function problemIn(answer) {
   if (answer.status === 401) document.dispatchEvent(new Event("keyneeded"));
   try {
     const { detail, errors } = await answer.json();
-    return new Problem(answer.status, detail, errors ?? []);
+    if (detail) return new Problem(answer.status, detail, errors ?? []);
   } catch {
-    return new Problem(answer.status, `The server answered ${answer.status}.`);
+    // No JSON: it is none of the server's own.
   }
+  return new Problem(answer.status, `The server answered ${answer.status}.`);
 }

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -52,6 +53,43 @@ def test_a_prompt_becomes_a_picture_that_is_seen_to_take_shape(
     assert image["prompt"] == "a red heart on a blue background"
     assert site.api.job(image["job_id"])["request"]["steps"] == LONG
     expect(drawn).to_contain_text(f"seed {image['seed']}")
+
+
+def test_a_key_that_is_held_down_sends_once(page: Page, site: LiveServer) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    field(page, "Prompt").fill("a red heart")
+    for _ in range(5):  # Pressed again without being let go, a key repeats.
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    expect_finished(card(page, "a red heart"))
+    assert sent.count("POST") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"status": 200, "body": "<p>Sign in.</p>"}, "The server's answer could not be read."),
+        ({"status": 202, "body": '{"job_id": "'}, "The server's answer could not be read."),
+        ({"status": 403, "json": {"error": "no"}}, "The server answered 403."),
+        ({"status": 502, "body": "<p>Bad gateway</p>"}, "The server answered 502."),
+    ],
+    ids=["portal", "cut", "foreign", "proxy"],
+)
+def test_an_answer_that_is_none_of_the_servers_is_said_to_be(
+    page: Page, visitor: Visitor, answer: dict[str, Any], told: str
+) -> None:
+    visitor.expects("status of 403|status of 502")
+    page.route("**/api/generate", lambda route: route.fulfill(**answer))
+    field(page, "Prompt").fill("a red heart")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text(told)
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+
+
+def test_the_page_says_that_it_needs_javascript(page: Page) -> None:
+    # A browser of Playwright without JavaScript does not show it: its parser has scripts.
+    assert "This page draws by JavaScript" in (page.locator("noscript").text_content() or "")
 
 
 def test_a_job_that_waits_shows_its_place_and_is_canceled(page: Page, site: LiveServer) -> None:
