@@ -158,8 +158,10 @@ def test_a_restart_of_the_server_in_the_middle_is_told_and_the_job_goes_on(
         expect(page.get_by_text("The server does not answer.")).to_be_visible()
         expect(state(drawn)).to_contain_text("Step")
         port = first.url.rpartition(":")[2]
-    with LiveServer(Options(ENGINES, tmp_path, model="demo", flags=("--port", port))):
+    with LiveServer(Options(ENGINES, tmp_path, model="demo", flags=("--port", port))) as second:
         expect(page.get_by_text("The server is back.")).to_be_visible()
+        # However long that takes: what is told of it then is the page's affair.
+        second.api.wait_until(lambda: second.api.client.get("/api/images").json()["images"])
         expect_finished(drawn)
         expect(tiles(page)).to_have_count(1)
 
