@@ -9,6 +9,7 @@ from typing import Any
 
 from api.a1111.body import PENULTIMATE
 from api.a1111.checkpoint import Checkpoint
+from api.file_content import file_content
 from runtime.jobs.protocol import Job
 from runtime.plan.sampling.titles import SAMPLER_TITLES
 
@@ -31,10 +32,9 @@ def read_finished(
     # Pillow is loaded with the first picture: a server starts without it.
     from runtime.picture_texts import read_texts
 
-    path = find(job.image.filename) if job.image else None
-    if path is None:
+    content = file_content(find, job.image.filename) if job.image else None
+    if content is None:
         return Finished(job.request, "", "", warnings)
-    content = path.read_bytes()
     texts = read_texts(BytesIO(content))
     infotext = texts.parameters if texts else ""
     return Finished(job.request, b64encode(content).decode(), infotext, warnings)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from api.file_content import file_content
 from api.services import Services
 from runtime.errors import CalotypeError
 from runtime.jobs.protocol import Image, Job, JobError, JobStatus, Stopping
@@ -119,10 +120,10 @@ async def encoded(rooms: Services, image: Image) -> str:
     """The bytes of a picture's file in base64. Raises PictureFailed where it is gone."""
 
     def read() -> str:
-        path = rooms.files.picture_path(image.filename)
-        if path is None:
+        content = file_content(rooms.files.picture_path, image.filename)
+        if content is None:
             raise PictureFailed(f"there is no picture: {image.filename} has been deleted")
-        return base64.b64encode(path.read_bytes()).decode("ascii")
+        return base64.b64encode(content).decode("ascii")
 
     return await asyncio.to_thread(read)
 

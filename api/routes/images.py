@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.caching import IfNoneMatch, unless_held
 from api.errors import problems
+from api.file_content import file_content
 from api.schemas import Image, ImagePage
 from api.services import PictureFiles, Rooms
 from runtime.errors import RequestError
@@ -99,7 +100,7 @@ def _with_file(images: Sequence[StoredImage], files: PictureFiles) -> list[Store
 
 async def _content(rooms: Rooms, find: Callable[[str], Path | None], filename: str) -> bytes:
     """The file's content. Raises ImageNotFound, which says where it is listed all the same."""
-    content = await asyncio.to_thread(_read, find, filename)
+    content = await asyncio.to_thread(file_content, find, filename)
     if content is None:
         await rooms.broker.image(filename)
         raise ImageNotFound(
@@ -107,12 +108,3 @@ async def _content(rooms: Rooms, find: Callable[[str], Path | None], filename: s
             "or run `calotype gallery reindex`, which also makes missing thumbnails"
         )
     return content
-
-
-def _read(find: Callable[[str], Path | None], filename: str) -> bytes | None:
-    """The file's content; None where there is none, also for a file that is deleted meanwhile."""
-    path = find(filename)
-    try:
-        return None if path is None else path.read_bytes()
-    except FileNotFoundError:
-        return None
