@@ -3,6 +3,7 @@
 import { button, element } from "./elements.js";
 import { Field, isOffered, titleOf } from "./fields.js";
 import { loraControl } from "./loras.js";
+import { tab } from "./memory.js";
 
 const FIRST = ["width", "height", "steps", "cfg_scale", "sampler", "schedule", "seed", "n"];
 const DRAFT = "calotype.draft";
@@ -31,7 +32,7 @@ export class RequestForm {
   // Shows the fields of a model; what was typed before stays, as far as they take it.
   show(info) {
     const models = info.models ?? [info.model.name];
-    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
+    const draft = JSON.parse(tab.get(DRAFT) ?? "{}");
     // It was typed for another model that is still served: nothing was taken away.
     if (models.includes(draft.model)) delete draft.model;
     const begun = this.#form.querySelector("#field-prompt");
@@ -147,7 +148,7 @@ export class RequestForm {
   }
 
   #keepDraft() {
-    sessionStorage.setItem(DRAFT, JSON.stringify({ ...this.#left, ...this.body }));
+    tab.set(DRAFT, JSON.stringify({ ...this.#left, ...this.body }));
   }
 }
 

@@ -1,16 +1,17 @@
 // The key of a server that takes keys. The server gives a cookie for it; the page keeps no key.
 
 import { button, element } from "./elements.js";
+import { browser } from "./memory.js";
 import { ask } from "./server.js";
 
 const SIGNED_IN = "calotype.signed-in";
 
 // Asks for the key when the server does; `out` is the button that ends the session.
 export function watchSession(dialog, out) {
-  out.hidden = !localStorage.getItem(SIGNED_IN);
+  out.hidden = !browser.get(SIGNED_IN);
   out.onclick = async () => {
     await ask("DELETE", "api/session");
-    localStorage.removeItem(SIGNED_IN);
+    browser.forget(SIGNED_IN);
     location.reload();
   };
   document.addEventListener("keyneeded", () => dialog.open || show(dialog));
@@ -40,7 +41,7 @@ function show(dialog) {
     event.preventDefault();
     try {
       await ask("POST", "api/session", { body: { key: input.value.trim() } });
-      localStorage.setItem(SIGNED_IN, "yes");
+      browser.set(SIGNED_IN, "yes");
       location.reload();
     } catch (problem) {
       fault.textContent = problem.message;

@@ -1,6 +1,7 @@
 // What this page asked for. What has not ended is remembered over a reload.
 
 import { Card } from "./card.js";
+import { tab } from "./memory.js";
 import { here } from "./server.js";
 import { follow } from "./stream.js";
 
@@ -16,7 +17,7 @@ export class Stage {
   constructor(list, opened) {
     this.#list = list;
     this.#opened = opened;
-    for (const order of JSON.parse(sessionStorage.getItem(ORDERS) ?? "[]")) this.#add(order);
+    for (const order of JSON.parse(tab.get(ORDERS) ?? "[]")) this.#add(order);
     this.#attend();
   }
 
@@ -42,7 +43,7 @@ export class Stage {
   #attend() {
     const open = this.#orders.filter(({ ended }) => !ended);
     const kept = open.map(({ address, cards }) => ({ address, ids: cards.map(({ id }) => id) }));
-    sessionStorage.setItem(ORDERS, JSON.stringify(kept));
+    tab.set(ORDERS, JSON.stringify(kept));
     for (const order of this.#orders) if (order.ended) order.leave();
     for (const order of open.slice(0, MOST_STREAMS)) order.follow();
   }

@@ -3,6 +3,7 @@
 import { Connection } from "./connection.js";
 import { RequestForm } from "./form.js";
 import { Gallery } from "./gallery.js";
+import { tab } from "./memory.js";
 import { ask } from "./server.js";
 import { watchSession } from "./session.js";
 import { Stage } from "./stage.js";
@@ -59,7 +60,7 @@ function start() {
   }
 
   async function choose(model) {
-    sessionStorage.setItem(MODEL, model);
+    tab.set(MODEL, model);
     await learn();
   }
 
@@ -90,13 +91,13 @@ function start() {
 
 // The model that was chosen in this tab, or the server's first where it is served no more.
 async function describe() {
-  const model = sessionStorage.getItem(MODEL);
+  const model = tab.get(MODEL);
   if (!model) return ask("GET", "api/info");
   try {
     return await ask("GET", `api/info?model=${encodeURIComponent(model)}`);
   } catch (problem) {
-    if (problem.status !== 422) throw problem;
-    sessionStorage.removeItem(MODEL);
+    if (problem.status !== 404) throw problem;
+    tab.forget(MODEL);
     return describe();
   }
 }

@@ -92,6 +92,18 @@ def test_the_page_says_that_it_needs_javascript(page: Page) -> None:
     assert "This page draws by JavaScript" in (page.locator("noscript").text_content() or "")
 
 
+def test_a_browser_that_keeps_nothing_draws_all_the_same(
+    visitor: Visitor, site: LiveServer
+) -> None:
+    page = visitor.come(site.url)
+    page.add_init_script(
+        "for (const name of ['getItem', 'setItem', 'removeItem'])"
+        " Storage.prototype[name] = () => { throw new DOMException('none'); };"
+    )
+    page.reload()
+    expect_finished(ask_for(page, "a lemon", Steps=2))
+
+
 def test_a_job_that_waits_shows_its_place_and_is_canceled(page: Page, site: LiveServer) -> None:
     with site.api.held():
         site.api.submit()

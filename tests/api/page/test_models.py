@@ -69,3 +69,13 @@ def test_a_model_is_chosen_and_a_pictures_own_is_used_again(
     page.get_by_role("button", name="Use these settings").click()
     expect(models).to_have_value("tiny_schnell")
     expect(field(page, "Prompt")).to_have_value("a castle")
+
+
+def test_a_model_that_is_served_no_more_gives_way_to_the_first(
+    visitor: Visitor, site: LiveServer
+) -> None:
+    visitor.expects("status of 404")
+    page = visitor.open(site.url)
+    page.evaluate("sessionStorage.setItem('calotype.model', 'gone')")
+    page.reload()
+    expect_finished(ask_for(page, "a lemon", Steps=1))
