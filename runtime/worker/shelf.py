@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from runtime.worker.opening import Opened
 from runtime.worker.shelf_room import ShelfRoom
@@ -13,8 +13,9 @@ class Shelf:
 
     def __init__(self, first: Opened) -> None:
         """One model is loaded. No other is before there is a `room`."""
-        self._loaded = {first.name: first}
-        """The least recently used first."""
+        self._loaded: Mapping[str, Opened] = {first.name: first}
+        """The least recently used first. Threads read it at any time: a change puts another in its
+        place, so that no model is gone while it moves to the end."""
         self._holds: Counter[str] = Counter()
         self._changing = threading.Lock()
         self.room: ShelfRoom | None = None
@@ -38,9 +39,9 @@ class Shelf:
         """Keep a model loaded until `release`, or from its loading on; None while it is not."""
         with self._changing:
             self._holds[name] += 1
-            opened = self._loaded.pop(name, None)
+            opened = self._loaded.get(name)
             if opened is not None:
-                self._loaded[name] = opened
+                self._loaded = {**self._without([name]), name: opened}
             return opened
 
     def find(self, name: str) -> Opened | None:
@@ -68,14 +69,19 @@ class Shelf:
             if going is None:
                 return None
             self._evicted += len(going)
-            return [self._loaded.pop(each) for each in going]
+            given_up = [self._loaded[each] for each in going]
+            self._loaded = self._without(going)
+            return given_up
 
     def put(self, opened: Opened) -> None:
         """A model has been loaded."""
         with self._changing:
-            self._loaded[opened.name] = opened
+            self._loaded = {**self._loaded, opened.name: opened}
 
     def evictions(self) -> int:
         """How many were taken out since the last call."""
         evicted, self._evicted = self._evicted, 0
         return evicted
+
+    def _without(self, names: Collection[str]) -> dict[str, Opened]:
+        return {name: opened for name, opened in self._loaded.items() if name not in names}
