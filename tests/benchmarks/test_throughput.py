@@ -14,10 +14,10 @@ PICTURES = 4
 def test_both_servers_draw_a_closed_and_a_random_load(tmp_path: Path, work: Path) -> None:
     flags = ("--work", str(work), "--turns", "1", "--warm", "0", "--pictures", str(PICTURES))
     flags += ("--clients", "2", "--load", "2", "--plain-threads", "1", "--plain-batch", "2")
-    flags += ("--mix", "64:2,96:3", "--max-batch", "1")
+    flags += ("--mix", "64:2,160:40", "--max-batch", "1")
     result = run("throughput", tmp_path / "throughput.json", *flags)
     assert result["faults"] == {}
-    assert result["mix"] == [{"size": 64, "steps": 2}, {"size": 96, "steps": 3}]
+    assert result["mix"] == [{"size": 64, "steps": 2}, {"size": 160, "steps": 40}]
     (tried,) = result["plain_server_tried"]
     assert (tried["threads"], tried["batch"]) == (1, 2)
     assert set(result["engines"]) == {OURS, f"{OURS}, --max-batch 1"}
@@ -28,9 +28,7 @@ def test_both_servers_draw_a_closed_and_a_random_load(tmp_path: Path, work: Path
         for name in (OURS, f"{OURS}, previews", f"{OURS}, --max-batch 1", PLAIN):
             assert len(figures[f"{name}, {load}: wait"]["values"]) == PICTURES
             assert figures[f"{name}, {load}: pictures a second"]["better"] == "higher"
-        # Of pictures that are drawn in no time all previews may fall behind.
-        previews = figures.get(f"{OURS}, previews, {load}: first preview", {"values": []})
-        assert len(previews["values"]) <= PICTURES
+        assert f"{OURS}, previews, {load}: first preview" in figures
         assert f"{OURS}, {load}: first preview" not in figures
         ours, plain = (figures[f"{name}, {load}: wait"]["mean"] for name in (OURS, PLAIN))
         ratio = figures[f"{OURS} / {PLAIN}, {load}: mean"]["p50"]

@@ -47,7 +47,7 @@ def test_a_prompt_becomes_a_picture_that_is_seen_to_take_shape(
     expect_finished(drawn)
     shown = page.evaluate("[...window.shown]")
     previews = {address for address in shown if (address or "").startswith("data:image/jpeg")}
-    assert len(previews) > 1
+    assert len(previews) > 2
     expect(tiles(page)).to_have_count(1)
     image = site.api.client.get("/api/images").json()["images"][0]
     assert image["prompt"] == "a red heart on a blue background"
